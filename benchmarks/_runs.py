@@ -1,0 +1,110 @@
+"""One run per data set, method and seed: its own process, kept in a cache folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from _datasets import Dataset
+from _methods import Method
+
+THREADS = 1
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "METACELLS_PROCESSORS_COUNT",
+    "METACELLS_MAX_PARALLEL_PILES",
+)
+# Linux counts the memory of the process that starts another towards the peak of that other; with a
+# shell in between, which must not make way for it, the peak is that of the run alone
+SMALL_PARENT = ("/bin/sh", "-c", '"$@"; exit $?', "sh")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One assignment, done or to do."""
+
+    dataset: Dataset
+    method: Method
+    seed: int
+    cache: Path
+
+    @property
+    def stem(self) -> str:
+        """Name of its files in the cache, without ending."""
+        return f"{self.dataset.name}__{self.method.stem}__{self.seed}"
+
+    def file(self, ending: str) -> Path:
+        """One of its files in the cache."""
+        return self.cache / f"{self.stem}{ending}"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the cache holds its assignment and its report."""
+        return self.file(".npy").exists() and self.file(".json").exists()
+
+    def report(self) -> dict[str, Any]:
+        """What the runner said: version, times, memory."""
+        return json.loads(self.file(".json").read_text())
+
+    def execute(self, python: Path, folder: Path) -> bool:
+        """Run it and keep the result; False if it failed, with the reason in its log."""
+        part = self.file(".part.npy")
+        n_metacells = self.dataset.n_metacells(folder)
+        command = self.method.command(
+            python, self.dataset.path(folder), n_metacells, self.seed, part
+        )
+        with self.file(".log").open("w") as log:
+            ended = subprocess.run(
+                [*SMALL_PARENT, *command],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=one_thread(),
+            )
+        if ended.returncode != 0:
+            part.unlink(missing_ok=True)
+            return False
+        part.replace(self.file(".npy"))
+        self.file(".json").write_text(ended.stdout.strip().splitlines()[-1] + "\n")
+        return True
+
+
+def one_thread() -> dict[str, str]:
+    """Environment of a run: this one's, with a single thread for every library."""
+    return {**os.environ, "MPLBACKEND": "Agg", **dict.fromkeys(THREAD_VARIABLES, str(THREADS))}
+
+
+def execute_missing(runs: list[Run], peers: Path, folder: Path, *, again: bool) -> list[str]:
+    """Do, one after the other, what the cache lacks; return the runs that failed."""
+    failed = []
+    for run in runs:
+        python = run.method.python(peers)
+        if python is None or (run.is_done and not again):
+            continue
+        print(f"run   {run.stem}", flush=True)
+        if run.execute(python, folder):
+            print(f"done  {run.stem} {json.dumps(run.report())}", flush=True)
+        else:
+            print(f"FAIL  {run.stem}, see {run.file('.log').name} in the cache", flush=True)
+            failed.append(run.stem)
+    return failed
+
+
+def finished(dataset: Dataset, method: Method, cache: Path) -> Iterator[Run]:
+    """Runs in the cache, by seed, whoever made them."""
+    seed_of = re.compile(re.escape(f"{dataset.name}__{method.stem}__") + r"(\d+)\.npy")
+    found = (seed_of.fullmatch(file.name) for file in cache.glob(f"{dataset.name}__*.npy"))
+    for seed in sorted(int(match[1]) for match in found if match):
+        run = Run(dataset, method, seed, cache)
+        if run.is_done:
+            yield run

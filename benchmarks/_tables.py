@@ -1,0 +1,154 @@
+"""Markdown tables of a summary, and their place in the README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from _datasets import DATASETS
+from _methods import METHODS
+from _summary import COMPARED, best, overlap
+
+BEGIN: Final = "<!-- rna: written by quality.py -->"
+END: Final = "<!-- rna: end -->"
+HEADINGS: Final = {
+    "purity": "purity",
+    "balanced_accuracy": "balanced accuracy",
+    "compactness": "compactness",
+    "separation": "separation",
+    "size_cv": "size CV",
+    "cpu_seconds": "CPU s",
+    "peak_mb": "peak MB",
+}
+
+
+def report(results: dict[str, Any]) -> str:
+    """All tables, as one piece of Markdown."""
+    parts = [
+        machine_line(results),
+        *[mean_table(of) for of in results["mean_over_sets"]],
+        *[set_table(results, name) for name in results["datasets"]],
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def machine_line(results: dict[str, Any]) -> str:
+    """Where the times come from, and what could not be run."""
+    machine = results["machine"]
+    lines = [
+        f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
+        f"{machine['threads']} thread per run, no accelerator; Python {machine['python']}, "
+        + ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+        + "."
+    ]
+    lines += [f"Skipped: {skipped}." for skipped in results["skipped"]]
+    lines += [f"Failed: {stem}." for stem in results["failed"]]
+    return "\n".join(lines)
+
+
+def mean_table(comparison: dict[str, Any]) -> str:
+    """Means over data sets of the methods that have all of them."""
+    names = comparison["datasets"]
+    title = f"### Mean over {len(names)} sets" if len(names) > 1 else "### One set"
+    present = {row["method"] for row in comparison["methods"]}
+    absent = [method for method in METHODS if method not in present]
+    notes = [f"Medians over seeds, averaged over {', '.join(names)}."]
+    if absent:
+        notes.append(f"Without all of these sets, so not here: {', '.join(absent)}.")
+    rows = [
+        {
+            **row,
+            "shown_seeds": "–".join(str(n) for n in sorted({min(row["seeds"]), max(row["seeds"])})),
+            "shown_metacells": f"{row['metacells_per_asked']:.2f} x",
+            "leaves_out": row["unassigned"] > 0,
+        }
+        for row in in_order(comparison["methods"])
+    ]
+    return "\n\n".join([title, "\n".join(notes), table(rows, "metacells per asked")])
+
+
+def set_table(results: dict[str, Any], name: str) -> str:
+    """All methods on one data set."""
+    of_set = in_order([row for row in results["summary"] if row["dataset"] == name])
+    if not of_set:
+        return ""
+    about = next(run for run in results["runs"] if run["dataset"] == name)
+    rows = [
+        {
+            **row,
+            "shown_seeds": str(len(row["seeds"])),
+            "shown_metacells": f"{row['n_metacells']['median']:.0f}",
+            "leaves_out": row["unassigned"]["max"] > 0,
+        }
+        for row in of_set
+    ]
+    intro = (
+        f"{about['n_cells']:,} cells, {about['n_metacells_asked']} metacells asked for, "
+        f"{about['labels']} labels, {DATASETS[name].labels}."
+    )
+    absent = [method for method in METHODS if method not in {row["method"] for row in rows}]
+    notes = [f"† {note}" for row in rows if (note := left_out(results, row))]
+    notes += [f"Not run on this set: {', '.join(absent)}."] if absent else []
+    parts = [f"### {name}", intro, table(rows, "metacells"), "\n".join(notes)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def left_out(results: dict[str, Any], row: dict[str, Any]) -> str:
+    """What a method that leaves cells out leaves out; empty for the others."""
+    runs = [
+        run
+        for run in results["runs"]
+        if (run["dataset"], run["method"]) == (row["dataset"], row["method"])
+    ]
+    if not row["leaves_out"]:
+        return ""
+    share = row["unassigned"]["median"] / runs[0]["n_cells"]
+    note = f"{row['method']} leaves out {share:.1%} of the cells; it is scored on the others"
+    labels, scored = runs[0]["labels"], min(run["labels_scored"] for run in runs)
+    return note + (f", where {scored} of {labels} labels remain." if scored < labels else ".")
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in the order of the methods."""
+    return sorted(rows, key=lambda row: list(METHODS).index(row["method"]))
+
+
+def table(rows: list[dict[str, Any]], metacells: str) -> str:
+    """Markdown table of rows that hold a spread for every number compared."""
+    heading = ["method", "seeds", metacells, *HEADINGS.values()]
+    lines = ["| " + " | ".join(heading) + " |", "|" + " --- |" * 2 + " ---: |" * (len(heading) - 2)]
+    leaders = [row for row in rows if not METHODS[row["method"]].is_floor]
+    tops = {name: best(leaders, name) for name in COMPARED}
+    for row in rows:
+        cells = [row["method"] + (" †" if row["leaves_out"] else ""), row["shown_seeds"]]
+        cells.append(row["shown_metacells"])
+        cells += [marked(row, name, tops[name]) for name in COMPARED]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def marked(row: dict[str, Any], name: str, top: dict[str, float] | None) -> str:
+    """One number: bold where best, with ≈ where its range over seeds meets the best one's."""
+    text = shown(name, row[name]["median"])
+    if top is None or METHODS[row["method"]].is_floor:
+        return text
+    if text == shown(name, top["median"]):
+        return f"**{text}**"
+    return f"{text} ≈" if overlap(row[name], top) else text
+
+
+def shown(name: str, value: float) -> str:
+    """A number with as many digits as it deserves."""
+    if name == "peak_mb" or (name == "cpu_seconds" and value >= 10):
+        return f"{value:.0f}"
+    return f"{value:.1f}" if name == "cpu_seconds" else f"{value:.3f}"
+
+
+def write_between_markers(readme: Path, text: str) -> None:
+    """Replace what stands between the two markers of a README."""
+    whole = readme.read_text()
+    if whole.count(BEGIN) != 1 or whole.count(END) != 1:
+        raise ValueError(f"Expected {BEGIN!r} and {END!r} once each in {readme.name}.")
+    before, rest = whole.split(BEGIN)
+    after = rest.split(END)[1]
+    readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")

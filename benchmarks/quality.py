@@ -1,0 +1,151 @@
+"""Compare metacell methods on labelled RNA data: one command from counts to tables.
+
+usage: python benchmarks/quality.py --data DIR [--methods ...] [--datasets ...] [--seeds 0 1 2]
+
+Every (data set, method, seed) that the cache lacks is run in a process of its own, one at a time
+and on one thread. Then everything the cache holds for the data sets in DIR is scored and written
+to the results file and, as tables, into the README: ``--methods``, ``--datasets`` and ``--seeds``
+choose what to run, not what to report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from _datasets import CELLS_PER_METACELL, DATASETS, Dataset, present
+from _methods import HERE, METHODS
+from _runs import THREADS, Run, execute_missing, finished
+from _scores import record
+from _summary import over_seeds, over_sets
+from _tables import report, write_between_markers
+
+PACKAGES = ("scmetaq", "scvi-tools", "scanpy", "scikit-learn", "numpy", "scipy", "torch")
+
+
+def main() -> int:
+    """Run what is missing, score what is there, write results and tables."""
+    args = command_line().parse_args()
+    cache = args.cache or args.peers / "runs"
+    cache.mkdir(parents=True, exist_ok=True)
+    datasets = present(args.datasets, args.data)
+    runs = [
+        Run(dataset, METHODS[method], seed, cache)
+        for method in args.methods
+        for seed in args.seeds
+        for dataset in datasets
+    ]
+    skipped = without_environment(args.methods, args.peers)
+    failed = execute_missing(runs, args.peers, args.data, again=args.again)
+    records = all_records(args.data, cache)
+    if not records:
+        print("Nothing to report: no finished run in the cache.")
+        return 1
+    results = {**condense(records), "skipped": skipped, "failed": failed}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    write_between_markers(args.readme, report(results))
+    print_seeds(results)
+    return 1 if failed else 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
+    parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--datasets", nargs="*", choices=list(DATASETS), default=list(DATASETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "rna.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--cache", type=Path, help="folder of finished runs; default: PEERS/runs")
+    parser.add_argument("--again", action="store_true", help="run also what the cache holds")
+    return parser
+
+
+def without_environment(methods: list[str], peers: Path) -> list[str]:
+    """Methods that cannot run here, each with its reason, which is also printed."""
+    missing = [METHODS[name] for name in methods if METHODS[name].python(peers) is None]
+    reasons = [
+        f"{method.name} (no environment `{method.environment}`; benchmarks/peers/setup.sh makes it)"
+        for method in missing
+    ]
+    for reason in reasons:
+        print(f"skip  {reason}", flush=True)
+    return reasons
+
+
+def all_records(folder: Path, cache: Path) -> list[dict[str, Any]]:
+    """Records of all finished runs on the data sets that are there."""
+    return [
+        found
+        for dataset in DATASETS.values()
+        if dataset.path(folder).exists()
+        for found in records_of(dataset, folder, cache)
+    ]
+
+
+def records_of(dataset: Dataset, folder: Path, cache: Path) -> list[dict[str, Any]]:
+    """Records of the finished runs on one data set, which is read once."""
+    runs = [run for method in METHODS.values() for run in finished(dataset, method, cache)]
+    if not runs:
+        return []
+    adata, labels = dataset.read(folder)
+    return [record(run, adata, labels) for run in runs]
+
+
+def condense(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Content of the results file."""
+    frame = pd.DataFrame(records)
+    return {
+        "machine": machine(),
+        "cells_per_metacell": CELLS_PER_METACELL,
+        "datasets": list(frame["dataset"].unique()),
+        "mean_over_sets": over_sets(frame),
+        "summary": over_seeds(frame),
+        "runs": records,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the times depend on."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 2**30),
+        "threads": THREADS,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def cpu_model() -> str:
+    """Name of the processor, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown processor"
+
+
+def print_seeds(results: dict[str, Any]) -> None:
+    """Say on how many seeds each method's numbers rest, per data set."""
+    rows = pd.DataFrame(results["summary"])
+    table = rows.assign(n=rows["seeds"].map(len)).pivot(
+        index="method", columns="dataset", values="n"
+    )
+    print("\nSeeds per method and data set:")
+    order = [name for name in METHODS if name in table.index]
+    print(table.reindex(order, columns=results["datasets"]).fillna(0).astype(int).T.to_string())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,20 @@
+"""Every key that ``scmetaq`` reads from or writes to AnnData and MuData, spelled once."""
+
+from typing import Final
+
+METACELL: Final = "metacell"
+"""``obs`` column with the name of a cell's metacell."""
+MARGIN: Final = "margin"
+"""Column of assignments: best minus second-best similarity to a code."""
+METACELL_MARGIN: Final = "metacell_margin"
+"""``obs`` column with the margin of a cell's assignment."""
+N_CELLS: Final = "n_cells"
+"""``obs`` column of metacells: number of cells."""
+COUNTS: Final = "counts"
+"""Layer of metacells with summed raw counts."""
+FRACTION_SUFFIX: Final = "_fraction"
+"""Suffix of the column with the fraction of a metacell's majority category."""
+UNS: Final = "metaq"
+"""``uns`` entry that tells how metacells were made."""
+LATENT: Final = "X_metaq"
+"""``obsm`` entry for the latent representation."""

@@ -1,0 +1,75 @@
+"""What a command says: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pandas as pd
+
+_ARROWS = {"higher": "higher is better", "lower": "lower is better"}
+_SHOWN = {
+    "n_metacells": "metacells",
+    "size_median": "cells per metacell, median",
+    "unassigned": "cells without a metacell",
+    "compactness": "compactness",
+    "separation": "separation",
+    "purity": "purity",
+    "balanced_accuracy": "balanced accuracy",
+}
+
+
+def say(message: str) -> None:
+    """Tell of progress."""
+    Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)
+
+
+def say_note(message: str) -> None:
+    """Tell of something that the user may want to act on."""
+    console = Console(stderr=True, highlight=False)
+    console.print("[yellow]Note:[/]", end=" ")
+    console.print(message, markup=False, soft_wrap=True)
+
+
+def show_results(metrics: pd.DataFrame, out: Path, files: Mapping[str, str]) -> None:
+    """Print a short table of quality and where the results are.
+
+    Parameters
+    ----------
+    metrics
+        Table of ``scmetaq.metrics.evaluate``.
+    out
+        Directory of the results.
+    files
+        What is in it: name and description.
+    """
+    console = Console(highlight=False)
+    console.print()
+    console.print(_quality(metrics))
+    console.print()
+    console.print(f"Written to {out}{'' if str(out).endswith('/') else '/'}", markup=False)
+    width = max(map(len, files))
+    for name, description in files.items():
+        line = f"  {name.ljust(width)}  {description}"
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _quality(metrics: pd.DataFrame) -> Table:
+    means = metrics.groupby("metric")["value"].mean()
+    better = metrics.groupby("metric")["better"].first()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    for metric, words in _SHOWN.items():
+        if metric in means and not (metric == "unassigned" and means[metric] == 0):
+            is_count = metric in ("n_metacells", "size_median", "unassigned")
+            value = f"{means[metric]:,g}" if is_count else f"{means[metric]:.3f}"
+            table.add_row(words, value, _ARROWS.get(better[metric], ""))
+    return table

@@ -1,0 +1,229 @@
+"""What a model learns about its features before training, from a sample of the cells.
+
+Everything here works on one sparse matrix of raw counts of the *reference sample*: all cells,
+or a random sample of at most ``MAX_REFERENCE_CELLS``. Its memory does not grow with the data.
+"""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import scanpy as sc
+import scipy.sparse as sp
+from anndata import AnnData
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+
+MAX_REFERENCE_CELLS: Final = 20_000
+TARGET_SUM: Final = 1e4
+"""Counts per cell after scaling by the size factor (paper: 10,000)."""
+N_SCORES: Final = 50
+"""Principal axes of the log and of the square-root view, each."""
+_MIN_SCALE: Final = 1e-6
+
+
+class LinearMap(NamedTuple):
+    """Affine map of transformed counts of some features: ``t[:, features] @ axes - offset``."""
+
+    features: np.ndarray
+    """Indices of the features read, ``(n_selected,)`` int64."""
+    axes: np.ndarray
+    """``(n_selected, n_components)``."""
+    offset: np.ndarray
+    """``(n_components,)``."""
+
+    def __call__(self, transformed: np.ndarray) -> np.ndarray:
+        """Scores of transformed counts ``(n_cells, n_selected)``."""
+        return transformed @ self.axes - self.offset
+
+
+class Reference(NamedTuple):
+    """Statistics of the reference sample from which the encoder is built."""
+
+    mean: np.ndarray
+    """Mean log1p counts per 10k of the selected features, ``(n_selected,)``."""
+    scale: np.ndarray
+    """Their standard deviation, ``(n_selected,)``."""
+    mean_rate: np.ndarray
+    """Mean count per unit of size factor, ``(n_selected,)``."""
+    profile: LinearMap
+    """Principal axes of centred, unit-length log profiles."""
+    log: LinearMap
+    """Reliability-weighted principal axes of half-scaled log counts."""
+    sqrt: LinearMap
+    """The same of square-root counts."""
+
+
+def size_factor(counts: sp.csr_matrix | np.ndarray) -> np.ndarray:
+    """Library size of each cell over the target sum, ``(n_cells, 1)``."""
+    total = np.asarray(counts.sum(axis=1), dtype=np.float32).reshape(-1, 1)
+    return np.maximum(total, 1) / np.float32(TARGET_SUM)
+
+
+def select_features(counts: sp.csr_matrix, n_top: int, *, by_variance: bool) -> np.ndarray:
+    """Indices of highly variable features (RNA, ADT) or of the most detected ones (ATAC).
+
+    Parameters
+    ----------
+    counts
+        Raw counts, ``(n_cells, n_features)``.
+    n_top
+        Number of features to keep; all are kept where there are no more.
+    by_variance
+        Scanpy's default dispersion ranking of log1p counts per 10k; otherwise the features
+        detected in most cells.
+
+    Returns
+    -------
+    Sorted indices, ``(min(n_top, n_features),)`` int64.
+    """
+    n_features = counts.shape[1]
+    if n_features <= n_top:
+        return np.arange(n_features)
+    if by_variance:
+        log = AnnData(_normalised(counts, np.log1p))
+        score = sc.pp.highly_variable_genes(log, n_top_genes=n_top, inplace=False)
+        ranking = score["dispersions_norm"].fillna(-np.inf).to_numpy()
+    else:
+        ranking = np.asarray((counts > 0).sum(axis=0)).ravel()
+    return np.sort(np.argsort(-ranking, kind="stable")[:n_top])
+
+
+def fit_reference(
+    counts: sp.csr_matrix,
+    features: np.ndarray,
+    *,
+    n_components: int,
+    seed: int = 0,
+) -> Reference:
+    """Scaling and principal axes of the reference sample.
+
+    Parameters
+    ----------
+    counts
+        Raw counts over all features, ``(n_cells, n_features)``.
+    features
+        Indices of the features that the encoder reads, ``(n_selected,)``.
+    n_components
+        Number of principal axes of the profile.
+    seed
+        Seed of the count splitting and of the randomised decompositions.
+
+    Returns
+    -------
+    Arrays of fixed shape: axes that the sample is too small for are zero.
+    """
+    factor = size_factor(counts)
+    log = np.log1p(counts[:, features].toarray() / factor)  # N x M
+    mean, scale = log.mean(0), np.maximum(log.std(0), _MIN_SCALE)
+    sqrt_features = _most_variable(np.sqrt(_normalised(counts)), len(features))
+    return Reference(
+        mean=mean,
+        scale=scale,
+        mean_rate=np.asarray(counts[:, features].sum(0)).ravel() / factor.sum(),
+        profile=_profile_axes(log, features, n_components, seed),
+        log=_state_axes(counts, features, np.log1p, seed),
+        sqrt=_state_axes(counts, sqrt_features, np.sqrt, seed),
+    )
+
+
+def unit_profiles(log: np.ndarray) -> np.ndarray:
+    """Rows centred and scaled to unit length: their inner product is Pearson's correlation."""
+    centred = log - log.mean(1, keepdims=True)
+    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), _MIN_SCALE)
+
+
+def _normalised(counts: sp.csr_matrix, transform: np.ufunc | None = None) -> sp.csr_matrix:
+    """Counts per 10k, optionally transformed; zeros stay zero."""
+    scaled = sp.csr_matrix(counts.multiply(1 / size_factor(counts)), dtype=np.float32)
+    if transform is not None:
+        scaled.data = transform(scaled.data)
+    return scaled
+
+
+def _most_variable(values: sp.csr_matrix, n_top: int) -> np.ndarray:
+    """Sorted indices of the ``n_top`` columns of largest variance."""
+    mean = np.asarray(values.mean(0)).ravel()
+    variance = np.asarray(values.power(2).mean(0)).ravel() - mean**2
+    return np.sort(np.argsort(-variance, kind="stable")[:n_top])
+
+
+def _profile_axes(log: np.ndarray, features: np.ndarray, n_components: int, seed: int) -> LinearMap:
+    """Principal axes of unit profiles, scaled so that the scores have unit total variance."""
+    fitted, n_fitted = _pca(unit_profiles(log), n_components, seed)
+    axes = np.zeros((len(features), n_components), np.float32)
+    axes[:, :n_fitted] = fitted.components_.T
+    axes /= np.sqrt(max(fitted.explained_variance_.sum(), _MIN_SCALE))
+    return LinearMap(features, axes, fitted.mean_ @ axes)
+
+
+def _state_axes(
+    counts: sp.csr_matrix, features: np.ndarray, transform: np.ufunc, seed: int
+) -> LinearMap:
+    r"""Principal axes of half-scaled transformed counts, each weighted by its reliability.
+
+    Dividing by the square root of the standard deviation is half-way between unscaled counts,
+    which listen to highly expressed features, and z-scores, which listen to noise. Reliability
+    is the correlation of an axis between two halves of every cell's counts (binomial count
+    splitting), stepped up to full depth by the Spearman-Brown formula :math:`2r/(1+r)`.
+    """
+    first = _binomial_half(counts, seed)
+    full, half, rest = (
+        transform(part[:, features].toarray() / size_factor(part))
+        for part in (counts, first, counts - first)
+    )
+    weight = 1 / np.sqrt(np.maximum(full.std(0), _MIN_SCALE))  # M
+    fitted, n_fitted = _pca(full * weight, N_SCORES, seed)
+    axes = np.zeros((len(features), N_SCORES), np.float32)
+    axes[:, :n_fitted] = (fitted.components_ * weight).T  # M x S
+    r = np.clip(_column_correlation(half @ axes, rest @ axes), 0, 1)
+    axes = axes * (2 * r / (1 + r))
+    offset = (fitted.mean_ / weight) @ axes
+    total = (full @ axes - offset).var(0).sum()
+    axes, offset = axes / np.sqrt(2 * total + _MIN_SCALE), offset / np.sqrt(2 * total + _MIN_SCALE)
+    return LinearMap(features, axes.astype(np.float32), offset.astype(np.float32))
+
+
+def _binomial_half(counts: sp.csr_matrix, seed: int) -> sp.csr_matrix:
+    """Each count thinned with probability one half."""
+    rng = np.random.default_rng(seed)
+    half = counts.copy()
+    half.data = rng.binomial(counts.data.astype(np.int64), 0.5).astype(np.float32)
+    return half
+
+
+def _column_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a, b = a - a.mean(0), b - b.mean(0)
+    norm = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
+    return (a * b).sum(0) / np.maximum(norm, _MIN_SCALE)
+
+
+def fit_state(scores: np.ndarray, smooth: np.ndarray, n_latent: int) -> tuple[LinearMap, LinearMap]:
+    """Maps from neighbourhood means of scores, and from single scores, to the cell state.
+
+    The state is the neighbourhood mean on its principal axes, of unit total variance. The
+    second map is its ridge regression on the scores of the cell alone.
+
+    Parameters
+    ----------
+    scores
+        Scores of the reference cells, ``(n_cells, n_scores)``.
+    smooth
+        Their neighbourhood means, ``(n_cells, n_scores)``.
+    n_latent
+        Dimension of the state.
+    """
+    fitted, n_fitted = _pca(smooth, n_latent, 0)
+    every = np.arange(scores.shape[1])
+    axes = np.zeros((len(every), n_latent), np.float32)
+    axes[:, :n_fitted] = fitted.components_.T
+    axes /= np.sqrt(max(smooth.var(0).sum(), _MIN_SCALE))
+    smooth_to_state = LinearMap(every, axes, fitted.mean_ @ axes)
+    ridge = Ridge(alpha=len(scores) / 100).fit(scores, smooth_to_state(smooth))
+    return smooth_to_state, LinearMap(every, ridge.coef_.T, -ridge.intercept_)
+
+
+def _pca(values: np.ndarray, n_components: int, seed: int) -> tuple[PCA, int]:
+    """Randomised PCA with at most as many components as the matrix has."""
+    n = max(1, min(n_components, min(values.shape) - 1))
+    solver = "randomized" if n < 0.8 * min(values.shape) else "full"
+    return PCA(n, svd_solver=solver, random_state=seed).fit(values), n

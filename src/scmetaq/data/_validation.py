@@ -1,0 +1,220 @@
+"""Checks of user input. Each says what was expected, what was found and how to mend it."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+
+_BLOCK = 4_096
+
+
+def check_anndata(adata: AnnData, *, layer: str | None = None, is_query: bool = False) -> None:
+    """Refuse data that are not raw counts of named cells, before any work starts.
+
+    Raises
+    ------
+    TypeError
+        Not an AnnData.
+    KeyError
+        No such layer.
+    ValueError
+        Empty data, duplicate barcodes, values that are not counts, or cells without counts.
+    """
+    if not isinstance(adata, AnnData):
+        raise TypeError(
+            f"Expected an AnnData, found {type(adata).__name__}. Read a file first, e.g. "
+            "adata = anndata.read_h5ad(path)."
+        )
+    _check_shape(adata)
+    _check_layer(adata, layer)
+    _check_unique(adata.obs_names, "barcodes (obs_names)", "adata.obs_names_make_unique()")
+    _check_unique(adata.var_names, "feature names (var_names)", "adata.var_names_make_unique()")
+    _check_counts(adata, layer, is_query=is_query)
+
+
+def check_choice(name: str, value: object, choices: Sequence[str | None]) -> None:
+    """Refuse a value that is none of the choices, and name them."""
+    if value not in choices:
+        known = ", ".join(repr(choice) for choice in choices if choice is not None)
+        raise ValueError(f"Unknown {name} {value!r}: expected one of {known}.")
+
+
+def check_positive(name: str, value: int | None) -> None:
+    """Refuse a number below one; None stands for the default."""
+    if value is not None and value < 1:
+        raise ValueError(f"Expected {name} to be at least 1, found {value}.")
+
+
+def check_columns(
+    adata: AnnData, keys: Sequence[str | None], *, missing_value: str | None = None
+) -> None:
+    """Refuse names of ``obs`` columns that do not exist or hold nothing.
+
+    Raises
+    ------
+    KeyError
+        No such column; the message lists those there are.
+    ValueError
+        All values of a column are missing.
+    """
+    for key in keys:
+        if key is None:
+            continue
+        if key not in adata.obs:
+            there = ", ".join(map(repr, adata.obs.columns)) or "none"
+            raise KeyError(f"No column {key!r} in adata.obs. Columns there: {there}.")
+        if (adata.obs[key].isna() | (adata.obs[key] == missing_value)).all():
+            raise ValueError(
+                f"All values of adata.obs[{key!r}] are missing. Expected labels for at least "
+                "some cells; choose another column or leave the argument out."
+            )
+
+
+def with_features(adata: AnnData, names: pd.Index) -> AnnData:
+    """New cells with the features of a model, in its order; others are left out.
+
+    Returns
+    -------
+    ``adata`` itself where its features are those of the model already, else a copy.
+
+    Raises
+    ------
+    TypeError
+        Not an AnnData.
+    ValueError
+        Features of the model are missing.
+    """
+    if not isinstance(adata, AnnData):
+        raise TypeError(f"Expected an AnnData, found {type(adata).__name__}.")
+    if adata.var_names.equals(names):
+        return adata
+    missing = names.difference(adata.var_names)
+    if len(missing):
+        raise ValueError(
+            f"Expected the {len(names)} features that the model was trained on, found only "
+            f"{len(names) - len(missing)} of them: {len(missing)} are missing from var_names, "
+            f"e.g. {missing[0]!r}. Pass cells counted with the same features under the same names."
+        )
+    _check_unique(adata.var_names, "feature names (var_names)", "adata.var_names_make_unique()")
+    return adata[:, names].copy()
+
+
+def check_n_metacells(n_metacells: int, n_cells: int) -> None:
+    """Refuse a number of metacells that no assignment of the cells can have.
+
+    Raises
+    ------
+    TypeError
+        Not a whole number.
+    ValueError
+        Below 2, or not below the number of cells.
+    """
+    if isinstance(n_metacells, bool) or not isinstance(n_metacells, int | np.integer):
+        raise TypeError(f"Expected n_metacells to be an int, found {n_metacells!r}.")
+    if n_metacells < 2 or n_metacells >= n_cells:
+        raise ValueError(
+            f"Expected n_metacells between 2 and {n_cells - 1} (fewer than the {n_cells} cells), "
+            f"found {n_metacells}. One metacell per 50 cells is a good start: "
+            f"n_metacells={max(2, round(n_cells / 50))}."
+        )
+
+
+def _check_shape(adata: AnnData) -> None:
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        raise ValueError(
+            f"The data are empty: {adata.n_obs} cells x {adata.n_vars} features. Expected at "
+            "least one cell and one feature; look at the filtering before this step."
+        )
+
+
+def _check_layer(adata: AnnData, layer: str | None) -> None:
+    layers = [name for name in adata.layers.keys() if name is not None]  # noqa: SIM118
+    if layer is not None and layer not in layers:
+        there = ", ".join(map(repr, layers)) or "none"
+        raise KeyError(f"No layer {layer!r} in adata.layers. Layers there: {there}.")
+    if layer is None and adata.X is None:
+        there = ", ".join(map(repr, layers)) or "none"
+        raise ValueError(f"adata.X is empty. Name a layer with raw counts; layers there: {there}.")
+
+
+def _check_unique(names: pd.Index, what: str, fix: str) -> None:
+    repeated = names[names.duplicated()].unique()
+    if len(repeated):
+        raise ValueError(
+            f"Expected unique {what}, found {len(repeated)} that occur more than once, e.g. "
+            f"{repeated[0]!r}. Fix: {fix}."
+        )
+
+
+def _check_counts(adata: AnnData, layer: str | None, *, is_query: bool) -> None:
+    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+    counts: Any = adata.X if layer is None else adata.layers[layer]
+    found = _Tally(adata.n_vars)
+    for start in range(0, adata.n_obs, _BLOCK):
+        found.add(counts[start : start + _BLOCK])
+    found.refuse_bad_values(where)
+    _refuse_empty_cells(np.concatenate(found.per_cell), adata.obs_names, where)
+    n_silent = int((found.per_feature == 0).sum())
+    if n_silent and not is_query:
+        warnings.warn(
+            f"{n_silent} of {adata.n_vars} features have no counts in {where}: they tell nothing "
+            "about the cells and are passed over. To drop them: "
+            "sc.pp.filter_genes(adata, min_counts=1).",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+class _Tally:
+    """Running counts of what is wrong with a matrix, block by block."""
+
+    def __init__(self, n_features: int):
+        self.n_nan = self.n_negative = self.n_fraction = self.n_values = 0
+        self.largest = 0.0
+        self.per_cell: list[np.ndarray] = []
+        self.per_feature = np.zeros(n_features)
+
+    def add(self, block: Any) -> None:
+        values = np.asarray(block.data if sp.issparse(block) else block).ravel()
+        finite = np.isfinite(values)
+        self.n_values += len(values)
+        self.n_nan += int((~finite).sum())
+        self.n_negative += int((values[finite] < 0).sum())
+        self.n_fraction += int((values[finite] % 1 != 0).sum())
+        self.largest = max(self.largest, float(values[finite].max(initial=0)))
+        self.per_cell.append(np.asarray(block.sum(axis=1)).ravel())
+        self.per_feature += np.asarray(abs(block).sum(axis=0)).ravel()
+
+    def refuse_bad_values(self, where: str) -> None:
+        advice = "Name the layer that holds the raw counts with layer=...."
+        for n, what in ((self.n_nan, "NaN or infinite"), (self.n_negative, "negative")):
+            if n:
+                raise ValueError(
+                    f"Expected raw counts (integers >= 0) in {where}, found {n} {what} values of "
+                    f"{self.n_values} stored. {advice}"
+                )
+        if self.n_fraction:
+            guess = (
+                "They look log-normalised (log1p)."
+                if self.largest < 16
+                else "They look normalised or scaled."
+            )
+            raise ValueError(
+                f"Expected raw counts (integers) in {where}, found {self.n_fraction} non-integer "
+                f"values of {self.n_values} stored, the largest {self.largest:.4g}. {guess} "
+                f"{advice}"
+            )
+
+
+def _refuse_empty_cells(per_cell: np.ndarray, barcodes: pd.Index, where: str) -> None:
+    empty = np.flatnonzero(per_cell == 0)
+    if len(empty):
+        raise ValueError(
+            f"{len(empty)} of {len(per_cell)} cells have no counts in {where}, e.g. "
+            f"{barcodes[empty[0]]!r}. Expected at least one count per cell. Fix: "
+            "sc.pp.filter_cells(adata, min_counts=1)."
+        )

@@ -1,0 +1,63 @@
+"""Agreement of two groupings of the same cells."""
+
+from typing import NamedTuple
+
+from numpy.typing import ArrayLike
+from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, homogeneity_score
+
+from scmetaq.metrics._groups import check_same_cells, group_cells
+
+
+class Agreement(NamedTuple):
+    """How well two groupings of the same cells agree.
+
+    Attributes
+    ----------
+    ami
+        Adjusted mutual information: 1 for the same grouping, about 0 for independent ones.
+    ari
+        Adjusted Rand index: 1 for the same grouping, about 0 for independent ones.
+    homogeneity
+        1 if every group of the first grouping lies within one group of the second.
+    """
+
+    ami: float
+    ari: float
+    homogeneity: float
+
+
+def agreement(a: ArrayLike, b: ArrayLike) -> Agreement:
+    """Compare two groupings of the same cells: two assignments, or an assignment and labels.
+
+    Parameters
+    ----------
+    a
+        First grouping, shape ``(n_cells,)``, e.g. an assignment.
+    b
+        Second grouping, shape ``(n_cells,)``, e.g. labels or an assignment by another seed.
+        A cell that is missing or -1 in either grouping is left out.
+
+    Returns
+    -------
+    Adjusted mutual information and adjusted Rand index, both symmetric, and the homogeneity of
+    ``a`` with regard to ``b``, which is not. Higher is more alike.
+
+    Notes
+    -----
+    Metacells are many and small by design. Against a few labels, homogeneity is the fair number;
+    the other two fall with the number of metacells however good these are.
+    """
+    check_same_cells(a, b)
+    first, second = group_cells(a).codes, group_cells(b).codes
+    both = (first >= 0) & (second >= 0)
+    if not both.any():
+        raise ValueError(
+            "Expected cells that are in a group of both groupings, found none. "
+            "Check that the two columns are of the same cells."
+        )
+    first, second = first[both], second[both]
+    return Agreement(
+        ami=float(adjusted_mutual_info_score(first, second)),
+        ari=float(adjusted_rand_score(first, second)),
+        homogeneity=float(homogeneity_score(second, first)),
+    )

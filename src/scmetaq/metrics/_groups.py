@@ -1,0 +1,111 @@
+"""Cells grouped by metacell: the one reading of an assignment that every metric shares."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+
+class Groups(NamedTuple):
+    """Cells sorted into named groups.
+
+    Attributes
+    ----------
+    codes
+        Position in ``names`` of each cell's group, shape ``(n_cells,)``; -1: in no group.
+    names
+        Names of the groups that hold at least one cell, shape ``(n_groups,)``.
+    """
+
+    codes: np.ndarray
+    names: pd.Index
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of cells per group, shape ``(n_groups,)``."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.names))
+
+    @property
+    def n_grouped(self) -> int:
+        """Number of cells that are in a group."""
+        return int((self.codes >= 0).sum())
+
+
+def factorize(values: Any) -> pd.Categorical:
+    """Turn values into a Categorical of those present: it keeps its order, others are sorted."""
+    column = pd.Categorical(values).remove_unused_categories()
+    names = column.categories
+    # integers that share a column with missing values arrive as floats: 7, not 7.0, is the name
+    if pd.api.types.is_float_dtype(names) and (names == names.astype("int64")).all():
+        column = column.rename_categories(names.astype("int64"))
+    return column
+
+
+def factorize_metacells(assignment: pd.Series) -> pd.Categorical:
+    """Factorize an assignment; the number -1 means "no metacell", as a missing value does."""
+    column = factorize(assignment)
+    return column.remove_categories([-1]) if -1 in column.categories else column
+
+
+def group_cells(assignment: Any) -> Groups:
+    """Read an assignment, leaving out cells without a metacell (missing, or the number -1).
+
+    Parameters
+    ----------
+    assignment
+        Metacell of each cell, shape ``(n_cells,)``: names or numbers.
+    """
+    column = factorize_metacells(_one_column(assignment, "assignment"))
+    groups = Groups(column.codes.astype(np.int64), column.categories)
+    if len(groups.names) == 0:
+        raise ValueError(
+            f"Expected at least one cell with a metacell, found none among {len(column)} cells "
+            "(missing values and the number -1 mean 'no metacell'). Pass another assignment."
+        )
+    return groups
+
+
+def group_labels(labels: Any) -> Groups:
+    """Read labels as text, in alphabetical order, leaving out missing ones.
+
+    Parameters
+    ----------
+    labels
+        Label of each cell, shape ``(n_cells,)``.
+    """
+    values = pd.Series(_one_column(labels, "labels"))
+    column = factorize(values.astype(object).where(values.notna(), None).map(str, "ignore"))
+    groups = Groups(column.codes.astype(np.int64), column.categories)
+    if len(groups.names) == 0:
+        raise ValueError(
+            f"Expected labels, found {len(values)} cells of which every label is missing. "
+            "Pass labels for at least one cell, or leave out the metrics that need them."
+        )
+    return groups
+
+
+def check_same_cells(first: Any, second: Any) -> None:
+    """Refuse two columns that are not about the same cells in the same order."""
+    if len(first) != len(second):
+        raise ValueError(
+            f"Expected one value per cell in both columns, found {len(first)} and {len(second)}. "
+            "Pass two columns of the same cells."
+        )
+    both_indexed = isinstance(first, pd.Series) and isinstance(second, pd.Series)
+    if both_indexed and not first.index.equals(second.index):
+        raise ValueError(
+            "Expected two Series with the same index, found different barcodes or another order. "
+            "Align them first, e.g. `assignment.reindex(labels.index)`."
+        )
+
+
+def _one_column(values: Any, what: str) -> Any:
+    """Return one-dimensional values, keeping the dtype (a Categorical stays one)."""
+    values = values.array if isinstance(values, pd.Series | pd.Index) else values
+    values = values if isinstance(values, pd.api.extensions.ExtensionArray) else np.asarray(values)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(
+            f"Expected `{what}` with one value per cell, shape (n_cells,), "
+            f"found shape {tuple(values.shape)}. Pass one non-empty column."
+        )
+    return values

@@ -1,0 +1,3 @@
+from ._metaq import MetaQModel
+
+__all__ = ["MetaQModel"]

@@ -1,0 +1,71 @@
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from scmetaq.data._validation import check_choice
+from scmetaq.nn import CodebookInit, Norm
+
+RecipeName = Literal["default", "published"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Choices of method that belong together."""
+
+    n_components: int
+    """Principal components beside the learnt state; 0 for none."""
+    norm: Norm
+    codebook_init: CodebookInit
+    lift: float
+    """Constant coordinate of the cosine; see :class:`scmetaq.nn.Codebook`."""
+    refine: bool
+    """Whether codes are brought to least quantization error by exchange."""
+    adjust_codes: bool
+    """Whether codes are disturbed at each step as published (Eq. 12-15)."""
+    lr: float
+    one_cycle: bool
+    """Whether the learning rate rises and falls over the training."""
+    batch_size: int
+    max_steps: int | None
+    """Steps after which default training ends; None: the published 300 epochs."""
+    warmup_fraction: float
+    """Share of the epochs before there are codes."""
+    decoded_share: float
+    """Share of each batch that is decoded in training."""
+
+
+RECIPES: Final[dict[str, Recipe]] = {
+    "default": Recipe(
+        n_components=200,
+        norm="layer",
+        codebook_init="kmeans",
+        lift=10.0,
+        refine=True,
+        adjust_codes=False,
+        lr=2e-3,
+        one_cycle=True,
+        batch_size=256,
+        max_steps=120,
+        warmup_fraction=0.6,
+        decoded_share=0.25,
+    ),
+    "published": Recipe(
+        n_components=0,
+        norm="batch",
+        codebook_init="random",
+        lift=0.0,
+        refine=False,
+        adjust_codes=True,
+        lr=1e-3,
+        one_cycle=False,
+        batch_size=512,
+        max_steps=None,
+        warmup_fraction=0.0,
+        decoded_share=1.0,
+    ),
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """Recipe by its name, ``"default"`` or ``"published"``."""
+    check_choice("recipe", name, list(RECIPES))
+    return RECIPES[name]

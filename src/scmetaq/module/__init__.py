@@ -1,0 +1,3 @@
+from ._metaq_module import MetaQModule
+
+__all__ = ["MetaQModule"]

@@ -1,0 +1,194 @@
+import math
+from typing import Any
+
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from torch import Tensor
+
+from scmetaq.nn import (
+    Codebook,
+    CountDecoder,
+    CountParameters,
+    Distance,
+    Encoder,
+    Likelihood,
+    LinearPath,
+    Norm,
+    StateTeacher,
+    codebook_loss,
+    reconstruction_nll,
+)
+
+TARGET_SUM = 1e4
+"""Counts per cell after division by the size factor."""
+
+
+class MetaQModule(BaseModuleClass):
+    r"""Quantising autoencoder of counts.
+
+    Letters: ``B`` cells of a batch, ``G`` features of the data, ``M`` selected features,
+    ``D`` dimensions of the latent ``z``, ``K`` codes.
+
+    Parameters
+    ----------
+    n_features
+        Features of the data, ``G``.
+    n_selected
+        Features that are read and reconstructed, ``M``.
+    n_codes
+        Number of codes, ``K``.
+    n_latent
+        Dimension of the learnt cell state.
+    n_components
+        Principal components of the profile beside it; 0 leaves out the linear path, as
+        published.
+    n_scores
+        Scores of each of the two views from which the state is first estimated.
+    likelihood
+        Count distribution.
+    decoder_hidden
+        Hidden layers of both decoders.
+    norm
+        Normalisation of hidden layers.
+    distance
+        Similarity of cells and codes.
+    momentum
+        Momentum of the usage average (Eq. 11).
+    lift
+        See :class:`~scmetaq.nn.Codebook`.
+    decoded_share
+        Share of the cells of a training batch that are decoded. The gradient of their mean
+        reconstruction loss is an unbiased estimate at a fraction of the cost.
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        n_selected: int,
+        n_codes: int,
+        *,
+        n_latent: int = 32,
+        n_components: int = 200,
+        n_scores: int = 50,
+        likelihood: Likelihood = "nb",
+        decoder_hidden: tuple[int, ...] = (128, 512),
+        norm: Norm = "layer",
+        distance: Distance = "cosine",
+        momentum: float = 0.9,
+        lift: float = 0.0,
+        decoded_share: float = 1.0,
+    ):
+        super().__init__()
+        self.n_features = n_features
+        self.decoded_share = decoded_share
+        self._norm = norm
+        n_dims = n_latent + n_components  # D
+        self.encoder = Encoder(n_selected, n_latent, norm=norm)
+        self.linear_path = None
+        if n_components:
+            self.linear_path = LinearPath(n_selected, n_latent, n_components, n_scores=n_scores)
+            self.encoder.start_at_zero()
+        self.codebook = Codebook(n_codes, n_dims, distance=distance, momentum=momentum, lift=lift)
+        self.decoder, self.quantized_decoder = (
+            CountDecoder(
+                n_dims, n_selected, likelihood=likelihood, hidden=decoder_hidden, norm=norm
+            )
+            for _ in range(2)
+        )
+        self.teacher: StateTeacher | None = None
+
+    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
+        return {"counts": tensors[REGISTRY_KEYS.X_KEY]}
+
+    @auto_move_data
+    def inference(self, counts: Tensor) -> dict[str, Tensor]:
+        """Latents of raw counts ``(B, G)``.
+
+        Returns
+        -------
+        ``z`` ``(B, D)``, its learnt part ``state``, the ``scores`` that the state is first
+        estimated from, and ``size_factor`` ``(B, 1)``.
+        """
+        size_factor = counts.sum(1, keepdim=True).clamp_min(1) / TARGET_SUM  # B x 1
+        state = self.encoder(counts, size_factor)
+        if self.linear_path is None:
+            return {"z": state, "state": state, "size_factor": size_factor}
+        scores = self.linear_path.scores(counts, size_factor)
+        state = state + self.linear_path.to_state(scores)
+        z = torch.cat([state, self.linear_path.profile(counts, size_factor)], 1)  # B x D
+        return {"z": z, "state": state, "scores": scores, "size_factor": size_factor}
+
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_: Any
+    ) -> dict[str, Tensor]:
+        return {"z": inference_outputs["z"]}
+
+    @auto_move_data
+    def generative(self, z: Tensor) -> dict[str, Any]:
+        """Count distributions decoded from latents and, once there are codes, from codes.
+
+        Only the distinct codes of the batch are decoded (paper Eq. 7); gradients reach the
+        codes, never the cells. In training the first ``decoded_share`` of the batch is decoded.
+        """
+        n = self._n_decoded(len(z))
+        outputs: dict[str, Any] = {"plain": self.decoder(z[:n])}
+        if self.codebook.fitted:
+            assignment = self.codebook(z.detach()).assignment  # B
+            outputs["assignment"] = assignment
+            outputs["z_q"] = self.codebook.embed(assignment)  # B x D
+            outputs["quantized"] = self._decode_codes(assignment[:n], outputs["z_q"][:n])
+        return outputs
+
+    def _n_decoded(self, n_cells: int) -> int:
+        return math.ceil(n_cells * self.decoded_share) if self.training else n_cells
+
+    def _decode_codes(self, assignment: Tensor, z_q: Tensor) -> CountParameters:
+        if self._norm == "batch":  # its statistics are those of cells, so decode every cell
+            return self.quantized_decoder(z_q)
+        used, row = assignment.unique(return_inverse=True)
+        decoded = self.quantized_decoder(self.codebook.codes[used])  # K x M
+        return decoded.take(row)
+
+    def loss(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Tensor],
+        generative_outputs: dict[str, Any],
+        state_weight: float = 1.0,
+    ) -> LossOutput:
+        r"""Objective of a batch (paper Eq. 16, with the state loss added).
+
+        :math:`L = L_\mathrm{plain} + L_\mathrm{quantized} + L_C + w L_\mathrm{state}`.
+        """
+        n = self._n_decoded(len(inference_outputs["z"]))
+        counts = self.encoder.select(tensors[REGISTRY_KEYS.X_KEY][:n])  # B x M
+        size_factor = inference_outputs["size_factor"][:n]
+        plain = reconstruction_nll(generative_outputs["plain"], counts, size_factor)  # B
+        total = plain.mean()
+        extra: dict[str, Tensor] = {}
+        if "quantized" in generative_outputs:
+            quantized = reconstruction_nll(generative_outputs["quantized"], counts, size_factor)
+            held = codebook_loss(inference_outputs["z"], generative_outputs["z_q"])
+            extra |= {"quantized_loss": quantized.mean(), "codebook_loss": held.mean()}
+            total = total + quantized.mean() + held.mean()
+        if self.teacher is not None and self.training:
+            target = self.teacher(inference_outputs["scores"])  # B x D
+            error = (inference_outputs["state"] - target).square().sum(1)  # B
+            extra["state_loss"] = error.mean()
+            total = total + state_weight * error.mean()
+        return LossOutput(
+            loss=total,
+            reconstruction_loss=plain,
+            extra_metrics={k: v.detach() for k, v in extra.items()},
+            n_obs_minibatch=len(counts),
+        )
+
+    def sample(self, *args: Any, **kwargs: Any) -> Any:
+        """Not a generative model of cells."""
+        raise NotImplementedError("MetaQ quantises cells, it does not sample them.")
+
+    @torch.no_grad()
+    def copy_decoder(self) -> None:
+        """Start the decoder of codes as a copy of the decoder of cells (paper: g-hat)."""
+        self.quantized_decoder.load_state_dict(self.decoder.state_dict())

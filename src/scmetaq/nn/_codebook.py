@@ -1,0 +1,181 @@
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+Distance = Literal["cosine", "euclidean"]
+
+
+class Lookup(NamedTuple):
+    """Nearest codes of a batch of cells."""
+
+    assignment: Tensor
+    """Index of the most similar code, ``(n_cells,)`` int64."""
+    margin: Tensor
+    """Best minus second-best similarity, ``(n_cells,)``."""
+
+
+class Codebook(nn.Module):
+    r"""Codes in latent space, each of which stands for one metacell.
+
+    Parameters
+    ----------
+    n_codes
+        Number of codes, ``K``.
+    n_latent
+        Dimension of the latent, ``D``.
+    distance
+        Similarity of a cell and a code: ``"cosine"`` (paper Eq. 5) or ``"euclidean"``
+        (minus the squared distance).
+    momentum
+        :math:`\eta` of the moving average of usage (Eq. 11).
+    lift
+        Constant coordinate appended to cells and codes before the cosine. Zero is the paper's
+        cosine, which sees directions from the origin only; with a lift well above the spread
+        of the latents the cosine also sees how far out a cell lies.
+
+    Notes
+    -----
+    Looking up never changes the codebook. :meth:`update_usage` and the two adjustments are
+    called by the training plan, and by nothing else.
+    """
+
+    codes: nn.Parameter
+    usage: Tensor
+    fitted: Tensor
+
+    def __init__(
+        self,
+        n_codes: int,
+        n_latent: int,
+        *,
+        distance: Distance = "cosine",
+        momentum: float = 0.9,
+        lift: float = 0.0,
+    ):
+        super().__init__()
+        self.distance = distance
+        self.lift = lift
+        self.momentum = momentum
+        self.codes = nn.Parameter(torch.empty(n_codes, n_latent))  # K x D
+        nn.init.uniform_(self.codes, -1 / n_codes, 1 / n_codes)
+        self.register_buffer("usage", torch.zeros(n_codes))  # K
+        self.register_buffer("fitted", torch.tensor(False))
+
+    @property
+    def n_codes(self) -> int:
+        """Number of codes, ``K``."""
+        return self.codes.shape[0]
+
+    def similarity(self, z: Tensor) -> Tensor:
+        """Similarity of cells to codes, higher is nearer: ``(n_cells, n_codes)``."""
+        if self.distance == "cosine":
+            return self._direction(z) @ self._direction(self.codes).T  # B x K
+        return -squared_distances(z, self.codes)  # B x K
+
+    def _direction(self, rows: Tensor) -> Tensor:
+        """Lifted rows scaled to unit length, ``(n, n_latent + 1)``."""
+        return F.normalize(F.pad(rows, (0, 1), value=self.lift), dim=1)
+
+    def forward(self, z: Tensor) -> Lookup:
+        """Most similar code of each cell and the margin to the second (Eq. 5)."""
+        best = self.similarity(z).topk(2, dim=1)  # B x 2
+        return Lookup(best.indices[:, 0], best.values[:, 0] - best.values[:, 1])
+
+    def embed(self, assignment: Tensor) -> Tensor:
+        """Codes of assigned cells, ``(n_cells, n_latent)``."""
+        return F.embedding(assignment, self.codes)  # B x D
+
+    @torch.no_grad()
+    def set_codes(self, codes: Tensor) -> None:
+        """Replace all codes, ``(n_codes, n_latent)``, and forget the usage."""
+        self.codes.copy_(codes)
+        self.usage.zero_()
+        self.fitted.fill_(True)
+
+    @torch.no_grad()
+    def update_usage(self, assignment: Tensor) -> None:
+        """Move the average share of cells of each code towards this batch's (Eq. 11)."""
+        share = torch.bincount(assignment, minlength=self.n_codes) / len(assignment)  # K
+        self.usage.lerp_(share.to(self.usage), 1 - self.momentum)
+
+    @torch.no_grad()
+    def set_usage(self, z: Tensor) -> None:
+        """Replace the moving average by the shares of the cells ``z``, ``(n_cells, D)``."""
+        size = torch.bincount(self(z).assignment, minlength=self.n_codes)
+        self.usage.copy_(size / len(z))
+
+    @torch.no_grad()
+    def adjust_small(self, z: Tensor) -> None:
+        r"""Pull hardly used codes towards cells that no code serves well (Eq. 12, 13).
+
+        Cell ``i`` is drawn with probability proportional to
+        :math:`\max_j \mathrm{softmax}_j(1 - s_{ij})`, code ``k`` moves towards its draw by
+        :math:`\beta = \exp(-100\,U_k K - \epsilon)`.
+        """
+        need = (1 - self.similarity(z)).softmax(dim=1).amax(dim=1)  # B
+        drawn = z[torch.multinomial(need, self.n_codes, replacement=True)]  # K x D
+        step = torch.exp(-100 * self.usage * self.n_codes - 1e-3)  # K
+        self.codes.lerp_(drawn, step[:, None])
+
+    @torch.no_grad()
+    def adjust_large(self, z: Tensor) -> None:
+        r"""Push crowded codes towards cells of middling similarity (Eq. 14, 15).
+
+        :math:`\beta = \exp(-10\,\bar U / U_k - \epsilon)` with the mean usage for the paper's
+        misprinted factor, and only once the moving average has filled up.
+        """
+        if self.usage.sum() + 1e-4 < 1:
+            return
+        similarity = self.similarity(z)  # B x K
+        middle = similarity.median(dim=0).values  # K
+        weight = (-(similarity - middle).abs()).softmax(dim=0)  # B x K
+        drawn = z[torch.multinomial(weight.T, 1).squeeze(1)]  # K x D
+        step = torch.exp(-10 * self.usage.mean() / self.usage.clamp_min(1e-12) - 1e-3)  # K
+        self.codes.lerp_(drawn, step[:, None])
+
+    @torch.no_grad()
+    def claim_cells(self, z: Tensor) -> int:
+        """Give every code at least one of the cells ``z``: what guarantees K metacells.
+
+        A code that no cell is nearest to moves onto the worst served cell whose own code can
+        spare it, until none is left empty.
+
+        Returns
+        -------
+        How many codes moved.
+        """
+        moved = 0
+        for _ in range(self.n_codes):
+            similarity = self.similarity(z)  # N x K
+            best, assignment = similarity.max(1)
+            size = torch.bincount(assignment, minlength=self.n_codes)
+            empty = torch.nonzero(size == 0)[:, 0]
+            if len(empty) == 0:
+                break
+            worst = torch.argsort(torch.where(size[assignment] > 1, best, torch.inf))
+            self.codes[empty] = z[worst[: len(empty)]]
+            moved += len(empty)
+        return moved
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distances of rows, ``(n, d)`` and ``(m, d)`` to ``(n, m)``."""
+    cross = a @ b.T
+    return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * cross).clamp_min(0)
+
+
+def codebook_loss(z: Tensor, z_q: Tensor) -> Tensor:
+    r"""Distance of codes to the cells they stand for (Eq. 10), ``(n_cells,)``.
+
+    :math:`\|q(z) - \mathrm{sg}[z]\|^2 / D`: the cells are held, the codes move. The paper sums
+    over the ``D`` dimensions, the authors' code, and this function, average.
+    """
+    return (z_q - z.detach()).square().mean(1)
+
+
+def perplexity(usage: Tensor) -> Tensor:
+    """Effective number of codes in use: exponential of the entropy of ``usage``."""
+    p = usage / usage.sum().clamp_min(1e-12)
+    return torch.exp(-torch.special.xlogy(p, p).sum())

@@ -1,0 +1,103 @@
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ._likelihoods import (
+    LOG_DISPERSION_RANGE,
+    LOG_RATE_RANGE,
+    Likelihood,
+    bounded,
+    negative_binomial_nll,
+    poisson_nll,
+)
+from ._mlp import Norm, hidden_layers
+
+
+class CountParameters(NamedTuple):
+    """What a decoder says of the counts of its cells, shapes ``(n_cells, n_features)``."""
+
+    log_rate: Tensor
+    """Log of the expected count per unit of size factor."""
+    log_dispersion: Tensor | None
+    """Log of the inverse dispersion; None for the Poisson."""
+
+    def take(self, rows: Tensor) -> "CountParameters":
+        """Parameters of chosen rows, in their order and as often as they are named."""
+        dispersion = self.log_dispersion
+        return CountParameters(
+            self.log_rate[rows], None if dispersion is None else dispersion[rows]
+        )
+
+
+class CountDecoder(nn.Module):
+    r"""Decoder from the latent to the parameters of a count distribution.
+
+    Paper Eq. 2 and 4: with :math:`d = g(z)`, the mean is :math:`s \exp(W_\mu d)` for size
+    factor :math:`s` and the inverse dispersion :math:`\exp(W_r d)`.
+
+    Parameters
+    ----------
+    n_latent
+        Dimension of the latent.
+    n_features
+        Number of features to reconstruct.
+    likelihood
+        ``"nb"`` or ``"poisson"``.
+    hidden
+        Widths of the hidden layers; empty for a linear decoder (the paper's for chromatin).
+    norm
+        Normalisation after each hidden layer.
+    """
+
+    def __init__(
+        self,
+        n_latent: int,
+        n_features: int,
+        *,
+        likelihood: Likelihood = "nb",
+        hidden: tuple[int, ...] = (128, 512),
+        norm: Norm = "layer",
+    ):
+        super().__init__()
+        self.likelihood = likelihood
+        self.trunk = hidden_layers([n_latent, *hidden], norm)
+        n_hidden = hidden[-1] if hidden else n_latent
+        self.log_rate = nn.Linear(n_hidden, n_features)
+        self.log_dispersion = nn.Linear(n_hidden, n_features) if likelihood == "nb" else None
+
+    def forward(self, z: Tensor) -> CountParameters:
+        """Parameters of the count distribution for latents ``(n_cells, n_latent)``."""
+        d = self.trunk(z)  # B x H
+        dispersion = None
+        if self.log_dispersion is not None:
+            dispersion = bounded(self.log_dispersion(d), LOG_DISPERSION_RANGE)  # B x M
+        return CountParameters(self.log_rate(d), dispersion)  # B x M
+
+    @torch.no_grad()
+    def start_at(self, mean_rate: Tensor) -> None:
+        """Start at the average profile: the bias of the log rate is the log of ``mean_rate``."""
+        self.log_rate.bias.copy_(mean_rate.clamp_min(1e-4).log())
+
+
+def reconstruction_nll(parameters: CountParameters, counts: Tensor, size_factor: Tensor) -> Tensor:
+    """Negative log-likelihood of raw counts under decoded parameters (paper Eq. 1, 3).
+
+    Parameters
+    ----------
+    parameters
+        Output of :class:`CountDecoder`.
+    counts
+        Raw counts, shape ``(n_cells, n_features)``.
+    size_factor
+        Library size over the target sum, shape ``(n_cells, 1)``.
+
+    Returns
+    -------
+    Mean over features in nats, shape ``(n_cells,)``. The paper sums over features; the mean,
+    as in the authors' code, keeps losses comparable between data sets.
+    """
+    log_m = bounded(parameters.log_rate + size_factor.log(), LOG_RATE_RANGE)  # B x M
+    if parameters.log_dispersion is None:
+        return poisson_nll(log_m, counts).mean(1)
+    return negative_binomial_nll(log_m, parameters.log_dispersion, counts).mean(1)

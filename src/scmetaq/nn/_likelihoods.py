@@ -1,0 +1,94 @@
+"""Negative log-likelihoods of counts with analytic gradients.
+
+Counts are 90 to 97 % zeros, where the log-gamma terms of the negative binomial cancel:
+they are evaluated at the non-zeros only, which is exact.
+"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Likelihood = Literal["nb", "poisson"]
+
+LOG_RATE_RANGE = (-11.5, 13.8)
+"""Bounds of the log mean: about 1e-5 to 1e6 counts."""
+LOG_DISPERSION_RANGE = (-9.2, 9.2)
+"""Bounds of the log inverse dispersion: about 1e-4 to 1e4."""
+
+
+class _NegativeBinomial(torch.autograd.Function):
+    """Element-wise NB negative log-likelihood in ``log m`` and ``log r``.
+
+    With ``m`` the mean, ``r`` the inverse dispersion and ``x`` the count,
+
+    - ``-log p = r log(1 + m/r) + x log(1 + r/m) - [lgamma(x+r) - lgamma(r) - lgamma(x+1)]``
+    - ``d/d log m = r (m - x) / (r + m)``
+    - ``d/d log r = r [log(1 + m/r) + (x - m)/(r + m) + psi(r) - psi(x + r)]``
+    """
+
+    @staticmethod
+    def forward(ctx: Any, log_m: Tensor, log_r: Tensor, x: Tensor) -> Tensor:
+        m, r = log_m.exp(), log_r.exp()  # B x M
+        log1p_ratio = torch.log1p(m / r)  # B x M
+        nll = r * log1p_ratio  # B x M
+        at = torch.nonzero(x, as_tuple=True)
+        x_at, r_at = x[at], r[at]  # nnz
+        log_sum = log1p_ratio[at] + log_r[at]  # log(r + m)
+        gamma_terms = torch.lgamma(x_at + r_at) - torch.lgamma(r_at) - torch.lgamma(x_at + 1)
+        nll[at] += x_at * (log_sum - log_m[at]) - gamma_terms
+        if any(ctx.needs_input_grad[:2]):
+            grad_m = r * (m - x) / (r + m)
+            slope = log1p_ratio - (m - x) / (r + m)
+            slope[at] += torch.digamma(r_at) - torch.digamma(x_at + r_at)
+            ctx.save_for_backward(grad_m, slope.mul_(r))
+        return nll
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad_m, grad_r = ctx.saved_tensors
+        return grad_outputs[0] * grad_m, grad_outputs[0] * grad_r, None
+
+
+def negative_binomial_nll(log_m: Tensor, log_r: Tensor, x: Tensor) -> Tensor:
+    """Negative binomial negative log-likelihood (paper Eq. 1), element by element.
+
+    Parameters
+    ----------
+    log_m
+        Log of the mean in counts, shape ``(n_cells, n_features)``.
+    log_r
+        Log of the inverse dispersion, shape ``(n_cells, n_features)``.
+    x
+        Raw counts, shape ``(n_cells, n_features)``.
+
+    Returns
+    -------
+    Negative log-likelihood in nats, shape ``(n_cells, n_features)``.
+    """
+    return _NegativeBinomial.apply(log_m, log_r, x)
+
+
+def poisson_nll(log_m: Tensor, x: Tensor) -> Tensor:
+    """Poisson negative log-likelihood (paper Eq. 3), element by element.
+
+    Parameters
+    ----------
+    log_m
+        Log of the mean in counts, shape ``(n_cells, n_features)``.
+    x
+        Raw counts, shape ``(n_cells, n_features)``.
+
+    Returns
+    -------
+    Negative log-likelihood in nats, shape ``(n_cells, n_features)``.
+    """
+    at = torch.nonzero(x, as_tuple=True)
+    constant = torch.zeros_like(log_m)
+    constant[at] = torch.lgamma(x[at] + 1)
+    return log_m.exp() - x * log_m + constant
+
+
+def bounded(log_value: Tensor, bounds: tuple[float, float]) -> Tensor:
+    """Clamp a logarithm to a range in which its exponential is a sane float32."""
+    return log_value.clamp(*bounds)

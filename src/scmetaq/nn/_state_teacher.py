@@ -1,0 +1,71 @@
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from ._codebook import squared_distances
+
+N_NEIGHBORS = 30
+_BANDWIDTH_NEIGHBOR = 7
+_BLOCK = 1_024
+
+
+def neighborhood_mean(scores: Tensor, reference: Tensor) -> Tensor:
+    r"""Mean of the reference cells around each cell, near ones counting most.
+
+    Weights are :math:`\exp(-d_{ij}^2 / \sigma_i^2)` over the 30 nearest reference cells, with
+    :math:`\sigma_i` the distance to the 7th: a type with few cells has no near neighbours but
+    its own and is not blended into others.
+
+    Parameters
+    ----------
+    scores
+        Scores of the cells, ``(n_cells, n_scores)``.
+    reference
+        Scores of the reference cells, ``(n_reference, n_scores)``.
+
+    Returns
+    -------
+    ``(n_cells, n_scores)``.
+    """
+    return torch.cat([_block_mean(block, reference) for block in scores.split(_BLOCK)])
+
+
+def _block_mean(scores: Tensor, reference: Tensor) -> Tensor:
+    n_neighbors = max(1, min(N_NEIGHBORS, len(reference) // 10))
+    distance = squared_distances(scores, reference)  # B x R
+    nearest = distance.topk(n_neighbors, dim=1, largest=False)  # B x k
+    width = nearest.values[:, min(_BANDWIDTH_NEIGHBOR, n_neighbors - 1)]  # B
+    weight = torch.exp(-nearest.values / width.clamp_min(1e-12)[:, None])  # B x k
+    weight = weight / weight.sum(1, keepdim=True)
+    return torch.einsum("bk,bks->bs", weight, reference[nearest.indices])  # B x S
+
+
+class StateTeacher(nn.Module):
+    """Denoised states of cells, from their neighbours in a reference sample.
+
+    The state of a cell is the mean of the scores of the reference cells around it, on the
+    principal axes of such means. The network learns to tell it from the cell alone.
+
+    Parameters
+    ----------
+    reference
+        Scores of the reference cells, ``(n_reference, n_scores)``.
+    to_state
+        Maps mean scores to the state. Its weights are copied and, like the reference, not
+        saved: a teacher lives as long as the training.
+    """
+
+    reference: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, reference: Tensor, to_state: nn.Linear):
+        super().__init__()
+        self.register_buffer("reference", reference, persistent=False)  # R x S
+        self.register_buffer("weight", to_state.weight.detach().clone(), persistent=False)
+        self.register_buffer("bias", to_state.bias.detach().clone(), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, scores: Tensor) -> Tensor:
+        """States of cells with ``scores`` ``(n_cells, n_scores)``: ``(n_cells, n_latent)``."""
+        return F.linear(neighborhood_mean(scores, self.reference), self.weight, self.bias)  # B x D

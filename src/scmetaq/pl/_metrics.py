@@ -1,0 +1,129 @@
+"""Metrics of one or several methods side by side."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from scmetaq.pl._style import ACCENT, GREY, INK, label_colors, strip_frame
+
+SHOWN = ("compactness", "separation", "purity", "balanced_accuracy")
+"""Metrics drawn unless others are named."""
+METHOD = "method"
+
+
+def metrics(
+    frame: pd.DataFrame, which: Sequence[str] | None = None, *, axes: Sequence[Axes] | None = None
+) -> np.ndarray:
+    """Draw the table of ``scmetaq.metrics.evaluate``, one panel per metric.
+
+    Metrics of metacells are drawn as boxes (quartiles, and whiskers to the 5th and 95th
+    percentile) with their mean, which is written beside them; metrics of whole assignments as one
+    point.
+
+    Parameters
+    ----------
+    frame
+        Tidy table with the columns ``metric``, ``value`` and ``better``; with a column
+        ``method``, methods are drawn side by side in the order in which they appear.
+    which
+        Metrics to draw, in order. None: compactness, separation, purity and balanced accuracy,
+        those that the table has.
+    axes
+        One Axes per metric; None: of a new figure.
+
+    Returns
+    -------
+    The panels, shape ``(n_metrics,)``.
+    """
+    which = _present(frame, which)
+    methods = list(dict.fromkeys(frame[METHOD])) if METHOD in frame else [""]
+    colors = label_colors([str(m) for m in methods]) if len(methods) > 1 else {}
+    panels = _panels(axes, len(which), len(methods))
+    for ax, metric in zip(panels, which, strict=True):
+        rows = frame[frame["metric"] == metric]
+        for at, method in enumerate(methods):
+            values = rows.loc[rows[METHOD] == method, "value"] if METHOD in frame else rows["value"]
+            _draw_row(ax, at, values.dropna().to_numpy(), colors.get(str(method), ACCENT))
+        _label_panel(ax, metric, rows["better"].iloc[0])
+    _label_methods(panels, methods)
+    return panels
+
+
+def _present(frame: pd.DataFrame, which: Sequence[str] | None) -> list[str]:
+    there = set(frame["metric"])
+    asked = list(SHOWN) if which is None else list(which)
+    absent = [metric for metric in asked if metric not in there]
+    if (which is not None and absent) or len(absent) == len(asked):
+        raise ValueError(
+            f"Expected metrics that the table has, found none of the name {absent}. "
+            f"Metrics there: {sorted(there)}."
+        )
+    return [metric for metric in asked if metric in there]
+
+
+def _panels(axes: Sequence[Axes] | None, n_metrics: int, n_methods: int) -> np.ndarray:
+    if axes is None:
+        size = (2.2 * n_metrics + 0.8, 1.15 + 0.42 * n_methods)
+        return plt.subplots(
+            1, n_metrics, figsize=size, sharey=True, squeeze=False, layout="constrained"
+        )[1][0]
+    panels = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
+    if len(panels) != n_metrics:
+        raise ValueError(
+            f"Expected one Axes per metric, found {len(panels)} for {n_metrics} metrics. "
+            "Pass as many, or leave `axes` out."
+        )
+    return panels
+
+
+def _draw_row(ax: Axes, at: int, values: np.ndarray, color: str) -> None:
+    """Draw one method's values: a box if there are several, and the mean."""
+    if len(values) == 0:
+        return
+    if len(values) > 1:
+        low, first, median, third, high = np.percentile(values, [5, 25, 50, 75, 95])
+        ax.plot([low, high], [at, at], color=color, linewidth=1, zorder=1)
+        ax.barh(at, third - first, 0.5, left=first, color=color, alpha=0.35, zorder=2)
+        ax.plot([median] * 2, [at - 0.25, at + 0.25], color=color, linewidth=1.4, zorder=3)
+    mean = float(values.mean())
+    ax.scatter(mean, at, s=26, color=color, edgecolors="white", linewidths=0.8, zorder=4)
+    ax.annotate(
+        f"{mean:.3f}",
+        (mean, at - 0.28),
+        xytext=(0, 1),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        fontsize=7,
+        color=INK,
+    )
+
+
+def _label_panel(ax: Axes, metric: str, better: str) -> None:
+    ax.set_title(metric.replace("_", " "), fontsize=9, color=INK)
+    hint = {"higher": "higher is better →", "lower": "← lower is better"}.get(better, "")
+    ax.set_xlabel(hint, fontsize=7.5, color=INK)
+    ax.grid(axis="x", color=GREY, alpha=0.35, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.margins(x=0.12)
+    _widen(ax)
+    ax.tick_params(axis="x", labelsize=7.5)
+    strip_frame(ax, keep=("bottom",))
+
+
+def _widen(ax: Axes, least: float = 0.2) -> None:
+    """Keep a lone or nearly constant number from being blown up to a picture of noise."""
+    low, high = ax.get_xlim()
+    if high - low < least:
+        middle = (low + high) / 2
+        ax.set_xlim(middle - least / 2, middle + least / 2)
+
+
+def _label_methods(panels: np.ndarray, methods: list) -> None:
+    for ax in panels:
+        ax.set_ylim(len(methods) - 0.5, -0.65)
+        ax.set_yticks(range(len(methods)), [str(m) for m in methods], fontsize=8)
+        ax.tick_params(axis="y", length=0, labelleft=ax is panels[0])

@@ -1,0 +1,70 @@
+"""Sizes of metacells."""
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+from mudata import MuData
+from numpy.typing import ArrayLike
+
+from scmetaq import _keys
+from scmetaq.pl._style import ACCENT, INK, new_axes, strip_frame
+
+
+def size(sizes: AnnData | MuData | pd.Series | ArrayLike, *, ax: Axes | None = None) -> Axes:
+    """Draw how many cells the metacells have.
+
+    Parameters
+    ----------
+    sizes
+        Metacells with ``obs["n_cells"]``, or cells per metacell, shape ``(n_metacells,)``.
+    ax
+        Axes to draw on; None: of a new figure.
+    """
+    values = _cells_per_metacell(sizes)
+    ax = new_axes(ax, 4.2, 2.8)
+    ax.hist(values, bins=_bins(values), color=ACCENT, edgecolor="white", linewidth=0.6)
+    median = float(np.median(values))
+    ax.axvline(median, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+    ax.annotate(
+        f"median {median:g}",
+        (median, 1),
+        xycoords=ax.get_xaxis_transform(),
+        xytext=(4, -2),
+        textcoords="offset points",
+        va="top",
+        fontsize=8,
+        color=INK,
+    )
+    ax.set_xlabel("cells per metacell", fontsize=9, color=INK)
+    ax.set_ylabel("metacells", fontsize=9, color=INK)
+    ax.tick_params(labelsize=8)
+    ax.set_xlim(left=0)
+    ax.set_ylim(top=ax.get_ylim()[1] * 1.12)  # room for the text
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    strip_frame(ax)
+    return ax
+
+
+def _cells_per_metacell(sizes: AnnData | MuData | pd.Series | ArrayLike) -> np.ndarray:
+    if isinstance(sizes, AnnData | MuData):
+        if _keys.N_CELLS not in sizes.obs:
+            raise KeyError(
+                f"Expected metacells with the column {_keys.N_CELLS!r} in `obs`, found only "
+                f"{sorted(map(str, sizes.obs.columns))}. Make them by `scmetaq.tl.aggregate`."
+            )
+        sizes = sizes.obs[_keys.N_CELLS]
+    values = np.asarray(sizes, dtype=float)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(
+            f"Expected the number of cells per metacell, shape (n_metacells,), found shape "
+            f"{values.shape}. Pass e.g. `metacells.obs['n_cells']`."
+        )
+    return values
+
+
+def _bins(values: np.ndarray) -> list[float]:
+    """Edges of up to 30 bins that hold the same number of whole sizes."""
+    width = max(1, int(np.ceil((values.max() - values.min() + 1) / 30)))
+    return list(np.arange(values.min(), values.max() + width + 1, width) - 0.5)

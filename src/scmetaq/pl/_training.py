@@ -1,0 +1,125 @@
+"""Curves of a training run."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from scmetaq.pl._style import GREY, INK, PALETTE, strip_frame
+
+SPLITS = ("train", "validation")
+
+
+TOTAL = "loss"
+PANELS = {
+    "reconstruction": "reconstruction loss",
+    "codebook_loss": "codebook loss",
+    "commitment": "codebook loss",
+    "perplexity": "codebook perplexity",
+    "empty": "empty codes",
+    "unused": "empty codes",
+}
+"""Panel of a quantity by a word in its name."""
+
+
+def training(
+    history: Mapping[str, pd.DataFrame | pd.Series], *, axes: Sequence[Axes] | None = None
+) -> np.ndarray:
+    """Draw losses and use of the codebook over epochs.
+
+    Parameters
+    ----------
+    history
+        A model's ``history``: per key a table of one column indexed by epoch. Keys are grouped
+        into panels: total, reconstruction (plain and quantised) and codebook loss, perplexity and
+        empty codes; other keys are left out. Endings ``_train`` and ``_validation`` become solid
+        and dashed lines.
+    axes
+        One Axes per panel; None: of a new figure.
+
+    Returns
+    -------
+    The panels, shape ``(n_panels,)``.
+    """
+    groups = _grouped(history)
+    panels = _new_panels(axes, len(groups))
+    for ax, (title, curves) in zip(panels, groups.items(), strict=True):
+        _draw_curves(ax, curves)
+        ax.set_title(title, fontsize=9, color=INK)
+        ax.set_xlabel("epoch", fontsize=8, color=INK)
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        ax.grid(axis="y", color=GREY, alpha=0.35, linewidth=0.6)
+        ax.tick_params(labelsize=7.5)
+        strip_frame(ax)
+    return panels
+
+
+def _grouped(history: Mapping[str, pd.DataFrame | pd.Series]) -> dict[str, dict[str, pd.Series]]:
+    """Sort curves into panels by the names of their quantities, in the order of the panels."""
+    groups: dict[str, dict[str, pd.Series]] = {title: {} for title in (TOTAL, *PANELS.values())}
+    for key, table in history.items():
+        title, curve = _panel_of(_split(key)[0]), _curve(table)
+        if title is not None and not key.endswith("_step") and curve.notna().any():
+            groups[title][key] = curve
+    found = {title: curves for title, curves in groups.items() if curves}
+    if not found:
+        raise ValueError(
+            f"Expected a training history with losses, found the keys {sorted(history)}. "
+            "Pass `model.history` after `model.train()`."
+        )
+    return found
+
+
+def _panel_of(quantity: str) -> str | None:
+    if quantity == TOTAL:
+        return TOTAL
+    return next((title for word, title in PANELS.items() if word in quantity), None)
+
+
+def _curve(table: pd.DataFrame | pd.Series) -> pd.Series:
+    column = table.iloc[:, 0] if isinstance(table, pd.DataFrame) else table
+    return pd.to_numeric(column, errors="coerce")
+
+
+def _split(key: str) -> tuple[str, str]:
+    """Part a key into the quantity and the split of the data: ``loss``, ``train``."""
+    key = key.removesuffix("_epoch")
+    for split in SPLITS:
+        if key.endswith(f"_{split}"):
+            return key.removesuffix(f"_{split}"), split
+        if key.startswith(f"{split}_"):
+            return key.removeprefix(f"{split}_"), split
+    return key, SPLITS[0]
+
+
+def _new_panels(axes: Sequence[Axes] | None, n: int) -> np.ndarray:
+    if axes is None:
+        return plt.subplots(1, n, figsize=(2.5 * n, 2.3), squeeze=False, layout="constrained")[1][0]
+    panels = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
+    if len(panels) != n:
+        raise ValueError(
+            f"Expected one Axes per panel, found {len(panels)} for {n} panels. "
+            "Pass as many, or leave `axes` out."
+        )
+    return panels
+
+
+def _draw_curves(ax: Axes, curves: Mapping[str, pd.Series]) -> None:
+    quantities = list(dict.fromkeys(_split(key)[0] for key in curves))
+    for key, curve in curves.items():
+        quantity, split = _split(key)
+        curve = curve.dropna()
+        parts = ([quantity] if len(quantities) > 1 else []) + [split]
+        ax.plot(
+            curve.index,
+            curve.to_numpy(),
+            color=PALETTE[quantities.index(quantity) % len(PALETTE)],
+            linestyle="-" if split == SPLITS[0] else (0, (3, 1.5)),
+            linewidth=1.3,
+            label=", ".join(parts).replace("_", " "),
+        )
+    if len(curves) > 1:
+        ax.legend(frameon=False, fontsize=6.5, handlelength=1.6)

@@ -1,0 +1,5 @@
+"""A page about metacells, in one file that needs nothing else."""
+
+from ._write_report import write_report
+
+__all__ = ["write_report"]

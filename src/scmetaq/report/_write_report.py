@@ -1,0 +1,168 @@
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import pandas as pd
+from anndata import AnnData
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from scmetaq import _keys
+from scmetaq.metrics import evaluate
+
+from . import _pictures, _tables
+from ._labels import LabelSummary, as_labels, as_text, summarize_labels
+from ._layout import lay_out
+
+_VERSIONS = ("scmetaq", "scvi-tools", "torch", "scanpy", "anndata")
+
+
+def write_report(
+    path: str | Path,
+    adata: AnnData,
+    assignments: pd.DataFrame | pd.Series,
+    *,
+    metrics: pd.DataFrame | None = None,
+    labels_key: str | Sequence[str] | None = None,
+    layer: str | None = None,
+    facts: Mapping[str, object] | None = None,
+    history: Mapping[str, pd.DataFrame] | None = None,
+    quantization: Mapping[str, float] | None = None,
+    next_steps: str | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write a page about the metacells of any method: one html file that needs nothing else.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    adata
+        Cells with raw counts. Not changed.
+    assignments
+        Metacell of each cell, indexed by barcode: a Series, or a table with the column
+        ``metacell`` and perhaps ``margin``, as from ``model.get_assignments()``. Missing: a cell
+        without a metacell.
+    metrics
+        Table of :func:`scmetaq.metrics.evaluate`; computed if left out.
+    labels_key
+        Column, or columns, of ``obs`` with labels. The first colours the cells.
+    layer
+        Layer with the raw counts. None: ``X``.
+    facts
+        What was run: names and values, in order.
+    history
+        A model's ``history``.
+    quantization
+        A model's quantization report.
+    next_steps
+        Python code to go on with.
+    notes
+        What the reader should know about this run.
+    """
+    table = assignments.to_frame(_keys.METACELL) if _is_series(assignments) else assignments
+    table = table.reindex(adata.obs_names)
+    assignment = as_text(table[_keys.METACELL])
+    keys = [labels_key] if isinstance(labels_key, str) else list(labels_key or [])
+    labels = [as_labels(adata.obs[key]) for key in keys]
+    if metrics is None:
+        metrics = evaluate(adata, assignment, labels[0] if labels else None, layer=layer)
+    summaries = [summarize_labels(assignment, column) for column in labels]
+    per_metacell = _tables.metacell_values(metrics)
+    layout = lay_out(adata, assignment, layer=layer)
+    colors = [adata.uns.get(f"{key}_colors") for key in keys]
+    chosen_by, doubtful = _tables.doubtful_metacells(
+        per_metacell, _mean_margin(table), summaries[0].metacells if summaries else None
+    )
+    page = _render(
+        headline=f"{len(per_metacell):,} metacells of {assignment.notna().sum():,} cells",
+        lead=_lead(per_metacell, summaries),
+        written=datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z").lstrip("0"),
+        tiles=_tiles(metrics),
+        embedding=_pictures.embedding(layout, adata.n_obs, *(labels[:1] + colors[:1])),
+        size=_pictures.size(per_metacell[_keys.N_CELLS]),
+        sizes=_tables.size_rows(metrics),
+        quality=_tables.quality_rows(metrics),
+        labels=[(s, _pictures.purity(s, c)) for s, c in zip(summaries, colors, strict=True)],
+        doubtful=doubtful,
+        chosen_by=chosen_by,
+        training=None if history is None else _pictures.training(history),
+        quantization=_tables.quantization_rows(dict(quantization or {})),
+        next_steps=next_steps,
+        facts={**(facts or {}), "Versions": _versions()},
+        notes=notes,
+        number=_tables.number,
+        decimal=_tables.decimal,
+    )
+    Path(path).write_text(page, encoding="utf-8")
+
+
+def _render(**parts: Any) -> str:
+    templates = Environment(
+        loader=PackageLoader("scmetaq.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return templates.get_template("report.html.j2").render(**parts)
+
+
+def _is_series(assignments: pd.DataFrame | pd.Series) -> bool:
+    return isinstance(assignments, pd.Series)
+
+
+def _mean_margin(table: pd.DataFrame) -> pd.Series | None:
+    if _keys.MARGIN not in table or table[_keys.MARGIN].isna().all():
+        return None
+    return table[_keys.MARGIN].groupby(as_text(table[_keys.METACELL])).mean()
+
+
+def _lead(per_metacell: pd.DataFrame, summaries: Sequence[LabelSummary]) -> str:
+    """Tell the result in a sentence or two."""
+    sizes = per_metacell[_keys.N_CELLS]
+    text = (
+        f"A metacell stands for {_tables.number(sizes.median())} cells in the median, for "
+        f"{sizes.min():,.0f} at least and {sizes.max():,.0f} at most."
+    )
+    if not summaries:
+        return text
+    first = summaries[0]
+    text += f" On average {first.purity:.0%} of its cells share one {first.key}."
+    if first.lost:
+        names = ", ".join(first.lost[:5]) + (", …" if len(first.lost) > 5 else "")
+        text += f" Labels without a metacell of their own: {names}."
+    else:
+        text += f" Each of the {len(first.labels)} labels has a metacell of its own."
+    return text
+
+
+def _tiles(metrics: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Numbers to see at once: value, name, which direction is better."""
+    shown = {
+        "n_metacells": "metacells",
+        "size_median": "cells per metacell, median",
+        "compactness": "compactness",
+        "separation": "separation",
+        "purity": "purity",
+        "balanced_accuracy": "balanced accuracy",
+    }
+    means = metrics.groupby("metric")["value"].mean()
+    better = metrics.groupby("metric")["better"].first()
+    hints = {"higher": "higher is better", "lower": "lower is better"}
+    return [
+        (
+            (_tables.decimal if better[name] else _tables.number)(means[name]),
+            words,
+            hints.get(better[name], ""),
+        )
+        for name, words in shown.items()
+        if name in means
+    ]
+
+
+def _versions() -> str:
+    versions = [f"{name} {version(name)}" for name in _VERSIONS]
+    return ", ".join([*versions, f"Python {python_version()}"])

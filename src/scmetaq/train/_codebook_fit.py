@@ -1,0 +1,104 @@
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from scmetaq.module import MetaQModule
+from scmetaq.nn import CodebookInit, exchange, initial_codes, quantization_error
+
+_N_STARTS = 3
+"""Initialisations of which the best is kept; their spread is most of the spread of seeds."""
+
+
+class CodebookFit(Callback):
+    """Fits the codebook to the latents of a reference sample, in the middle and at the end.
+
+    Parameters
+    ----------
+    module
+        The module that holds the codebook.
+    reference_latents
+        Encodes the reference sample with the module as it stands, ``(n_reference, n_latent)``.
+    n_warmup_epochs
+        Epochs before the codebook is initialised.
+    init
+        How codes are initialised.
+    refine
+        Whether codes are brought to the least quantization error by
+        :func:`~scmetaq.nn.exchange`, after initialisation and again at the end.
+    seed
+        Seed of the initialisation.
+    """
+
+    def __init__(
+        self,
+        module: MetaQModule,
+        reference_latents: Callable[[], Tensor],
+        *,
+        n_warmup_epochs: int,
+        init: CodebookInit,
+        refine: bool,
+        seed: int,
+    ):
+        self.module = module
+        self.reference_latents = reference_latents
+        self.n_warmup_epochs = n_warmup_epochs
+        self.init = init
+        self.refine = refine
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Initialise the codebook once the warm-up is over."""
+        due = trainer.current_epoch >= self.n_warmup_epochs
+        if due and not bool(self.module.codebook.fitted):
+            self._initialise(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refine the codes and see that each has a cell."""
+        if not bool(self.module.codebook.fitted):
+            self._initialise(trainer)
+        z = self.reference_latents()
+        codebook = self.module.codebook
+        if self.refine:
+            codebook.set_codes(self._exchanged(z, codebook.codes.detach()))
+        codebook.claim_cells(z)
+        codebook.set_usage(z)
+
+    def _initialise(self, trainer: Trainer) -> None:
+        z = self.reference_latents()
+        codebook = self.module.codebook
+        if self.init == "random" and self.n_warmup_epochs == 0:
+            # As published: nothing is learnt yet, so keep the small random codes.
+            codebook.set_codes(codebook.codes.detach().clone())
+        else:
+            codebook.set_codes(self._best_start(z) if self.refine else self._start(z, self.seed))
+        self.module.copy_decoder()
+        # Exchanged codes are the exact minimisers of the codebook loss: gradients would only
+        # take them away from it.
+        codebook.codes.requires_grad_(not self.refine)
+        _forget_momentum(trainer, codebook.codes)
+
+    def _start(self, z: Tensor, seed: int) -> Tensor:
+        codes = initial_codes(z.cpu().numpy(), self.module.codebook.n_codes, self.init, seed=seed)
+        return torch.as_tensor(codes, dtype=z.dtype, device=z.device)
+
+    def _best_start(self, z: Tensor) -> Tensor:
+        """Exchanged codes of least quantization error among a few starts."""
+        candidates = [
+            self._exchanged(z, self._start(z, self.seed * _N_STARTS + i)) for i in range(_N_STARTS)
+        ]
+        return min(candidates, key=lambda codes: quantization_error(z, codes))
+
+    def _exchanged(self, z: Tensor, codes: Tensor) -> Tensor:
+        generator = torch.Generator(z.device).manual_seed(self.seed)
+        return exchange(z, codes, generator=generator)
+
+
+def _forget_momentum(trainer: Trainer, parameter: Tensor) -> None:
+    """Drop the optimiser's memory of a parameter that has just been replaced."""
+    for optimizer in trainer.optimizers:
+        state: dict[Any, Any] = optimizer.state
+        state.pop(parameter, None)

@@ -1,0 +1,131 @@
+from typing import Any
+
+import torch
+from scvi.module.base import LossOutput
+from scvi.train import TrainingPlan
+from torch import Tensor
+from torch.optim.lr_scheduler import OneCycleLR
+
+from scmetaq.module import MetaQModule
+from scmetaq.nn import perplexity
+
+_FEWEST_CYCLE_STEPS = 5
+"""Below so many steps the learning rate stays constant."""
+
+
+class MetaQTrainingPlan(TrainingPlan):
+    """Training of a :class:`~scmetaq.module.MetaQModule`.
+
+    Logs, per epoch, the losses, the perplexity of code usage and the number of empty codes.
+
+    Parameters
+    ----------
+    module
+        The module to train.
+    adjust_codes
+        Whether over- and under-used codes are disturbed at each step (paper Eq. 12-15).
+    one_cycle
+        Whether the learning rate rises to ``lr`` and falls to zero over the training; otherwise
+        it is constant, as published.
+    lr
+        Learning rate, the highest of the cycle where there is one.
+    weight_decay
+        Decoupled weight decay of AdamW.
+    eps
+        Constant of Adam's denominator: torch's default, not that of scvi-tools.
+    optimizer
+        See :class:`scvi.train.TrainingPlan`.
+    **kwargs
+        Arguments of :class:`scvi.train.TrainingPlan`.
+    """
+
+    def __init__(
+        self,
+        module: MetaQModule,
+        *,
+        adjust_codes: bool = False,
+        one_cycle: bool = False,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-2,
+        eps: float = 1e-8,
+        optimizer: str = "AdamW",
+        **kwargs: Any,
+    ):
+        super().__init__(
+            module, lr=lr, weight_decay=weight_decay, eps=eps, optimizer=optimizer, **kwargs
+        )
+        self.adjust_codes = adjust_codes
+        self.one_cycle = one_cycle
+        self.register_buffer("_epoch_counts", torch.zeros(module.codebook.n_codes))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Optimiser of scvi-tools and, if wanted, the one-cycle learning rate."""
+        config = super().configure_optimizers()
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        if self.one_cycle and total_steps >= _FEWEST_CYCLE_STEPS:
+            scheduler = OneCycleLR(
+                config["optimizer"],
+                max_lr=self.lr,
+                total_steps=total_steps,
+                pct_start=max(0.1, 2 / total_steps),
+            )
+            config["lr_scheduler"] = {"scheduler": scheduler, "interval": "step"}
+        return config
+
+    def on_train_start(self) -> None:
+        """Switch to training mode: scvi-tools leaves a model in evaluation mode."""
+        super().on_train_start()
+        self.module.train()
+
+    def on_train_epoch_start(self) -> None:
+        """Begin a new count of code usage."""
+        super().on_train_epoch_start()
+        self._epoch_counts.zero_()
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One step: adjust the codes as published, then the gradient of the loss."""
+        inference, generative, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
+        if "assignment" in generative:
+            self._count_usage(generative["assignment"], inference["z"].detach())
+        self.log(
+            "train_loss",
+            loss.loss,
+            on_step=self.on_step,
+            on_epoch=self.on_epoch,
+            prog_bar=True,
+            sync_dist=self.use_sync_dist,
+        )
+        self.compute_and_log_metrics(loss, self.train_metrics, "train")
+        return loss.loss
+
+    def _count_usage(self, assignment: Tensor, z: Tensor) -> None:
+        codebook = self.module.codebook
+        self._epoch_counts += torch.bincount(assignment, minlength=codebook.n_codes)
+        codebook.update_usage(assignment)
+        if self.adjust_codes:
+            codebook.adjust_small(z)
+            codebook.adjust_large(z)
+
+    def on_train_epoch_end(self) -> None:
+        """Log how the codes were used in this epoch."""
+        super().on_train_epoch_end()
+        if bool(self.module.codebook.fitted):
+            self.log("perplexity_train", perplexity(self._epoch_counts))
+            self.log("n_empty_codes_train", (self._epoch_counts == 0).sum().float())
+
+    def compute_and_log_metrics(
+        self, loss_output: LossOutput, metrics: dict[str, Any], mode: str
+    ) -> None:
+        """Log the losses; the extra ones outside inference mode, which several devices need."""
+        extra = loss_output.extra_metrics
+        loss_output.extra_metrics = {}
+        super().compute_and_log_metrics(loss_output, metrics, mode)
+        for name, value in extra.items():
+            self.log(
+                f"{name}_{mode}",
+                value,
+                on_step=self.on_step,
+                on_epoch=self.on_epoch,
+                batch_size=loss_output.n_obs_minibatch,
+                sync_dist=self.use_sync_dist,
+            )

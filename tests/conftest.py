@@ -1,0 +1,112 @@
+import logging
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scvi
+from anndata import AnnData
+from scipy import sparse
+
+import scmetaq
+
+REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+TRAINER = {"accelerator": "cpu", "enable_progress_bar": False}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet():
+    """Lightning and scvi-tools tell about devices and transfers at every step."""
+    scvi.settings.verbosity = logging.WARNING
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder of real data that developers have beside the repository; else skip."""
+    if not REAL_DATA.is_dir():
+        pytest.skip("no folder of real data beside the repository")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def blood():
+    """400 cells x 500 genes of the demo data. Shared: take a copy to change or register it."""
+    adata = scmetaq.data.demo()
+    cells = np.sort(np.random.default_rng(0).choice(adata.n_obs, 400, replace=False))
+    adata = adata[cells].copy()
+    energy = np.asarray(adata.X.power(2).sum(0)).ravel()
+    return adata[:, np.sort(np.argsort(-energy, kind="stable")[:500])].copy()
+
+
+@pytest.fixture(scope="session")
+def _toy():
+    """150 cells x 60 genes of raw counts in three states, no empty cell or gene."""
+    rng = np.random.default_rng(0)
+    state = np.repeat([0, 1, 2], 50)
+    rate = rng.gamma(0.5, 3.0, size=(3, 60))[state] * rng.gamma(5, 0.2, size=(150, 1))
+    counts = rng.poisson(rate + 0.05).astype(np.float32)
+    counts[np.arange(60), np.arange(60)] += 1
+    obs = pd.DataFrame(
+        {"state": pd.Categorical(np.array(["a", "b", "c"])[state]), "depth": counts.sum(1)},
+        index=[f"cell{i}" for i in range(150)],
+    )
+    counts[:, 0] += 1
+    var = pd.DataFrame({"chrom": ["chr1"] * 60}, index=[f"gene{i}" for i in range(60)])
+    return AnnData(sparse.csr_matrix(counts), obs=obs, var=var)
+
+
+@pytest.fixture
+def toy(_toy):
+    """A copy of the toy counts, to change and to register."""
+    return _toy.copy()
+
+
+def _fit(adata, n_metacells=6, max_epochs=3, *, setup=None, train=None, seed=0, **kwargs):
+    """Register, build and train in one go; ``setup`` and ``train`` are keyword arguments."""
+    scvi.settings.seed = seed
+    scmetaq.MetaQModel.setup_anndata(adata, **(setup or {}))
+    model = scmetaq.MetaQModel(adata, n_metacells, **kwargs)
+    return _train(model, max_epochs, **(train or {}))
+
+
+def _train(model, max_epochs=3, **kwargs):
+    """Train without a progress bar, on the CPU unless told otherwise."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        model.train(max_epochs, **{**TRAINER, **kwargs})
+    return model
+
+
+@pytest.fixture(scope="session")
+def fit():
+    return _fit
+
+
+@pytest.fixture(scope="session")
+def train():
+    return _train
+
+
+@pytest.fixture(scope="session")
+def model(blood):
+    """Trained on real cells, read only: ten metacells of 400 cells."""
+    return _fit(blood.copy(), 10, 4)
+
+
+@pytest.fixture(scope="session")
+def assignments(model):
+    return model.get_assignments()
+
+
+@pytest.fixture(scope="session")
+def toy_model(_toy):
+    """Trained on the toy counts, read only: six metacells of 150 cells."""
+    return _fit(_toy.copy())

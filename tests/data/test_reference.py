@@ -1,0 +1,228 @@
+import numpy as np
+import pytest
+import scanpy as sc
+from anndata import AnnData
+from scipy import sparse
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+
+import scmetaq
+from scmetaq.data import _reference
+from scmetaq.data._reference import (
+    N_SCORES,
+    LinearMap,
+    fit_reference,
+    fit_state,
+    select_features,
+    size_factor,
+    unit_profiles,
+)
+
+
+def log_by_scanpy(counts, target_sum=1e4):
+    adata = AnnData(counts.copy())
+    sc.pp.normalize_total(adata, target_sum=target_sum)
+    sc.pp.log1p(adata)
+    return adata
+
+
+@pytest.fixture(scope="module")
+def counts(blood):
+    return blood.X
+
+
+@pytest.fixture(scope="module")
+def features(counts):
+    return select_features(counts, 200, by_variance=True)
+
+
+@pytest.fixture(scope="module")
+def reference(counts, features):
+    return fit_reference(counts, features, n_components=30)
+
+
+def highly_variable_by_scanpy(counts, n_top):
+    log = log_by_scanpy(counts)
+    sc.pp.highly_variable_genes(log, n_top_genes=n_top)
+    return np.flatnonzero(log.var["highly_variable"])
+
+
+@pytest.mark.parametrize("n_top", [50, 200, 499])
+def test_features_are_scanpys_highly_variable_genes(counts, n_top):
+    found = select_features(counts, n_top, by_variance=True)
+    np.testing.assert_array_equal(found, highly_variable_by_scanpy(counts, n_top))
+    assert found.dtype == np.int64
+
+
+@pytest.mark.slow
+def test_the_3000_features_of_the_demo_are_scanpys():
+    counts = scmetaq.data.demo().X
+    found = select_features(counts, 3_000, by_variance=True)
+    np.testing.assert_array_equal(found, highly_variable_by_scanpy(counts, 3_000))
+
+
+@pytest.mark.parametrize("by_variance", [True, False])
+@pytest.mark.parametrize("n_top", [500, 3_000])
+def test_all_features_are_kept_where_there_are_no_more(counts, by_variance, n_top):
+    found = select_features(counts, n_top, by_variance=by_variance)
+    np.testing.assert_array_equal(found, np.arange(500))
+
+
+def test_peaks_are_those_detected_in_most_cells(counts):
+    found = select_features(counts, 100, by_variance=False)
+    n_cells = (counts.toarray() > 0).sum(0)
+    left_out = np.setdiff1d(np.arange(500), found)
+    assert (np.diff(found) > 0).all()
+    assert n_cells[found].min() >= n_cells[left_out].max()
+
+
+def test_silent_features_are_never_selected_before_others(counts):
+    padded = sparse.hstack([sparse.csr_matrix((400, 40)), counts], "csr", dtype=np.float32)
+    for by_variance in (True, False):
+        assert select_features(padded, 300, by_variance=by_variance).min() >= 40
+
+
+def test_size_factor_is_the_library_over_ten_thousand(counts):
+    expected = counts.toarray().sum(1, keepdims=True) / 1e4
+    np.testing.assert_allclose(size_factor(counts), expected, rtol=1e-6)
+    np.testing.assert_allclose(size_factor(counts.toarray()), expected, rtol=1e-6)
+    assert size_factor(sparse.csr_matrix((1, 3))).item() == pytest.approx(1e-4)
+
+
+def test_unit_profiles_multiply_to_correlations(rng):
+    log = rng.gamma(1, size=(10, 30))
+    profile = unit_profiles(log)
+    np.testing.assert_allclose(profile @ profile.T, np.corrcoef(log), atol=1e-12)
+    assert (unit_profiles(np.full((1, 5), 3.0)) == 0).all()
+
+
+def test_scaling_is_that_of_scanpys_log_counts(reference, counts, features):
+    log = log_by_scanpy(counts).X[:, features].toarray()
+    np.testing.assert_allclose(reference.mean, log.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(reference.scale, log.std(0), rtol=1e-4)
+
+
+def test_mean_rate_reproduces_the_total_counts(reference, counts, features):
+    expected = counts[:, features].toarray().sum(0)
+    np.testing.assert_allclose(reference.mean_rate * size_factor(counts).sum(), expected, rtol=1e-4)
+
+
+def test_shapes(reference):
+    assert reference.mean.shape == reference.scale.shape == reference.mean_rate.shape == (200,)
+    shapes = [reference.profile.axes.shape, reference.log.axes.shape, reference.sqrt.axes.shape]
+    assert shapes == [(200, 30), (200, N_SCORES), (200, N_SCORES)]
+    for part in (reference.profile, reference.log, reference.sqrt):
+        assert part.offset.shape == part.axes.shape[1:]
+        assert np.isfinite(part.axes).all()
+
+
+def test_profile_scores_have_unit_total_variance_and_are_uncorrelated(reference, counts, features):
+    log = log_by_scanpy(counts).X[:, features].toarray()
+    scores = reference.profile(unit_profiles(log))
+    np.testing.assert_allclose(scores.mean(0), 0, atol=1e-4)
+    assert scores.var(0, ddof=1).sum() == pytest.approx(1, rel=1e-3)
+    covariance = np.cov(scores.T)
+    np.testing.assert_allclose(covariance, np.diag(np.diag(covariance)), atol=1e-3)
+    assert (np.diff(np.diag(covariance)[:10]) < 0).all()
+
+
+def scores_of(reference, counts):
+    rate = counts.toarray() / size_factor(counts)
+    log, root = reference.log, reference.sqrt
+    return np.hstack([log(np.log1p(rate[:, log.features])), root(np.sqrt(rate[:, root.features]))])
+
+
+def test_both_views_together_have_unit_total_variance(reference, counts):
+    scores = scores_of(reference, counts)
+    np.testing.assert_allclose(scores.mean(0), 0, atol=1e-3)
+    each = [scores[:, :N_SCORES].var(0).sum(), scores[:, N_SCORES:].var(0).sum()]
+    np.testing.assert_allclose(each, 0.5, rtol=1e-2)
+
+
+def test_unreliable_axes_weigh_little(reference, counts, features):
+    """Noise axes have less of the variance than they have in plain PCA of the same values."""
+    log = log_by_scanpy(counts).X[:, features].toarray()
+    plain = PCA(N_SCORES, random_state=0).fit(log / np.sqrt(log.std(0)))
+    share = scores_of(reference, counts)[:, :N_SCORES].var(0)
+    plain_share = plain.explained_variance_ / plain.explained_variance_.sum()
+    assert share[10:].sum() / share.sum() < 0.5 * plain_share[10:].sum()
+
+
+def test_the_square_root_view_reads_the_most_variable_features(reference, counts):
+    root = np.sqrt(counts.toarray() / size_factor(counts))
+    expected = np.sort(np.argsort(-root.var(0), kind="stable")[:200])
+    np.testing.assert_array_equal(reference.sqrt.features, expected)
+
+
+def test_one_seed_one_reference(counts, features):
+    first, again = (fit_reference(counts, features, n_components=30, seed=1) for _ in range(2))
+    for name in ("profile", "log", "sqrt"):
+        np.testing.assert_array_equal(getattr(first, name).axes, getattr(again, name).axes)
+
+
+def test_counts_are_not_changed(counts, features):
+    kept = counts.copy()
+    fit_reference(counts, features, n_components=30)
+    np.testing.assert_array_equal(counts.data, kept.data)
+    np.testing.assert_array_equal(counts.indices, kept.indices)
+
+
+@pytest.mark.parametrize(("n_cells", "n_features"), [(5, 500), (60, 7), (3, 2)])
+def test_axes_that_the_sample_is_too_small_for_are_zero(counts, n_cells, n_features):
+    few = counts[:n_cells, :n_features] + sparse.csr_matrix(np.eye(n_cells, n_features))
+    few = sparse.csr_matrix(few, dtype=np.float32)
+    reference = fit_reference(few, np.arange(n_features), n_components=30)
+    n_axes = min(n_cells, n_features) - 1
+    assert reference.profile.axes.shape == (n_features, 30)
+    assert (reference.profile.axes[:, n_axes:] == 0).all()
+    assert np.isfinite(reference.log.axes).all()
+    assert np.isfinite(reference.sqrt.axes).all()
+
+
+def test_a_single_feature_is_enough(counts):
+    one = sparse.csr_matrix(counts[:, :1].toarray() + 1)
+    fit_reference(one, np.arange(1), n_components=30)
+
+
+def test_halves_are_counts_and_hold_half(counts):
+    half = _reference._binomial_half(counts, 0)
+    assert (half.data % 1 == 0).all()
+    assert (half.data <= counts.data).all()
+    assert half.sum() == pytest.approx(counts.sum() / 2, rel=0.02)
+
+
+def test_linear_map_is_affine(rng):
+    axes, values = rng.normal(size=(4, 2)), rng.normal(size=(5, 4))
+    mapped = LinearMap(np.arange(4), axes, np.array([1.0, 2.0]))(values)
+    np.testing.assert_allclose(mapped, values @ axes - [1, 2])
+
+
+@pytest.fixture
+def scores(rng):
+    """Noisy scores of 300 cells and what they would be without noise."""
+    truth = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 20))
+    return truth + 0.5 * rng.normal(size=(300, 20)), truth
+
+
+def test_states_have_unit_total_variance_on_principal_axes(scores):
+    smooth_to_state, _ = fit_state(*scores, 10)
+    state = smooth_to_state(scores[1])
+    assert state.shape == (300, 10)
+    assert state.var(0).sum() == pytest.approx(1, rel=1e-4)
+    np.testing.assert_allclose(state.mean(0), 0, atol=1e-5)
+    expected = PCA(4).fit_transform(scores[1]) / np.sqrt(scores[1].var(0).sum())
+    np.testing.assert_allclose(np.abs(state[:, :4]), np.abs(expected), atol=1e-4)
+
+
+def test_the_state_of_a_single_cell_is_ridge_regression(scores):
+    smooth_to_state, to_state = fit_state(*scores, 4)
+    target = smooth_to_state(scores[1])
+    expected = Ridge(alpha=3).fit(scores[0], target).predict(scores[0])
+    np.testing.assert_allclose(to_state(scores[0]), expected, atol=1e-5)
+    assert np.corrcoef(to_state(scores[0]).ravel(), target.ravel())[0, 1] > 0.95
+
+
+def test_more_latents_than_scores_are_zero(scores):
+    smooth_to_state, to_state = fit_state(*scores, 64)
+    assert smooth_to_state.axes.shape == to_state.axes.shape == (20, 64)
+    assert (smooth_to_state.axes[:, 20:] == 0).all()

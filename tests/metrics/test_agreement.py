@@ -1,0 +1,31 @@
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as sk
+
+from scmetaq.metrics import agreement
+
+
+def test_agrees_with_sklearn(rng):
+    labels = rng.integers(0, 4, 300)
+    assignment = labels * 5 + rng.integers(0, 7, 300)
+    found = agreement(assignment, labels)
+    assert found.ami == pytest.approx(sk.adjusted_mutual_info_score(assignment, labels))
+    assert found.ari == pytest.approx(sk.adjusted_rand_score(assignment, labels))
+    assert found.homogeneity == pytest.approx(sk.homogeneity_score(labels, assignment))
+
+
+def test_a_finer_grouping_is_homogeneous_but_not_the_reverse():
+    fine, coarse = np.arange(12), np.arange(12) // 4
+    assert agreement(fine, coarse).homogeneity == pytest.approx(1)
+    assert agreement(coarse, fine).homogeneity < 0.6
+
+
+def test_names_do_not_matter_and_missing_cells_are_left_out():
+    found = agreement(np.array([0, 0, 1, 1, -1]), pd.Series(["x", "x", "y", "y", "y"]))
+    assert found == pytest.approx((1, 1, 1))
+
+
+def test_no_common_cell():
+    with pytest.raises(ValueError, match="a group of both groupings, found none"):
+        agreement(np.array([0, -1]), np.array([-1, 0]))

@@ -1,0 +1,63 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from scmetaq.metrics._groups import check_same_cells, group_cells, group_labels
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([3, 5, -1, 3]),
+        np.array([3.0, 5.0, np.nan, 3.0]),
+        pd.Series([3, 5, -1, 3]),
+        pd.Series([3, 5, None, 3], dtype="Int64"),
+        pd.Categorical([3, 5, -1, 3]),
+        [3, 5, -1, 3],
+    ],
+    ids=["int", "float", "series", "nullable", "categorical", "list"],
+)
+def test_outliers_are_left_out_and_numbers_stay_whole(values):
+    groups = group_cells(values)
+    assert groups.codes.tolist() == [0, 1, -1, 0]
+    assert groups.names.astype(str).tolist() == ["3", "5"]
+    assert groups.sizes.tolist() == [2, 1]
+    assert groups.n_grouped == 3
+
+
+def test_names_are_sorted_but_a_categorical_keeps_its_order():
+    names = ["b", None, "a"]
+    assert group_cells(pd.Series(names)).names.tolist() == ["a", "b"]
+    ordered = pd.Categorical(names, categories=["unused", "b", "a"])
+    assert group_cells(ordered).names.tolist() == ["b", "a"]
+
+
+def test_labels_are_text_in_alphabetical_order():
+    labels = pd.Categorical(["T", np.nan, "B"], categories=["T", "NK", "B"])
+    groups = group_labels(labels)
+    assert groups.names.tolist() == ["B", "T"]
+    assert groups.codes.tolist() == [1, -1, 0]
+
+
+def test_a_label_minus_one_is_a_label():
+    assert group_labels(np.array([-1, 4])).names.tolist() == ["-1", "4"]
+
+
+@pytest.mark.parametrize("values", [[], [[1, 2]], np.float64(3)], ids=["empty", "2d", "scalar"])
+def test_one_column_is_expected(values):
+    with pytest.raises(ValueError, match=r"shape \(n_cells,\), found shape"):
+        group_cells(values)
+
+
+def test_all_missing():
+    with pytest.raises(ValueError, match="at least one cell with a metacell, found none among 2"):
+        group_cells(np.array([-1, -1]))
+    with pytest.raises(ValueError, match="every label is missing"):
+        group_labels(pd.Series([None, None], dtype="category"))
+
+
+def test_different_cells_are_refused():
+    with pytest.raises(ValueError, match="found 2 and 3"):
+        check_same_cells([1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="another order"):
+        check_same_cells(pd.Series([1, 2], ["x", "y"]), pd.Series([1, 2], ["y", "x"]))

@@ -1,0 +1,50 @@
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from scmetaq.metrics import _separation as kernel
+from scmetaq.metrics import separation
+
+
+def pairwise(X, assignment):
+    """Eq. 24 over all pairs, weighted by |M| K / N."""
+    distance = 1 - np.corrcoef(X)
+    distance[assignment[:, None] == assignment[None, :]] = np.inf
+    nearest = pd.Series(distance.min(axis=1)).groupby(assignment)
+    return nearest.sum() * len(nearest) / len(assignment)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, sparse.csc_array])
+@pytest.mark.parametrize("block_size", [2048, 90, 32, 7])
+def test_agrees_with_all_pairs(expression, assignment, make, block_size):
+    found = separation(make(expression), assignment, block_size=block_size)
+    np.testing.assert_allclose(found, pairwise(expression, assignment), atol=1e-5)
+
+
+def test_negative_correlations_beat_padding():
+    """Two opposite cells: the zeros that pad a block must not be their nearest neighbours."""
+    opposite = np.array([[0.0, 1, 2], [2, 1, 0], [2.1, 1, 0]])
+    found = separation(opposite, np.array([0, 1, 1]), block_size=2)
+    np.testing.assert_allclose(found, pairwise(opposite, np.array([0, 1, 1])), atol=1e-6)
+    assert found[0] > 1
+
+
+def test_outliers_are_no_neighbours(expression, assignment):
+    assignment = assignment.copy()
+    assignment[::9] = -1
+    kept = assignment >= 0
+    found = separation(expression, assignment, block_size=16)
+    np.testing.assert_allclose(found, pairwise(expression[kept], assignment[kept]), atol=1e-5)
+
+
+def test_blocks_share_one_compilation(expression, assignment):
+    jax.clear_caches()
+    separation(expression, assignment, block_size=11)
+    assert kernel._best_of_block._cache_size() == 1
+
+
+def test_one_metacell_has_nothing_to_be_apart_from(expression):
+    with pytest.raises(ValueError, match="at least two metacells, found only 'all'"):
+        separation(expression, ["all"] * 90)

@@ -1,0 +1,457 @@
+import inspect
+
+import anndata
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import scvi
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from scipy import sparse
+
+from scmetaq import MetaQModel
+
+GETTERS = [
+    "get_assignments",
+    "get_latent_representation",
+    "get_codebook",
+    "get_metacells",
+    "get_quantization_report",
+]
+
+
+def names(model):
+    return model.get_assignments()["metacell"]
+
+
+def fingerprint(adata):
+    """Everything of an object that a refused or a reading call may not touch."""
+    return {
+        "X": None if adata.X is None else sparse.csr_matrix(adata.X).toarray().tobytes(),
+        "obs": adata.obs.to_csv(),
+        "var": adata.var.to_csv(),
+        "uns": sorted(adata.uns),
+        "layers": sorted(str(name) for name in adata.layers),
+        "obsm": sorted(adata.obsm),
+    }
+
+
+# --- setup -------------------------------------------------------------------
+
+
+def spoil_fraction(adata):
+    adata.X.data[:2] = 0.5
+
+
+def spoil_log(adata):
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    del adata.uns["log1p"]
+
+
+def spoil_empty_cell(adata):
+    X = adata.X.toarray()
+    X[4] = 0
+    adata.X = sparse.csr_matrix(X)
+
+
+def spoil_names(adata):
+    adata.obs_names = ["twin"] * 2 + list(adata.obs_names[2:])
+
+
+def nothing(adata):
+    adata.obs["none"] = np.nan
+
+
+REFUSED = {
+    "not whole": (spoil_fraction, {}, ValueError, "non-integer"),
+    "log1p": (spoil_log, {}, ValueError, r"log-normalised \(log1p\)"),
+    "empty cell": (spoil_empty_cell, {}, ValueError, "filter_cells"),
+    "barcodes": (spoil_names, {}, ValueError, "obs_names_make_unique"),
+    "layer": (nothing, {"layer": "raw"}, KeyError, "Layers there: none"),
+    "label": (nothing, {"labels_key": "type"}, KeyError, "Columns there: 'state'"),
+    "labels": (nothing, {"labels_key": ["state", "type"]}, KeyError, "No column 'type'"),
+    "no labels": (nothing, {"labels_key": "none"}, ValueError, "are missing"),
+    "modality": (nothing, {"modality": "protein"}, ValueError, "'rna', 'adt', 'atac'"),
+    "batch": (nothing, {"batch_key": "state"}, ValueError, "not supported in this version"),
+    "covariate": (
+        nothing,
+        {"categorical_covariate_keys": ["state"]},
+        ValueError,
+        "not supported in this version",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refused_setup_leaves_the_data_alone(toy, case):
+    spoil, options, error, message = REFUSED[case]
+    spoil(toy)
+    before = fingerprint(toy)
+    with pytest.raises(error, match=f"(?s){message}"):
+        MetaQModel.setup_anndata(toy, **options)
+    assert fingerprint(toy) == before
+
+
+def test_labels_that_are_all_unlabeled_are_missing(toy):
+    toy.obs["type"] = "Unknown"
+    with pytest.raises(ValueError, match="missing|unlabel"):
+        MetaQModel.setup_anndata(toy, labels_key="type")
+
+
+def test_other_objects_are_refused(toy):
+    with pytest.raises(TypeError, match="found MuData"):
+        MetaQModel.setup_anndata(mudata.MuData({"rna": toy}))
+    with pytest.raises(TypeError, match="found str"):
+        MetaQModel.setup_anndata("cells.h5ad")
+    with pytest.raises(ValueError, match=r"adata\.copy\(\)"):
+        MetaQModel.setup_anndata(toy[:50])
+
+
+def test_setup_writes_nothing_but_scvi_tools_bookkeeping(toy):
+    toy.obs["type"], toy.uns["colors"] = toy.obs["state"], [1]
+    before = fingerprint(toy)
+    MetaQModel.setup_anndata(toy, labels_key="type")
+    after = fingerprint(toy)
+    after["uns"] = [key for key in after["uns"] if not key.startswith("_scvi")]
+    assert after == before
+
+
+def test_features_without_counts_warn_at_the_callers_line(toy):
+    X = toy.X.toarray()
+    X[:, 3] = 0
+    toy.X = sparse.csr_matrix(X)
+    with pytest.warns(UserWarning, match="1 of 60 features have no counts") as caught:
+        MetaQModel.setup_anndata(toy)
+    assert [w.filename for w in caught if "no counts" in str(w.message)] == [__file__]
+
+
+def test_features_without_counts_do_no_harm(fit, toy):
+    X = toy.X.toarray()
+    X[:, :20] = 0
+    X[:, 20] += 1
+    toy.X = sparse.csr_matrix(X)
+    with pytest.warns(UserWarning, match="20 of 60 features have no counts"):
+        model = fit(toy)
+    assert names(model).nunique() == 6
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
+# --- construction ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 0, 150, 1000])
+def test_impossible_numbers_of_metacells(toy, n):
+    MetaQModel.setup_anndata(toy)
+    with pytest.raises(ValueError, match=f"between 2 and 149 .*found {n}. .*n_metacells=3"):
+        MetaQModel(toy, n)
+
+
+def test_the_number_of_metacells_is_asked_for(toy):
+    MetaQModel.setup_anndata(toy)
+    with pytest.raises(TypeError, match="n_metacells is missing.*n_metacells=3"):
+        MetaQModel(toy)
+    with pytest.raises(TypeError, match="int, found 7.0"):
+        MetaQModel(toy, 7.0)
+
+
+def test_data_must_be_set_up(toy):
+    with pytest.raises(ValueError, match="MetaQModel.setup_anndata first"):
+        MetaQModel(toy, 6)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"recipe": "best"},
+        *(
+            choice
+            for choice in ({"distance": "l1"}, {"codebook_init": "best"}, {"likelihood": "zinb"})
+        ),
+    ],
+    ids=str,
+)
+def test_unknown_choices_are_told_those_there_are(toy, choice):
+    MetaQModel.setup_anndata(toy)
+    with pytest.raises(ValueError, match=f"{next(iter(choice.values()))}.*expected one of"):
+        MetaQModel(toy, 6, **choice)
+
+
+def test_an_untrained_model_can_be_looked_at_but_not_read(toy):
+    MetaQModel.setup_anndata(toy)
+    model = MetaQModel(toy, 6)
+    inspect.getmembers(model)
+    assert not model.is_trained
+    assert "6 metacells of rna counts" in str(model._model_summary_string)
+    for getter in GETTERS:
+        with pytest.raises(RuntimeError, match="train the model first"):
+            getattr(model, getter)()
+
+
+def test_numpy_numbers_of_metacells_are_numbers(fit, toy, tmp_path):
+    model = fit(toy, np.int64(6))
+    model.get_metacells().write_h5ad(tmp_path / "metacells.h5ad")
+    assert type(model.n_metacells) is int
+
+
+# --- training ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", ["default", "published"])
+@pytest.mark.parametrize("n_metacells", [2, 30, 149])
+def test_as_many_metacells_as_asked_for(fit, toy, recipe, n_metacells):
+    model = fit(toy, n_metacells, recipe=recipe)
+    assert names(model).nunique() == n_metacells
+    assert model.get_metacells().n_obs == n_metacells
+    assert model.get_quantization_report()["n_empty"] == 0
+
+
+@pytest.mark.parametrize("codebook_init", ["kmeans", "random", "geometric"])
+@pytest.mark.parametrize("recipe", ["default", "published"])
+def test_every_initialisation(fit, toy, codebook_init, recipe):
+    assert names(fit(toy, codebook_init=codebook_init, recipe=recipe)).nunique() == 6
+
+
+@pytest.mark.parametrize("recipe", ["default", "published"])
+def test_the_euclidean_distance(fit, toy, recipe):
+    model = fit(toy, recipe=recipe, distance="euclidean")
+    z = model.get_latent_representation().astype(float)
+    codes = model.get_codebook().drop(columns="usage").to_numpy(dtype=float)
+    squared = np.square(z[:, None] - codes[None]).sum(2)
+    second = np.sort(squared, axis=1)[:, 1]
+    clear = second - squared.min(1) > 1e-4 * second
+    found = names(model).to_numpy()[clear]
+    np.testing.assert_array_equal(found, [f"mc{i:04d}" for i in squared.argmin(1)[clear]])
+    assert names(model).nunique() == 6
+
+
+def test_states_are_told_apart(toy_model, toy):
+    table = pd.crosstab(names(toy_model), toy.obs["state"])
+    assert table.max(axis=1).sum() / 150 > 0.9
+
+
+def test_one_seed_one_result(fit, toy):
+    first, again, other = (fit(toy.copy(), seed=seed) for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(first.get_assignments(), again.get_assignments())
+    pd.testing.assert_frame_equal(first.get_codebook(), again.get_codebook())
+    assert not np.array_equal(first.get_codebook(), other.get_codebook())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        sparse.csc_matrix,
+        sparse.csr_array,
+        lambda X: X.toarray(),
+        lambda X: X.astype(np.int64),
+        lambda X: X.astype(np.float64),
+    ],
+    ids=["csc", "csr_array", "dense", "int64", "float64"],
+)
+def test_the_form_of_counts_does_not_matter(fit, toy, toy_model, make):
+    toy.X = make(toy.X)
+    found = fit(toy).get_assignments()
+    expected = toy_model.get_assignments()
+    pd.testing.assert_series_equal(found["metacell"], expected["metacell"])
+    np.testing.assert_allclose(found["margin"], expected["margin"], atol=1e-5)
+
+
+def test_a_layer_gives_the_same_as_x(fit, toy, toy_model):
+    toy.layers["raw"] = toy.X
+    toy.X = None
+    found = fit(toy, setup={"layer": "raw"}).get_assignments()
+    pd.testing.assert_frame_equal(found, toy_model.get_assignments())
+
+
+def test_counts_on_disk_give_the_same_as_in_memory(fit, toy, toy_model, tmp_path):
+    toy.write_h5ad(tmp_path / "cells.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    pd.testing.assert_series_equal(names(fit(backed)), names(toy_model))
+
+
+def test_training_leaves_the_data_alone(fit, toy):
+    before = fingerprint(toy)
+    model = fit(toy)
+    model.get_metacells()
+    after = fingerprint(toy)
+    after["uns"] = [key for key in after["uns"] if not key.startswith("_scvi")]
+    assert after == before
+
+
+def test_unsorted_counts_stay_as_they_are(fit, toy, toy_model):
+    X = toy.X
+    for row in range(150):
+        part = slice(X.indptr[row], X.indptr[row + 1])
+        X.indices[part], X.data[part] = X.indices[part][::-1].copy(), X.data[part][::-1].copy()
+    toy.X = sparse.csr_matrix((X.data, X.indices, X.indptr), shape=X.shape)
+    kept = toy.X.indices.copy()
+    found = fit(toy).get_assignments()
+    np.testing.assert_array_equal(toy.X.indices, kept)
+    assert (found["metacell"] == names(toy_model)).mean() > 0.9  # split counts are drawn anew
+
+
+def test_training_can_be_continued(fit, train, toy):
+    model = fit(toy)
+    n_epochs = len(model.history["reconstruction_loss_train"])
+    before = model.get_quantization_report()["reconstruction_loss"]
+    train(model, 6)
+    assert len(model.history["reconstruction_loss_train"]) == n_epochs + 6
+    assert model.get_quantization_report()["reconstruction_loss"] < before
+    assert names(model).nunique() == 6
+
+
+@pytest.mark.parametrize("n_metacells", [6, 40])
+def test_early_stopping(fit, toy, n_metacells):
+    """Even where it stops before there are codes, every metacell has cells."""
+    stopping = {
+        "early_stopping": True,
+        "early_stopping_patience": 1,
+        "early_stopping_min_delta": 1e9,
+    }
+    model = fit(toy, n_metacells, 30, train=stopping)
+    assert len(model.history["reconstruction_loss_validation"]) < 30
+    assert len(model.validation_indices) == 15
+    assert names(model).nunique() == n_metacells
+
+
+def test_all_cells_are_trained_on_unless_told_otherwise(fit, toy, toy_model):
+    assert len(toy_model.train_indices) == 150
+    assert len(fit(toy, train={"train_size": 0.5}).train_indices) == 75
+
+
+def test_arguments_reach_the_plan_and_the_trainer(fit, toy):
+    options = {"plan_kwargs": {"lr": 0.05, "one_cycle": False}, "gradient_clip_val": 0.5}
+    model = fit(toy, train={**options, "batch_size": 50})
+    assert model.trainer.optimizers[0].defaults["lr"] == 0.05
+    assert model.trainer.gradient_clip_val == 0.5
+    assert model.trainer.num_training_batches == 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 149, 1000])
+def test_any_batch_size(fit, toy, batch_size):
+    cells = toy[:150:5].copy() if batch_size == 1 else toy
+    assert names(fit(cells, train={"batch_size": batch_size})).nunique() == 6
+
+
+def test_the_published_recipe_takes_a_last_batch_of_one_cell(fit, toy):
+    assert names(fit(toy, recipe="published", train={"batch_size": 149})).nunique() == 6
+
+
+def test_history_is_kept_by_scvi_tools_logger(toy_model):
+    logger = toy_model.trainer.logger
+    assert type(logger).__name__ == "SimpleLogger"
+    for name in ("reconstruction_loss_train", "codebook_loss_train", "perplexity_train"):
+        pd.testing.assert_frame_equal(toy_model.history[name], logger.history[name])
+        assert toy_model.history[name].index.name == "epoch"
+
+
+def test_a_logger_of_ones_own(fit, toy, tmp_path):
+    fit(toy, train={"logger": CSVLogger(tmp_path)})
+    logged = pd.read_csv(next(tmp_path.rglob("metrics.csv")))
+    assert {"reconstruction_loss_train", "codebook_loss_train"} <= set(logged.columns)
+
+
+def test_default_epochs(toy):
+    MetaQModel.setup_anndata(toy)
+    published = MetaQModel(toy, 6, recipe="published")
+    assert published._default_epochs(1_000, 512) == 300
+    default = MetaQModel(toy, 6)
+    epochs = [default._default_epochs(n, 256) for n in (150, 1_000, 10_000, 10**6, 10**8)]
+    assert epochs == sorted(epochs, reverse=True)
+    assert epochs[-1] >= 1
+
+
+def test_no_epochs_are_not_the_default_number(fit, toy):
+    with pytest.raises(ValueError, match="max_epochs"):
+        fit(toy, max_epochs=0)
+
+
+# --- kinds of data -----------------------------------------------------------
+
+
+def counts_of_few_proteins(rng, n_cells=120, n_features=12):
+    state = np.repeat([0, 1, 2], n_cells // 3)
+    rate = rng.gamma(0.7, 100, size=(3, n_features))[state]
+    return anndata.AnnData(sparse.csr_matrix(rng.poisson(rate + 1).astype(np.float32)))
+
+
+def peaks(rng, n_cells=120, n_features=400):
+    state = np.repeat([0, 1, 2], n_cells // 3)
+    rate = rng.beta(0.3, 2, size=(3, n_features))[state]
+    return anndata.AnnData(sparse.csr_matrix(rng.poisson(rate + 0.01).astype(np.float32)))
+
+
+@pytest.mark.parametrize("recipe", ["default", "published"])
+@pytest.mark.parametrize(
+    ("modality", "make", "likelihood"),
+    [("adt", counts_of_few_proteins, "nb"), ("atac", peaks, "poisson")],
+)
+def test_other_modalities(fit, rng, modality, make, likelihood, recipe):
+    model = fit(make(rng), setup={"modality": modality}, recipe=recipe)
+    assert model.module.decoder.likelihood == likelihood
+    assert names(model).nunique() == 6
+    assert model.get_metacells().uns["metaq"]["modality"] == modality
+    assert np.isfinite(list(model.get_quantization_report().values())).all()
+
+
+def test_the_encoder_reads_at_most_so_many_features(fit, rng):
+    cells = peaks(rng)
+    model = fit(cells, setup={"modality": "atac"}, n_top_features=100)
+    assert len(model.module.encoder.features) == 100
+    n_cells = np.asarray((cells.X > 0).sum(0)).ravel()
+    chosen = model.module.encoder.features.numpy()
+    assert n_cells[chosen].min() >= np.delete(n_cells, chosen).max()
+    assert model.get_metacells().n_vars == 400
+
+
+def test_a_likelihood_of_ones_own(fit, toy):
+    model = fit(toy, likelihood="poisson")
+    assert model.module.decoder.log_dispersion is None
+    assert names(model).nunique() == 6
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "n_features", "n_metacells"), [(60, 50, 5), (60, 50, 59), (10, 5, 3), (3, 4, 2)]
+)
+def test_tiny_data(fit, toy, n_cells, n_features, n_metacells):
+    X = toy.X[:n_cells, :n_features].toarray() + np.eye(n_cells, n_features)
+    X[:, 0] += 1
+    model = fit(anndata.AnnData(sparse.csr_matrix(X)), n_metacells)
+    assert names(model).nunique() == n_metacells
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
+def test_duplicate_cells(fit, toy):
+    twice = anndata.concat([toy[:40], toy[:40]], keys=["a", "b"], index_unique="-")
+    found = names(fit(twice))
+    assert found.nunique() == 6
+    np.testing.assert_array_equal(found[:40], found[40:])
+
+
+def test_a_latent_of_another_size(fit, toy):
+    small, large = (fit(toy.copy(), n_latent=n) for n in (2, 100))
+    n_components = small.module.linear_path.profile.axes.shape[1]
+    assert small.get_latent_representation().shape[1] == 2 + n_components
+    assert large.get_latent_representation().shape[1] == 100 + n_components
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("recipe", ["default", "published"])
+def test_on_a_gpu(fit, toy, recipe, tmp_path):
+    model = fit(toy, train={"accelerator": "gpu", "devices": 1}, recipe=recipe)
+    assert model.device.type == "cuda"
+    assert names(model).nunique() == 6
+    on_gpu = model.get_assignments()
+    model.save(tmp_path / "model")
+    on_cpu = MetaQModel.load(tmp_path / "model", toy, accelerator="cpu").get_assignments()
+    assert (on_cpu["metacell"] == on_gpu["metacell"]).mean() > 0.99
+    again = fit(toy.copy(), train={"accelerator": "gpu", "devices": 1}, recipe=recipe)
+    assert (names(again) == on_gpu["metacell"]).mean() > 0.95
+
+
+def test_the_global_seed_is_the_seed(fit, toy):
+    model = fit(toy, seed=5)
+    assert scvi.settings.seed == 5
+    pd.testing.assert_series_equal(names(model), names(fit(toy.copy(), seed=5)))

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+import scvi
+import torch
+from scipy import sparse
+
+from scmetaq import MetaQModel
+from scmetaq.data._reference import fit_reference, fit_state, select_features, size_factor
+from scmetaq.model import _reference_fit
+from scmetaq.nn import neighborhood_mean
+
+
+def scores(reference, counts):
+    rate = counts.toarray() / size_factor(counts)
+    log, root = reference.log, reference.sqrt
+    return np.hstack([log(np.log1p(rate[:, log.features])), root(np.sqrt(rate[:, root.features]))])
+
+
+def test_the_module_computes_the_scores_that_were_fitted(model, blood):
+    """Torch at inference and numpy at fitting are two implementations of one map."""
+    features = select_features(blood.X, len(model.module.encoder.features), by_variance=True)
+    path = model.module.linear_path
+    n_components = path.profile.axes.shape[1]
+    reference = fit_reference(blood.X, features, n_components=n_components, seed=0)
+    np.testing.assert_allclose(model.module.encoder.mean, reference.mean, rtol=1e-5)
+    np.testing.assert_allclose(model.module.encoder.scale, reference.scale, rtol=1e-5)
+    encoded = model._encode(blood.X)
+    np.testing.assert_allclose(encoded["scores"], scores(reference, blood.X), atol=1e-3)
+
+
+def test_the_state_maps_are_those_of_the_scores(model, blood):
+    found = torch.from_numpy(model._encode(blood.X)["scores"])
+    n_latent = model.module.encoder.head.out_features
+    smooth = neighborhood_mean(found, found).numpy()
+    maps = fit_state(found.numpy(), smooth, n_latent)
+    path = model.module.linear_path
+    for layer, fitted in zip((path.smooth_to_state, path.to_state), maps, strict=True):
+        mapped = layer(found).detach().numpy()
+        np.testing.assert_allclose(np.abs(mapped), np.abs(fitted(found.numpy())), atol=1e-3)
+
+
+def test_latents_come_near_the_denoised_states(model, blood):
+    """What the network learns: to tell the state from the cell alone."""
+    encoded = model._encode(blood.X)
+    found = torch.from_numpy(encoded["scores"])
+    path = model.module.linear_path
+    target = path.smooth_to_state(neighborhood_mean(found, found)).detach().numpy()
+    linear = path.to_state(found).detach().numpy()
+    error, of_linear = (np.square(s - target).sum(1).mean() for s in (encoded["state"], linear))
+    assert error < of_linear
+
+
+def test_training_leaves_no_teacher_behind(model):
+    assert model.module.teacher is None
+    assert not any(name.startswith("teacher") for name in model.module.state_dict())
+
+
+def test_a_failed_training_leaves_no_teacher_behind(fit, toy):
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def fail(*_):
+        raise Stop
+
+    MetaQModel.setup_anndata(toy)
+    model = MetaQModel(toy, 6)
+    model.module.loss = fail
+    with pytest.raises(Stop):
+        model.train(3, accelerator="cpu", enable_progress_bar=False)
+    assert model.module.teacher is None
+
+
+def test_statistics_are_fitted_once(fit, train, toy):
+    model = fit(toy)
+    kept = {k: v.clone() for k, v in model.module.state_dict().items() if "linear_path" in k}
+    train(model)
+    after = model.module.state_dict()
+    assert kept
+    assert all(torch.equal(value, after[name]) for name, value in kept.items())
+
+
+@pytest.fixture
+def many_cells(toy, monkeypatch):
+    """A model of more cells than may be in the reference sample."""
+    monkeypatch.setattr(_reference_fit, "MAX_REFERENCE_CELLS", 40)
+    monkeypatch.setattr(_reference_fit, "_CELLS_PER_CODE", 10)
+    scvi.settings.seed = 0
+    MetaQModel.setup_anndata(toy)
+    return MetaQModel(toy, 6)
+
+
+def test_many_cells_are_sampled(many_cells, toy):
+    sample = many_cells._reference_counts(0)
+    assert sample.shape == (60, 60)
+    assert isinstance(sample, sparse.csr_matrix)
+    cells = {tuple(row) for row in toy.X.toarray()}
+    assert all(tuple(row) in cells for row in sample.toarray())
+    again = many_cells._reference_counts(0)
+    np.testing.assert_array_equal(again.toarray(), sample.toarray())
+
+
+def test_statistics_are_those_of_a_random_sample(many_cells, toy, monkeypatch):
+    """Cells are sorted by state here: the first ones are not like the others."""
+    rows = {tuple(row): i for i, row in enumerate(toy.X.toarray())}
+    seen = []
+    fit_statistics = many_cells._fit_statistics
+
+    def spy(counts, seed):
+        seen.extend(rows[tuple(row)] for row in counts.toarray())
+        fit_statistics(counts, seed)
+
+    monkeypatch.setattr(many_cells, "_fit_statistics", spy)
+    many_cells.train(3, accelerator="cpu", enable_progress_bar=False)
+    assert 20 <= len(seen) <= 40
+    assert max(seen) > 130
+
+
+def test_training_on_a_sample_still_gives_every_metacell_a_cell(many_cells, train):
+    train(many_cells)
+    assert many_cells.get_assignments()["metacell"].nunique() == 6

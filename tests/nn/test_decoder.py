@@ -1,0 +1,80 @@
+import pytest
+import torch
+from scvi.distributions import NegativeBinomial
+
+from scmetaq.nn import CountDecoder, CountParameters, reconstruction_nll
+from scmetaq.nn._likelihoods import LOG_DISPERSION_RANGE
+
+
+@pytest.fixture
+def z():
+    return torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("likelihood", ["nb", "poisson"])
+def test_parameters_per_cell_and_feature(z, likelihood):
+    decoded = CountDecoder(4, 11, likelihood=likelihood)(z)
+    assert decoded.log_rate.shape == (8, 11)
+    if likelihood == "poisson":
+        assert decoded.log_dispersion is None
+    else:
+        assert decoded.log_dispersion.shape == (8, 11)
+
+
+def test_without_hidden_layers_it_is_linear(z):
+    decoder = CountDecoder(4, 11, likelihood="poisson", hidden=())
+    expected = z @ decoder.log_rate.weight.T + decoder.log_rate.bias
+    torch.testing.assert_close(decoder(z).log_rate, expected)
+
+
+def test_the_dispersion_is_bounded(z):
+    low, high = LOG_DISPERSION_RANGE
+    dispersion = CountDecoder(4, 11, hidden=())(1e6 * z).log_dispersion
+    assert dispersion.min().item() == pytest.approx(low)
+    assert dispersion.max().item() == pytest.approx(high)
+
+
+def test_layer_norm_decodes_each_cell_by_itself(z):
+    decoder = CountDecoder(4, 11).train()
+    torch.testing.assert_close(decoder(z).log_rate[:1], decoder(z[:1]).log_rate)
+
+
+def test_decoding_distinct_codes_equals_decoding_every_cell(z):
+    decoder, rows = CountDecoder(4, 11), torch.tensor([2, 0, 2, 5, 0])
+    by_code, by_cell = decoder(z), decoder(z[rows])
+    for code_wise, cell_wise in zip(by_code, by_cell, strict=True):
+        torch.testing.assert_close(code_wise[rows], cell_wise)
+
+
+def test_starts_at_the_average_profile():
+    rate = torch.tensor([1e-9, 0.5, 30.0])
+    decoder = CountDecoder(4, 3)
+    decoder.start_at(rate)
+    torch.testing.assert_close(decoder.log_rate.bias.exp(), torch.tensor([1e-4, 0.5, 30.0]))
+
+
+def test_likelihood_is_that_of_scvi_tools_at_the_scaled_mean(z):
+    generator = torch.Generator().manual_seed(1)
+    counts = torch.poisson(torch.full((8, 11), 2.0), generator=generator).double()
+    size_factor = torch.rand(8, 1, generator=generator).double() + 0.1
+    decoded = CountDecoder(4, 11).double()(z.double())
+    found = reconstruction_nll(decoded, counts, size_factor)
+    mean, dispersion = size_factor * decoded.log_rate.exp(), decoded.log_dispersion.exp()
+    expected = -NegativeBinomial(mu=mean, theta=dispersion).log_prob(counts).mean(1)
+    assert found.shape == (8,)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_without_dispersion_it_is_the_poisson():
+    counts, size_factor = torch.tensor([[0.0, 3.0]]), torch.tensor([[2.0]])
+    log_rate = torch.tensor([[0.3, -0.4]])
+    found = reconstruction_nll(CountParameters(log_rate, None), counts, size_factor)
+    poisson = torch.distributions.Poisson(2 * log_rate.exp())
+    torch.testing.assert_close(found, -poisson.log_prob(counts).mean(1))
+
+
+def test_absurd_rates_stay_finite():
+    counts, size_factor = torch.tensor([[0.0, 1e6]]), torch.tensor([[1.0]])
+    for rate in (-1e4, 1e4):
+        parameters = CountParameters(torch.full((1, 2), rate), torch.zeros(1, 2))
+        assert torch.isfinite(reconstruction_nll(parameters, counts, size_factor)).all()

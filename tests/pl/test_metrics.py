@@ -1,0 +1,54 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from scmetaq import pl
+
+
+@pytest.fixture
+def frame():
+    """Two methods, one metric per metacell and one of the whole."""
+    rows = [
+        ("compactness", "mc0", 0.2, "higher"),
+        ("compactness", "mc1", 0.4, "higher"),
+        ("balanced_accuracy", None, 0.9, "higher"),
+        ("unassigned", None, 3, "lower"),
+    ]
+    one = pd.DataFrame(rows, columns=["metric", "metacell", "value", "better"])
+    return pd.concat(
+        [one.assign(method="ours"), one.assign(value=one["value"] / 2, method="theirs")]
+    )
+
+
+def test_means_are_drawn_and_written(frame):
+    compact, accuracy = pl.metrics(frame)
+    assert compact.get_title() == "compactness"
+    assert [text.get_text() for text in compact.texts] == ["0.300", "0.150"]
+    drawn = [np.asarray(points.get_offsets())[0] for points in accuracy.collections]
+    np.testing.assert_allclose(drawn, [[0.9, 0], [0.45, 1]])
+    assert [t.get_text() for t in compact.get_yticklabels()] == ["ours", "theirs"]
+
+
+def test_direction_is_told(frame):
+    panels = pl.metrics(frame, ["compactness", "unassigned"])
+    assert [ax.get_xlabel() for ax in panels] == ["higher is better →", "← lower is better"]
+
+
+def test_one_method_needs_no_name(frame):
+    one = frame[frame["method"] == "ours"].drop(columns="method")
+    compact, accuracy = pl.metrics(one)
+    assert [t.get_text() for t in compact.get_yticklabels()] == [""]
+    low, high = accuracy.get_xlim()
+    assert high - low >= 0.2 - 1e-9
+
+
+def test_given_axes_come_back(frame):
+    panels = pl.metrics(frame)
+    assert (pl.metrics(frame, axes=panels) == panels).all()
+
+
+def test_bad_input_is_named(frame):
+    with pytest.raises(ValueError, match=r"found none of the name \['lisi'\].*'compactness'"):
+        pl.metrics(frame, ["lisi"])
+    with pytest.raises(ValueError, match="found 1 for 2 metrics"):
+        pl.metrics(frame, axes=pl.metrics(frame, ["compactness"]))

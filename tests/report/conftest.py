@@ -1,0 +1,27 @@
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from anndata import AnnData
+
+
+@pytest.fixture
+def adata(rng):
+    """60 cells in six metacells and three labels, with an embedding."""
+    state = np.repeat([0, 1, 2], 20)
+    counts = rng.poisson(rng.gamma(0.5, 3, (3, 30))[state] + 0.2).astype(np.float32)
+    counts[:, 0] += 1
+    labels = np.array(["B", "NK", "T<cell>"])[state].astype(object)
+    obs = pd.DataFrame({"cell_type": labels}, index=[f"cell{i}" for i in range(60)])
+    position = rng.normal(size=(60, 2)) + 10 * state[:, None]
+    return AnnData(sp.csr_matrix(counts), obs=obs, obsm={"X_umap": position})
+
+
+@pytest.fixture
+def assignments(adata):
+    """Five cells of each label in one metacell, fifteen in another; the last cell in none."""
+    names = [f"mc{i // 20 * 2 + (i % 20 > 4)}" for i in range(60)]
+    frame = pd.DataFrame({"metacell": names, "margin": 0.5}, index=adata.obs_names)
+    frame.loc[frame["metacell"] == "mc3", "margin"] = 0.1
+    frame.loc["cell59", "metacell"] = None
+    return frame

@@ -1,0 +1,75 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from scmetaq.metrics import evaluate
+from scmetaq.report import _tables
+
+
+@pytest.fixture
+def metrics(adata, assignments):
+    return evaluate(adata, assignments["metacell"], "cell_type")
+
+
+def test_values_of_a_metacell_are_its_own(adata, metrics):
+    """The mean correlation of the cells of one metacell, computed pair by pair."""
+    values = _tables.metacell_values(metrics)
+    dense = adata.X.toarray()
+    logged = np.log1p(dense / dense.sum(1, keepdims=True) * 1e4)
+    assert values.loc["mc0", "compactness"] == pytest.approx(np.corrcoef(logged[:5]).mean())
+    assert values.loc["mc1", "n_cells"] == 15
+
+
+def test_quality_gives_the_papers_means(metrics):
+    rows = {row.name: row for row in _tables.quality_rows(metrics)}
+    assert list(rows) == ["compactness", "separation", "purity", "balanced accuracy"]
+    for name in ("compactness", "separation"):
+        mean = metrics.loc[metrics["metric"] == name, "value"].mean()
+        assert rows[name].value == f"{mean:.3f}"
+        assert rows[name].better == "higher"
+    assert rows["purity"].middle == "1.000 – 1.000"
+
+
+def test_sizes_count_cells_without_a_metacell(metrics):
+    sizes = dict(_tables.size_rows(metrics))
+    assert sizes["cells without a metacell"] == "1"
+    assert sizes["metacells"] == "6"
+    assert sizes["cells in the largest"] == "15"
+
+
+def test_doubtful_metacells_come_first(metrics, assignments):
+    values = _tables.metacell_values(metrics)
+    margin = assignments.groupby("metacell")["margin"].mean()
+    chosen_by, table = _tables.doubtful_metacells(values, margin, None)
+    assert chosen_by == "mean margin"
+    assert table.index[0] == "mc3"
+    chosen_by, table = _tables.doubtful_metacells(values, None, None)
+    assert chosen_by == "compactness"
+    assert table.index[0] == values["compactness"].idxmin()
+
+
+def test_quantization_names_what_the_report_has():
+    rows = _tables.quantization_rows({"n_empty": 3, "mean_margin": 0.00012, "other": 1})
+    assert [(row.name, row.value) for row in rows] == [("mean margin", "0.00012"), ("empty", "3")]
+
+
+@pytest.mark.parametrize(
+    ("value", "count", "score"),
+    [
+        (1600, "1,600", "1600.000"),
+        (39.5, "39.5", "39.500"),
+        (0.0004, "0.0004", "0.00040"),
+        (1.0, "1", "1.000"),
+        (0.0, "0", "0.000"),
+        (np.nan, "–", "–"),
+    ],
+)
+def test_numbers_are_readable(value, count, score):
+    assert _tables.number(value) == count
+    assert _tables.decimal(value) == score
+
+
+def test_table_without_labels_has_no_purity(adata, assignments):
+    frame = evaluate(adata, assignments["metacell"])
+    assert [row.name for row in _tables.quality_rows(frame)] == ["compactness", "separation"]
+    assert isinstance(_tables.metacell_values(frame), pd.DataFrame)

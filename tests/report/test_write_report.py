@@ -1,0 +1,133 @@
+import re
+from html.parser import HTMLParser
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from scmetaq.metrics import evaluate
+from scmetaq.report import write_report
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Headings, what is loaded from where, and whether every element is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.headings, self.loaded, self.text = [], [], [], ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.loaded += [value for name, value in attrs if name in ("src", "srcset", "data")]
+        self.loaded += [dict(attrs).get("href")] if tag in ("link", "base", "use") else []
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("h1", "h2", "em"):
+            self.headings.append(data.strip())
+        self.text += data
+
+
+@pytest.fixture(autouse=True)
+def _no_screen():
+    plt.switch_backend("agg")
+
+
+@pytest.fixture
+def write(tmp_path, adata, assignments):
+    def write(table=assignments, **kwargs):
+        path = tmp_path / "report.html"
+        write_report(path, adata, table, **kwargs)
+        text = path.read_text(encoding="utf-8")
+        return text, Page(text)
+
+    return write
+
+
+def test_report_has_its_parts(write):
+    history = {"train_loss_epoch": pd.DataFrame({"loss": [3.0, 2.0]})}
+    text, page = write(
+        labels_key=["cell_type"],
+        facts={"Input": "cells.h5ad", "Seed": 0},
+        history=history,
+        quantization={"mean_margin": 0.25},
+        next_steps="import scanpy",
+        notes=["3 features have no counts"],
+    )
+    assert page.headings[0] == "6 metacells of 59 cells"
+    expected = ["Cells and their metacells", "Quality", "Sizes", "cell_type", "Training"]
+    expected += ["Metacells to look at first", "How to go on", "What was run", "How to cite"]
+    assert set(expected) <= set(page.headings)
+    for words in ("cells.h5ad", "mean margin", "import scanpy", "3 features", "scvi-tools "):
+        assert words in page.text
+    assert "10.1038/s41467-025-56424-6" in text
+    assert len(page.loaded) == 4
+
+
+def test_nothing_is_loaded_from_elsewhere(write):
+    text, page = write(labels_key="cell_type")
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in page.loaded)
+    assert not re.search(r"url\(|@import|<script|<link|<iframe", text)
+    assert set(re.findall(r"https?://[^\s\"<]+", text)) == {
+        "https://doi.org/10.1038/s41467-025-56424-6"
+    }
+
+
+def test_text_of_the_user_is_escaped(write, adata):
+    adata.obs["<script>"] = adata.obs["cell_type"]
+    text, page = write(
+        labels_key="<script>",
+        facts={"Input": "<b>bold</b>"},
+        next_steps="a < b",
+        notes=["<i>note</i>"],
+    )
+    assert "<script>" not in text
+    assert "<b>" not in text
+    assert "<i>" not in text
+    assert "T<cell>" in page.text
+    assert "a < b" in page.text
+
+
+def test_numbers_are_those_of_the_metrics(write, adata, assignments):
+    metrics = evaluate(adata, assignments["metacell"], "cell_type")
+    means = metrics.groupby("metric")["value"].mean()
+    for given in (None, metrics):
+        text, _ = write(labels_key="cell_type", metrics=given)
+        for name in ("compactness", "separation", "purity", "balanced_accuracy"):
+            assert f'<span class="value">{means[name]:.3f}</span>' in text
+
+
+def test_report_without_labels_and_training(write, assignments):
+    text, page = write(assignments["metacell"])
+    assert "Training" not in page.headings
+    assert "purity" not in text.lower().split("<main>")[1]
+    assert "lowest compactness" in page.text
+
+
+def test_metacells_may_be_numbers(write, assignments):
+    numbers = assignments["metacell"].str[2:].astype(float)  # float: one is missing
+    _, page = write(numbers, labels_key="cell_type")
+    assert page.headings[0] == "6 metacells of 59 cells"
+    assert "mean purity 1.000" in page.text.lower()
+
+
+def test_order_of_the_assignments_does_not_matter(write, assignments):
+    strip = re.compile(r"<dt>Written.*?</dd>", re.DOTALL)
+    first, _ = write(labels_key="cell_type")
+    second, _ = write(assignments[::-1], labels_key="cell_type")
+    assert strip.sub("", first) == strip.sub("", second)
+
+
+def test_the_cells_are_not_changed(write, adata):
+    before = adata.copy()
+    write(labels_key="cell_type")
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    assert set(adata.obsm) == set(before.obsm)
+    assert dict(adata.uns) == dict(before.uns)

@@ -1,0 +1,138 @@
+"""Imports go one way, files are short, nothing prints: read from the source, not by running it."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import scmetaq
+
+ROOT = Path(scmetaq.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+NAMES = [str(path.relative_to(ROOT)) for path in FILES]
+
+MAY_IMPORT = {
+    "_keys": set(),
+    "data": {"_keys"},
+    "nn": set(),
+    "module": {"nn"},
+    "train": {"module", "nn"},
+    "metrics": {"_keys"},
+    "tl": {"_keys", "metrics"},
+    "pl": {"_keys"},
+    "model": {"_keys", "data", "module", "nn", "tl", "train"},
+    "report": {"_keys", "metrics", "pl", "tl"},
+    "cli": {"MetaQModel", "data", "metrics", "pl", "report", "tl"},
+    "": {"data", "metrics", "model", "pl", "tl"},
+}
+"""Part of the package (the empty name: ``scmetaq`` itself) to the other parts it may know."""
+
+MAY_USE = {
+    "nn": {"geosketch", "numpy", "sklearn", "torch"},
+    "module": {"scvi", "torch"},
+    "train": {"lightning", "scvi", "torch"},
+    "_keys": set(),
+}
+"""Parts that may use only these libraries."""
+
+ONLY_IN = {
+    "matplotlib": {"pl"},
+    "jax": {"metrics"},
+    "geosketch": {"nn"},
+    "lightning": {"train"},
+    "typer": {"cli"},
+}
+"""Libraries that only these parts may use."""
+
+
+def part_of(path):
+    """First name below ``scmetaq``: a folder, a module, or nothing for ``__init__``."""
+    relative = path.relative_to(ROOT).with_suffix("").parts
+    return "" if relative == ("__init__",) else relative[0]
+
+
+def imports(path):
+    """Absolute dotted names that a file imports, at the top or later."""
+    package = ["scmetaq", *path.relative_to(ROOT).parent.parts]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            found += [f"{base}.{alias.name}" for alias in node.names]
+    return found
+
+
+def own(path):
+    """Other parts of the package that a file imports."""
+    names = [name.split(".") for name in imports(path)]
+    parts = {name[1] for name in names if name[0] == "scmetaq" and len(name) > 1}
+    return parts - {part_of(path)}
+
+
+def libraries(path):
+    """Third-party libraries that a file imports."""
+    names = {name.split(".")[0] for name in imports(path)}
+    return names - set(sys.stdlib_module_names) - {"scmetaq", "__future__"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_imports_go_one_way(path):
+    assert own(path) <= MAY_IMPORT[part_of(path)]
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_parts_know_only_their_libraries(path):
+    allowed = MAY_USE.get(part_of(path))
+    assert allowed is None or libraries(path) <= allowed
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_libraries_stay_in_their_parts(library):
+    users = {part_of(path) for path in FILES if library in libraries(path)}
+    assert users <= ONLY_IN[library]
+
+
+def test_one_driver_of_the_metrics_sees_anndata():
+    users = [p.name for p in FILES if part_of(p) == "metrics" and "anndata" in libraries(p)]
+    assert users == ["_evaluate.py"]
+
+
+def test_the_command_line_uses_public_names_only():
+    for path in FILES:
+        if part_of(path) == "cli":
+            others = [n for n in imports(path) if not n.startswith("scmetaq.cli")]
+            private = [n for n in others if n.startswith("scmetaq.") and "._" in n]
+            assert private == [], path.name
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) <= 350
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_nothing_prints_outside_the_command_line(path):
+    calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+    prints = [n.lineno for n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"]
+    assert part_of(path) == "cli" or prints == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_no_logging_is_configured_and_no_seed_is_set(path):
+    source = path.read_text()
+    for forbidden in ("basicConfig", "np.random.seed", "manual_seed_all", "seed_everything"):
+        assert forbidden not in source or part_of(path) == "cli"
+
+
+def test_every_key_is_spelled_once():
+    """Other files take the names of columns and layers from ``_keys``."""
+    keys = {"metacell_margin", "X_metaq"}
+    for path in FILES:
+        if part_of(path) not in ("_keys", "cli"):
+            nodes = ast.walk(ast.parse(path.read_text()))
+            literals = {n.value for n in nodes if isinstance(n, ast.Constant)}
+            assert literals.isdisjoint(keys), path.name

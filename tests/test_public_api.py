@@ -1,0 +1,213 @@
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import version
+
+import pytest
+
+import scmetaq
+
+EXPORTS = {
+    "scmetaq": {"MetaQModel", "data", "metrics", "pl", "tl"},
+    "scmetaq.data": {"demo"},
+    "scmetaq.metrics": {
+        "agreement",
+        "balanced_accuracy",
+        "compactness",
+        "evaluate",
+        "purity",
+        "separation",
+    },
+    "scmetaq.pl": {"embedding", "metrics", "purity", "size", "training"},
+    "scmetaq.tl": {"aggregate"},
+}
+"""Names of the public contract that are there now; more may be."""
+
+METHODS = [
+    "setup_anndata",
+    "train",
+    "get_assignments",
+    "get_metacells",
+    "get_latent_representation",
+    "get_codebook",
+    "get_quantization_report",
+    "save",
+    "load",
+]
+
+SIGNATURES = {
+    "MetaQModel.setup_anndata": (
+        ["adata"],
+        {
+            "modality": "rna",
+            "layer": None,
+            "batch_key": None,
+            "categorical_covariate_keys": None,
+            "labels_key": None,
+            "unlabeled_category": "Unknown",
+        },
+    ),
+    "MetaQModel.get_assignments": (["adata"], {}),
+    "MetaQModel.get_metacells": (["adata"], {}),
+    "MetaQModel.get_latent_representation": (["adata"], {}),
+    "MetaQModel.get_quantization_report": (["adata"], {}),
+    "MetaQModel.get_codebook": ([], {}),
+    "tl.aggregate": (["adata_or_mdata", "by"], {"layer": None}),
+    "metrics.purity": (["assignment", "labels"], {}),
+    "metrics.balanced_accuracy": (["assignment", "labels"], {}),
+    "metrics.compactness": (["X", "assignment"], {}),
+    "metrics.separation": (["X", "assignment"], {}),
+    "metrics.agreement": (["a", "b"], {}),
+    "metrics.evaluate": (["adata", "assignment", "labels"], {}),
+    "data.demo": ([], {}),
+}
+"""Positional names and keyword-only defaults that callers may rely on."""
+
+PARTS = ["data", "metrics", "model", "module", "nn", "pl", "tl", "train"]
+
+
+def find(name):
+    found = scmetaq
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def positional(function):
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind in kinds and p.name not in ("self", "cls")]
+
+
+def exported(part):
+    module = import_module(f"scmetaq.{part}")
+    return {f"{part}.{name}": getattr(module, name) for name in module.__all__}
+
+
+EVERYTHING = {name: thing for part in PARTS for name, thing in exported(part).items()}
+FUNCTIONS = {name: thing for name, thing in EVERYTHING.items() if inspect.isfunction(thing)} | {
+    f"{name}.{method}": function
+    for name, thing in EVERYTHING.items()
+    if inspect.isclass(thing)
+    for method, function in inspect.getmembers(thing, inspect.isroutine)
+    if not method.startswith("_") and getattr(function, "__module__", "").startswith("scmetaq")
+}
+CLASSES = {
+    name: thing
+    for name, thing in EVERYTHING.items()
+    if inspect.isclass(thing) and not issubclass(thing, tuple)
+}
+
+
+@pytest.mark.parametrize("module", EXPORTS)
+def test_names_of_the_contract_are_there(module):
+    loaded = import_module(module)
+    assert set(loaded.__all__) >= EXPORTS[module]
+    assert all(hasattr(loaded, name) for name in loaded.__all__)
+    assert len(set(loaded.__all__)) == len(loaded.__all__)
+
+
+def test_the_models_verbs_are_there():
+    assert all(callable(getattr(scmetaq.MetaQModel, name)) for name in METHODS)
+    assert positional(scmetaq.MetaQModel)[:2] == ["adata", "n_metacells"]
+    assert positional(scmetaq.MetaQModel.load)[:2] == ["dir_path", "adata"]
+
+
+def test_training_takes_the_words_of_scvi_tools():
+    words = ["max_epochs", "accelerator", "devices", "batch_size", "early_stopping", "plan_kwargs"]
+    parameters = inspect.signature(scmetaq.MetaQModel.train).parameters
+    assert set(words) <= set(parameters)
+    assert all(parameters[word].default is not inspect.Parameter.empty for word in words)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures_of_the_contract(name):
+    names, keywords = SIGNATURES[name]
+    function = find(name)
+    assert positional(function) == names
+    parameters = inspect.signature(function).parameters
+    assert {key: parameters[key].default for key in keywords} == keywords
+    assert all(parameters[key].kind == inspect.Parameter.KEYWORD_ONLY for key in keywords)
+
+
+def _too_many(name, reason):
+    return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=reason))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        _too_many(name, "4 of them") if name == "module.MetaQModule.loss" else name
+        for name in FUNCTIONS
+    ],
+)
+def test_at_most_three_positional_arguments(name):
+    assert len(positional(FUNCTIONS[name])) <= 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [_too_many(name, "13 of them") if name == "module.MetaQModule" else name for name in CLASSES],
+)
+def test_at_most_twelve_constructor_arguments(name):
+    parameters = inspect.signature(CLASSES[name].__init__).parameters.values()
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    assert len(named) - 1 <= 12
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES])
+def test_everything_is_documented(name):
+    thing = {**FUNCTIONS, **CLASSES}[name]
+    assert inspect.getdoc(thing)
+
+
+def test_version_is_that_of_the_distribution():
+    assert scmetaq.__version__ == version("scmetaq")
+
+
+IMPORT = """
+import json, logging, os, random, sys, warnings
+import anndata, geosketch, jax, lightning.pytorch, matplotlib, matplotlib.pyplot, mudata
+import numpy, pandas, scanpy, scvi, sklearn, torch
+
+def state():
+    return {
+        "handlers": [repr(h) for h in logging.getLogger().handlers],
+        "level": logging.getLogger().level,
+        "own handlers": [repr(h) for h in logging.getLogger("scmetaq").handlers],
+        "scvi handlers": [repr(h) for h in logging.getLogger("scvi").handlers],
+        "warnings": [repr(f) for f in warnings.filters],
+        "random": repr(random.getstate()),
+        "numpy": repr(numpy.random.get_state()),
+        "torch": torch.get_rng_state().tolist(),
+        "threads": torch.get_num_threads(),
+        "dtype": repr(torch.get_default_dtype()),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "seed": scvi.settings.seed,
+        "verbosity": scvi.settings.verbosity,
+        "backend": matplotlib.get_backend(auto_select=False),
+        "style": dict.__repr__(matplotlib.rcParams),
+        "x64": jax.config.jax_enable_x64,
+        "environment": dict(os.environ),
+        "files": sorted(os.listdir(".")),
+    }
+
+before = state()
+import scmetaq
+after = state()
+changed = [name for name in before if before[name] != after[name]]
+assert not changed, changed
+assert "scmetaq.cli" not in sys.modules
+assert "scmetaq.report" not in sys.modules
+"""
+
+
+@pytest.mark.slow
+def test_importing_does_nothing(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", IMPORT], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == ""
+    assert list(tmp_path.iterdir()) == []

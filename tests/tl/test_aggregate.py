@@ -1,0 +1,236 @@
+import anndata
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from scmetaq.tl import aggregate
+from scmetaq.tl._aggregate import aggregate_cells, aggregate_modalities
+
+
+@pytest.fixture
+def adata():
+    """200 cells x 50 genes of raw counts in twelve metacells, five cells in none."""
+    rng = np.random.default_rng(0)
+    names = pd.Series([f"mc{i:04d}" for i in rng.integers(0, 12, 200)], dtype=object)
+    names[[0, 50, 100, 150, 199]] = None
+    obs = pd.DataFrame(
+        {"metacell": pd.Categorical(names), "cell_type": rng.choice(["B", "T"], 200)},
+        index=[f"cell{i}" for i in range(200)],
+    ).assign(depth=rng.normal(size=200), _scvi_batch=0)
+    var = pd.DataFrame({"chrom": ["chr1"] * 50}, index=[f"gene{i}" for i in range(50)])
+    X = sparse.random(200, 50, 0.3, "csr", dtype=np.float32, random_state=0)
+    X.data = np.ceil(X.data * 20)
+    return AnnData(X, obs=obs, var=var, varm={"loadings": rng.normal(size=(50, 3))})
+
+
+@pytest.fixture
+def mdata(adata):
+    """The cells with a second modality that lacks the first 40 cells."""
+    adt = AnnData(
+        np.random.default_rng(1).poisson(3.0, size=(160, 8)).astype(np.float32),
+        obs=pd.DataFrame(index=adata.obs_names[40:]),
+        var=pd.DataFrame(index=[f"protein{i}" for i in range(8)]),
+    )
+    mdata = MuData({"rna": adata.copy(), "adt": adt})
+    mdata.obs["metacell"] = adata.obs["metacell"]
+    mdata.obs["donor"] = pd.Categorical(np.where(np.arange(200) < 120, "d1", "d2"))
+    return mdata
+
+
+def sums_by_pandas(adata):
+    frame = pd.DataFrame(adata.X.toarray().astype(float), adata.obs_names, adata.var_names)
+    return frame.groupby(adata.obs["metacell"], observed=True).sum()
+
+
+def test_sums_are_exact_and_means_are_their_quotient(adata):
+    metacells, expected = aggregate(adata), sums_by_pandas(adata)
+    sizes = adata.obs["metacell"].value_counts().loc[metacells.obs_names].to_numpy()
+    np.testing.assert_array_equal(metacells.layers["counts"].toarray(), expected)
+    np.testing.assert_allclose(metacells.X.toarray(), expected / sizes[:, None], rtol=1e-6)
+    np.testing.assert_array_equal(metacells.obs["n_cells"], sizes)
+    assert metacells.obs_names.tolist() == expected.index.tolist()
+    assert metacells.obs["n_cells"].sum() == 195
+
+
+def test_results_are_sparse_rows(adata):
+    metacells = aggregate(adata)
+    for matrix in (metacells.X, metacells.layers["counts"]):
+        assert sparse.issparse(matrix)
+        assert matrix.format == "csr"
+        assert matrix.has_sorted_indices
+    assert metacells.X.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda X: X.toarray(),
+        sparse.csc_matrix,
+        sparse.csr_array,
+        lambda X: X.astype(int),
+        lambda X: X.toarray().astype(np.uint8),
+    ],
+    ids=["dense", "csc", "csr_array", "int", "uint8"],
+)
+def test_form_of_counts_does_not_matter(adata, make):
+    expected = aggregate(adata)
+    adata.layers["raw"] = make(adata.X)
+    adata.X = None
+    found = aggregate(adata, layer="raw")
+    assert abs(found.X - expected.X).max() == 0
+    assert abs(found.layers["counts"] - expected.layers["counts"]).max() == 0
+
+
+def test_large_sums_stay_exact():
+    counts = np.full((4, 1), 2**24 - 1, dtype=np.float32)
+    metacells = aggregate(AnnData(counts), ["a", "a", "a", "b"])
+    assert metacells.layers["counts"].toarray().ravel().tolist() == [3 * (2**24 - 1), 2**24 - 1]
+
+
+def test_column_series_and_array_are_the_same(adata):
+    expected = aggregate(adata)
+    shuffled = adata.obs["metacell"].sample(frac=1, random_state=0)
+    for by in (shuffled, adata.obs["metacell"].to_numpy()):
+        found = aggregate(adata, by)
+        assert abs(found.X - expected.X).max() == 0
+        assert found.obs_names.equals(expected.obs_names)
+
+
+def test_numbers_make_names_in_numeric_order(adata):
+    by = pd.Series(np.arange(200) % 12, adata.obs_names, dtype=float)
+    by.iloc[3] = np.nan
+    assert aggregate(adata, by).obs_names.tolist() == [str(i) for i in range(12)]
+
+
+def test_a_categorical_keeps_its_order_and_empty_metacells_do_not_appear(adata):
+    order = [f"mc{i:04d}" for i in range(20)][::-1]
+    by = adata.obs["metacell"].cat.set_categories(order)
+    expected = [name for name in order if name in set(adata.obs["metacell"].dropna())]
+    assert aggregate(adata, by).obs_names.tolist() == expected
+    text = adata.obs["metacell"].astype(object)
+    assert aggregate_cells(adata, text, categories=order).obs_names.tolist() == expected
+
+
+def test_annotation_comes_along(adata):
+    metacells = aggregate(adata)
+    assert metacells.obs.columns.tolist() == [
+        "n_cells",
+        "depth",
+        "cell_type",
+        "cell_type_fraction",
+    ]
+    pd.testing.assert_frame_equal(metacells.var, adata.var)
+    np.testing.assert_array_equal(metacells.varm["loadings"], adata.varm["loadings"])
+    metacells.varm["loadings"][:] = 0
+    assert adata.varm["loadings"].all()
+
+
+def test_provenance(adata):
+    told = aggregate(adata).uns["metaq"]
+    assert told["function"] == "scmetaq.tl.aggregate"
+    assert (told["by"], told["layer"]) == ("metacell", "X")
+    assert (told["n_cells"], told["n_cells_left_out"], told["n_metacells"]) == (195, 5, 12)
+
+
+def test_input_is_not_changed(adata):
+    before = adata.copy()
+    aggregate(adata)
+    assert abs(adata.X - before.X).max() == 0
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    assert dict(adata.uns) == {}
+
+
+def test_round_trip_through_h5ad(adata, tmp_path):
+    adata.obs["flag"] = pd.array([True, None] * 100, dtype="boolean")
+    adata.obs["grade"] = pd.array([1, None] * 100, dtype="Int64")
+    metacells = aggregate(adata)
+    metacells.write_h5ad(tmp_path / "metacells.h5ad")
+    read = anndata.read_h5ad(tmp_path / "metacells.h5ad")
+    pd.testing.assert_frame_equal(read.obs, metacells.obs)
+    assert dict(read.uns["metaq"]) == dict(metacells.uns["metaq"])
+    assert abs(read.layers["counts"] - metacells.layers["counts"]).max() == 0
+
+
+def test_scanpy_takes_it_from_here(adata):
+    metacells = aggregate(adata)
+    sc.pp.normalize_total(metacells, target_sum=1e4)
+    sc.pp.log1p(metacells)
+    sc.pp.pca(metacells, n_comps=3)
+    assert metacells.obsm["X_pca"].shape == (12, 3)
+    assert np.isfinite(metacells.obsm["X_pca"]).all()
+
+
+def test_counts_on_disk_are_read_in_blocks(adata, tmp_path):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    assert abs(aggregate(backed).X - aggregate(adata).X).max() == 0
+
+
+def test_modalities_share_names_and_count_their_own_cells(mdata, adata):
+    metacells = aggregate(mdata)
+    pd.testing.assert_index_equal(metacells["rna"].obs_names, metacells["adt"].obs_names)
+    np.testing.assert_array_equal(
+        metacells["rna"].layers["counts"].toarray(), sums_by_pandas(adata)
+    )
+    assert (
+        metacells["adt"].layers["counts"].sum()
+        == mdata["adt"].X[mdata.obs["metacell"].notna().to_numpy()[40:]].sum()
+    )
+    assert metacells.obs["n_cells"].sum() == 195
+    assert (
+        metacells["adt"].obs["n_cells"].sum() == 195 - 39
+    )  # one of the 40 absent cells is in no metacell
+    assert metacells.obs.columns.tolist() == ["n_cells", "donor", "donor_fraction"]
+    assert metacells.uns["metaq"]["n_metacells"] == 12
+
+
+def test_a_metacell_without_cells_in_a_modality_is_absent_from_it(mdata):
+    by = pd.Series(np.where(np.arange(200) < 40, "first", "second"), mdata.obs_names)
+    metacells = aggregate(mdata, by)
+    assert metacells.obs_names.tolist() == ["first", "second"]
+    assert metacells["adt"].obs_names.tolist() == ["second"]
+
+
+def test_round_trip_through_h5mu(mdata, tmp_path):
+    metacells = aggregate(mdata)
+    metacells.write_h5mu(tmp_path / "metacells.h5mu")
+    read = mudata.read_h5mu(tmp_path / "metacells.h5mu")
+    pd.testing.assert_frame_equal(read.obs, metacells.obs)
+    assert abs(read["rna"].X - metacells["rna"].X).max() == 0
+
+
+def test_a_layer_of_one_modality(mdata):
+    mdata["rna"].layers["raw"] = 2 * mdata["rna"].X
+    doubled, plain = (
+        aggregate_modalities(mdata, mdata.obs["metacell"], layer=name) for name in ("raw", None)
+    )
+    assert abs(doubled["rna"].X - 2 * plain["rna"].X).max() == 0
+    assert abs(doubled["adt"].X - plain["adt"].X).max() == 0
+    with pytest.raises(KeyError, match="of a modality, found no 'other'"):
+        aggregate(mdata, layer="other")
+
+
+def test_bad_input_is_named(adata):
+    with pytest.raises(KeyError, match=r"no 'mc'.*'cell_type'"):
+        aggregate(adata, "mc")
+    with pytest.raises(KeyError, match="found no 'raw'"):
+        aggregate(adata, layer="raw")
+    with pytest.raises(ValueError, match="only missing values among 200"):
+        aggregate(adata, np.full(200, np.nan))
+    with pytest.raises(TypeError, match="found DataFrame"):
+        aggregate(adata.to_df())
+    adata.X = None
+    with pytest.raises(ValueError, match="found nothing. Name their layer"):
+        aggregate(adata)
+
+
+def test_the_number_minus_one_means_no_metacell(adata):
+    numbers = np.arange(adata.n_obs) % 4 - 1
+    metacells = aggregate(adata, numbers)
+    assert list(metacells.obs_names) == ["0", "1", "2"]
+    assert metacells.obs["n_cells"].sum() == (numbers >= 0).sum()

@@ -1,0 +1,122 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+
+from scmetaq.module import MetaQModule
+from scmetaq.nn import squared_distances
+from scmetaq.train import CodebookFit
+
+K, D = 5, 3
+
+
+@pytest.fixture
+def z():
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(80, D, generator=generator) + 4 * torch.eye(D).repeat(27, 1)[:80]
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    return MetaQModule(10, 10, K, n_latent=D, n_components=0, distance="euclidean")
+
+
+@pytest.fixture
+def trainer(module):
+    return SimpleNamespace(current_epoch=0, optimizers=[torch.optim.AdamW(module.parameters())])
+
+
+def make(module, z, **kwargs):
+    options = {"n_warmup_epochs": 2, "init": "kmeans", "refine": False, "seed": 0, **kwargs}
+    return CodebookFit(module, lambda: z, **options)
+
+
+def error(z, codes):
+    return squared_distances(z, codes).amin(1).sum().item()
+
+
+def test_codes_come_when_the_warm_up_is_over(module, z, trainer):
+    callback = make(module, z)
+    for epoch, fitted in ((0, False), (1, False), (2, True)):
+        trainer.current_epoch = epoch
+        callback.on_train_epoch_start(trainer, None)
+        assert bool(module.codebook.fitted) == fitted
+    centres = KMeans(K, n_init=1, random_state=0).fit(z.numpy()).cluster_centers_
+    np.testing.assert_allclose(module.codebook.codes.detach(), centres, rtol=1e-5)
+
+
+def test_codes_are_initialised_once(module, z, trainer):
+    callback = make(module, z, n_warmup_epochs=0)
+    callback.on_train_epoch_start(trainer, None)
+    codes = torch.randn(K, D)
+    module.codebook.set_codes(codes)
+    callback.on_train_epoch_start(trainer, None)
+    assert torch.equal(module.codebook.codes, codes)
+
+
+def test_the_decoder_of_codes_starts_as_a_copy(module, z, trainer):
+    make(module, z, n_warmup_epochs=0).on_train_epoch_start(trainer, None)
+    assert torch.equal(module.decoder(z).log_rate, module.quantized_decoder(z).log_rate)
+
+
+@pytest.mark.parametrize("init", ["kmeans", "random", "geometric"])
+def test_refining_never_makes_the_codes_worse(module, z, trainer, init):
+    make(module, z, n_warmup_epochs=1, init=init).on_train_end(trainer, None)
+    rough = error(z, module.codebook.codes)
+    module.codebook.fitted.fill_(False)
+    make(module, z, n_warmup_epochs=1, init=init, refine=True).on_train_end(trainer, None)
+    assert error(z, module.codebook.codes) <= rough * (1 + 1e-6)
+
+
+def test_random_codes_after_a_warm_up_are_cells(module, z, trainer):
+    trainer.current_epoch = 2
+    make(module, z, init="random").on_train_epoch_start(trainer, None)
+    assert squared_distances(module.codebook.codes, z).amin(1).max() < 1e-9
+
+
+def test_without_warm_up_random_codes_stay_as_published(module, z, trainer):
+    before = module.codebook.codes.detach().clone()
+    make(module, z, init="random", n_warmup_epochs=0).on_train_epoch_start(trainer, None)
+    assert torch.equal(module.codebook.codes, before)
+    assert module.codebook.fitted
+
+
+def test_training_that_ends_early_has_codes_all_the_same(module, z, trainer):
+    make(module, z, n_warmup_epochs=100).on_train_end(trainer, None)
+    assert module.codebook.fitted
+    assert len(module.codebook(z).assignment.unique()) == K
+
+
+def test_at_the_end_every_code_has_a_cell(module, z, trainer):
+    module.codebook.set_codes(torch.full((K, D), 100.0))
+    make(module, z).on_train_end(trainer, None)
+    assert len(module.codebook(z).assignment.unique()) == K
+
+
+def test_at_the_end_codes_are_the_means_of_their_cells(module, z, trainer):
+    module.codebook.set_codes(z[:K])
+    make(module, z, refine=True).on_train_end(trainer, None)
+    assignment = module.codebook(z).assignment
+    means = torch.stack([z[assignment == k].mean(0) for k in range(K)])
+    torch.testing.assert_close(module.codebook.codes.detach(), means, rtol=1e-4, atol=1e-4)
+
+
+def test_one_seed_one_codebook(module, z, trainer):
+    codes = []
+    for _ in range(2):
+        module.codebook.fitted.fill_(False)
+        make(module, z, refine=True, seed=3).on_train_end(trainer, None)
+        codes.append(module.codebook.codes.detach().clone())
+    assert torch.equal(*codes)
+
+
+def test_the_optimiser_forgets_the_codes_that_were_replaced(module, z, trainer):
+    optimizer = trainer.optimizers[0]
+    module.codebook.codes.grad = torch.ones(K, D)
+    optimizer.step()
+    assert module.codebook.codes in optimizer.state
+    make(module, z, n_warmup_epochs=0).on_train_epoch_start(trainer, None)
+    assert module.codebook.codes not in optimizer.state

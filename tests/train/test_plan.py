@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from scmetaq.train import MetaQTrainingPlan
+
+
+class Watch(Callback):
+    """Keeps what a training run looked like from the inside."""
+
+    def __init__(self):
+        self.modes, self.rates, self.usage, self.codes = [], [], [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.modes.append(pl_module.module.training)
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        codebook = pl_module.module.codebook
+        self.usage.append(codebook.usage.clone())
+        self.codes.append(codebook.codes.detach().clone())
+
+
+@pytest.fixture
+def watch():
+    return Watch()
+
+
+def test_history_has_the_losses_the_perplexity_and_the_empty_codes(model):
+    history = model.history
+    always = ["reconstruction_loss_train", "state_loss_train"]
+    with_codes = ["quantized_loss_train", "codebook_loss_train"]
+    use = ["perplexity_train", "n_empty_codes_train"]
+    for key in always + with_codes + use:
+        assert np.isfinite(history[key].to_numpy(dtype=float)).all(), key
+    assert all(len(history[key]) == 4 for key in always)
+    perplexity = history["perplexity_train"].to_numpy(dtype=float)
+    assert ((perplexity >= 1) & (perplexity <= 10)).all()
+    empty = history["n_empty_codes_train"].to_numpy(dtype=float)
+    assert ((empty >= 0) & (empty < 10) & (empty % 1 == 0)).all()
+    assert 0 < len(perplexity) <= 4
+
+
+def test_the_total_loss_has_the_key_of_scvi_tools(model):
+    assert len(model.history["train_loss"]) == 4
+
+
+def test_losses_fall(fit, toy):
+    history = fit(toy, max_epochs=12).history
+    loss = history["reconstruction_loss_train"].to_numpy(dtype=float).ravel()
+    assert loss[-3:].mean() < loss[:3].mean()
+
+
+def test_validation_losses_are_logged_apart(fit, toy):
+    history = fit(toy, train={"check_val_every_n_epoch": 1, "train_size": 0.8}).history
+    for name in ("reconstruction_loss", "quantized_loss", "codebook_loss"):
+        assert f"{name}_validation" in history
+        assert f"{name}_train" in history
+    assert "state_loss_validation" not in history
+
+
+def test_every_training_is_in_training_mode(fit, train, toy, watch):
+    model = fit(toy)
+    assert not model.module.training
+    train(model, callbacks=[watch])
+    assert watch.modes
+    assert all(watch.modes)
+    assert not model.module.training
+
+
+def test_lookups_in_training_move_usage_and_evaluation_does_not(fit, toy, watch):
+    model = fit(toy, max_epochs=4, train={"callbacks": [watch]})
+    kept = model.module.codebook.usage.clone()
+    model.get_assignments()
+    model.get_quantization_report()
+    model.get_metacells()
+    assert (watch.usage[-1] > 0).any()
+    assert torch.equal(model.module.codebook.usage, kept)
+
+
+def test_usage_is_the_moving_average_of_shares(fit, toy, watch):
+    fit(toy, max_epochs=4, recipe="published", usage_momentum=0.5, train={"callbacks": [watch]})
+    expected = 1 - 0.5 ** np.arange(1, len(watch.usage) + 1)
+    np.testing.assert_allclose([u.sum().item() for u in watch.usage], expected, rtol=1e-5)
+
+
+def test_one_cycle_rises_to_the_rate_and_falls(fit, toy, watch):
+    plan = {"one_cycle": True, "lr": 0.01}
+    fit(toy, max_epochs=5, train={"callbacks": [watch], "plan_kwargs": plan})
+    peak = int(np.argmax(watch.rates))
+    assert watch.rates[peak] == pytest.approx(0.01, rel=0.2)
+    assert 0 < peak < len(watch.rates) // 2
+    assert watch.rates[0] < 0.005
+    assert watch.rates[-1] < 0.001
+
+
+def test_without_the_cycle_the_rate_is_constant(fit, toy, watch):
+    plan = {"one_cycle": False, "lr": 0.004}
+    fit(toy, train={"callbacks": [watch], "plan_kwargs": plan})
+    assert set(watch.rates) == {0.004}
+
+
+def test_one_cycle_of_any_length(fit, toy):
+    for n_steps in (1, 2, 9, 11, 10):
+        fit(toy, max_epochs=n_steps, train={"batch_size": 150, "plan_kwargs": {"one_cycle": True}})
+
+
+@pytest.mark.parametrize("adjust", [True, False])
+def test_only_adjusting_moves_codes_that_nothing_uses(fit, toy, watch, adjust):
+    plan = {"adjust_codes": adjust}
+    train = {"callbacks": [watch], "plan_kwargs": plan}
+    fit(toy, n_metacells=30, recipe="published", train=train)
+    unused = torch.stack(watch.usage).amax(0) == 0 if not adjust else watch.usage[0] == 0
+    first, last = watch.codes[0][unused], watch.codes[-1][unused]
+    moved = (last - first).norm(dim=1) / first.norm(dim=1)
+    assert len(moved) > 3
+    assert (moved > 0.1).all() if adjust else (moved < 1e-3).all()  # weight decay alone
+
+
+def test_defaults_are_the_authors(fit, toy):
+    model = fit(toy, recipe="published", max_epochs=1)
+    optimizer = model.trainer.optimizers[0]
+    assert isinstance(optimizer, torch.optim.AdamW)
+    options = optimizer.defaults
+    assert (options["lr"], options["weight_decay"], options["eps"]) == (1e-3, 1e-2, 1e-8)
+
+
+def test_a_plan_takes_the_arguments_of_scvi_tools(toy_model):
+    plan = MetaQTrainingPlan(toy_model.module, lr=0.1, optimizer="Adam", state_weight=0.3)
+    assert plan.loss_kwargs["state_weight"] == 0.3
+    assert (plan.lr, plan.optim_name) == (0.1, "Adam")
+
+
+def test_an_unknown_argument_is_refused(fit, toy):
+    with pytest.raises(TypeError, match="bogus"):
+        fit(toy, train={"plan_kwargs": {"bogus": 1}})
