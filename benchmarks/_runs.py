@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 from collections.abc import Iterator
@@ -75,8 +76,17 @@ class Run:
             part.unlink(missing_ok=True)
             return False
         part.replace(self.file(".npy"))
-        self.file(".json").write_text(ended.stdout.strip().splitlines()[-1] + "\n")
+        report = json.loads(ended.stdout.strip().splitlines()[-1]) | {"cpu": cpu_model()}
+        self.file(".json").write_text(json.dumps(report) + "\n")
         return True
+
+
+def cpu_model() -> str:
+    """Name of the processor, as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown processor"
 
 
 def one_thread() -> dict[str, str]:

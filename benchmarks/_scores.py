@@ -10,7 +10,7 @@ import anndata
 import numpy as np
 import pandas as pd
 from _datasets import n_metacells
-from _runs import Run
+from _runs import Run, cpu_model
 
 from scmetaq.metrics import evaluate
 
@@ -27,6 +27,7 @@ def record(run: Run, adata: anndata.AnnData, labels: pd.Series) -> dict[str, Any
         "n_cells": adata.n_obs,
         "n_metacells_asked": n_metacells(adata.n_obs),
         **{key: report[key] for key in ("version", "seconds", "cpu_seconds", "peak_mb")},
+        "cpu": report.get("cpu", cpu_model()),
         **kept_scores(run, adata, labels),
     }
 

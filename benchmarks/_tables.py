@@ -41,6 +41,12 @@ def machine_line(results: dict[str, Any]) -> str:
         + ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
         + "."
     ]
+    elsewhere = [run for run in results["runs"] if run["cpu"] != machine["cpu"]]
+    if elsewhere:
+        methods = ", ".join(sorted({run["method"] for run in elsewhere}))
+        others = ", ".join(sorted({run["cpu"] for run in elsewhere}))
+        lines.append(f"Some runs of {methods} were made on another machine ({others}): their times")
+        lines.append("do not compare with the others, their scores do.")
     lines += [f"Skipped: {skipped}." for skipped in results["skipped"]]
     lines += [f"Failed: {stem}." for stem in results["failed"]]
     return "\n".join(lines)

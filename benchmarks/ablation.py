@@ -99,8 +99,8 @@ def latent_parts(adata: anndata.AnnData) -> dict[str, np.ndarray]:
     found = model._encode(counts)
     rows = torch.from_numpy(found["scores"])
     teacher = StateTeacher(rows, path.smooth_to_state)
-    encoder = model.module.encoder
-    scaled = counts[:, encoder.features.numpy()].toarray() / (
+    features = model.module.feature_scaling.features
+    scaled = counts[:, features.numpy()].toarray() / (
         np.asarray(counts.sum(1)).reshape(-1, 1) / 1e4
     )
     return {

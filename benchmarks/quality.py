@@ -5,7 +5,7 @@ usage: python benchmarks/quality.py --data DIR [--methods ...] [--datasets ...] 
 Every (data set, method, seed) that the cache lacks is run in a process of its own, one at a time
 and on one thread. Then everything the cache holds for the data sets in DIR is scored and written
 to the results file and, as tables, into the README: ``--methods``, ``--datasets`` and ``--seeds``
-choose what to run, not what to report.
+choose what to run, not what to report. Runs of peers that only the results file has are kept there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 from _datasets import CELLS_PER_METACELL, DATASETS, Dataset, present
 from _methods import HERE, METHODS
-from _runs import THREADS, Run, execute_missing, finished
+from _runs import THREADS, Run, cpu_model, execute_missing, finished
 from _scores import record
 from _summary import over_seeds, over_sets
 from _tables import report, write_between_markers
@@ -44,6 +44,7 @@ def main() -> int:
     skipped = without_environment(args.methods, args.peers)
     failed = execute_missing(runs, args.peers, args.data, again=args.again)
     records = all_records(args.data, cache)
+    records += kept_records(args.out, records)
     if not records:
         print("Nothing to report: no finished run in the cache.")
         return 1
@@ -92,6 +93,19 @@ def all_records(folder: Path, cache: Path) -> list[dict[str, Any]]:
     ]
 
 
+def kept_records(file: Path, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records of peers in the results file whose runs the cache lacks: some take hours."""
+    if not file.exists():
+        return []
+    done = {(run["dataset"], run["method"], run["seed"]) for run in new}
+    return [
+        run
+        for run in json.loads(file.read_text())["runs"]
+        if METHODS[run["method"]].environment is not None
+        and (run["dataset"], run["method"], run["seed"]) not in done
+    ]
+
+
 def records_of(dataset: Dataset, folder: Path, cache: Path) -> list[dict[str, Any]]:
     """Records of the finished runs on one data set, which is read once."""
     runs = [run for method in METHODS.values() for run in finished(dataset, method, cache)]
@@ -107,7 +121,7 @@ def condense(records: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "machine": machine(),
         "cells_per_metacell": CELLS_PER_METACELL,
-        "datasets": list(frame["dataset"].unique()),
+        "datasets": [name for name in DATASETS if name in set(frame["dataset"])],
         "mean_over_sets": over_sets(frame),
         "summary": over_seeds(frame),
         "runs": records,
@@ -126,14 +140,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
     }
-
-
-def cpu_model() -> str:
-    """Name of the processor, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or "unknown processor"
 
 
 def print_seeds(results: dict[str, Any]) -> None:

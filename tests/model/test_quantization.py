@@ -28,7 +28,9 @@ def test_losses_agree_with_the_module(report, model, blood):
         encoded = module.inference(x)
         decoded = module.generative(encoded["z"])
         losses = {
-            name: reconstruction_nll(decoded[part], module.encoder.select(x), factor).mean().item()
+            name: reconstruction_nll(decoded[part], module.feature_scaling.select(x), factor)
+            .mean()
+            .item()
             for name, part in (("reconstruction_loss", "plain"), ("quantized_loss", "quantized"))
             for factor in [encoded["size_factor"]]
         }

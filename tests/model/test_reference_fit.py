@@ -18,12 +18,14 @@ def scores(reference, counts):
 
 def test_the_module_computes_the_scores_that_were_fitted(model, blood):
     """Torch at inference and numpy at fitting are two implementations of one map."""
-    features = select_features(blood.X, len(model.module.encoder.features), by_variance=True)
+    features = select_features(
+        blood.X, len(model.module.feature_scaling.features), by_variance=True
+    )
     path = model.module.linear_path
     n_components = path.profile.axes.shape[1]
     reference = fit_reference(blood.X, features, n_components=n_components, seed=0)
-    np.testing.assert_allclose(model.module.encoder.mean, reference.mean, rtol=1e-5)
-    np.testing.assert_allclose(model.module.encoder.scale, reference.scale, rtol=1e-5)
+    np.testing.assert_allclose(model.module.feature_scaling.mean, reference.mean, rtol=1e-5)
+    np.testing.assert_allclose(model.module.feature_scaling.scale, reference.scale, rtol=1e-5)
     encoded = model._encode(blood.X)
     np.testing.assert_allclose(encoded["scores"], scores(reference, blood.X), atol=1e-3)
 

@@ -174,16 +174,7 @@ def test_checkpoints_can_be_loaded(checkpointed, toy):
     assert len(found) == 150
 
 
-@pytest.mark.parametrize(
-    "mode",
-    [
-        "min",
-        pytest.param(
-            "max",
-            marks=pytest.mark.xfail(strict=True, reason="the best epoch is put back last of all"),
-        ),
-    ],
-)
+@pytest.mark.parametrize("mode", ["min", "max"])
 def test_every_metacell_of_the_best_epoch_has_cells(checkpointed, mode):
     """With ``mode="max"`` the best epoch is the first one, before there are codes."""
     model, _ = checkpointed(mode=mode, load_best_on_end=True)

@@ -1,5 +1,6 @@
 import copy
 
+import numpy as np
 import pytest
 import torch
 from scvi import REGISTRY_KEYS
@@ -14,7 +15,7 @@ def make(*, norm="layer", fitted=True, **kwargs):
     torch.manual_seed(0)
     options = {"n_latent": D, "n_components": 3, "n_scores": 5, "norm": norm, **kwargs}
     module = MetaQModule(G, M, K, **options)
-    module.encoder.features.copy_(torch.arange(G - M, G))
+    module.feature_scaling.features.copy_(torch.arange(G - M, G))
     for buffer in (name for name, _ in module.named_buffers() if name.endswith("axes")):
         module.get_buffer(buffer).normal_(std=0.05)
     if fitted:
@@ -38,7 +39,8 @@ def test_latent_is_the_state_beside_the_profile(counts):
     encoded = module.inference(counts)
     torch.testing.assert_close(encoded["size_factor"], counts.sum(1, keepdim=True) / 1e4)
     path, factor = module.linear_path, encoded["size_factor"]
-    state = module.encoder(counts, factor) + path.to_state(path.scores(counts, factor))
+    scores = path.scores(counts, factor)
+    state = module.encoder(scores * np.sqrt(10)) + path.to_state(scores)
     torch.testing.assert_close(encoded["state"], state)
     expected = torch.cat([state, path.profile(counts, factor)], 1)
     torch.testing.assert_close(encoded["z"], expected)
@@ -49,7 +51,8 @@ def test_without_components_the_latent_is_the_network_alone(counts):
     module = make(n_components=0)
     encoded = module.inference(counts)
     assert module.linear_path is None
-    torch.testing.assert_close(encoded["z"], module.encoder(counts, encoded["size_factor"]))
+    scaled = module.feature_scaling(counts, encoded["size_factor"])
+    torch.testing.assert_close(encoded["z"], module.encoder(scaled))
 
 
 def test_a_residual_encoder_starts_at_its_linear_part(counts):
@@ -124,7 +127,7 @@ def test_frozen_parts_get_no_gradient(counts):
 def test_loss_is_the_sum_of_its_parts(counts):
     module = make().eval()
     _, decoded, out = run(module, counts)
-    selected = module.encoder.select(counts)
+    selected = module.feature_scaling.select(counts)
     factor = counts.sum(1, keepdim=True) / 1e4
     plain, quantized = (
         reconstruction_nll(decoded[name], selected, factor) for name in ("plain", "quantized")

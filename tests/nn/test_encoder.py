@@ -4,7 +4,7 @@ import scanpy as sc
 import torch
 from anndata import AnnData
 
-from scmetaq.nn import Encoder
+from scmetaq.nn import Encoder, FeatureScaling
 
 SELECTED = np.array([1, 4, 5, 19])
 
@@ -34,41 +34,41 @@ def scaled_by_scanpy(counts):
 
 def test_scaling_agrees_with_scanpy(counts):
     expected, mean, std = scaled_by_scanpy(counts)
-    encoder = Encoder(4, 3)
-    encoder.set_scaling(*map(torch.as_tensor, (SELECTED, mean, std)))
-    found = encoder.scaled(torch.from_numpy(counts), size_factor(counts))
+    scaling = FeatureScaling(4)
+    scaling.set_scaling(*map(torch.as_tensor, (SELECTED, mean, std)))
+    found = scaling(torch.from_numpy(counts), size_factor(counts))
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert found.max() == 10
 
 
 def test_clips_on_both_sides():
-    encoder = Encoder(2, 3)
-    encoder.set_scaling(torch.tensor([0, 1]), torch.tensor([9.0, 0.0]), torch.tensor([0.1, 0.1]))
-    scaled = encoder.scaled(torch.tensor([[0.0, 100.0]]), torch.tensor([[0.01]]))
+    scaling = FeatureScaling(2)
+    scaling.set_scaling(torch.tensor([0, 1]), torch.tensor([9.0, 0.0]), torch.tensor([0.1, 0.1]))
+    scaled = scaling(torch.tensor([[0.0, 100.0]]), torch.tensor([[0.01]]))
     assert scaled.tolist() == [[-10, 10]]
 
 
 def test_only_selected_features_matter(counts):
-    encoder, x = Encoder(4, 3), torch.from_numpy(counts)
-    encoder.set_scaling(torch.from_numpy(SELECTED), torch.zeros(4), torch.ones(4))
+    scaling, x = FeatureScaling(4), torch.from_numpy(counts)
+    scaling.set_scaling(torch.from_numpy(SELECTED), torch.zeros(4), torch.ones(4))
     changed = x.clone()
     changed[:, [0, 2, 18]] += 5
     factor = size_factor(counts)
-    assert torch.equal(encoder(x, factor), encoder(changed, factor))
-    assert torch.equal(encoder.select(x), x[:, SELECTED])
+    assert torch.equal(scaling(x, factor), scaling(changed, factor))
+    assert torch.equal(scaling.select(x), x[:, SELECTED])
 
 
 def test_scaling_is_saved_with_the_weights(counts):
-    encoder, other = Encoder(4, 3), Encoder(4, 3)
-    encoder.set_scaling(torch.from_numpy(SELECTED), torch.rand(4), torch.rand(4) + 0.5)
-    other.load_state_dict(encoder.state_dict())
+    scaling, other = FeatureScaling(4), FeatureScaling(4)
+    scaling.set_scaling(torch.from_numpy(SELECTED), torch.rand(4), torch.rand(4) + 0.5)
+    other.load_state_dict(scaling.state_dict())
     x, factor = torch.from_numpy(counts), size_factor(counts)
-    assert torch.equal(encoder(x, factor), other(x, factor))
+    assert torch.equal(scaling(x, factor), other(x, factor))
 
 
 def test_can_start_as_the_zero_function(counts):
     encoder = Encoder(20, 3)
     encoder.start_at_zero()
-    latent = encoder(torch.from_numpy(counts), size_factor(counts))
+    latent = encoder(torch.from_numpy(counts))
     assert latent.shape == (300, 3)
     assert (latent == 0).all()

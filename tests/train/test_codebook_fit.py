@@ -63,11 +63,11 @@ def test_the_decoder_of_codes_starts_as_a_copy(module, z, trainer):
 
 
 @pytest.mark.parametrize("init", ["kmeans", "random", "geometric"])
-def test_refining_never_makes_the_codes_worse(module, z, trainer, init):
-    make(module, z, n_warmup_epochs=1, init=init).on_train_end(trainer, None)
+def test_refining_never_makes_the_codes_worse(module, z, init):
+    make(module, z, n_warmup_epochs=1, init=init).finish()
     rough = error(z, module.codebook.codes)
     module.codebook.fitted.fill_(False)
-    make(module, z, n_warmup_epochs=1, init=init, refine=True).on_train_end(trainer, None)
+    make(module, z, n_warmup_epochs=1, init=init, refine=True).finish()
     assert error(z, module.codebook.codes) <= rough * (1 + 1e-6)
 
 
@@ -84,31 +84,31 @@ def test_without_warm_up_random_codes_stay_as_published(module, z, trainer):
     assert module.codebook.fitted
 
 
-def test_training_that_ends_early_has_codes_all_the_same(module, z, trainer):
-    make(module, z, n_warmup_epochs=100).on_train_end(trainer, None)
+def test_training_that_ends_early_has_codes_all_the_same(module, z):
+    make(module, z, n_warmup_epochs=100).finish()
     assert module.codebook.fitted
     assert len(module.codebook(z).assignment.unique()) == K
 
 
-def test_at_the_end_every_code_has_a_cell(module, z, trainer):
+def test_at_the_end_every_code_has_a_cell(module, z):
     module.codebook.set_codes(torch.full((K, D), 100.0))
-    make(module, z).on_train_end(trainer, None)
+    make(module, z).finish()
     assert len(module.codebook(z).assignment.unique()) == K
 
 
-def test_at_the_end_codes_are_the_means_of_their_cells(module, z, trainer):
+def test_at_the_end_codes_are_the_means_of_their_cells(module, z):
     module.codebook.set_codes(z[:K])
-    make(module, z, refine=True).on_train_end(trainer, None)
+    make(module, z, refine=True).finish()
     assignment = module.codebook(z).assignment
     means = torch.stack([z[assignment == k].mean(0) for k in range(K)])
     torch.testing.assert_close(module.codebook.codes.detach(), means, rtol=1e-4, atol=1e-4)
 
 
-def test_one_seed_one_codebook(module, z, trainer):
+def test_one_seed_one_codebook(module, z):
     codes = []
     for _ in range(2):
         module.codebook.fitted.fill_(False)
-        make(module, z, refine=True, seed=3).on_train_end(trainer, None)
+        make(module, z, refine=True, seed=3).finish()
         codes.append(module.codebook.codes.detach().clone())
     assert torch.equal(*codes)
 

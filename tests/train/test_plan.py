@@ -111,11 +111,15 @@ def test_only_adjusting_moves_codes_that_nothing_uses(fit, toy, watch, adjust):
     plan = {"adjust_codes": adjust}
     train = {"callbacks": [watch], "plan_kwargs": plan}
     fit(toy, n_metacells=30, recipe="published", train=train)
-    unused = torch.stack(watch.usage).amax(0) == 0 if not adjust else watch.usage[0] == 0
-    first, last = watch.codes[0][unused], watch.codes[-1][unused]
-    moved = (last - first).norm(dim=1) / first.norm(dim=1)
-    assert len(moved) > 3
-    assert (moved > 0.1).all() if adjust else (moved < 1e-3).all()  # weight decay alone
+    if adjust:  # at the very first step they jump from near the origin onto cells
+        unused = watch.usage[0] == 0
+        assert unused.sum() > 3
+        assert (watch.codes[0][unused].norm(dim=1) > 1).all()
+    else:
+        unused = torch.stack(watch.usage).amax(0) == 0
+        first, last = watch.codes[0][unused], watch.codes[-1][unused]
+        assert len(first) > 3
+        assert ((last - first).norm(dim=1) / first.norm(dim=1)).max() < 1e-3  # weight decay alone
 
 
 def test_defaults_are_the_authors(fit, toy):
@@ -129,7 +133,7 @@ def test_defaults_are_the_authors(fit, toy):
 def test_a_plan_takes_the_arguments_of_scvi_tools(toy_model):
     plan = MetaQTrainingPlan(toy_model.module, lr=0.1, optimizer="Adam", state_weight=0.3)
     assert plan.loss_kwargs["state_weight"] == 0.3
-    assert (plan.lr, plan.optim_name) == (0.1, "Adam")
+    assert (plan.lr, plan.optimizer_name) == (0.1, "Adam")
 
 
 def test_an_unknown_argument_is_refused(fit, toy):

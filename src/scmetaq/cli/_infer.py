@@ -194,7 +194,7 @@ def _facts(
         "Batch": options.batch_key or "none",
         "Covariates": ", ".join(options.covariate_keys) or "none",
         "Method": "MetaQ, scmetaq's default recipe",
-        "Epochs": len(model.history["train_loss_epoch"]),
+        "Epochs": len(model.history["train_loss"]),
         "Seed": options.seed,
         "Device": str(model.device),
         "Time": f"{total:.0f} s, of which training {seconds['training']:.0f} s",

@@ -273,6 +273,7 @@ class MetaQModel(
                 callbacks=callbacks,
                 **kwargs,
             )
+            codebook_fit.finish()
         finally:
             self.module.teacher = None
 

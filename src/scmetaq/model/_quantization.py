@@ -70,7 +70,7 @@ class QuantizationMixin(AssignmentMixin):
         encoded = module.inference(x)
         decoded = module.generative(encoded["z"])
         found = module.codebook(encoded["z"])
-        selected = module.encoder.select(x)
+        selected = module.feature_scaling.select(x)
         per_cell = [
             reconstruction_nll(decoded[part], selected, encoded["size_factor"])
             for part in ("plain", "quantized")

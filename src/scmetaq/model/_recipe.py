@@ -44,7 +44,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         lr=2e-3,
         one_cycle=True,
         batch_size=256,
-        max_steps=120,
+        max_steps=200,
         warmup_fraction=0.6,
         decoded_share=0.25,
     ),

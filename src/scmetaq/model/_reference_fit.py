@@ -53,16 +53,16 @@ class ReferenceFitMixin(AssignmentMixin):
         size = min(n_cells, max(MAX_REFERENCE_CELLS, _CELLS_PER_CODE * self.n_metacells))
         chosen = np.random.default_rng(seed).permutation(n_cells)[:size]
         rows = counts[np.sort(chosen)] if size < n_cells else counts[:]
-        return sp.csr_matrix(rows, dtype=np.float32)
+        return sp.csr_matrix(rows, dtype=np.float32).sorted_indices()
 
     def _fit_statistics(self, counts: sp.csr_matrix, seed: int) -> None:
-        encoder, path = self.module.encoder, self.module.linear_path
+        scaling, path = self.module.feature_scaling, self.module.linear_path
         features = select_features(
-            counts, len(encoder.features), by_variance=self._modality.name != "atac"
+            counts, len(scaling.features), by_variance=self._modality.name != "atac"
         )
         n_components = path.profile.axes.shape[1] if path else 1
         reference = fit_reference(counts, features, n_components=n_components, seed=seed)
-        encoder.set_scaling(*map(torch.as_tensor, (features, reference.mean, reference.scale)))
+        scaling.set_scaling(*map(torch.as_tensor, (features, reference.mean, reference.scale)))
         self.module.decoder.start_at(torch.as_tensor(reference.mean_rate))
         if path is not None:
             path.profile.set_map(*map(torch.as_tensor, reference.profile))

@@ -12,6 +12,7 @@ from scmetaq.nn import (
     CountParameters,
     Distance,
     Encoder,
+    FeatureScaling,
     Likelihood,
     LinearPath,
     Norm,
@@ -84,7 +85,8 @@ class MetaQModule(BaseModuleClass):
         self.decoded_share = decoded_share
         self._norm = norm
         n_dims = n_latent + n_components  # D
-        self.encoder = Encoder(n_selected, n_latent, norm=norm)
+        self.feature_scaling = FeatureScaling(n_selected)
+        self.encoder = Encoder(2 * n_scores if n_components else n_selected, n_latent, norm=norm)
         self.linear_path = None
         if n_components:
             self.linear_path = LinearPath(n_selected, n_latent, n_components, n_scores=n_scores)
@@ -111,11 +113,12 @@ class MetaQModule(BaseModuleClass):
         estimated from, and ``size_factor`` ``(B, 1)``.
         """
         size_factor = counts.sum(1, keepdim=True).clamp_min(1) / TARGET_SUM  # B x 1
-        state = self.encoder(counts, size_factor)
         if self.linear_path is None:
+            state = self.encoder(self.feature_scaling(counts, size_factor))
             return {"z": state, "state": state, "size_factor": size_factor}
-        scores = self.linear_path.scores(counts, size_factor)
-        state = state + self.linear_path.to_state(scores)
+        scores = self.linear_path.scores(counts, size_factor)  # of unit total variance
+        residual = self.encoder(scores * math.sqrt(scores.shape[1]))
+        state = self.linear_path.to_state(scores) + residual
         z = torch.cat([state, self.linear_path.profile(counts, size_factor)], 1)  # B x D
         return {"z": z, "state": state, "scores": scores, "size_factor": size_factor}
 
@@ -162,7 +165,7 @@ class MetaQModule(BaseModuleClass):
         :math:`L = L_\mathrm{plain} + L_\mathrm{quantized} + L_C + w L_\mathrm{state}`.
         """
         n = self._n_decoded(len(inference_outputs["z"]))
-        counts = self.encoder.select(tensors[REGISTRY_KEYS.X_KEY][:n])  # B x M
+        counts = self.feature_scaling.select(tensors[REGISTRY_KEYS.X_KEY][:n])  # B x M
         size_factor = inference_outputs["size_factor"][:n]
         plain = reconstruction_nll(generative_outputs["plain"], counts, size_factor)  # B
         total = plain.mean()

@@ -3,7 +3,7 @@
 from ._codebook import Codebook, Distance, Lookup, codebook_loss, perplexity, squared_distances
 from ._codebook_init import CodebookInit, initial_codes
 from ._decoder import CountDecoder, CountParameters, reconstruction_nll
-from ._encoder import Encoder
+from ._encoder import Encoder, FeatureScaling
 from ._exchange import exchange, quantization_error
 from ._likelihoods import Likelihood, negative_binomial_nll, poisson_nll
 from ._linear_path import LinearPath, LinearView
@@ -17,6 +17,7 @@ __all__ = [
     "CountParameters",
     "Distance",
     "Encoder",
+    "FeatureScaling",
     "Likelihood",
     "LinearPath",
     "LinearView",

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from ._codebook import squared_distances
 
 N_NEIGHBORS = 30
-_BANDWIDTH_NEIGHBOR = 7
+_BANDWIDTH_NEIGHBOR = 4
 _BLOCK = 1_024
 
 
@@ -13,7 +13,7 @@ def neighborhood_mean(scores: Tensor, reference: Tensor) -> Tensor:
     r"""Mean of the reference cells around each cell, near ones counting most.
 
     Weights are :math:`\exp(-d_{ij}^2 / \sigma_i^2)` over the 30 nearest reference cells, with
-    :math:`\sigma_i` the distance to the 7th: a type with few cells has no near neighbours but
+    :math:`\sigma_i` the distance to the 4th: a type with few cells has no near neighbours but
     its own and is not blended into others.
 
     Parameters

@@ -7,10 +7,10 @@ import pandas as pd
 from anndata import AnnData
 
 from scmetaq import pl
+from scmetaq.pl._svg import svg_source
 
 from ._labels import LabelSummary
 from ._layout import MAX_CELLS, Layout
-from ._svg import svg_source
 
 MAX_LABELS = 40
 """Labels that still can be told apart in a legend."""

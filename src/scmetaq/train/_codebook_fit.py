@@ -16,6 +16,9 @@ _N_STARTS = 3
 class CodebookFit(Callback):
     """Fits the codebook to the latents of a reference sample, in the middle and at the end.
 
+    :meth:`finish` is for the caller to call when training is over: a callback that puts the best
+    epoch back comes after all others.
+
     Parameters
     ----------
     module
@@ -54,12 +57,14 @@ class CodebookFit(Callback):
         """Initialise the codebook once the warm-up is over."""
         due = trainer.current_epoch >= self.n_warmup_epochs
         if due and not bool(self.module.codebook.fitted):
-            self._initialise(trainer)
+            self._initialise()
+            _forget_momentum(trainer, self.module.codebook.codes)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    @torch.no_grad()
+    def finish(self) -> None:
         """Refine the codes and see that each has a cell."""
         if not bool(self.module.codebook.fitted):
-            self._initialise(trainer)
+            self._initialise()
         z = self.reference_latents()
         codebook = self.module.codebook
         if self.refine:
@@ -67,7 +72,7 @@ class CodebookFit(Callback):
         codebook.claim_cells(z)
         codebook.set_usage(z)
 
-    def _initialise(self, trainer: Trainer) -> None:
+    def _initialise(self) -> None:
         z = self.reference_latents()
         codebook = self.module.codebook
         if self.init == "random" and self.n_warmup_epochs == 0:
@@ -79,7 +84,6 @@ class CodebookFit(Callback):
         # Exchanged codes are the exact minimisers of the codebook loss: gradients would only
         # take them away from it.
         codebook.codes.requires_grad_(not self.refine)
-        _forget_momentum(trainer, codebook.codes)
 
     def _start(self, z: Tensor, seed: int) -> Tensor:
         codes = initial_codes(z.cpu().numpy(), self.module.codebook.n_codes, self.init, seed=seed)
