@@ -16,9 +16,10 @@ TRAINER = {"accelerator": "cpu", "enable_progress_bar": False}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quiet():
+def _quiet(tmp_path_factory):
     """Lightning and scvi-tools tell about devices and transfers at every step."""
     scvi.settings.verbosity = logging.WARNING
+    scvi.settings.logging_dir = str(tmp_path_factory.mktemp("scvi_log"))  # not the checkout
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -103,7 +103,8 @@ def test_without_the_cycle_the_rate_is_constant(fit, toy, watch):
 
 def test_one_cycle_of_any_length(fit, toy):
     for n_steps in (1, 2, 9, 11, 10):
-        fit(toy, max_epochs=n_steps, train={"batch_size": 150, "plan_kwargs": {"one_cycle": True}})
+        train = {"batch_size": 150, "plan_kwargs": {"one_cycle": True}}
+        assert fit(toy, max_epochs=n_steps, train=train).trainer.global_step == n_steps
 
 
 @pytest.mark.parametrize("adjust", [True, False])
