@@ -18,6 +18,7 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 import torch
 from _datasets import DATASETS, n_metacells, present
 from _scores import scores
@@ -25,7 +26,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from scmetaq import MetaQModel
-from scmetaq.nn import StateTeacher, exchange, initial_codes, quantization_error, squared_distances
+from scmetaq.nn import exchange, initial_codes, quantization_error, squared_distances
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "method_development.md"
@@ -37,7 +38,6 @@ SHOWN = {
     "separation": "separation",
     "size_cv": "size CV",
 }
-N_STARTS = 3
 
 
 def main() -> None:
@@ -81,7 +81,7 @@ def assignments(adata: anndata.AnnData, seeds: list[int]) -> Iterator[tuple[str,
             exchanged,
         ),
         "profile and state, k-means": (both, kmeans),
-        "profile and state, one start": (both, one_start),
+        "profile and state, best of three starts": (both, best_of_three),
         "**profile and state** (default)": (both, exchanged),
     }
     for name, (latents, fit) in variants.items():
@@ -93,20 +93,15 @@ def latent_parts(adata: anndata.AnnData) -> dict[str, np.ndarray]:
     """The parts of the latent, each of total variance one, and plain principal components."""
     MetaQModel.setup_anndata(adata)
     model = MetaQModel(adata, n_metacells=n_metacells(adata.n_obs))
-    counts = model._reference_counts(0)
-    model._fit_statistics(counts, 0)
-    path = model.module.linear_path
-    found = model._encode(counts)
-    rows = torch.from_numpy(found["scores"])
-    teacher = StateTeacher(rows, path.smooth_to_state)
-    features = model.module.feature_scaling.features
-    scaled = counts[:, features.numpy()].toarray() / (
-        np.asarray(counts.sum(1)).reshape(-1, 1) / 1e4
-    )
+    prepared = model._prepare_training()  # statistics and denoised states; no step is made
+    inputs = prepared.training_set.adata.obsm
+    counts = sp.csr_matrix(adata.X)[prepared.cells]
+    features = model.module.feature_scaling.features.numpy()
+    scaled = counts[:, features].toarray() / (np.asarray(counts.sum(1)).reshape(-1, 1) / 1e4)
     return {
-        "profile": found["z"][:, found["state"].shape[1] :],
-        "scores": found["scores"] / np.sqrt(found["scores"].var(0).sum()),
-        "state": teacher(rows).numpy(),
+        "profile": inputs["profile"],
+        "scores": inputs["scores"] / np.sqrt(inputs["scores"].var(0).sum()),
+        "state": inputs["denoised_state"],
         "log_pcs": PCA(50, svd_solver="randomized", random_state=0).fit_transform(np.log1p(scaled)),
     }
 
@@ -116,18 +111,26 @@ def kmeans(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
     return KMeans(n_codes, n_init=1, random_state=seed).fit_predict(latents)
 
 
-def one_start(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
-    """Assignment by exchange from one start."""
-    return exchanged(latents, n_codes, seed, n_starts=1)
+def exchanged(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
+    """Assignment by exchange from one start, as in the default recipe."""
+    return best_start(latents, n_codes, seed, [seed])
 
 
-def exchanged(latents: np.ndarray, n_codes: int, seed: int, n_starts: int = N_STARTS) -> np.ndarray:
-    """Assignment by exchange, the best of a few starts as in the default recipe."""
+def best_of_three(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
+    """Assignment of least quantization error from three starts."""
+    return best_start(latents, n_codes, seed, [3 * seed + i for i in range(3)])
+
+
+def best_start(latents: np.ndarray, n_codes: int, seed: int, starts: list[int]) -> np.ndarray:
+    """Assignment by exchange, the best of starts given by their seeds."""
     z = torch.from_numpy(latents)
-    starts = (initial_codes(latents, n_codes, seed=seed * N_STARTS + i) for i in range(n_starts))
     fitted = [
-        exchange(z, torch.as_tensor(codes), generator=torch.Generator().manual_seed(seed))
-        for codes in starts
+        exchange(
+            z,
+            torch.as_tensor(initial_codes(latents, n_codes, seed=start)),
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for start in starts
     ]
     codes = min(fitted, key=lambda candidate: quantization_error(z, candidate))
     return squared_distances(z, codes).argmin(1).numpy()

@@ -14,6 +14,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 MAY_IMPORT = {
     "_keys": set(),
+    "_progress": set(),
     "data": {"_keys"},
     "nn": set(),
     "module": {"nn"},
@@ -21,7 +22,7 @@ MAY_IMPORT = {
     "metrics": {"_keys"},
     "tl": {"_keys", "metrics"},
     "pl": {"_keys"},
-    "model": {"_keys", "data", "module", "nn", "tl", "train"},
+    "model": {"_keys", "_progress", "data", "module", "nn", "tl", "train"},
     "report": {"_keys", "metrics", "pl", "tl"},
     "cli": {"MetaQModel", "data", "metrics", "pl", "report", "tl"},
     "": {"data", "metrics", "model", "pl", "tl"},
@@ -33,6 +34,7 @@ MAY_USE = {
     "module": {"scvi", "torch"},
     "train": {"lightning", "scvi", "torch"},
     "_keys": set(),
+    "_progress": {"rich", "scvi"},
 }
 """Parts that may use only these libraries."""
 

@@ -25,10 +25,10 @@ def test_losses_agree_with_the_module(report, model, blood):
     x = torch.from_numpy(blood.X.toarray())
     module = model.module
     with torch.no_grad():
-        encoded = module.inference(x)
+        encoded = module.inference(**module.read(x))
         decoded = module.generative(encoded["z"])
         losses = {
-            name: reconstruction_nll(decoded[part], module.feature_scaling.select(x), factor)
+            name: reconstruction_nll(decoded[part], x[:, module.feature_scaling.features], factor)
             .mean()
             .item()
             for name, part in (("reconstruction_loss", "plain"), ("quantized_loss", "quantized"))

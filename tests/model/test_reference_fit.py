@@ -26,12 +26,12 @@ def test_the_module_computes_the_scores_that_were_fitted(model, blood):
     reference = fit_reference(blood.X, features, n_components=n_components, seed=0)
     np.testing.assert_allclose(model.module.feature_scaling.mean, reference.mean, rtol=1e-5)
     np.testing.assert_allclose(model.module.feature_scaling.scale, reference.scale, rtol=1e-5)
-    encoded = model._encode(blood.X)
-    np.testing.assert_allclose(encoded["scores"], scores(reference, blood.X), atol=1e-3)
+    found = model._in_blocks(model.module.read, blood.X)["scores"]
+    np.testing.assert_allclose(found, scores(reference, blood.X), atol=1e-3)
 
 
 def test_the_state_maps_are_those_of_the_scores(model, blood):
-    found = torch.from_numpy(model._encode(blood.X)["scores"])
+    found = torch.from_numpy(model._in_blocks(model.module.read, blood.X)["scores"])
     n_latent = model.module.encoder.head.out_features
     smooth = neighborhood_mean(found, found).numpy()
     maps = fit_state(found.numpy(), smooth, n_latent)
@@ -44,32 +44,12 @@ def test_the_state_maps_are_those_of_the_scores(model, blood):
 def test_latents_come_near_the_denoised_states(model, blood):
     """What the network learns: to tell the state from the cell alone."""
     encoded = model._encode(blood.X)
-    found = torch.from_numpy(encoded["scores"])
+    found = torch.from_numpy(model._in_blocks(model.module.read, blood.X)["scores"])
     path = model.module.linear_path
     target = path.smooth_to_state(neighborhood_mean(found, found)).detach().numpy()
     linear = path.to_state(found).detach().numpy()
     error, of_linear = (np.square(s - target).sum(1).mean() for s in (encoded["state"], linear))
     assert error < of_linear
-
-
-def test_training_leaves_no_teacher_behind(model):
-    assert model.module.teacher is None
-    assert not any(name.startswith("teacher") for name in model.module.state_dict())
-
-
-def test_a_failed_training_leaves_no_teacher_behind(fit, toy):
-    class Stop(Exception):  # noqa: N818
-        pass
-
-    def fail(*_):
-        raise Stop
-
-    MetaQModel.setup_anndata(toy)
-    model = MetaQModel(toy, 6)
-    model.module.loss = fail
-    with pytest.raises(Stop):
-        model.train(3, accelerator="cpu", enable_progress_bar=False)
-    assert model.module.teacher is None
 
 
 def test_statistics_are_fitted_once(fit, train, toy):
@@ -92,13 +72,13 @@ def many_cells(toy, monkeypatch):
 
 
 def test_many_cells_are_sampled(many_cells, toy):
-    sample = many_cells._reference_counts(0)
+    sample = many_cells._counts_of(many_cells._reference_cells(0))
     assert sample.shape == (60, 60)
     assert isinstance(sample, sparse.csr_matrix)
     cells = {tuple(row) for row in toy.X.toarray()}
     assert all(tuple(row) in cells for row in sample.toarray())
-    again = many_cells._reference_counts(0)
-    np.testing.assert_array_equal(again.toarray(), sample.toarray())
+    again = many_cells._reference_cells(0)
+    np.testing.assert_array_equal(again, many_cells._reference_cells(0))
 
 
 def test_statistics_are_those_of_a_random_sample(many_cells, toy, monkeypatch):
@@ -115,6 +95,22 @@ def test_statistics_are_those_of_a_random_sample(many_cells, toy, monkeypatch):
     many_cells.train(3, accelerator="cpu", enable_progress_bar=False)
     assert 20 <= len(seen) <= 40
     assert max(seen) > 130
+
+
+@pytest.mark.parametrize(("recipe", "n_cells"), [("default", 30), ("published", 150)])
+def test_what_is_trained_on(many_cells, toy, train, recipe, n_cells):
+    """A part of the reference sample; as published, all cells."""
+    model = train(MetaQModel(toy, 6, recipe=recipe), train_size=0.8, validation_size=0.2)
+    used = np.concatenate([model.train_indices, model.validation_indices])
+    assert len(used) == len(set(used)) == n_cells
+    assert len(model.train_indices) == 0.8 * n_cells
+    prepared = many_cells._prepare_training()
+    batch = prepared.training_set.create_torch_dataset()[list(range(len(prepared.cells)))]
+    features = many_cells.module.feature_scaling.features.numpy()
+    np.testing.assert_array_equal(batch["X"], toy.X[prepared.cells][:, features].toarray())
+    read = many_cells._in_blocks(many_cells.module.read, toy.X[prepared.cells])
+    for name, values in read.items():
+        np.testing.assert_array_equal(batch[name], values)
 
 
 def test_training_on_a_sample_still_gives_every_metacell_a_cell(many_cells, train):

@@ -6,7 +6,7 @@ import torch
 from scvi import REGISTRY_KEYS
 
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CountDecoder, StateTeacher, reconstruction_nll
+from scmetaq.nn import CountBatch, CountDecoder, reconstruction_nll
 
 G, M, K, D = 30, 20, 6, 4
 
@@ -14,7 +14,7 @@ G, M, K, D = 30, 20, 6, 4
 def make(*, norm="layer", fitted=True, **kwargs):
     torch.manual_seed(0)
     options = {"n_latent": D, "n_components": 3, "n_scores": 5, "norm": norm, **kwargs}
-    module = MetaQModule(G, M, K, **options)
+    module = MetaQModule(M, K, **options)
     module.feature_scaling.features.copy_(torch.arange(G - M, G))
     for buffer in (name for name, _ in module.named_buffers() if name.endswith("axes")):
         module.get_buffer(buffer).normal_(std=0.05)
@@ -29,46 +29,55 @@ def counts():
     return torch.poisson(torch.full((12, G), 2.0), generator=generator)
 
 
-def run(module, counts, **kwargs):
-    """All outputs of one pass: inference, generative, loss."""
-    return module({REGISTRY_KEYS.X_KEY: counts}, loss_kwargs=kwargs)
+def encode(module, counts):
+    """Latents of raw counts of all features."""
+    return module.inference(**module.read(counts))
+
+
+def run(module, counts, state=None, **kwargs):
+    """All outputs of one pass over a batch of the training set: inference, generative, loss."""
+    batch = {REGISTRY_KEYS.X_KEY: counts[:, G - M :], **module.read(counts)}
+    if state is not None:
+        batch["denoised_state"] = state
+    return module(batch, loss_kwargs=kwargs)
 
 
 def test_latent_is_the_state_beside_the_profile(counts):
     module = make()
-    encoded = module.inference(counts)
+    encoded = encode(module, counts)
     torch.testing.assert_close(encoded["size_factor"], counts.sum(1, keepdim=True) / 1e4)
-    path, factor = module.linear_path, encoded["size_factor"]
-    scores = path.scores(counts, factor)
-    state = module.encoder(scores * np.sqrt(10)) + path.to_state(scores)
+    scores, profile = module.linear_path(CountBatch(counts))
+    state = module.encoder(scores * np.sqrt(10)) + module.linear_path.to_state(scores)
     torch.testing.assert_close(encoded["state"], state)
-    expected = torch.cat([state, path.profile(counts, factor)], 1)
+    expected = torch.cat([state, profile], 1)
     torch.testing.assert_close(encoded["z"], expected)
     assert encoded["z"].shape == (12, D + 3)
 
 
 def test_without_components_the_latent_is_the_network_alone(counts):
     module = make(n_components=0)
-    encoded = module.inference(counts)
+    encoded = encode(module, counts)
     assert module.linear_path is None
-    scaled = module.feature_scaling(counts, encoded["size_factor"])
+    scaled = module.feature_scaling(counts[:, G - M :], encoded["size_factor"])
     torch.testing.assert_close(encoded["z"], module.encoder(scaled))
 
 
 def test_a_residual_encoder_starts_at_its_linear_part(counts):
     module = make()
-    encoded = module.inference(counts)
-    torch.testing.assert_close(encoded["state"], module.linear_path.to_state(encoded["scores"]))
+    encoded = encode(module, counts)
+    torch.testing.assert_close(
+        encoded["state"], module.linear_path.to_state(module.read(counts)["scores"])
+    )
 
 
 def test_library_size_is_that_of_all_features(counts):
     module, more = make(), counts.clone()
     more[:, 0] += 1_000  # not among the selected ones
-    assert not torch.allclose(module.inference(counts)["z"], module.inference(more)["z"])
+    assert not torch.allclose(encode(module, counts)["z"], encode(module, more)["z"])
 
 
 def test_codes_are_decoded_once_they_are_fitted(counts):
-    latents = make().inference(counts)["z"]
+    latents = encode(make(), counts)["z"]
     assert set(make(fitted=False).generative(latents)) == {"plain"}
     assert set(make().generative(latents)) == {"plain", "assignment", "z_q", "quantized"}
 
@@ -77,7 +86,7 @@ def test_codes_are_decoded_once_they_are_fitted(counts):
 @pytest.mark.parametrize("likelihood", ["nb", "poisson"])
 def test_decoding_distinct_codes_equals_decoding_every_cell(counts, norm, likelihood):
     module = make(norm=norm, likelihood=likelihood).eval()
-    decoded = module.generative(module.inference(counts)["z"])
+    decoded = module.generative(encode(module, counts)["z"])
     assignment = decoded["assignment"]
     assert torch.equal(decoded["z_q"], module.codebook.codes[assignment])
     expected = module.quantized_decoder(module.codebook.codes[assignment])
@@ -91,7 +100,7 @@ def test_decoding_distinct_codes_equals_decoding_every_cell(counts, norm, likeli
 def test_batch_statistics_are_those_of_cells(counts):
     """With batch normalisation a code counts as often as it has cells."""
     module = make(norm="batch").train()
-    z = module.inference(counts)["z"]
+    z = encode(module, counts)["z"]
     other = copy.deepcopy(module)
     module.generative(z)
     other.quantized_decoder(other.codebook.embed(other.codebook(z).assignment))
@@ -127,12 +136,12 @@ def test_frozen_parts_get_no_gradient(counts):
 def test_loss_is_the_sum_of_its_parts(counts):
     module = make().eval()
     _, decoded, out = run(module, counts)
-    selected = module.feature_scaling.select(counts)
+    selected = counts[:, G - M :]
     factor = counts.sum(1, keepdim=True) / 1e4
     plain, quantized = (
         reconstruction_nll(decoded[name], selected, factor) for name in ("plain", "quantized")
     )
-    held = (module.inference(counts)["z"] - decoded["z_q"]).square().mean()
+    held = (encode(module, counts)["z"] - decoded["z_q"]).square().mean()
     torch.testing.assert_close(out.loss, plain.mean() + quantized.mean() + held)
     torch.testing.assert_close(out.reconstruction_loss_sum, plain.sum())
     assert set(out.extra_metrics) == {"quantized_loss", "codebook_loss"}
@@ -141,34 +150,34 @@ def test_loss_is_the_sum_of_its_parts(counts):
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, 3.0])
-def test_state_loss_pulls_the_state_to_the_teachers(counts, weight):
-    module = make().train()
-    encoded = module.inference(counts)
+@pytest.mark.parametrize("training", [True, False])
+def test_state_loss_pulls_the_state_to_the_denoised_one(counts, weight, training):
+    module = make().train(training)
     without = run(module, counts)[2].loss
-    module.teacher = StateTeacher(encoded["scores"].detach(), module.linear_path.smooth_to_state)
-    out = run(module, counts, state_weight=weight)[2]
-    target = module.teacher(encoded["scores"])
-    expected = (encoded["state"] - target).square().sum(1).mean()
+    target = torch.randn(12, D)
+    out = run(module, counts, target, state_weight=weight)[2]
+    expected = (encode(module, counts)["state"] - target).square().sum(1).mean()
     torch.testing.assert_close(out.extra_metrics["state_loss"], expected.detach())
     torch.testing.assert_close(out.loss, without + weight * expected)
 
 
-def test_the_teacher_is_silent_in_evaluation(counts):
-    module = make().eval()
-    scores = module.inference(counts)["scores"]
-    without = run(module, counts)[2].loss
-    module.teacher = StateTeacher(scores, module.linear_path.smooth_to_state)
-    assert torch.equal(run(module, counts)[2].loss, without)
+@pytest.mark.parametrize("n_components", [0, 3])
+def test_sparse_counts_are_read_as_dense_ones(counts, n_components):
+    module = make(n_components=n_components)
+    found, expected = module.read(counts.to_sparse_csr()), module.read(counts)
+    assert found.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])
 
 
 def test_a_part_of_the_batch_is_decoded_in_training_only(counts):
     module = make(decoded_share=0.25)
-    z = module.inference(counts)["z"]
+    z = encode(module, counts)["z"]
     for mode, n_decoded in ((True, 3), (False, 12)):
         decoded = module.train(mode).generative(z)
         assert len(decoded["plain"].log_rate) == len(decoded["quantized"].log_rate) == n_decoded
         assert len(decoded["assignment"]) == 12
-    alone = module.train()({REGISTRY_KEYS.X_KEY: counts[:1]})[2]
+    alone = run(module.train(), counts[:1])[2]
     assert torch.isfinite(alone.loss)
 
 
@@ -183,7 +192,7 @@ def test_a_pass_changes_nothing(counts):
 
 def test_copying_the_decoder(counts):
     module = make()
-    z = module.inference(counts)["z"]
+    z = encode(module, counts)["z"]
     assert not torch.allclose(module.decoder(z).log_rate, module.quantized_decoder(z).log_rate)
     module.copy_decoder()
     assert torch.equal(module.decoder(z).log_rate, module.quantized_decoder(z).log_rate)

@@ -3,71 +3,81 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from scmetaq.nn import LinearPath, LinearView
+from scmetaq.nn import Axes, CountBatch, LinearPath
 
 SELECTED = np.array([0, 3, 4, 7, 8, 12, 19])
+ROOTED = np.array([1, 3, 5, 6, 7, 8, 19])
 
 
 @pytest.fixture
 def counts(rng):
-    return rng.poisson(rng.gamma(1, 4, size=20), size=(80, 20)).astype(np.float32) + 1
+    counts = rng.poisson(rng.gamma(1, 4, size=20), size=(80, 20)).astype(np.float32)
+    counts[:, 0] += 1
+    return counts
 
 
-def transformed(counts, transform):
+def transformed(counts, view):
     """What a view projects, in double precision."""
-    scaled = counts[:, SELECTED] / counts.sum(1, keepdims=True).astype(float) * 1e4
-    if transform == "sqrt":
-        return np.sqrt(scaled)
-    log = np.log1p(scaled)
-    if transform == "log":
+    per_10k = counts / counts.sum(1, keepdims=True).astype(float) * 1e4
+    if view == "sqrt":
+        return np.sqrt(per_10k[:, ROOTED])
+    log = np.log1p(per_10k[:, SELECTED])
+    if view == "log":
         return log
     return np.array([(row - row.mean()) / np.linalg.norm(row - row.mean()) for row in log])
 
 
-@pytest.mark.parametrize("transform", ["log", "sqrt", "profile"])
-def test_scores_are_those_of_scikit_learns_pca(counts, transform):
-    values = transformed(counts, transform)
-    pca = PCA(4).fit(values)
-    view = LinearView(7, 4, transform=transform)
-    offset = pca.mean_ @ pca.components_.T
-    view.set_map(*map(torch.as_tensor, (SELECTED, pca.components_.T.copy(), offset)))
-    found = view(torch.from_numpy(counts), torch.from_numpy(counts.sum(1, keepdims=True) / 1e4))
-    np.testing.assert_allclose(found, pca.transform(values), atol=1e-4)
+def make():
+    path = LinearPath(7, 3, 4, n_scores=5)
+    path.set_features(torch.from_numpy(SELECTED), torch.from_numpy(ROOTED))
+    for view in (path.log, path.sqrt, path.profile):
+        view.set_map(torch.randn(view.axes.shape), torch.randn(view.offset.shape))
+    return path
+
+
+def test_every_view_gives_the_scores_of_scikit_learns_pca(counts):
+    path = make()
+    expected = {}
+    for name in ("log", "sqrt", "profile"):
+        view = getattr(path, name)
+        values = transformed(counts, name)
+        pca = PCA(view.axes.shape[1]).fit(values)
+        view.set_map(*map(torch.as_tensor, (pca.components_.T, pca.mean_ @ pca.components_.T)))
+        expected[name] = pca.transform(values)
+    scores, profile = path(CountBatch(torch.from_numpy(counts)))
+    np.testing.assert_allclose(scores[:, :5], expected["log"], atol=1e-3)
+    np.testing.assert_allclose(scores[:, 5:], expected["sqrt"], atol=1e-3)
+    np.testing.assert_allclose(profile, expected["profile"], atol=1e-4)
 
 
 def test_inner_products_of_profiles_are_correlations(counts):
-    view = LinearView(7, 7, transform="profile")
-    view.set_map(torch.from_numpy(SELECTED), torch.eye(7), torch.zeros(7))
-    profile = view(torch.from_numpy(counts), torch.from_numpy(counts.sum(1, keepdims=True) / 1e4))
+    path = LinearPath(7, 3, 7, n_scores=5)
+    path.set_features(torch.from_numpy(SELECTED), torch.from_numpy(SELECTED))
+    path.profile.set_map(torch.eye(7), torch.zeros(7))
+    profile = path(CountBatch(torch.from_numpy(counts))).profile
     expected = np.corrcoef(transformed(counts, "log"))
     np.testing.assert_allclose(profile @ profile.T, expected, atol=1e-5)
 
 
 def test_a_flat_profile_is_zero_not_nan():
-    view = LinearView(3, 3, transform="profile")
-    view.set_map(torch.arange(3), torch.eye(3), torch.zeros(3))
-    assert view(torch.zeros(1, 3), torch.ones(1, 1)).tolist() == [[0, 0, 0]]
+    path = LinearPath(3, 3, 3, n_scores=2)
+    path.profile.set_map(torch.eye(3), torch.zeros(3))
+    assert path(CountBatch(torch.zeros(1, 3))).profile.tolist() == [[0, 0, 0]]
 
 
-def test_path_joins_the_log_and_the_square_root_view(counts):
-    path = LinearPath(7, 3, 4, n_scores=5)
-    features = torch.from_numpy(SELECTED)
-    for view in (path.log, path.sqrt):
-        view.set_map(features, torch.randn(7, 5), torch.randn(5))
-    inputs = torch.from_numpy(counts), torch.from_numpy(counts.sum(1, keepdims=True) / 1e4)
-    scores = path.scores(*inputs)
-    assert torch.equal(scores, torch.cat([path.log(*inputs), path.sqrt(*inputs)], 1))
-    assert path.to_state(scores).shape == (80, 3)
+def test_axes_are_an_affine_map():
+    axes = Axes(2, 1)
+    axes.set_map(torch.tensor([[2.0], [3.0]]), torch.tensor([1.0]))
+    assert axes(torch.tensor([[1.0, 10.0]])).tolist() == [[31.0]]
 
 
 def test_nothing_of_the_path_learns():
-    path = LinearPath(7, 3, 4, n_scores=5)
-    assert not any(parameter.requires_grad for parameter in path.parameters())
+    assert not any(parameter.requires_grad for parameter in make().parameters())
 
 
-def test_maps_are_saved(counts):
-    path, other = LinearPath(7, 3, 4, n_scores=5), LinearPath(7, 3, 4, n_scores=5)
-    path.log.set_map(torch.from_numpy(SELECTED), torch.randn(7, 5), torch.randn(5))
+def test_maps_and_features_are_saved(counts):
+    path, other = make(), LinearPath(7, 3, 4, n_scores=5)
     other.load_state_dict(path.state_dict())
-    inputs = torch.from_numpy(counts), torch.from_numpy(counts.sum(1, keepdims=True) / 1e4)
-    assert torch.equal(path.scores(*inputs), other.scores(*inputs))
+    batch = CountBatch(torch.from_numpy(counts))
+    for found, expected in zip(other(batch), path(batch), strict=True):
+        assert torch.equal(found, expected)

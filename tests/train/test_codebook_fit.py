@@ -21,16 +21,20 @@ def z():
 @pytest.fixture
 def module():
     torch.manual_seed(0)
-    return MetaQModule(10, 10, K, n_latent=D, n_components=0, distance="euclidean")
+    return MetaQModule(10, K, n_latent=D, n_components=0, distance="euclidean")
 
 
 @pytest.fixture
 def trainer(module):
-    return SimpleNamespace(current_epoch=0, optimizers=[torch.optim.AdamW(module.parameters())])
+    return SimpleNamespace(
+        global_step=0,
+        estimated_stepping_batches=10,
+        optimizers=[torch.optim.AdamW(module.parameters())],
+    )
 
 
 def make(module, z, **kwargs):
-    options = {"n_warmup_epochs": 2, "init": "kmeans", "refine": False, "seed": 0, **kwargs}
+    options = {"warmup_fraction": 0.25, "init": "kmeans", "refine": False, "seed": 0, **kwargs}
     return CodebookFit(module, lambda: z, **options)
 
 
@@ -40,52 +44,52 @@ def error(z, codes):
 
 def test_codes_come_when_the_warm_up_is_over(module, z, trainer):
     callback = make(module, z)
-    for epoch, fitted in ((0, False), (1, False), (2, True)):
-        trainer.current_epoch = epoch
-        callback.on_train_epoch_start(trainer, None)
+    for step, fitted in ((0, False), (1, False), (2, True)):
+        trainer.global_step = step
+        callback.on_train_batch_start(trainer, None, None, step)
         assert bool(module.codebook.fitted) == fitted
     centres = KMeans(K, n_init=1, random_state=0).fit(z.numpy()).cluster_centers_
     np.testing.assert_allclose(module.codebook.codes.detach(), centres, rtol=1e-5)
 
 
 def test_codes_are_initialised_once(module, z, trainer):
-    callback = make(module, z, n_warmup_epochs=0)
-    callback.on_train_epoch_start(trainer, None)
+    callback = make(module, z, warmup_fraction=0)
+    callback.on_train_batch_start(trainer, None, None, 0)
     codes = torch.randn(K, D)
     module.codebook.set_codes(codes)
-    callback.on_train_epoch_start(trainer, None)
+    callback.on_train_batch_start(trainer, None, None, 0)
     assert torch.equal(module.codebook.codes, codes)
 
 
 def test_the_decoder_of_codes_starts_as_a_copy(module, z, trainer):
-    make(module, z, n_warmup_epochs=0).on_train_epoch_start(trainer, None)
+    make(module, z, warmup_fraction=0).on_train_batch_start(trainer, None, None, 0)
     assert torch.equal(module.decoder(z).log_rate, module.quantized_decoder(z).log_rate)
 
 
 @pytest.mark.parametrize("init", ["kmeans", "random", "geometric"])
 def test_refining_never_makes_the_codes_worse(module, z, init):
-    make(module, z, n_warmup_epochs=1, init=init).finish()
+    make(module, z, warmup_fraction=0.5, init=init).finish()
     rough = error(z, module.codebook.codes)
     module.codebook.fitted.fill_(False)
-    make(module, z, n_warmup_epochs=1, init=init, refine=True).finish()
+    make(module, z, warmup_fraction=0.5, init=init, refine=True).finish()
     assert error(z, module.codebook.codes) <= rough * (1 + 1e-6)
 
 
 def test_random_codes_after_a_warm_up_are_cells(module, z, trainer):
-    trainer.current_epoch = 2
-    make(module, z, init="random").on_train_epoch_start(trainer, None)
+    trainer.global_step = 2
+    make(module, z, init="random").on_train_batch_start(trainer, None, None, 0)
     assert squared_distances(module.codebook.codes, z).amin(1).max() < 1e-9
 
 
 def test_without_warm_up_random_codes_stay_as_published(module, z, trainer):
     before = module.codebook.codes.detach().clone()
-    make(module, z, init="random", n_warmup_epochs=0).on_train_epoch_start(trainer, None)
+    make(module, z, init="random", warmup_fraction=0).on_train_batch_start(trainer, None, None, 0)
     assert torch.equal(module.codebook.codes, before)
     assert module.codebook.fitted
 
 
 def test_training_that_ends_early_has_codes_all_the_same(module, z):
-    make(module, z, n_warmup_epochs=100).finish()
+    make(module, z, warmup_fraction=1.0).finish()
     assert module.codebook.fitted
     assert len(module.codebook(z).assignment.unique()) == K
 
@@ -118,5 +122,5 @@ def test_the_optimiser_forgets_the_codes_that_were_replaced(module, z, trainer):
     module.codebook.codes.grad = torch.ones(K, D)
     optimizer.step()
     assert module.codebook.codes in optimizer.state
-    make(module, z, n_warmup_epochs=0).on_train_epoch_start(trainer, None)
+    make(module, z, warmup_fraction=0).on_train_batch_start(trainer, None, None, 0)
     assert module.codebook.codes not in optimizer.state

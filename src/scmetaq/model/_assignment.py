@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scmetaq import _keys
+from scmetaq._progress import with_progress
+from scmetaq.data._blocks import csr_tensor
 from scmetaq.data._validation import check_anndata, with_features
 
 from ._parts import ModelParts
@@ -15,6 +18,9 @@ from ._parts import ModelParts
 _BLOCK = 1_024
 """Cells per pass of the encoder. Fixed, and the last block padded, so that a cell's result
 does not depend on how many cells come with it."""
+
+_MANY_BLOCKS = 40
+"""Blocks that take more than about two seconds."""
 
 
 class AssignmentMixin(ModelParts):
@@ -92,25 +98,27 @@ class AssignmentMixin(ModelParts):
     def _latents(self, counts: sp.csr_matrix) -> np.ndarray:
         return self._encode(counts)["z"]
 
-    @torch.inference_mode()
     def _encode(self, counts: Any, *, lookup: bool = False) -> dict[str, np.ndarray]:
-        """Pass raw counts through the encoder, block by block, and on to the codebook."""
+        """Pass raw counts through the encoder, and on to the codebook if ``lookup``."""
+
+        def encode(block: torch.Tensor) -> dict[str, torch.Tensor]:
+            out = self.module.inference(**self.module.read(block))
+            return self.module.codebook(out["z"])._asdict() if lookup else out
+
+        return self._in_blocks(encode, counts)
+
+    @torch.inference_mode()
+    def _in_blocks(
+        self, function: Callable[[torch.Tensor], dict[str, torch.Tensor]], counts: Any
+    ) -> dict[str, np.ndarray]:
+        """Apply a function of raw counts block by block, and join what it returns."""
         was_training = self.module.training
         self.module.eval()
         parts: dict[str, list[np.ndarray]] = {}
-        for start in range(0, counts.shape[0], _BLOCK):
-            for name, values in self._encode_block(counts[start : start + _BLOCK], lookup).items():
-                parts.setdefault(name, []).append(values)
+        starts = range(0, counts.shape[0], _BLOCK)
+        for start in with_progress(starts, "Encoding cells", at_least=_MANY_BLOCKS):
+            rows = counts[start : start + _BLOCK]
+            for name, values in function(csr_tensor(rows, _BLOCK)).items():
+                parts.setdefault(name, []).append(values[: rows.shape[0]].cpu().numpy())
         self.module.train(was_training)
         return {name: np.concatenate(values) for name, values in parts.items()}
-
-    def _encode_block(self, block: Any, lookup: bool) -> dict[str, np.ndarray]:
-        dense = block.toarray() if sp.issparse(block) else np.asarray(block)
-        n = len(dense)
-        padded = np.zeros((_BLOCK, dense.shape[1]), np.float32)
-        padded[:n] = dense
-        out = self.module.inference(torch.from_numpy(padded))
-        if lookup:
-            found = self.module.codebook(out["z"])
-            out = {"assignment": found.assignment, "margin": found.margin}
-        return {name: values[:n].cpu().numpy() for name, values in out.items()}

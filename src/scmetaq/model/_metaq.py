@@ -1,4 +1,4 @@
-import logging
+import time
 from pathlib import Path
 from typing import Any, get_args
 from zipfile import is_zipfile
@@ -21,14 +21,12 @@ from scmetaq.data._validation import (
 )
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, Distance, Likelihood
-from scmetaq.train import MetaQTrainingPlan, StopRule
+from scmetaq.train import MetaQTrainingPlan, StopRule, TrainingSetSplitter, say_trained
 
 from ._metacells import MetacellMixin
 from ._quantization import QuantizationMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import ReferenceFitMixin
-
-logger = logging.getLogger(__name__)
 
 
 class MetaQModel(
@@ -77,6 +75,7 @@ class MetaQModel(
     """
 
     _module_cls = MetaQModule
+    _data_splitter_cls = TrainingSetSplitter
     _training_plan_cls = MetaQTrainingPlan
 
     def __init__(
@@ -106,7 +105,6 @@ class MetaQModel(
         self._codebook_init = codebook_init or self._recipe.codebook_init
         n_top = n_top_features or self._modality.n_top_features
         self.module = self._module_cls(
-            self.summary_stats.n_vars,
             min(n_top, self.summary_stats.n_vars),
             self.n_metacells,
             n_latent=n_latent,
@@ -245,43 +243,47 @@ class MetaQModel(
         """
         check_positive("max_epochs", max_epochs)
         check_positive("batch_size", batch_size)
-        n_cells = self.adata.n_obs
-        batch_size = batch_size or min(self._recipe.batch_size, max(32, n_cells // 8))
-        max_epochs = max_epochs or self._default_epochs(n_cells, batch_size)
-        codebook_fit = self._prepare_training(max_epochs)
-        recipe = self._recipe
+        cells, training_set, codebook_fit = self._prepare_training()
+        n_cells, recipe = len(cells), self._recipe
+        batch_size = batch_size or min(recipe.batch_size, max(32, n_cells // 8))
         plan = {"adjust_codes": recipe.adjust_codes, "lr": recipe.lr, "one_cycle": recipe.one_cycle}
         plan |= plan_kwargs or {}
         if early_stopping:
             kwargs.setdefault("early_stopping_monitor", "reconstruction_loss_validation")
+        splitter = {"training_set": training_set}
         if recipe.norm == "batch" and n_cells > batch_size:
             # as published: batch normalisation cannot take a last batch of one cell
-            kwargs["datasplitter_kwargs"] = {
-                "drop_last": True,
-                **(kwargs.get("datasplitter_kwargs") or {}),
-            }
-        callbacks = [*kwargs.pop("callbacks", []), codebook_fit, StopRule()]
-        try:
-            super().train(
-                max_epochs=max_epochs,
-                accelerator=accelerator,
-                devices=devices,
-                train_size=train_size or (0.9 if early_stopping else 1.0),
-                batch_size=batch_size,
-                early_stopping=early_stopping,
-                plan_kwargs=plan,
-                callbacks=callbacks,
-                **kwargs,
-            )
-            codebook_fit.finish()
-        finally:
-            self.module.teacher = None
+            splitter["drop_last"] = True
+        stop_rule, started = StopRule(), time.perf_counter()
+        super().train(
+            max_epochs=max_epochs or self._default_epochs(n_cells, batch_size),
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size or (0.9 if early_stopping else 1.0),
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            plan_kwargs=plan,
+            datasplitter_kwargs={**splitter, **(kwargs.pop("datasplitter_kwargs", None) or {})},
+            callbacks=[*kwargs.pop("callbacks", []), codebook_fit, stop_rule],
+            **kwargs,
+        )
+        codebook_fit.finish()
+        for name in ("train_indices", "validation_indices", "test_indices"):
+            chosen = getattr(self, name)
+            setattr(self, name, None if chosen is None else cells[chosen])
+        n_features = len(self.module.feature_scaling.features)
+        say_trained(
+            self.trainer,
+            stop_rule,
+            what=f"{self.n_metacells:,} metacells on {n_cells:,} cells x {n_features:,} features",
+            seconds=time.perf_counter() - started,
+        )
 
     def _default_epochs(self, n_cells: int, batch_size: int) -> int:
         if self._recipe.max_steps is None:
             return 300
         steps_per_epoch = int(np.ceil(n_cells / batch_size))
-        return int(np.clip(round(self._recipe.max_steps / steps_per_epoch), 2, 100))
+        return int(np.clip(round(self._recipe.max_steps / steps_per_epoch), 1, 100))
 
     def _checked_n_metacells(self, n_metacells: int | None) -> int:
         """A model loaded for other cells may have more metacells than there are cells."""

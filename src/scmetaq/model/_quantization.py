@@ -1,12 +1,12 @@
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scmetaq.nn import perplexity, reconstruction_nll
+from scmetaq.data._blocks import csr_tensor
+from scmetaq.nn import CountBatch, perplexity, reconstruction_nll
 
 from ._assignment import AssignmentMixin
 
@@ -65,12 +65,11 @@ class QuantizationMixin(AssignmentMixin):
     def _quantization_sums(self, block: Any) -> tuple[np.ndarray, torch.Tensor]:
         """Sums over a block of cells of the two losses, the codebook loss and the margin."""
         module = self.module.eval()
-        dense = block.toarray() if sp.issparse(block) else np.asarray(block)
-        x = torch.from_numpy(dense.astype(np.float32)).to(module.device)
-        encoded = module.inference(x)
+        x = csr_tensor(block).to(module.device)
+        encoded = module.inference(**module.read(x))
         decoded = module.generative(encoded["z"])
         found = module.codebook(encoded["z"])
-        selected = module.feature_scaling.select(x)
+        selected = CountBatch(x).dense(module.feature_scaling.features)
         per_cell = [
             reconstruction_nll(decoded[part], selected, encoded["size_factor"])
             for part in ("plain", "quantized")

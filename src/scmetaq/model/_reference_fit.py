@@ -1,7 +1,10 @@
+from typing import NamedTuple
+
 import numpy as np
 import scipy.sparse as sp
 import torch
 from scvi import REGISTRY_KEYS, settings
+from scvi.data import AnnDataManager
 
 from scmetaq.data._reference import (
     MAX_REFERENCE_CELLS,
@@ -9,8 +12,10 @@ from scmetaq.data._reference import (
     fit_reference,
     fit_state,
     select_features,
+    size_factor,
 )
-from scmetaq.nn import LinearPath, StateTeacher, neighborhood_mean
+from scmetaq.data._training_set import training_set
+from scmetaq.nn import LinearPath, neighborhood_mean
 from scmetaq.train import CodebookFit
 
 from ._assignment import AssignmentMixin
@@ -19,25 +24,47 @@ _CELLS_PER_CODE = 32
 """Reference cells per code, where the reference sample would otherwise be smaller."""
 
 
+class Preparation(NamedTuple):
+    """What training needs beside the module."""
+
+    cells: np.ndarray
+    """Indices of the cells to train on."""
+    training_set: AnnDataManager
+    """What training reads of them."""
+    codebook_fit: CodebookFit
+
+
 class ReferenceFitMixin(AssignmentMixin):
     """What training needs of a reference sample of the cells: statistics and a codebook."""
 
-    def _prepare_training(self, max_epochs: int) -> CodebookFit:
-        """Fit the statistics unless they are there, and say how to fit the codebook."""
+    def _prepare_training(self) -> Preparation:
+        """Fit the statistics unless they are there; gather what to train on and how."""
         seed = settings.seed or 0
-        counts = self._reference_counts(seed)
-        some = counts[:: -(-counts.shape[0] // MAX_REFERENCE_CELLS)]
-        if not self.module.codebook.fitted:
-            self._fit_statistics(some, seed)
-        self._set_teacher(some)
-        return CodebookFit(
+        n_cells = self.adata.n_obs
+        sample = self._reference_cells(seed)
+        counts = self._counts_of(sample)
+        thin = slice(None, None, -(-len(sample) // MAX_REFERENCE_CELLS))
+        is_new = not bool(self.module.codebook.fitted)
+        if is_new:
+            self._fit_statistics(counts[thin], seed)
+        path = self.module.linear_path
+        if path is None:  # as published: all cells
+            cells = np.arange(n_cells)
+            rows = counts if len(sample) == n_cells else self._counts_of(cells)
+            inputs = {"size_factor": size_factor(rows)}
+        else:
+            cells, rows = sample[thin], counts[thin]
+            inputs = self._linear_inputs(path, rows, fit=is_new)
+        features = self.module.feature_scaling.features.cpu().numpy()
+        codebook_fit = CodebookFit(
             self.module,
             lambda: torch.from_numpy(self._latents(counts)).to(self.module.device),
-            n_warmup_epochs=int(max_epochs * self._warmup_fraction),
+            warmup_fraction=self._warmup_fraction,
             init=self._codebook_init,
             refine=self._recipe.refine,
             seed=seed,
         )
+        return Preparation(cells, training_set(rows[:, features], inputs), codebook_fit)
 
     @property
     def _warmup_fraction(self) -> float:
@@ -46,13 +73,16 @@ class ReferenceFitMixin(AssignmentMixin):
             return 0.2
         return self._recipe.warmup_fraction
 
-    def _reference_counts(self, seed: int) -> sp.csr_matrix:
-        """Raw counts of all cells, or of a random sample that does not grow with the data."""
-        counts = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
-        n_cells = counts.shape[0]
+    def _reference_cells(self, seed: int) -> np.ndarray:
+        """Sorted indices of all cells, or of a random sample that does not grow with the data."""
+        n_cells = self.adata.n_obs
         size = min(n_cells, max(MAX_REFERENCE_CELLS, _CELLS_PER_CODE * self.n_metacells))
-        chosen = np.random.default_rng(seed).permutation(n_cells)[:size]
-        rows = counts[np.sort(chosen)] if size < n_cells else counts[:]
+        return np.sort(np.random.default_rng(seed).permutation(n_cells)[:size])
+
+    def _counts_of(self, cells: np.ndarray) -> sp.csr_matrix:
+        """Raw counts of cells by their sorted indices."""
+        counts = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        rows = counts[cells] if len(cells) < counts.shape[0] else counts[:]
         return sp.csr_matrix(rows, dtype=np.float32).sorted_indices()
 
     def _fit_statistics(self, counts: sp.csr_matrix, seed: int) -> None:
@@ -65,24 +95,26 @@ class ReferenceFitMixin(AssignmentMixin):
         scaling.set_scaling(*map(torch.as_tensor, (features, reference.mean, reference.scale)))
         self.module.decoder.start_at(torch.as_tensor(reference.mean_rate))
         if path is not None:
-            path.profile.set_map(*map(torch.as_tensor, reference.profile))
-            path.log.set_map(*map(torch.as_tensor, reference.log))
-            path.sqrt.set_map(*map(torch.as_tensor, reference.sqrt))
-            self._fit_state(path, self._encode(counts)["scores"])
+            read = (reference.log.features, reference.sqrt.features)
+            path.set_features(*map(torch.as_tensor, read))
+            for name in ("profile", "log", "sqrt"):
+                fitted = getattr(reference, name)
+                getattr(path, name).set_map(*map(torch.as_tensor, (fitted.axes, fitted.offset)))
 
-    def _fit_state(self, path: LinearPath, scores: np.ndarray) -> None:
-        rows = torch.from_numpy(scores)
-        smooth = neighborhood_mean(rows, rows).numpy()
-        n_latent = self.module.encoder.head.out_features
-        smooth_to_state, to_state = fit_state(scores, smooth, n_latent)
-        _set_linear(path.smooth_to_state, smooth_to_state)
-        _set_linear(path.to_state, to_state)
-
-    def _set_teacher(self, counts: sp.csr_matrix) -> None:
-        path = self.module.linear_path
-        if path is not None:
-            scores = torch.from_numpy(self._encode(counts)["scores"])
-            self.module.teacher = StateTeacher(scores.to(self.module.device), path.smooth_to_state)
+    @torch.no_grad()
+    def _linear_inputs(
+        self, path: LinearPath, counts: sp.csr_matrix, *, fit: bool
+    ) -> dict[str, np.ndarray]:
+        """Inputs of the network and the denoised states that it learns to tell from them."""
+        inputs = self._in_blocks(self.module.read, counts)
+        scores = torch.from_numpy(inputs["scores"])
+        smooth = neighborhood_mean(scores, scores)
+        if fit:
+            maps = fit_state(scores.numpy(), smooth.numpy(), path.to_state.out_features)
+            for layer, fitted in zip((path.smooth_to_state, path.to_state), maps, strict=True):
+                _set_linear(layer, fitted)
+        state = path.smooth_to_state(smooth.to(self.module.device))
+        return {**inputs, "denoised_state": state.cpu().numpy()}
 
 
 @torch.no_grad()

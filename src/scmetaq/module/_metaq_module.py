@@ -8,6 +8,7 @@ from torch import Tensor
 
 from scmetaq.nn import (
     Codebook,
+    CountBatch,
     CountDecoder,
     CountParameters,
     Distance,
@@ -16,13 +17,9 @@ from scmetaq.nn import (
     Likelihood,
     LinearPath,
     Norm,
-    StateTeacher,
     codebook_loss,
     reconstruction_nll,
 )
-
-TARGET_SUM = 1e4
-"""Counts per cell after division by the size factor."""
 
 
 class MetaQModule(BaseModuleClass):
@@ -33,8 +30,6 @@ class MetaQModule(BaseModuleClass):
 
     Parameters
     ----------
-    n_features
-        Features of the data, ``G``.
     n_selected
         Features that are read and reconstructed, ``M``.
     n_codes
@@ -65,7 +60,6 @@ class MetaQModule(BaseModuleClass):
 
     def __init__(
         self,
-        n_features: int,
         n_selected: int,
         n_codes: int,
         *,
@@ -81,7 +75,6 @@ class MetaQModule(BaseModuleClass):
         decoded_share: float = 1.0,
     ):
         super().__init__()
-        self.n_features = n_features
         self.decoded_share = decoded_share
         self._norm = norm
         n_dims = n_latent + n_components  # D
@@ -98,29 +91,69 @@ class MetaQModule(BaseModuleClass):
             )
             for _ in range(2)
         )
-        self.teacher: StateTeacher | None = None
-
-    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
-        return {"counts": tensors[REGISTRY_KEYS.X_KEY]}
 
     @auto_move_data
-    def inference(self, counts: Tensor) -> dict[str, Tensor]:
-        """Latents of raw counts ``(B, G)``.
+    def read(self, counts: Tensor) -> dict[str, Tensor]:
+        """What is known of cells before anything is learnt, from raw counts of all features.
+
+        Parameters
+        ----------
+        counts
+            Raw counts ``(B, G)``, a dense or a CSR tensor.
 
         Returns
         -------
-        ``z`` ``(B, D)``, its learnt part ``state``, the ``scores`` that the state is first
-        estimated from, and ``size_factor`` ``(B, 1)``.
+        Inputs of :meth:`inference`.
         """
-        size_factor = counts.sum(1, keepdim=True).clamp_min(1) / TARGET_SUM  # B x 1
+        batch = CountBatch(counts)
         if self.linear_path is None:
-            state = self.encoder(self.feature_scaling(counts, size_factor))
+            selected = batch.dense(self.feature_scaling.features)
+            return {"size_factor": batch.size_factor, "selected": selected}
+        scores, profile = self.linear_path(batch)
+        return {"size_factor": batch.size_factor, "scores": scores, "profile": profile}
+
+    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
+        if self.linear_path is None:
+            return {
+                "size_factor": tensors["size_factor"],
+                "selected": tensors[REGISTRY_KEYS.X_KEY],
+            }
+        return {name: tensors[name] for name in ("size_factor", "scores", "profile")}
+
+    @auto_move_data
+    def inference(
+        self,
+        size_factor: Tensor,
+        *,
+        scores: Tensor | None = None,
+        profile: Tensor | None = None,
+        selected: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Latents of cells.
+
+        Parameters
+        ----------
+        size_factor
+            Library size over 10k, ``(B, 1)``.
+        scores, profile
+            Output of the linear path, where there is one; scores have unit total variance.
+        selected
+            Otherwise: raw counts of the selected features, ``(B, M)``.
+
+        Returns
+        -------
+        ``z`` ``(B, D)``, its learnt part ``state``, and ``size_factor``.
+        """
+        if self.linear_path is None:
+            assert selected is not None
+            state = self.encoder(self.feature_scaling(selected, size_factor))
             return {"z": state, "state": state, "size_factor": size_factor}
-        scores = self.linear_path.scores(counts, size_factor)  # of unit total variance
+        assert scores is not None
+        assert profile is not None
         residual = self.encoder(scores * math.sqrt(scores.shape[1]))
         state = self.linear_path.to_state(scores) + residual
-        z = torch.cat([state, self.linear_path.profile(counts, size_factor)], 1)  # B x D
-        return {"z": z, "state": state, "scores": scores, "size_factor": size_factor}
+        z = torch.cat([state, profile], 1)  # B x D
+        return {"z": z, "state": state, "size_factor": size_factor}
 
     def _get_generative_input(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_: Any
@@ -165,7 +198,7 @@ class MetaQModule(BaseModuleClass):
         :math:`L = L_\mathrm{plain} + L_\mathrm{quantized} + L_C + w L_\mathrm{state}`.
         """
         n = self._n_decoded(len(inference_outputs["z"]))
-        counts = self.feature_scaling.select(tensors[REGISTRY_KEYS.X_KEY][:n])  # B x M
+        counts = tensors[REGISTRY_KEYS.X_KEY][:n]  # B x M
         size_factor = inference_outputs["size_factor"][:n]
         plain = reconstruction_nll(generative_outputs["plain"], counts, size_factor)  # B
         total = plain.mean()
@@ -175,9 +208,9 @@ class MetaQModule(BaseModuleClass):
             held = codebook_loss(inference_outputs["z"], generative_outputs["z_q"])
             extra |= {"quantized_loss": quantized.mean(), "codebook_loss": held.mean()}
             total = total + quantized.mean() + held.mean()
-        if self.teacher is not None and self.training:
-            target = self.teacher(inference_outputs["scores"])  # B x D
-            error = (inference_outputs["state"] - target).square().sum(1)  # B
+        if "denoised_state" in tensors:
+            error = inference_outputs["state"] - tensors["denoised_state"]  # B x D
+            error = error.square().sum(1)  # B
             extra["state_loss"] = error.mean()
             total = total + state_weight * error.mean()
         return LossOutput(

@@ -2,17 +2,20 @@
 
 from ._codebook import Codebook, Distance, Lookup, codebook_loss, perplexity, squared_distances
 from ._codebook_init import CodebookInit, initial_codes
+from ._count_batch import CountBatch
 from ._decoder import CountDecoder, CountParameters, reconstruction_nll
 from ._encoder import Encoder, FeatureScaling
 from ._exchange import exchange, quantization_error
 from ._likelihoods import Likelihood, negative_binomial_nll, poisson_nll
-from ._linear_path import LinearPath, LinearView
+from ._linear_path import Axes, LinearPath
 from ._mlp import Norm, hidden_layers
-from ._state_teacher import StateTeacher, neighborhood_mean
+from ._neighborhood_mean import neighborhood_mean
 
 __all__ = [
+    "Axes",
     "Codebook",
     "CodebookInit",
+    "CountBatch",
     "CountDecoder",
     "CountParameters",
     "Distance",
@@ -20,10 +23,8 @@ __all__ = [
     "FeatureScaling",
     "Likelihood",
     "LinearPath",
-    "LinearView",
     "Lookup",
     "Norm",
-    "StateTeacher",
     "codebook_loss",
     "exchange",
     "hidden_layers",

@@ -7,7 +7,7 @@ _CLIP = 10.0
 
 
 class FeatureScaling(nn.Module):
-    """The selected features of raw counts, as counts and as scaled log counts.
+    """The selected features as scaled log counts.
 
     Parameters
     ----------
@@ -25,17 +25,13 @@ class FeatureScaling(nn.Module):
         self.register_buffer("mean", torch.zeros(n_selected))  # M
         self.register_buffer("scale", torch.ones(n_selected))  # M
 
-    def select(self, counts: Tensor) -> Tensor:
-        """Counts of the selected features, ``(n_cells, n_selected)``."""
-        return counts.index_select(1, self.features)
-
-    def forward(self, counts: Tensor, size_factor: Tensor) -> Tensor:
+    def forward(self, selected: Tensor, size_factor: Tensor) -> Tensor:
         """Log1p counts per 10k of zero mean and unit variance, clipped at 10.
 
         Parameters
         ----------
-        counts
-            Raw counts of all features, ``(n_cells, n_features)``.
+        selected
+            Raw counts of the selected features, ``(n_cells, n_selected)``.
         size_factor
             Library size over 10k, ``(n_cells, 1)``.
 
@@ -43,7 +39,7 @@ class FeatureScaling(nn.Module):
         -------
         ``(n_cells, n_selected)``.
         """
-        log = torch.log1p(self.select(counts) / size_factor)  # B x M
+        log = torch.log1p(selected / size_factor)  # B x M
         return ((log - self.mean) / self.scale).clamp(-_CLIP, _CLIP)
 
     @torch.no_grad()

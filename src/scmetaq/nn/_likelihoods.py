@@ -32,16 +32,19 @@ class _NegativeBinomial(torch.autograd.Function):
         m, r = log_m.exp(), log_r.exp()  # B x M
         log1p_ratio = torch.log1p(m / r)  # B x M
         nll = r * log1p_ratio  # B x M
-        at = torch.nonzero(x, as_tuple=True)
-        x_at, r_at = x[at], r[at]  # nnz
-        log_sum = log1p_ratio[at] + log_r[at]  # log(r + m)
-        gamma_terms = torch.lgamma(x_at + r_at) - torch.lgamma(r_at) - torch.lgamma(x_at + 1)
-        nll[at] += x_at * (log_sum - log_m[at]) - gamma_terms
+        at = torch.nonzero(x.reshape(-1))[:, 0]  # nnz
+        x_at, r_at, log_r_at, log_m_at, ratio_at = (
+            values.reshape(-1)[at] for values in (x, r, log_r, log_m, log1p_ratio)
+        )
+        sum_at = x_at + r_at
+        gamma_terms = torch.lgamma(sum_at) - torch.lgamma(r_at) - torch.lgamma(x_at + 1)
+        # log(r + m) is log1p_ratio + log_r
+        nll.view(-1)[at] += x_at * (ratio_at + log_r_at - log_m_at) - gamma_terms
         if any(ctx.needs_input_grad[:2]):
-            grad_m = r * (m - x) / (r + m)
-            slope = log1p_ratio - (m - x) / (r + m)
-            slope[at] += torch.digamma(r_at) - torch.digamma(x_at + r_at)
-            ctx.save_for_backward(grad_m, slope.mul_(r))
+            u = (m - x).div_(m.add_(r))  # (m - x) / (r + m)
+            slope = log1p_ratio.sub_(u)
+            slope.view(-1)[at] += torch.digamma(r_at) - torch.digamma(sum_at)
+            ctx.save_for_backward(u.mul_(r), slope.mul_(r))
         return nll
 
     @staticmethod

@@ -1,56 +1,57 @@
-from typing import Literal
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-Transform = Literal["log", "sqrt", "profile"]
+from ._count_batch import CountBatch
 
 
-class LinearView(nn.Module):
-    """Frozen linear scores of transformed counts.
+class Axes(nn.Module):
+    """Frozen principal axes: an affine map that does not learn.
 
     Parameters
     ----------
-    n_selected
-        Number of features read.
+    n_input
+        Number of values per cell.
     n_components
-        Number of scores.
-    transform
-        ``"log"``: log1p counts per 10k; ``"sqrt"``: square root of counts per 10k;
-        ``"profile"``: log counts centred and scaled to unit length within each cell, whose
-        inner products are Pearson correlations.
+        Number of axes.
     """
 
-    features: Tensor
     axes: Tensor
     offset: Tensor
 
-    def __init__(self, n_selected: int, n_components: int, *, transform: Transform):
+    def __init__(self, n_input: int, n_components: int):
         super().__init__()
-        self.transform = transform
-        self.register_buffer("features", torch.arange(n_selected))  # M
-        self.register_buffer("axes", torch.zeros(n_selected, n_components))  # M x P
+        self.register_buffer("axes", torch.zeros(n_input, n_components))  # M x P
         self.register_buffer("offset", torch.zeros(n_components))  # P
 
-    def forward(self, counts: Tensor, size_factor: Tensor) -> Tensor:
-        """Scores of raw counts ``(n_cells, n_features)``: ``(n_cells, n_components)``."""
-        scaled = counts.index_select(1, self.features) / size_factor  # B x M
-        values = scaled.sqrt() if self.transform == "sqrt" else torch.log1p(scaled)  # B x M
-        if self.transform == "profile":
-            values = F.normalize(values - values.mean(1, keepdim=True), dim=1)
+    def forward(self, values: Tensor) -> Tensor:
+        """Scores of values ``(n_cells, n_input)``: ``(n_cells, n_components)``."""
         return values @ self.axes - self.offset  # B x P
 
     @torch.no_grad()
-    def set_map(self, features: Tensor, axes: Tensor, offset: Tensor) -> None:
-        """Take over fitted axes ``(n_selected, n_components)`` and their offset."""
-        self.features.copy_(features)
+    def set_map(self, axes: Tensor, offset: Tensor) -> None:
+        """Take over fitted axes ``(n_input, n_components)`` and their offset."""
         self.axes.copy_(axes)
         self.offset.copy_(offset)
 
 
+class LinearScores(NamedTuple):
+    """What the linear path says of a batch of cells."""
+
+    scores: Tensor
+    """Scores of the log and of the square-root view, ``(n_cells, 2 * n_scores)``."""
+    profile: Tensor
+    """Principal components of the profile, ``(n_cells, n_components)``."""
+
+
 class LinearPath(nn.Module):
     """Frozen linear part of the encoder: principal components beside the network.
+
+    Three views of counts per 10k: their ``log1p``; their square root, of features of its own;
+    and the profile, which is the log view centred and scaled to unit length within each cell,
+    so that inner products are Pearson correlations.
 
     Parameters
     ----------
@@ -64,14 +65,29 @@ class LinearPath(nn.Module):
         Number of scores of the log and of the square-root view.
     """
 
+    features: Tensor
+    sqrt_features: Tensor
+
     def __init__(self, n_selected: int, n_latent: int, n_components: int, *, n_scores: int):
         super().__init__()
-        self.profile = LinearView(n_selected, n_components, transform="profile")
-        self.log = LinearView(n_selected, n_scores, transform="log")
-        self.sqrt = LinearView(n_selected, n_scores, transform="sqrt")
+        self.register_buffer("features", torch.arange(n_selected))  # M
+        self.register_buffer("sqrt_features", torch.arange(n_selected))  # M
+        self.profile = Axes(n_selected, n_components)
+        self.log = Axes(n_selected, n_scores)
+        self.sqrt = Axes(n_selected, n_scores)
         self.to_state = nn.Linear(2 * n_scores, n_latent).requires_grad_(False)
         self.smooth_to_state = nn.Linear(2 * n_scores, n_latent).requires_grad_(False)
 
-    def scores(self, counts: Tensor, size_factor: Tensor) -> Tensor:
-        """Scores of both views, ``(n_cells, 2 * n_scores)``."""
-        return torch.cat([self.log(counts, size_factor), self.sqrt(counts, size_factor)], 1)
+    def forward(self, counts: CountBatch) -> LinearScores:
+        """Scores and profile of a batch of cells."""
+        log = counts.dense(self.features, counts.per_10k.log1p())  # B x M
+        sqrt = counts.dense(self.sqrt_features, counts.per_10k.sqrt())  # B x M
+        unit = F.normalize(log - log.mean(1, keepdim=True), dim=1)  # B x M
+        scores = torch.cat([self.log(log), self.sqrt(sqrt)], 1)  # B x 2S
+        return LinearScores(scores, self.profile(unit))
+
+    @torch.no_grad()
+    def set_features(self, features: Tensor, sqrt_features: Tensor) -> None:
+        """Take over the features that are read, ``(n_selected,)`` each."""
+        self.features.copy_(features)
+        self.sqrt_features.copy_(sqrt_features)

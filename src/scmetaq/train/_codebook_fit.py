@@ -7,10 +7,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CodebookInit, exchange, initial_codes, quantization_error
-
-_N_STARTS = 3
-"""Initialisations of which the best is kept; their spread is most of the spread of seeds."""
+from scmetaq.nn import CodebookInit, exchange, initial_codes
 
 
 class CodebookFit(Callback):
@@ -25,8 +22,8 @@ class CodebookFit(Callback):
         The module that holds the codebook.
     reference_latents
         Encodes the reference sample with the module as it stands, ``(n_reference, n_latent)``.
-    n_warmup_epochs
-        Epochs before the codebook is initialised.
+    warmup_fraction
+        Share of the steps before the codebook is initialised.
     init
         How codes are initialised.
     refine
@@ -41,22 +38,24 @@ class CodebookFit(Callback):
         module: MetaQModule,
         reference_latents: Callable[[], Tensor],
         *,
-        n_warmup_epochs: int,
+        warmup_fraction: float,
         init: CodebookInit,
         refine: bool,
         seed: int,
     ):
         self.module = module
         self.reference_latents = reference_latents
-        self.n_warmup_epochs = n_warmup_epochs
+        self.warmup_fraction = warmup_fraction
         self.init = init
         self.refine = refine
         self.seed = seed
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Initialise the codebook once the warm-up is over."""
-        due = trainer.current_epoch >= self.n_warmup_epochs
-        if due and not bool(self.module.codebook.fitted):
+        n_warmup = int(self.warmup_fraction * trainer.estimated_stepping_batches)
+        if trainer.global_step >= n_warmup and not bool(self.module.codebook.fitted):
             self._initialise()
             _forget_momentum(trainer, self.module.codebook.codes)
 
@@ -75,26 +74,21 @@ class CodebookFit(Callback):
     def _initialise(self) -> None:
         z = self.reference_latents()
         codebook = self.module.codebook
-        if self.init == "random" and self.n_warmup_epochs == 0:
+        if self.init == "random" and self.warmup_fraction == 0:
             # As published: nothing is learnt yet, so keep the small random codes.
             codebook.set_codes(codebook.codes.detach().clone())
         else:
-            codebook.set_codes(self._best_start(z) if self.refine else self._start(z, self.seed))
+            codes = self._start(z)
+            codebook.set_codes(self._exchanged(z, codes) if self.refine else codes)
         self.module.copy_decoder()
         # Exchanged codes are the exact minimisers of the codebook loss: gradients would only
         # take them away from it.
         codebook.codes.requires_grad_(not self.refine)
 
-    def _start(self, z: Tensor, seed: int) -> Tensor:
-        codes = initial_codes(z.cpu().numpy(), self.module.codebook.n_codes, self.init, seed=seed)
+    def _start(self, z: Tensor) -> Tensor:
+        n_codes = self.module.codebook.n_codes
+        codes = initial_codes(z.cpu().numpy(), n_codes, self.init, seed=self.seed)
         return torch.as_tensor(codes, dtype=z.dtype, device=z.device)
-
-    def _best_start(self, z: Tensor) -> Tensor:
-        """Exchanged codes of least quantization error among a few starts."""
-        candidates = [
-            self._exchanged(z, self._start(z, self.seed * _N_STARTS + i)) for i in range(_N_STARTS)
-        ]
-        return min(candidates, key=lambda codes: quantization_error(z, codes))
 
     def _exchanged(self, z: Tensor, codes: Tensor) -> Tensor:
         generator = torch.Generator(z.device).manual_seed(self.seed)

@@ -9,6 +9,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from scmetaq.module import MetaQModule
 from scmetaq.nn import perplexity
 
+from ._epoch_means import EpochMeans
+
 _FEWEST_CYCLE_STEPS = 5
 """Below so many steps the learning rate stays constant."""
 
@@ -56,6 +58,7 @@ class MetaQTrainingPlan(TrainingPlan):
         )
         self.adjust_codes = adjust_codes
         self.one_cycle = one_cycle
+        self._means = {"train": EpochMeans(), "validation": EpochMeans()}
         self.register_buffer("_epoch_counts", torch.zeros(module.codebook.n_codes))
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -87,15 +90,10 @@ class MetaQTrainingPlan(TrainingPlan):
         inference, generative, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
         if "assignment" in generative:
             self._count_usage(generative["assignment"], inference["z"].detach())
-        self.log(
-            "train_loss",
-            loss.loss,
-            on_step=self.on_step,
-            on_epoch=self.on_epoch,
-            prog_bar=True,
-            sync_dist=self.use_sync_dist,
-        )
+        self._means["train"].add({"loss": loss.loss}, loss.n_obs_minibatch)
         self.compute_and_log_metrics(loss, self.train_metrics, "train")
+        if self.trainer.is_last_batch:
+            self._log_epoch("train")  # here, so that callbacks see it when the epoch ends
         return loss.loss
 
     def _count_usage(self, assignment: Tensor, z: Tensor) -> None:
@@ -109,23 +107,39 @@ class MetaQTrainingPlan(TrainingPlan):
     def on_train_epoch_end(self) -> None:
         """Log how the codes were used in this epoch."""
         super().on_train_epoch_end()
+        self._log_epoch("train")  # of an epoch that was cut short
         if bool(self.module.codebook.fitted):
             self.log("perplexity_train", perplexity(self._epoch_counts))
             self.log("n_empty_codes_train", (self._epoch_counts == 0).sum().float())
 
+    def on_validation_epoch_end(self) -> None:
+        """Log the losses of the cells held out."""
+        super().on_validation_epoch_end()
+        self._log_epoch("validation")
+
     def compute_and_log_metrics(
         self, loss_output: LossOutput, metrics: dict[str, Any], mode: str
     ) -> None:
-        """Log the losses; the extra ones outside inference mode, which several devices need."""
-        extra = loss_output.extra_metrics
-        loss_output.extra_metrics = {}
-        super().compute_and_log_metrics(loss_output, metrics, mode)
-        for name, value in extra.items():
+        """Take up the losses of a batch; they are logged when the epoch is over.
+
+        Logging a number in Lightning takes about as long as a layer of the network.
+        """
+        if self.on_step:
+            super().compute_and_log_metrics(loss_output, metrics, mode)
+            return
+        n_cells = loss_output.n_obs_minibatch
+        rec = loss_output.reconstruction_loss_sum / n_cells
+        losses = {"reconstruction_loss": rec, "elbo": rec, **loss_output.extra_metrics}
+        self._means[mode].add(losses, n_cells)
+
+    def _log_epoch(self, mode: str) -> None:
+        for name, mean in self._means[mode].pop().items():
+            key = f"{mode}_loss" if name == "loss" else f"{name}_{mode}"
             self.log(
-                f"{name}_{mode}",
-                value,
-                on_step=self.on_step,
-                on_epoch=self.on_epoch,
-                batch_size=loss_output.n_obs_minibatch,
+                key,
+                mean,
+                on_step=False,
+                on_epoch=True,
+                prog_bar=name == "loss",
                 sync_dist=self.use_sync_dist,
             )

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from scmetaq.nn import StateTeacher, neighborhood_mean
-from scmetaq.nn._state_teacher import _BANDWIDTH_NEIGHBOR, N_NEIGHBORS
+from scmetaq.nn import neighborhood_mean
+from scmetaq.nn._neighborhood_mean import _BANDWIDTH_NEIGHBOR, N_NEIGHBORS
 
 
 def scores(n, d=5, seed=0):
@@ -34,7 +34,7 @@ def test_agrees_with_loops_over_cells(n_reference):
 def test_blocks_do_not_matter(monkeypatch):
     cells, reference = scores(40, seed=1), scores(200)
     whole = neighborhood_mean(cells, reference)
-    monkeypatch.setattr("scmetaq.nn._state_teacher._BLOCK", 7)
+    monkeypatch.setattr("scmetaq.nn._neighborhood_mean._BLOCK", 7)
     torch.testing.assert_close(neighborhood_mean(cells, reference), whole)
 
 
@@ -56,16 +56,3 @@ def test_averaging_takes_noise_away():
     noisy = truth + 0.5 * scores(400, 2)
     smooth = neighborhood_mean(noisy, noisy)
     assert (smooth - truth).square().mean() < 0.8 * (noisy - truth).square().mean()
-
-
-def test_teacher_maps_means_to_states_and_gives_no_gradient():
-    cells, reference = scores(9, seed=1), scores(80)
-    to_state = torch.nn.Linear(5, 3)
-    found = StateTeacher(reference, to_state)(cells)
-    torch.testing.assert_close(found, to_state(neighborhood_mean(cells, reference)).detach())
-    assert not found.requires_grad
-
-
-def test_reference_cells_are_not_saved():
-    teacher = StateTeacher(torch.zeros(60, 5), torch.nn.Linear(5, 3))
-    assert "reference" not in teacher.state_dict()

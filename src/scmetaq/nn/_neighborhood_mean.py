@@ -1,6 +1,5 @@
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
 from ._codebook import squared_distances
 
@@ -38,34 +37,3 @@ def _block_mean(scores: Tensor, reference: Tensor) -> Tensor:
     weight = torch.exp(-nearest.values / width.clamp_min(1e-12)[:, None])  # B x k
     weight = weight / weight.sum(1, keepdim=True)
     return torch.einsum("bk,bks->bs", weight, reference[nearest.indices])  # B x S
-
-
-class StateTeacher(nn.Module):
-    """Denoised states of cells, from their neighbours in a reference sample.
-
-    The state of a cell is the mean of the scores of the reference cells around it, on the
-    principal axes of such means. The network learns to tell it from the cell alone.
-
-    Parameters
-    ----------
-    reference
-        Scores of the reference cells, ``(n_reference, n_scores)``.
-    to_state
-        Maps mean scores to the state. Its weights are copied and, like the reference, not
-        saved: a teacher lives as long as the training.
-    """
-
-    reference: Tensor
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, reference: Tensor, to_state: nn.Linear):
-        super().__init__()
-        self.register_buffer("reference", reference, persistent=False)  # R x S
-        self.register_buffer("weight", to_state.weight.detach().clone(), persistent=False)
-        self.register_buffer("bias", to_state.bias.detach().clone(), persistent=False)
-
-    @torch.no_grad()
-    def forward(self, scores: Tensor) -> Tensor:
-        """States of cells with ``scores`` ``(n_cells, n_scores)``: ``(n_cells, n_latent)``."""
-        return F.linear(neighborhood_mean(scores, self.reference), self.weight, self.bias)  # B x D

@@ -1,0 +1,34 @@
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from ._stop_rule import StopRule
+
+
+def say_trained(trainer: Trainer, stop_rule: StopRule, *, what: str, seconds: float) -> None:
+    """Say, where Lightning says such things, what was trained, how long, and what ended it.
+
+    Parameters
+    ----------
+    trainer
+        The trainer, when training is over.
+    stop_rule
+        The rule that it was trained under.
+    what
+        What was trained on what.
+    seconds
+        Time that it took.
+    """
+    rank_zero_info(
+        f"Trained {what} in {trainer.current_epoch:,} epochs ({trainer.global_step:,} steps) and "
+        f"{seconds:.0f} s; ended by {_reason(trainer, stop_rule)}."
+    )
+
+
+def _reason(trainer: Trainer, stop_rule: StopRule) -> str:
+    if trainer.interrupted:
+        return "an interruption"
+    if stop_rule.n_calm >= stop_rule.patience:
+        return "losses that stood still"
+    if trainer.max_epochs is not None and trainer.current_epoch < trainer.max_epochs:
+        return "early stopping or another limit of the trainer"
+    return "the number of epochs"

@@ -1,0 +1,36 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from scmetaq.data._blocks import csr_tensor
+
+
+@pytest.mark.parametrize(
+    "form",
+    [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, np.asarray],
+    ids=["csr", "csc", "array", "dense"],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint16])
+def test_any_form_becomes_a_csr_tensor(form, dtype, rng):
+    dense = rng.poisson(0.5, size=(6, 9)).astype(dtype)
+    tensor = csr_tensor(form(dense))
+    assert tensor.layout is torch.sparse_csr
+    assert tensor.dtype is torch.float32
+    np.testing.assert_array_equal(tensor.to_dense(), dense)
+
+
+def test_further_rows_are_empty(rng):
+    dense = rng.poisson(0.5, size=(6, 9))
+    padded = csr_tensor(dense, 8).to_dense().numpy()
+    np.testing.assert_array_equal(padded[:6], dense)
+    assert padded.shape == (8, 9)
+    assert not padded[6:].any()
+
+
+def test_says_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        csr_tensor(np.eye(3))
