@@ -27,6 +27,11 @@ class Method:
     """Shown for orientation, never called best."""
 
     @property
+    def is_ours(self) -> bool:
+        """Whether it is this package, whose runs count for the present code only."""
+        return self.script == "methods/run_scmetaq.py"
+
+    @property
     def stem(self) -> str:
         """Name in the files of the cache."""
         return self.cache_name or self.name

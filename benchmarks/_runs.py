@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,26 +58,39 @@ class Run:
         """What the runner said: version, times, memory."""
         return json.loads(self.file(".json").read_text())
 
-    def execute(self, python: Path, folder: Path) -> bool:
-        """Run it and keep the result; False if it failed, with the reason in its log."""
+    def execute(self, python: Path, folder: Path, *, limit: float | None = None) -> bool:
+        """Run it and keep the result; False if it failed, with the reason in its log.
+
+        A run of more than ``limit`` seconds fails.
+        """
         part = self.file(".part.npy")
         n_metacells = self.dataset.n_metacells(folder)
         command = self.method.command(
             python, self.dataset.path(folder), n_metacells, self.seed, part
         )
         with self.file(".log").open("w") as log:
-            ended = subprocess.run(
+            process = subprocess.Popen(
                 [*SMALL_PARENT, *command],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 env=one_thread(),
+                start_new_session=True,
             )
-        if ended.returncode != 0:
+            try:
+                said, _ = process.communicate(timeout=limit)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                said, _ = process.communicate()
+                log.write(f"stopped after {limit} s\n")
+            except BaseException:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise
+        if process.returncode != 0:
             part.unlink(missing_ok=True)
             return False
         part.replace(self.file(".npy"))
-        report = json.loads(ended.stdout.strip().splitlines()[-1]) | {"cpu": cpu_model()}
+        report = json.loads(said.strip().splitlines()[-1]) | {"cpu": cpu_model()}
         self.file(".json").write_text(json.dumps(report) + "\n")
         return True
 

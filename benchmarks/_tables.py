@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 from _datasets import DATASETS
@@ -148,13 +147,3 @@ def shown(name: str, value: float) -> str:
     if name == "peak_mb" or (name == "cpu_seconds" and value >= 10):
         return f"{value:.0f}"
     return f"{value:.1f}" if name == "cpu_seconds" else f"{value:.3f}"
-
-
-def write_between_markers(readme: Path, text: str) -> None:
-    """Replace what stands between the two markers of a README."""
-    whole = readme.read_text()
-    if whole.count(BEGIN) != 1 or whole.count(END) != 1:
-        raise ValueError(f"Expected {BEGIN!r} and {END!r} once each in {readme.name}.")
-    before, rest = whole.split(BEGIN)
-    after = rest.split(END)[1]
-    readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")

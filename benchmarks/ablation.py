@@ -21,6 +21,7 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 from _datasets import DATASETS, n_metacells, present
+from _markdown import write_between
 from _scores import scores
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
@@ -51,9 +52,7 @@ def main() -> None:
     ]
     frame = pd.DataFrame(records)
     args.out.write_text(json.dumps({"runs": records}, indent=1) + "\n")
-    before, rest = PAGE.read_text().split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n{table(frame)}\n{END}{after}")
+    write_between(PAGE, BEGIN, END, table(frame))
 
 
 def command_line() -> argparse.ArgumentParser:

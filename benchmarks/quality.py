@@ -5,7 +5,8 @@ usage: python benchmarks/quality.py --data DIR [--methods ...] [--datasets ...] 
 Every (data set, method, seed) that the cache lacks is run in a process of its own, one at a time
 and on one thread. Then everything the cache holds for the data sets in DIR is scored and written
 to the results file and, as tables, into the README: ``--methods``, ``--datasets`` and ``--seeds``
-choose what to run, not what to report. Runs of peers that only the results file has are kept there.
+choose what to run, not what to report. Runs of other methods that only the results file has are
+kept there.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from typing import Any
 
 import pandas as pd
 from _datasets import CELLS_PER_METACELL, DATASETS, Dataset, present
+from _markdown import write_between
 from _methods import HERE, METHODS
 from _runs import THREADS, Run, cpu_model, execute_missing, finished
 from _scores import record
 from _summary import over_seeds, over_sets
-from _tables import report, write_between_markers
+from _tables import BEGIN, END, report
 
 PACKAGES = ("scmetaq", "scvi-tools", "scanpy", "scikit-learn", "numpy", "scipy", "torch")
 
@@ -51,7 +53,7 @@ def main() -> int:
     results = {**condense(records), "skipped": skipped, "failed": failed}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between_markers(args.readme, report(results))
+    write_between(args.readme, BEGIN, END, f"\n{report(results)}\n")
     print_seeds(results)
     return 1 if failed else 0
 
@@ -94,14 +96,14 @@ def all_records(folder: Path, cache: Path) -> list[dict[str, Any]]:
 
 
 def kept_records(file: Path, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records of peers in the results file whose runs the cache lacks: some take hours."""
+    """Records of other methods in the results file whose runs the cache lacks: some take hours."""
     if not file.exists():
         return []
     done = {(run["dataset"], run["method"], run["seed"]) for run in new}
     return [
         run
         for run in json.loads(file.read_text())["runs"]
-        if METHODS[run["method"]].environment is not None
+        if not METHODS[run["method"]].is_ours
         and (run["dataset"], run["method"], run["seed"]) not in done
     ]
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from _markdown import write_between
+
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- quality:begin -->", "<!-- quality:end -->"
 
@@ -17,9 +19,8 @@ def main() -> None:
     title, _, body = section.split("\n### ", 1)[0].partition("\n")
     table = "\n".join(line for line in body.splitlines() if line.startswith("|"))
     readme = HERE.parent / "README.md"
-    before, rest = readme.read_text().split(BEGIN)
     intro = f"Mean over {title} of medians over seeds; ≈ marks what is within the spread of seeds."
-    readme.write_text(f"{before}{BEGIN}\n{intro}\n\n{table}\n{END}{rest.split(END)[1]}")
+    write_between(readme, BEGIN, END, f"{intro}\n\n{table}")
 
 
 if __name__ == "__main__":

@@ -76,7 +76,6 @@ class MetaQModule(BaseModuleClass):
     ):
         super().__init__()
         self.decoded_share = decoded_share
-        self._norm = norm
         n_dims = n_latent + n_components  # D
         self.feature_scaling = FeatureScaling(n_selected)
         self.encoder = Encoder(2 * n_scores if n_components else n_selected, n_latent, norm=norm)
@@ -173,17 +172,15 @@ class MetaQModule(BaseModuleClass):
             assignment = self.codebook(z.detach()).assignment  # B
             outputs["assignment"] = assignment
             outputs["z_q"] = self.codebook.embed(assignment)  # B x D
-            outputs["quantized"] = self._decode_codes(assignment[:n], outputs["z_q"][:n])
+            outputs["quantized"] = self._decode_codes(assignment[:n])
         return outputs
 
     def _n_decoded(self, n_cells: int) -> int:
         return math.ceil(n_cells * self.decoded_share) if self.training else n_cells
 
-    def _decode_codes(self, assignment: Tensor, z_q: Tensor) -> CountParameters:
-        if self._norm == "batch":  # its statistics are those of cells, so decode every cell
-            return self.quantized_decoder(z_q)
-        used, row = assignment.unique(return_inverse=True)
-        decoded = self.quantized_decoder(self.codebook.codes[used])  # K x M
+    def _decode_codes(self, assignment: Tensor) -> CountParameters:
+        used, row, n_cells = assignment.unique(return_inverse=True, return_counts=True)
+        decoded = self.quantized_decoder(self.codebook.embed(used), n_cells)  # K x M
         return decoded.take(row)
 
     def loss(

@@ -1,6 +1,7 @@
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ._likelihoods import (
@@ -11,7 +12,7 @@ from ._likelihoods import (
     negative_binomial_nll,
     poisson_nll,
 )
-from ._mlp import Norm, hidden_layers
+from ._mlp import Norm, forward_weighted, hidden_layers
 
 
 class CountParameters(NamedTuple):
@@ -26,7 +27,8 @@ class CountParameters(NamedTuple):
         """Parameters of chosen rows, in their order and as often as they are named."""
         dispersion = self.log_dispersion
         return CountParameters(
-            self.log_rate[rows], None if dispersion is None else dispersion[rows]
+            F.embedding(rows, self.log_rate),  # whose gradient is a sum of rows, not a sort
+            None if dispersion is None else F.embedding(rows, dispersion),
         )
 
 
@@ -66,9 +68,18 @@ class CountDecoder(nn.Module):
         self.log_rate = nn.Linear(n_hidden, n_features)
         self.log_dispersion = nn.Linear(n_hidden, n_features) if likelihood == "nb" else None
 
-    def forward(self, z: Tensor) -> CountParameters:
-        """Parameters of the count distribution for latents ``(n_cells, n_latent)``."""
-        d = self.trunk(z)  # B x H
+    def forward(self, z: Tensor, n_cells: Tensor | None = None) -> CountParameters:
+        """Parameters of the count distribution of cells.
+
+        Parameters
+        ----------
+        z
+            Latents, ``(n_rows, n_latent)``.
+        n_cells
+            How many cells each row stands for, ``(n_rows,)``, which batch normalisation minds;
+            by default one.
+        """
+        d = self.trunk(z) if n_cells is None else forward_weighted(self.trunk, z, n_cells)  # B x H
         dispersion = None
         if self.log_dispersion is not None:
             dispersion = bounded(self.log_dispersion(d), LOG_DISPERSION_RANGE)  # B x M

@@ -1,0 +1,130 @@
+"""Tables and picture of the speed comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+BEGIN: Final = "<!-- speed: written by speed.py -->"
+END: Final = "<!-- speed: end -->"
+PUBLISHED_EPOCHS: Final = 300
+AUTHORS: Final = "metaq-authors"
+
+
+def tables(results: dict[str, Any]) -> str:
+    """All tables, as one piece of Markdown."""
+    runs = pd.DataFrame(results["runs"])
+    parts = [
+        f"Machine: {results['machine']['cpu']}, one thread. Data resampled from "
+        f"`{results['source']}`; one metacell per 50 cells. Medians over the runs made, with the "
+        "range where there is more than one. CPU seconds.",
+    ]
+    for n_genes, of_genes in runs.groupby("n_genes"):
+        floors = pd.DataFrame(results["floor"]).query("n_genes == @n_genes").set_index("n_cells")
+        parts += [
+            f"#### {n_genes:,} genes: seconds to the result",
+            spread_table(with_extrapolated(of_genes), "seconds", slope=True),
+            f"#### {n_genes:,} genes: peak memory of the process, MB",
+            spread_table(of_genes, "peak_mb", slope=True),
+            f"#### {n_genes:,} genes: balanced accuracy, and compactness",
+            spread_table(of_genes, "balanced_accuracy"),
+            spread_table(of_genes, "compactness"),
+            f"#### {n_genes:,} genes: an epoch, and a step over its floor",
+            epoch_table(of_genes, floors),
+        ]
+    return "\n\n".join(parts)
+
+
+def with_extrapolated(runs: pd.DataFrame) -> pd.DataFrame:
+    """Whole runs; the authors' method where it has only epochs is extrapolated to all of them."""
+    epochs = runs[(runs["method"] == AUTHORS) & runs["epoch_seconds"].notna()]
+    done = set(runs.loc[(runs["method"] == AUTHORS) & runs["seconds"].notna(), "n_cells"])
+    missing = epochs[~epochs["n_cells"].isin(done)]
+    seconds = missing["other_seconds"] + PUBLISHED_EPOCHS * missing["epoch_seconds"]
+    extra = missing.assign(seconds=seconds, method=f"{AUTHORS}, extrapolated")
+    return pd.concat([runs, extra])
+
+
+def spread_table(runs: pd.DataFrame, value: str, *, slope: bool = False) -> str:
+    """Methods by numbers of cells."""
+    runs = runs[runs[value].notna()]
+    sizes = sorted(runs["n_cells"].unique())
+    heading = ["method", *(f"{n:,} cells" for n in sizes), *(["slope"] if slope else [])]
+    lines = ["| " + " | ".join(heading) + " |", "| --- |" + " ---: |" * (len(heading) - 1)]
+    for method, of_method in runs.groupby("method", sort=False):
+        by_size = of_method.groupby("n_cells")[value]
+        cells = [spread(by_size.get_group(n)) if n in by_size.groups else "" for n in sizes]
+        if slope:
+            cells.append(log_slope(by_size.median()))
+        lines.append("| " + " | ".join([str(method), *cells]) + " |")
+    return "\n".join(lines)
+
+
+def spread(values: pd.Series) -> str:
+    """Median, and the range if there is one."""
+    text = shown(values.median())
+    low, high = shown(values.min()), shown(values.max())
+    return text if low == high else f"{text} ({low}–{high})"
+
+
+def shown(value: float) -> str:
+    """A number with about three digits."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def log_slope(medians: pd.Series) -> str:
+    """Exponent of the growth with the number of cells."""
+    if len(medians) < 3:
+        return ""
+    return f"{np.polyfit(np.log(medians.index.to_numpy(float)), np.log(medians), 1)[0]:.2f}"
+
+
+def epoch_table(runs: pd.DataFrame, floors: pd.DataFrame) -> str:
+    """Seconds per epoch, their ratio to the authors', and the step of ours over its floor."""
+    epochs = runs[runs["epoch_seconds"].notna()]
+    seconds = epochs.groupby(["n_cells", "method"], sort=False)["epoch_seconds"].median().unstack()
+    heading = [
+        "cells",
+        *(f"{name}, s" for name in seconds),
+        *(f"{AUTHORS} / {name}" for name in seconds if name != AUTHORS),
+        "step of scmetaq, ms",
+        "floor, ms",
+        "times the floor",
+    ]
+    lines = ["| " + " | ".join(heading) + " |", "|" + " ---: |" * len(heading)]
+    for n_cells, row in seconds.iterrows():
+        cells = [f"{n_cells:,}", *(shown(value) for value in row)]
+        authors = row.get(AUTHORS, np.nan)
+        cells += [f"{authors / row[name]:.1f}" for name in seconds if name != AUTHORS]
+        step = row["scmetaq"] / floors.loc[n_cells, "steps_per_epoch"]
+        least = floors.loc[n_cells, "seconds"]
+        cells += [f"{1e3 * step:.0f}", f"{1e3 * least:.0f}", f"{step / least:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def picture(results: dict[str, Any], file: Path) -> None:
+    """Time and memory over the number of cells, on logarithmic axes."""
+    import matplotlib.pyplot as plt
+
+    runs = pd.DataFrame(results["runs"])
+    runs = runs[runs["n_genes"] == runs["n_genes"].min()]
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for ax, value, label in zip(
+        axes, ("seconds", "peak_mb"), ("CPU seconds to the result", "peak memory, MB"), strict=True
+    ):
+        shown_runs = with_extrapolated(runs) if value == "seconds" else runs
+        shown_runs = shown_runs[shown_runs[value].notna()]
+        for method, of_method in shown_runs.groupby("method", sort=False):
+            medians = of_method.groupby("n_cells")[value].median()
+            slope = log_slope(medians)
+            text = f"{method} (N$^{{{slope}}}$)" if slope else str(method)
+            style = "--" if "extrapolated" in str(method) else "-"
+            ax.plot(medians.index, medians, style, marker="o", ms=4, label=text)
+        ax.set(xscale="log", yscale="log", xlabel="cells", ylabel=label)
+        ax.legend(frameon=False, fontsize=7)
+    figure.savefig(file)
+    plt.close(figure)

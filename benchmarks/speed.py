@@ -1,0 +1,169 @@
+"""Compare the speed of metacell methods over sizes of data: one command to a table and a picture.
+
+usage: python benchmarks/speed.py --data DIR [--cells 2000 5000 ...] [--genes 2000] [--repeats 3]
+
+Data of every size are resampled from real cells with fresh multinomial noise. Methods run one
+after the other in processes of their own on one thread, taking turns within each repeat, so that
+what else the machine does hits all of them. Time per epoch is the difference of two runs that
+differ in their epochs only. A method that needs more than ``--limit`` seconds is left out of
+larger data; where that keeps the authors' MetaQ from its 300 epochs, its time is extrapolated and
+marked. Finished runs are kept, so an interrupted command goes on where it stopped. Everything
+goes to ``results/speed.json``, ``results/speed.svg`` and the README. On Linux, pin it to one core:
+``taskset -c 1 python benchmarks/speed.py ...``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from _datasets import CELLS_PER_METACELL, DATASETS, Dataset
+from _floor import BATCH, floor_of_a_step
+from _markdown import write_between
+from _methods import HERE, METHODS, Method
+from _resample import resampled
+from _runs import Run, cpu_model
+from _scores import scores
+from _speed_report import BEGIN, END, picture, tables
+
+SOURCE: Final = "pbmc3k"
+MAX_TRAINED: Final = 20_000
+"""Cells that the default recipe trains on, at most."""
+EPOCHS: Final = {"scmetaq": (2, 8), "scmetaq-published": (1, 3), "metaq-authors": (1, 3)}
+"""Numbers of epochs of the two runs whose difference is the time per epoch."""
+COMPARED: Final = ("scmetaq", "kmeans-pca", "metacells2", "seacells", "metaq-authors")
+
+
+@dataclass
+class Plan:
+    """What to run on one data set, and what is too slow for it."""
+
+    dataset: Dataset
+    cache: Path
+    args: argparse.Namespace
+    too_slow: set[str]
+
+    def report(self, method: Method, seed: int) -> dict[str, Any] | None:
+        """Report of a finished run; runs it first if need be, None if that fails."""
+        run = Run(self.dataset, method, seed, self.cache)
+        python = method.python(self.args.peers)
+        if python is None or (method.stem in self.too_slow and not run.is_done):
+            return None
+        if not run.is_done:
+            print(f"run   {run.stem}", flush=True)
+            if not run.execute(python, self.cache, limit=self.args.limit):
+                print(f"FAIL  {run.stem}: failed, or took longer than the limit", flush=True)
+                self.too_slow.add(method.stem)
+                return None
+        return run.report()
+
+
+def main() -> None:
+    """Run, score, compute the floor, and write it all down."""
+    args = command_line().parse_args()
+    torch.set_num_threads(1)
+    cache = args.cache or args.peers / "speed"
+    too_slow: set[str] = set()
+    records: list[dict[str, Any]] = []
+    for n_genes in args.genes:
+        for n_cells in args.cells:
+            dataset = resampled(DATASETS[SOURCE], args.data, n_cells, n_genes, cache)
+            plan = Plan(dataset, cache, args, too_slow)
+            size = {"n_cells": n_cells, "n_genes": n_genes}
+            records += [size | record for record in of_size(plan)]
+            too_slow = plan.too_slow
+    floors = [floor(n_cells, n_genes) for n_genes in args.genes for n_cells in args.cells]
+    results = {
+        "machine": {"cpu": cpu_model(), "threads": 1},
+        "source": SOURCE,
+        "limit_seconds": args.limit,
+        "floor": floors,
+        "runs": records,
+    }
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    picture(results, args.out.with_suffix(".svg"))
+    write_between(args.readme, BEGIN, END, f"\n{tables(results)}\n")
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
+    parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
+    parser.add_argument("--cells", nargs="+", type=int, default=[2000, 5000, 10000, 20000, 50000])
+    parser.add_argument("--genes", nargs="+", type=int, default=[2000])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--limit", type=float, default=1800, help="seconds that a run may take")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "speed.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--cache", type=Path, help="folder of finished runs; default: PEERS/speed")
+    return parser
+
+
+def of_size(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Records of all methods on one data set, in turns."""
+    for seed in range(plan.args.repeats):
+        for name in EPOCHS:
+            yield from epoch_record(plan, METHODS[name], seed)
+        for name in COMPARED:
+            yield from result_record(plan, METHODS[name], seed)
+
+
+def epoch_record(plan: Plan, method: Method, seed: int) -> Iterator[dict[str, Any]]:
+    """Seconds per epoch, from two runs."""
+    found = [plan.report(with_epochs(method, n_epochs), seed) for n_epochs in EPOCHS[method.name]]
+    if None not in found:
+        few, many = EPOCHS[method.name]
+        first, second = (report["cpu_seconds"] for report in found if report is not None)
+        seconds = (second - first) / (many - few)
+        yield {
+            "method": method.name,
+            "seed": seed,
+            "epoch_seconds": round(seconds, 4),
+            "other_seconds": round(first - few * seconds, 4),
+        }
+
+
+def with_epochs(method: Method, n_epochs: int) -> Method:
+    """The method with another number of epochs."""
+    flags = (*method.flags, "--epochs", str(n_epochs))
+    return replace(method, flags=flags, cache_name=f"{method.stem}-{n_epochs}epochs")
+
+
+def result_record(plan: Plan, method: Method, seed: int) -> Iterator[dict[str, Any]]:
+    """Seconds, memory and quality of a whole run."""
+    report = plan.report(method, seed)
+    if report is None:
+        return
+    adata, labels = plan.dataset.read(plan.cache)
+    kept = Run(plan.dataset, method, seed, plan.cache).file(".metrics.json")
+    if not kept.exists():
+        assignment = np.load(Run(plan.dataset, method, seed, plan.cache).file(".npy"))
+        kept.write_text(json.dumps(scores(adata, assignment, labels)))
+    quality = json.loads(kept.read_text())
+    shown = ("purity", "balanced_accuracy", "compactness")
+    yield {
+        "method": method.name,
+        "seed": seed,
+        "seconds": report["cpu_seconds"],
+        "peak_mb": report["peak_mb"],
+        **{name: quality[name] for name in shown},
+    }
+
+
+def floor(n_cells: int, n_genes: int) -> dict[str, Any]:
+    """Floor of a training step, and the steps of an epoch."""
+    found = floor_of_a_step(n_genes, round(n_cells / CELLS_PER_METACELL))
+    n_steps = ceil(min(n_cells, MAX_TRAINED) / BATCH)
+    return {"n_cells": n_cells, "n_genes": n_genes, "steps_per_epoch": n_steps, **found}
+
+
+if __name__ == "__main__":
+    main()
