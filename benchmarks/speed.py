@@ -34,6 +34,7 @@ from _scores import scores
 from _speed_report import BEGIN, END, picture, tables
 
 SOURCE: Final = "pbmc3k"
+CELLS: Final = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 MAX_TRAINED: Final = 20_000
 """Cells that the default recipe trains on, at most."""
 EPOCHS: Final = {"scmetaq": (2, 8), "scmetaq-published": (1, 3), "metaq-authors": (1, 3)}
@@ -97,9 +98,10 @@ def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
     parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
-    parser.add_argument("--cells", nargs="+", type=int, default=[2000, 5000, 10000, 20000, 50000])
+    parser.add_argument("--cells", nargs="+", type=int, default=list(CELLS))
     parser.add_argument("--genes", nargs="+", type=int, default=[2000])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--once-above", type=int, default=10_000, help="cells run only once")
     parser.add_argument("--limit", type=float, default=1800, help="seconds that a run may take")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "speed.json")
     parser.add_argument("--readme", type=Path, default=HERE / "README.md")
@@ -109,7 +111,8 @@ def command_line() -> argparse.ArgumentParser:
 
 def of_size(plan: Plan) -> Iterator[dict[str, Any]]:
     """Records of all methods on one data set, in turns."""
-    for seed in range(plan.args.repeats):
+    is_large = plan.dataset.n_metacells(plan.cache) > plan.args.once_above / CELLS_PER_METACELL
+    for seed in range(1 if is_large else plan.args.repeats):
         for name in EPOCHS:
             yield from epoch_record(plan, METHODS[name], seed)
         for name in COMPARED:

@@ -24,6 +24,13 @@ def training_set(counts: sp.csr_matrix, inputs: dict[str, np.ndarray]) -> AnnDat
     """
     adata = AnnData(counts, obsm=inputs)  # type: ignore[arg-type]
     layer = LayerField(REGISTRY_KEYS.X_KEY, None, is_count_data=False)
-    manager = AnnDataManager([layer, *(ObsmField(name, name) for name in inputs)])
+    manager = AnnDataManager([layer, *(_InputField(name, name) for name in inputs)])
     manager.register_fields(adata)
     return manager
+
+
+class _InputField(ObsmField):
+    """Columns have no names, and nobody needs to be told so."""
+
+    def _setup_column_names(self, adata: AnnData) -> np.ndarray:
+        return np.arange(self.get_field_data(adata).shape[1])
