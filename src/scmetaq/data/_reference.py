@@ -1,7 +1,8 @@
 """What a model learns about its features before training, from a sample of the cells.
 
 Everything here works on one sparse matrix of raw counts of the *reference sample*: all cells,
-or a random sample of at most ``MAX_REFERENCE_CELLS``. Its memory does not grow with the data.
+or a random sample of at most ``MAX_REFERENCE_CELLS``. It stays sparse, and its memory does not grow
+with the data.
 """
 
 from typing import Final, NamedTuple
@@ -11,6 +12,8 @@ import pandas as pd
 import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
+
+from ._sparse_pca import sparse_pca
 
 MAX_REFERENCE_CELLS: Final = 20_000
 TARGET_SUM: Final = 1e4
@@ -129,24 +132,19 @@ def fit_reference(
     -------
     Arrays of fixed shape: axes that the sample is too small for are zero.
     """
-    factor = size_factor(counts)
-    log = np.log1p(counts[:, features].toarray() / factor)  # N x M
-    mean, scale = log.mean(0), np.maximum(log.std(0), _MIN_SCALE)
+    halves = _halves(counts, seed)
+    log = _transformed(counts, features, np.log1p)  # N x M
+    mean, scale = _mean_and_std(log)
     sqrt_features = _most_variable(np.sqrt(_normalised(counts)), len(features))
+    total = size_factor(counts).sum()
     return Reference(
         mean=mean,
-        scale=scale,
-        mean_rate=np.asarray(counts[:, features].sum(0)).ravel() / factor.sum(),
+        scale=np.maximum(scale, _MIN_SCALE),
+        mean_rate=np.asarray(counts[:, features].sum(0)).ravel() / total,
         profile=_profile_axes(log, features, n_components, seed),
-        log=_state_axes(counts, features, np.log1p, seed),
-        sqrt=_state_axes(counts, sqrt_features, np.sqrt, seed),
+        log=_state_axes(counts, halves, features, np.log1p, seed),
+        sqrt=_state_axes(counts, halves, sqrt_features, np.sqrt, seed),
     )
-
-
-def unit_profiles(log: np.ndarray) -> np.ndarray:
-    """Rows centred and scaled to unit length: their inner product is Pearson's correlation."""
-    centred = log - log.mean(1, keepdims=True)
-    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), _MIN_SCALE)
 
 
 def _normalised(counts: sp.csr_matrix) -> sp.csr_matrix:
@@ -154,24 +152,53 @@ def _normalised(counts: sp.csr_matrix) -> sp.csr_matrix:
     return sp.csr_matrix(counts.multiply(1 / size_factor(counts)), dtype=np.float32)
 
 
+def _transformed(counts: sp.csr_matrix, features: np.ndarray, transform: np.ufunc) -> sp.csr_matrix:
+    """A transform, which leaves zero at zero, of counts per 10k of some features."""
+    chosen = counts[:, features]
+    factor = np.repeat(size_factor(counts)[:, 0], np.diff(chosen.indptr))  # nnz
+    chosen.data = transform(chosen.data / factor)
+    return chosen
+
+
+def _mean_and_std(values: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Of each column, in single precision."""
+    mean = np.asarray(values.mean(0, dtype=np.float64)).ravel()
+    square = np.asarray(values.power(2).mean(0, dtype=np.float64)).ravel()
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
 def _most_variable(values: sp.csr_matrix, n_top: int) -> np.ndarray:
     """Sorted indices of the ``n_top`` columns of largest variance."""
-    mean = np.asarray(values.mean(0)).ravel()
-    variance = np.asarray(values.power(2).mean(0)).ravel() - mean**2
-    return np.sort(np.argsort(-variance, kind="stable")[:n_top])
+    _, std = _mean_and_std(values)
+    return np.sort(np.argsort(-std, kind="stable")[:n_top])
 
 
-def _profile_axes(log: np.ndarray, features: np.ndarray, n_components: int, seed: int) -> LinearMap:
-    """Principal axes of unit profiles, scaled so that the scores have unit total variance."""
-    fitted, n_fitted = _pca(unit_profiles(log), n_components, seed)
+def _profile_axes(
+    log: sp.csr_matrix, features: np.ndarray, n_components: int, seed: int
+) -> LinearMap:
+    """Principal axes of unit profiles, scaled so that the scores have unit total variance.
+
+    Unit profiles are rows of log counts, centred and scaled to unit length: their inner product
+    is Pearson's correlation.
+    """
+    mean = np.asarray(log.mean(1, dtype=np.float64)).ravel()
+    square = np.asarray(log.power(2).sum(1, dtype=np.float64)).ravel() - log.shape[1] * mean**2
+    norm = np.maximum(np.sqrt(np.maximum(square, 0)), _MIN_SCALE)
+    unit = sp.csr_matrix(log.multiply(1 / norm[:, None]), dtype=np.float32)
+    fitted = sparse_pca(unit, n_components, row_shift=(mean / norm).astype(np.float32), seed=seed)
     axes = np.zeros((len(features), n_components), np.float32)
-    axes[:, :n_fitted] = fitted.components_.T
-    axes /= np.sqrt(max(fitted.explained_variance_.sum(), _MIN_SCALE))
-    return LinearMap(features, axes, fitted.mean_ @ axes)
+    axes[:, : len(fitted.components)] = fitted.components.T
+    axes /= np.sqrt(max(fitted.variance.sum(), _MIN_SCALE))
+    return LinearMap(features, axes, (fitted.mean @ axes).astype(np.float32))
 
 
 def _state_axes(
-    counts: sp.csr_matrix, features: np.ndarray, transform: np.ufunc, seed: int
+    counts: sp.csr_matrix,
+    halves: tuple[sp.csr_matrix, sp.csr_matrix],
+    features: np.ndarray,
+    transform: np.ufunc,
+    seed: int,
 ) -> LinearMap:
     r"""Principal axes of half-scaled transformed counts, each weighted by its reliability.
 
@@ -180,21 +207,25 @@ def _state_axes(
     is the correlation of an axis between two halves of every cell's counts (binomial count
     splitting), stepped up to full depth by the Spearman-Brown formula :math:`2r/(1+r)`.
     """
-    first = _binomial_half(counts, seed)
-    full, half, rest = (
-        transform(part[:, features].toarray() / size_factor(part))
-        for part in (counts, first, counts - first)
-    )
-    weight = 1 / np.sqrt(np.maximum(full.std(0), _MIN_SCALE))  # M
-    fitted, n_fitted = _pca(full * weight, N_SCORES, seed)
+    full = _transformed(counts, features, transform)
+    weight = 1 / np.sqrt(np.maximum(_mean_and_std(full)[1], _MIN_SCALE))  # M
+    scaled = sp.csr_matrix(full.multiply(weight), dtype=np.float32)
+    fitted = sparse_pca(scaled, N_SCORES, seed=seed)
     axes = np.zeros((len(features), N_SCORES), np.float32)
-    axes[:, :n_fitted] = (fitted.components_ * weight).T  # M x S
-    r = np.clip(_column_correlation(half @ axes, rest @ axes), 0, 1)
+    axes[:, : len(fitted.components)] = (fitted.components * weight).T  # M x S
+    half, rest = (_transformed(part, features, transform) @ axes for part in halves)
+    r = np.clip(_column_correlation(half, rest), 0, 1)
     axes = axes * (2 * r / (1 + r))
-    offset = (fitted.mean_ / weight) @ axes
+    offset = (fitted.mean / weight) @ axes
     total = (full @ axes - offset).var(0).sum()
     axes, offset = axes / np.sqrt(2 * total + _MIN_SCALE), offset / np.sqrt(2 * total + _MIN_SCALE)
     return LinearMap(features, axes.astype(np.float32), offset.astype(np.float32))
+
+
+def _halves(counts: sp.csr_matrix, seed: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+    """Each count dealt to one of two halves at random."""
+    half = _binomial_half(counts, seed)
+    return half, counts - half
 
 
 def _binomial_half(counts: sp.csr_matrix, seed: int) -> sp.csr_matrix:

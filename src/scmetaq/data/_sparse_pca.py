@@ -1,0 +1,95 @@
+from typing import NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.utils.extmath import svd_flip
+
+from ._blocks import csr_tensor
+
+_OVERSAMPLES = 10
+_N_POWER_ITERATIONS = 4
+_DENSE_SHARE = 0.2
+"""Share of non-zeros from which dense products are faster, in hardly more memory."""
+
+
+class PrincipalAxes(NamedTuple):
+    """Principal axes of a matrix of cells by features."""
+
+    components: np.ndarray
+    """Axes in rows, ``(n_components, n_features)``."""
+    variance: np.ndarray
+    """Variance of the cells along each, ``(n_components,)``."""
+    mean: np.ndarray
+    """Mean of each feature, ``(n_features,)``."""
+
+
+def sparse_pca(
+    values: sp.csr_matrix, n_components: int, *, row_shift: np.ndarray | None = None, seed: int = 0
+) -> PrincipalAxes:
+    r"""Principal components of a sparse matrix, which stays sparse.
+
+    Decomposed is :math:`X - s\,\mathbf 1^\top` with its columns centred, by a randomised range
+    finder; neither the shift nor the centring is ever carried out on the matrix.
+
+    Parameters
+    ----------
+    values
+        :math:`X`, ``(n_cells, n_features)``.
+    n_components
+        Number of axes; at most as many as the matrix has are found.
+    row_shift
+        :math:`s`, what is taken off all values of a cell, ``(n_cells,)``; by default nothing.
+    seed
+        Seed of the random start.
+
+    References
+    ----------
+    Halko et al., SIAM Review 53 (2011), doi:10.1137/090771806.
+    """
+    n_cells, n_features = values.shape
+    n = max(1, min(n_components, min(values.shape) - 1))
+    shift = np.zeros(n_cells, np.float32) if row_shift is None else row_shift
+    mean = np.asarray(values.mean(0)).ravel() - shift.mean()
+    if n + _OVERSAMPLES >= min(values.shape):
+        dense = values.toarray() - shift[:, None] - mean
+        _, scale, axes = np.linalg.svd(dense, full_matrices=False)
+    else:
+        product = _Centred(values, shift, mean)
+        start = np.random.default_rng(seed).standard_normal((n_features, n + _OVERSAMPLES))
+        axes, scale = _randomised(product, start.astype(np.float32))
+    axes, scale = axes[:n], scale[:n]
+    axes = svd_flip(None, axes, u_based_decision=False)[1]
+    return PrincipalAxes(axes, np.square(scale) / max(1, n_cells - 1), mean)
+
+
+class _Centred:
+    """``values - shift 1' - 1 mean'``, known by its products only."""
+
+    def __init__(self, values: sp.csr_matrix, shift: np.ndarray, mean: np.ndarray):
+        self.shift = shift
+        self.mean = mean
+        if values.nnz > _DENSE_SHARE * np.prod(values.shape):
+            self.values = torch.from_numpy(values.toarray())
+            self.transposed = self.values.T
+        else:  # torch multiplies sparse matrices several times faster than scipy
+            self.values, self.transposed = csr_tensor(values), csr_tensor(values.T)
+
+    def times(self, right: np.ndarray) -> np.ndarray:
+        """Product with ``(n_features, k)``."""
+        product = (self.values @ torch.from_numpy(right)).numpy()
+        return product - np.outer(self.shift, right.sum(0)) - self.mean @ right
+
+    def transposed_times(self, right: np.ndarray) -> np.ndarray:
+        """Product of the transpose with ``(n_cells, k)``."""
+        product = (self.transposed @ torch.from_numpy(right)).numpy()
+        return product - self.shift @ right - np.outer(self.mean, right.sum(0))
+
+
+def _randomised(product: _Centred, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leading right singular vectors, in rows, and singular values."""
+    for _ in range(_N_POWER_ITERATIONS):
+        cells, _ = np.linalg.qr(product.times(basis))
+        basis, _ = np.linalg.qr(product.transposed_times(cells))
+    _, scale, rotation = np.linalg.svd(product.times(basis), full_matrices=False)
+    return rotation @ basis.T, scale

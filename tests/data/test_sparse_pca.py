@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.decomposition import PCA
+
+from scmetaq.data._sparse_pca import sparse_pca
+
+
+def draw(rng, n_cells=300, n_features=120):
+    """Sparse values with a few strong directions."""
+    rate = np.exp(rng.normal(size=(n_cells, 4)) @ rng.normal(size=(4, n_features)) * 0.7 - 1)
+    return np.log1p(rng.poisson(rate)).astype(np.float32)
+
+
+def check(found, dense, n, atol):
+    expected = PCA(n, svd_solver="full").fit(dense)
+    np.testing.assert_allclose(found.variance, expected.explained_variance_, rtol=1e-3)
+    np.testing.assert_allclose(found.mean, expected.mean_, atol=1e-5)
+    cosines = np.abs((found.components * expected.components_).sum(1))
+    np.testing.assert_allclose(cosines, 1, atol=atol)
+
+
+@pytest.mark.parametrize("shift", [False, True])
+def test_strong_axes_are_those_of_scikit_learn(rng, shift):
+    dense = draw(rng)
+    row_shift = rng.normal(size=300).astype(np.float32) if shift else None
+    found = sparse_pca(sparse.csr_matrix(dense), 4, row_shift=row_shift)
+    check(found, dense - row_shift[:, None] if shift else dense, 4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("n_cells", "n_features"), [(40, 12), (12, 40), (30, 30)])
+@pytest.mark.parametrize("shift", [False, True])
+def test_small_matrices_are_decomposed_exactly(rng, n_cells, n_features, shift):
+    dense = draw(rng, n_cells, n_features)
+    row_shift = rng.normal(size=n_cells).astype(np.float32) if shift else None
+    found = sparse_pca(sparse.csr_matrix(dense), 8, row_shift=row_shift)
+    check(found, dense - row_shift[:, None] if shift else dense, 8, atol=1e-4)
+
+
+def test_axes_are_orthonormal(rng):
+    axes = sparse_pca(sparse.csr_matrix(draw(rng)), 30).components
+    np.testing.assert_allclose(axes @ axes.T, np.eye(30), atol=1e-4)
+
+
+@pytest.mark.parametrize(("n_cells", "n_features"), [(5, 100), (100, 5), (2, 2)])
+def test_at_most_as_many_axes_as_there_are(rng, n_cells, n_features):
+    found = sparse_pca(sparse.csr_matrix(draw(rng, n_cells, n_features)), 50)
+    assert found.components.shape == (min(n_cells, n_features) - 1, n_features)
+
+
+def test_one_seed_one_result_and_one_sign(rng):
+    values = sparse.csr_matrix(draw(rng))
+    first, again = (sparse_pca(values, 6, seed=1) for _ in range(2))
+    np.testing.assert_array_equal(first.components, again.components)
+    other = sparse_pca(values, 6, seed=2)
+    np.testing.assert_allclose(first.components[:4], other.components[:4], atol=1e-2)
+
+
+def test_the_matrix_stays_as_it_was(rng):
+    values = sparse.csr_matrix(draw(rng))
+    kept = values.copy()
+    sparse_pca(values, 6, row_shift=np.ones(300, np.float32))
+    np.testing.assert_array_equal(values.toarray(), kept.toarray())
