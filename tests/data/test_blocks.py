@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from scmetaq.data._blocks import csr_tensor
+from scmetaq.data._blocks import by_rows, csr_tensor
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,15 @@ def test_any_form_becomes_a_csr_tensor(form, dtype, rng):
     assert tensor.layout is torch.sparse_csr
     assert tensor.dtype is torch.float32
     np.testing.assert_array_equal(tensor.to_dense(), dense)
+
+
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix, np.asarray])
+def test_rows_can_be_cut(form, rng):
+    dense = rng.poisson(0.5, size=(6, 9)).astype(np.float32)
+    counts = by_rows(form(dense))
+    assert getattr(counts, "format", "dense") in ("csr", "dense")
+    rows = counts[2:4]
+    np.testing.assert_array_equal(rows.toarray() if sparse.issparse(rows) else rows, dense[2:4])
 
 
 def test_further_rows_are_empty(rng):

@@ -333,6 +333,15 @@ def test_arguments_reach_the_plan_and_the_trainer(fit, toy):
     assert model.trainer.num_training_batches == 3
 
 
+def test_mixed_precision(fit, toy):
+    model = fit(toy, train={"precision": "bf16-mixed"})
+    assert model.module.codebook.codes.dtype is torch.float32
+    assert model.get_assignments()["metacell"].nunique() == 6
+    exact = fit(toy.copy()).get_quantization_report()["reconstruction_loss"]
+    found = model.get_quantization_report()["reconstruction_loss"]
+    assert found == pytest.approx(exact, rel=0.05)
+
+
 @pytest.mark.parametrize("batch_size", [1, 149, 1000])
 def test_any_batch_size(fit, toy, batch_size):
     cells = toy[:150:5].copy() if batch_size == 1 else toy

@@ -214,3 +214,20 @@ def test_squared_distances_agree_with_scipy():
     a, b = latents(30).double(), latents(20, seed=2).double()
     np.testing.assert_allclose(squared_distances(a, b), cdist(a, b, "sqeuclidean"), atol=1e-12)
     assert (squared_distances(a, a) >= 0).all()
+
+
+def test_cells_of_each_code_are_counted():
+    codebook = Codebook(4, 2)
+    found = codebook.count_cells(torch.tensor([3, 0, 3, 3]))
+    assert found.tolist() == [1, 0, 0, 3]
+
+
+def test_the_host_knows_whether_there_are_codes():
+    codebook, other = Codebook(4, 2), Codebook(4, 2)
+    codebook.set_codes(torch.randn(4, 2))
+    other.load_state_dict(codebook.state_dict())
+    assert codebook.is_fitted
+    assert other.is_fitted
+    codebook.forget_codes()
+    assert not codebook.is_fitted
+    assert not codebook.fitted

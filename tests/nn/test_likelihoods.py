@@ -112,3 +112,20 @@ def test_bounded_clamps_and_stops_gradients_outside():
     clamped = bounded(value, (-2.0, 3.0))
     assert clamped.tolist() == [-2, 1, 3]
     assert torch.autograd.grad(clamped.sum(), value)[0].tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("nll", ["nb", "poisson"])
+def test_terms_at_zeros_change_nothing(monkeypatch, nll):
+    """What a GPU computes, which does not pick out the non-zeros."""
+    log_m, log_r, x = draw()
+
+    def run():
+        log_m.grad = log_r.grad = None
+        out = negative_binomial_nll(log_m, log_r, x) if nll == "nb" else poisson_nll(log_m, x)
+        out.sum().backward()
+        return [out.detach(), log_m.grad, *([log_r.grad] if nll == "nb" else [])]
+
+    expected = run()
+    monkeypatch.setattr("scmetaq.nn._likelihoods._non_zeros", lambda x: slice(None))
+    for found, wanted in zip(run(), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)

@@ -70,7 +70,7 @@ def test_the_decoder_of_codes_starts_as_a_copy(module, z, trainer):
 def test_refining_never_makes_the_codes_worse(module, z, init):
     make(module, z, warmup_fraction=0.5, init=init).finish()
     rough = error(z, module.codebook.codes)
-    module.codebook.fitted.fill_(False)
+    module.codebook.forget_codes()
     make(module, z, warmup_fraction=0.5, init=init, refine=True).finish()
     assert error(z, module.codebook.codes) <= rough * (1 + 1e-6)
 
@@ -111,7 +111,7 @@ def test_at_the_end_codes_are_the_means_of_their_cells(module, z):
 def test_one_seed_one_codebook(module, z):
     codes = []
     for _ in range(2):
-        module.codebook.fitted.fill_(False)
+        module.codebook.forget_codes()
         make(module, z, refine=True, seed=3).finish()
         codes.append(module.codebook.codes.detach().clone())
     assert torch.equal(*codes)

@@ -9,6 +9,8 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
+from ._blocks import by_rows
+
 _BLOCK = 4_096
 
 
@@ -152,7 +154,7 @@ def _check_unique(names: pd.Index, what: str, fix: str) -> None:
 
 def _check_counts(adata: AnnData, layer: str | None, *, is_query: bool) -> None:
     where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
-    counts: Any = adata.X if layer is None else adata.layers[layer]
+    counts = by_rows(adata.X if layer is None else adata.layers[layer])
     found = _Tally(adata.n_vars)
     for start in range(0, adata.n_obs, _BLOCK):
         found.add(counts[start : start + _BLOCK])

@@ -10,7 +10,7 @@ from scvi import REGISTRY_KEYS
 
 from scmetaq import _keys
 from scmetaq._progress import with_progress
-from scmetaq.data._blocks import csr_tensor
+from scmetaq.data._blocks import by_rows, csr_tensor
 from scmetaq.data._validation import check_anndata, with_features
 
 from ._parts import ModelParts
@@ -114,6 +114,7 @@ class AssignmentMixin(ModelParts):
         """Apply a function of raw counts block by block, and join what it returns."""
         was_training = self.module.training
         self.module.eval()
+        counts = by_rows(counts)
         parts: dict[str, list[np.ndarray]] = {}
         starts = range(0, counts.shape[0], _BLOCK)
         for start in with_progress(starts, "Encoding cells", at_least=_MANY_BLOCKS):

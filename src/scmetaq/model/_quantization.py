@@ -5,7 +5,7 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scmetaq.data._blocks import csr_tensor
+from scmetaq.data._blocks import by_rows, csr_tensor
 from scmetaq.nn import CountBatch, perplexity, reconstruction_nll
 
 from ._assignment import AssignmentMixin
@@ -41,7 +41,7 @@ class QuantizationMixin(AssignmentMixin):
             Codes, and codes without any of these cells.
         """
         manager = self._registered(adata)
-        counts = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        counts = by_rows(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
         n_codes = self.n_metacells
         sums = np.zeros(4)
         sizes = torch.zeros(n_codes)

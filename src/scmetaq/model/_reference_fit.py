@@ -44,7 +44,7 @@ class ReferenceFitMixin(AssignmentMixin):
         sample = self._reference_cells(seed)
         counts = self._counts_of(sample)
         thin = slice(None, None, -(-len(sample) // MAX_REFERENCE_CELLS))
-        is_new = not bool(self.module.codebook.fitted)
+        is_new = not self.module.codebook.is_fitted
         if is_new:
             self._fit_statistics(counts[thin], seed)
         path = self.module.linear_path

@@ -168,7 +168,7 @@ class MetaQModule(BaseModuleClass):
         """
         n = self._n_decoded(len(z))
         outputs: dict[str, Any] = {"plain": self.decoder(z[:n])}
-        if self.codebook.fitted:
+        if self.codebook.is_fitted:
             assignment = self.codebook(z.detach()).assignment  # B
             outputs["assignment"] = assignment
             outputs["z_q"] = self.codebook.embed(assignment)  # B x D
@@ -179,6 +179,8 @@ class MetaQModule(BaseModuleClass):
         return math.ceil(n_cells * self.decoded_share) if self.training else n_cells
 
     def _decode_codes(self, assignment: Tensor) -> CountParameters:
+        if assignment.is_cuda:  # decoding a few codes more is sooner done than finding out which
+            return self.quantized_decoder(self.codebook.embed(assignment))
         used, row, n_cells = assignment.unique(return_inverse=True, return_counts=True)
         decoded = self.quantized_decoder(self.codebook.embed(used), n_cells)  # K x M
         return decoded.take(row)

@@ -1,4 +1,4 @@
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -62,6 +62,8 @@ class Codebook(nn.Module):
         nn.init.uniform_(self.codes, -1 / n_codes, 1 / n_codes)
         self.register_buffer("usage", torch.zeros(n_codes))  # K
         self.register_buffer("fitted", torch.tensor(False))
+        self.is_fitted = False
+        """``fitted`` where the host need not wait for the device to know it."""
 
     @property
     def n_codes(self) -> int:
@@ -92,19 +94,34 @@ class Codebook(nn.Module):
         """Replace all codes, ``(n_codes, n_latent)``, and forget the usage."""
         self.codes.copy_(codes)
         self.usage.zero_()
-        self.fitted.fill_(True)
+        self._set_fitted(True)
+
+    def forget_codes(self) -> None:
+        """Count the codes as not fitted, so that training puts new ones in their place."""
+        self._set_fitted(False)
+
+    def _set_fitted(self, value: bool) -> None:
+        self.fitted.fill_(value)
+        self.is_fitted = value
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.is_fitted = bool(self.fitted)
+
+    def count_cells(self, assignment: Tensor) -> Tensor:
+        """Cells of each code, ``(n_codes,)``; unlike ``bincount`` this never waits for a device."""
+        ones = torch.ones_like(assignment, dtype=self.usage.dtype)
+        return torch.zeros_like(self.usage).index_add_(0, assignment, ones)
 
     @torch.no_grad()
     def update_usage(self, assignment: Tensor) -> None:
         """Move the average share of cells of each code towards this batch's (Eq. 11)."""
-        share = torch.bincount(assignment, minlength=self.n_codes) / len(assignment)  # K
-        self.usage.lerp_(share.to(self.usage), 1 - self.momentum)
+        self.usage.lerp_(self.count_cells(assignment) / len(assignment), 1 - self.momentum)
 
     @torch.no_grad()
     def set_usage(self, z: Tensor) -> None:
         """Replace the moving average by the shares of the cells ``z``, ``(n_cells, D)``."""
-        size = torch.bincount(self(z).assignment, minlength=self.n_codes)
-        self.usage.copy_(size / len(z))
+        self.usage.copy_(self.count_cells(self(z).assignment) / len(z))
 
     @torch.no_grad()
     def adjust_small(self, z: Tensor) -> None:

@@ -32,7 +32,7 @@ class _NegativeBinomial(torch.autograd.Function):
         m, r = log_m.exp(), log_r.exp()  # B x M
         log1p_ratio = torch.log1p(m / r)  # B x M
         nll = r * log1p_ratio  # B x M
-        at = torch.nonzero(x.reshape(-1))[:, 0]  # nnz
+        at = _non_zeros(x)  # nnz
         x_at, r_at, log_r_at, log_m_at, ratio_at = (
             values.reshape(-1)[at] for values in (x, r, log_r, log_m, log1p_ratio)
         )
@@ -51,6 +51,15 @@ class _NegativeBinomial(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
         grad_m, grad_r = ctx.saved_tensors
         return grad_outputs[0] * grad_m, grad_outputs[0] * grad_r, None
+
+
+def _non_zeros(x: Tensor) -> Tensor | slice:
+    """Where counts are not zero; everywhere on a GPU.
+
+    The terms are zero elsewhere, and a GPU has computed all of them sooner than the host has
+    learnt how many it needs.
+    """
+    return slice(None) if x.is_cuda else torch.nonzero(x.reshape(-1))[:, 0]
 
 
 def negative_binomial_nll(log_m: Tensor, log_r: Tensor, x: Tensor) -> Tensor:
@@ -86,9 +95,9 @@ def poisson_nll(log_m: Tensor, x: Tensor) -> Tensor:
     -------
     Negative log-likelihood in nats, shape ``(n_cells, n_features)``.
     """
-    at = torch.nonzero(x, as_tuple=True)
+    at = _non_zeros(x)
     constant = torch.zeros_like(log_m)
-    constant[at] = torch.lgamma(x[at] + 1)
+    constant.view(-1)[at] = torch.lgamma(x.reshape(-1)[at] + 1)
     return log_m.exp() - x * log_m + constant
 
 

@@ -55,14 +55,14 @@ class CodebookFit(Callback):
     ) -> None:
         """Initialise the codebook once the warm-up is over."""
         n_warmup = int(self.warmup_fraction * trainer.estimated_stepping_batches)
-        if trainer.global_step >= n_warmup and not bool(self.module.codebook.fitted):
+        if trainer.global_step >= n_warmup and not self.module.codebook.is_fitted:
             self._initialise()
             _forget_momentum(trainer, self.module.codebook.codes)
 
     @torch.no_grad()
     def finish(self) -> None:
         """Refine the codes and see that each has a cell."""
-        if not bool(self.module.codebook.fitted):
+        if not self.module.codebook.is_fitted:
             self._initialise()
         z = self.reference_latents()
         codebook = self.module.codebook

@@ -98,7 +98,7 @@ class MetaQTrainingPlan(TrainingPlan):
 
     def _count_usage(self, assignment: Tensor, z: Tensor) -> None:
         codebook = self.module.codebook
-        self._epoch_counts += torch.bincount(assignment, minlength=codebook.n_codes)
+        self._epoch_counts += codebook.count_cells(assignment)
         codebook.update_usage(assignment)
         if self.adjust_codes:
             codebook.adjust_small(z)
@@ -108,7 +108,7 @@ class MetaQTrainingPlan(TrainingPlan):
         """Log how the codes were used in this epoch."""
         super().on_train_epoch_end()
         self._log_epoch("train")  # of an epoch that was cut short
-        if bool(self.module.codebook.fitted):
+        if self.module.codebook.is_fitted:
             self.log("perplexity_train", perplexity(self._epoch_counts))
             self.log("n_empty_codes_train", (self._epoch_counts == 0).sum().float())
 
