@@ -40,6 +40,18 @@ def test_further_rows_are_empty(rng):
 
 
 def test_says_nothing():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        csr_tensor(np.eye(3))
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # not only the first time
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            csr_tensor(np.eye(3))
+    finally:
+        torch.set_warn_always(always)
+
+
+def test_pieces_of_an_entry_are_added_up_in_a_copy():
+    pieces = sparse.csr_matrix(([1.0, 2.0, 5.0], [3, 3, 1], [0, 3]), shape=(1, 4))
+    np.testing.assert_array_equal(csr_tensor(pieces).to_dense(), [[0, 5, 0, 3]])
+    assert csr_tensor(pieces).values().tolist() == [5, 3]
+    assert pieces.nnz == 3

@@ -72,13 +72,13 @@ def many_cells(toy, monkeypatch):
 
 
 def test_many_cells_are_sampled(many_cells, toy):
-    sample = many_cells._counts_of(many_cells._reference_cells(0))
+    sample = many_cells._counts_of(many_cells._codebook_cells(0))
     assert sample.shape == (60, 60)
     assert isinstance(sample, sparse.csr_matrix)
     cells = {tuple(row) for row in toy.X.toarray()}
     assert all(tuple(row) in cells for row in sample.toarray())
-    again = many_cells._reference_cells(0)
-    np.testing.assert_array_equal(again, many_cells._reference_cells(0))
+    again = many_cells._codebook_cells(0)
+    np.testing.assert_array_equal(again, many_cells._codebook_cells(0))
 
 
 def test_statistics_are_those_of_a_random_sample(many_cells, toy, monkeypatch):
@@ -97,12 +97,14 @@ def test_statistics_are_those_of_a_random_sample(many_cells, toy, monkeypatch):
     assert max(seen) > 130
 
 
-@pytest.mark.parametrize(("recipe", "n_cells"), [("default", 30), ("published", 150)])
+@pytest.mark.parametrize(("recipe", "n_cells"), [("default", 40), ("published", 150)])
 def test_what_is_trained_on(many_cells, toy, train, recipe, n_cells):
     """A part of the reference sample; as published, all cells."""
     model = train(MetaQModel(toy, 6, recipe=recipe), train_size=0.8, validation_size=0.2)
     used = np.concatenate([model.train_indices, model.validation_indices])
-    assert len(used) == len(set(used)) == n_cells
+    prepared = model._prepare_training()
+    assert set(used) == set(prepared.cells)
+    assert len(used) == n_cells
     assert len(model.train_indices) == 0.8 * n_cells
     prepared = many_cells._prepare_training()
     batch = prepared.training_set.create_torch_dataset()[list(range(len(prepared.cells)))]

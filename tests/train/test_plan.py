@@ -59,6 +59,13 @@ def test_validation_losses_are_logged_apart(fit, toy):
         assert f"{name}_train" in history
 
 
+def test_losses_of_every_step_can_be_had(fit, toy):
+    history = fit(toy, train={"plan_kwargs": {"on_step": True}}).history
+    for name in ("train_loss", "reconstruction_loss_train", "state_loss_train"):
+        assert np.isfinite(history[f"{name}_epoch"].to_numpy(dtype=float)).all()
+    assert "train_loss_step" in history
+
+
 def test_every_training_is_in_training_mode(fit, train, toy, watch):
     model = fit(toy)
     assert not model.module.training

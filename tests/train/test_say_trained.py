@@ -7,7 +7,7 @@ from scmetaq.train import StopRule, say_trained
 
 
 def said(caplog, rule, **state):
-    ended = {"interrupted": False, "max_epochs": 9, "current_epoch": 9, "global_step": 1234}
+    ended = {"max_epochs": 9, "current_epoch": 9, "global_step": 1234}
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     with caplog.at_level(logging.INFO, logger.name):
         logger.addHandler(caplog.handler)
@@ -27,7 +27,6 @@ def test_says_what_was_trained_and_how_long(caplog):
         (0, {}, "the number of epochs"),
         (10, {"current_epoch": 5}, "losses that stood still"),
         (0, {"current_epoch": 5}, "early stopping"),
-        (0, {"current_epoch": 5, "interrupted": True}, "an interruption"),
     ],
 )
 def test_says_what_ended_it(caplog, calm, state, reason):

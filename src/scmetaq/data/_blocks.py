@@ -11,6 +11,15 @@ def by_rows(counts: Any) -> Any:
     return counts.tocsr() if sp.issparse(counts) else counts
 
 
+def canonical(rows: Any) -> sp.csr_matrix:
+    """Counts as a CSR matrix of single precision, each entry once and in order; never in place."""
+    block = sp.csr_matrix(rows, dtype=np.float32)
+    if not block.has_canonical_format:
+        block = block.copy()
+        block.sum_duplicates()
+    return block
+
+
 def csr_tensor(rows: Any, n_rows: int | None = None) -> torch.Tensor:
     """Counts of some cells as a CSR tensor of single precision.
 
@@ -21,7 +30,7 @@ def csr_tensor(rows: Any, n_rows: int | None = None) -> torch.Tensor:
     n_rows
         Rows of the result, at least ``n_cells``: the further ones are empty.
     """
-    block = sp.csr_matrix(rows, dtype=np.float32)
+    block = canonical(rows)
     n_cells, n_features = block.shape
     n_more = 0 if n_rows is None else n_rows - n_cells
     ends = np.pad(block.indptr, (0, n_more), mode="edge")

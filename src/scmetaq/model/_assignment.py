@@ -119,7 +119,10 @@ class AssignmentMixin(ModelParts):
         starts = range(0, counts.shape[0], _BLOCK)
         for start in with_progress(starts, "Encoding cells", at_least=_MANY_BLOCKS):
             rows = counts[start : start + _BLOCK]
-            for name, values in function(csr_tensor(rows, _BLOCK)).items():
+            block = csr_tensor(rows, _BLOCK)
+            if self.module.device.type == "mps":  # knows no sparse matrices
+                block = block.to_dense()
+            for name, values in function(block).items():
                 parts.setdefault(name, []).append(values[: rows.shape[0]].cpu().numpy())
         self.module.train(was_training)
         return {name: np.concatenate(values) for name, values in parts.items()}

@@ -223,14 +223,15 @@ class MetaQModel(
         Parameters
         ----------
         max_epochs
-            Epochs in all; by default as many as the recipe needs for this number of cells.
+            Epochs, passes over the reference sample (published recipe: all cells); by default
+            as many as the recipe needs.
         accelerator
             ``"auto"``, ``"cpu"``, ``"gpu"``, ... as in scvi-tools.
         devices
             Devices to use, as in scvi-tools.
         train_size
-            Share of the cells to train on; by default all, since all get a metacell, or 0.9
-            with ``early_stopping``.
+            Share of the cells of the reference sample to train on; by default all of them, or
+            0.9 with ``early_stopping``. All cells get a metacell either way.
         batch_size
             Cells per step; by default the recipe's.
         early_stopping
@@ -243,6 +244,12 @@ class MetaQModel(
         """
         check_positive("max_epochs", max_epochs)
         check_positive("batch_size", batch_size)
+        if early_stopping and train_size is not None and train_size >= 1:
+            raise ValueError(
+                f"Expected cells held out for early_stopping, found train_size={train_size}. Leave "
+                "train_size out, or pass a share below one."
+            )
+        started = time.perf_counter()
         cells, training_set, codebook_fit = self._prepare_training()
         n_cells, recipe = len(cells), self._recipe
         batch_size = batch_size or min(recipe.batch_size, max(32, n_cells // 8))
@@ -250,11 +257,15 @@ class MetaQModel(
         plan |= plan_kwargs or {}
         if early_stopping:
             kwargs.setdefault("early_stopping_monitor", "reconstruction_loss_validation")
-        splitter = {"training_set": training_set}
+        splitter = {"training_set": training_set, **(kwargs.pop("datasplitter_kwargs", None) or {})}
+        if splitter.get("external_indexing") is not None:
+            splitter["external_indexing"] = [
+                np.flatnonzero(np.isin(cells, chosen)) for chosen in splitter["external_indexing"]
+            ]
         if recipe.norm == "batch" and n_cells > batch_size:
             # as published: batch normalisation cannot take a last batch of one cell
-            splitter["drop_last"] = True
-        stop_rule, started = StopRule(), time.perf_counter()
+            splitter.setdefault("drop_last", True)
+        stop_rule = StopRule()
         super().train(
             max_epochs=max_epochs or self._default_epochs(n_cells, batch_size),
             accelerator=accelerator,
@@ -263,14 +274,14 @@ class MetaQModel(
             batch_size=batch_size,
             early_stopping=early_stopping,
             plan_kwargs=plan,
-            datasplitter_kwargs={**splitter, **(kwargs.pop("datasplitter_kwargs", None) or {})},
+            datasplitter_kwargs=splitter,
             callbacks=[*kwargs.pop("callbacks", []), codebook_fit, stop_rule],
             **kwargs,
         )
         codebook_fit.finish()
         for name in ("train_indices", "validation_indices", "test_indices"):
             chosen = getattr(self, name)
-            setattr(self, name, None if chosen is None else cells[chosen])
+            setattr(self, name, None if chosen is None else cells[np.asarray(chosen, dtype=int)])
         n_features = len(self.module.feature_scaling.features)
         say_trained(
             self.trainer,

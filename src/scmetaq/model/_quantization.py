@@ -5,8 +5,8 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scmetaq.data._blocks import by_rows, csr_tensor
-from scmetaq.nn import CountBatch, perplexity, reconstruction_nll
+from scmetaq.data._blocks import by_rows, canonical
+from scmetaq.nn import perplexity, reconstruction_nll
 
 from ._assignment import AssignmentMixin
 
@@ -65,11 +65,11 @@ class QuantizationMixin(AssignmentMixin):
     def _quantization_sums(self, block: Any) -> tuple[np.ndarray, torch.Tensor]:
         """Sums over a block of cells of the two losses, the codebook loss and the margin."""
         module = self.module.eval()
-        x = csr_tensor(block).to(module.device)
+        x = torch.from_numpy(canonical(block).toarray()).to(module.device)
         encoded = module.inference(**module.read(x))
         decoded = module.generative(encoded["z"])
         found = module.codebook(encoded["z"])
-        selected = CountBatch(x).dense(module.feature_scaling.features)
+        selected = x[:, module.feature_scaling.features]
         per_cell = [
             reconstruction_nll(decoded[part], selected, encoded["size_factor"])
             for part in ("plain", "quantized")

@@ -28,7 +28,7 @@ class Recipe:
     max_steps: int | None
     """Steps after which default training ends; None: the published 300 epochs."""
     warmup_fraction: float
-    """Share of the epochs before there are codes."""
+    """Share of the steps before there are codes."""
     decoded_share: float
     """Share of each batch that is decoded in training."""
 

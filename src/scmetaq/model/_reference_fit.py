@@ -6,6 +6,7 @@ import torch
 from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
 
+from scmetaq.data._blocks import by_rows, canonical
 from scmetaq.data._reference import (
     MAX_REFERENCE_CELLS,
     LinearMap,
@@ -21,7 +22,8 @@ from scmetaq.train import CodebookFit
 from ._assignment import AssignmentMixin
 
 _CELLS_PER_CODE = 32
-"""Reference cells per code, where the reference sample would otherwise be smaller."""
+"""Cells per code in the sample that codes are fitted to, where it would otherwise be smaller."""
+_BLOCK = 4_096
 
 
 class Preparation(NamedTuple):
@@ -41,21 +43,21 @@ class ReferenceFitMixin(AssignmentMixin):
         """Fit the statistics unless they are there; gather what to train on and how."""
         seed = settings.seed or 0
         n_cells = self.adata.n_obs
-        sample = self._reference_cells(seed)
+        sample = self._codebook_cells(seed)
         counts = self._counts_of(sample)
-        thin = slice(None, None, -(-len(sample) // MAX_REFERENCE_CELLS))
+        reference = _spread(len(sample), MAX_REFERENCE_CELLS)
+        of_reference = counts if len(reference) == len(sample) else counts[reference]
         is_new = not self.module.codebook.is_fitted
         if is_new:
-            self._fit_statistics(counts[thin], seed)
+            self._fit_statistics(of_reference, seed)
+        features = self.module.feature_scaling.features.cpu().numpy()
         path = self.module.linear_path
         if path is None:  # as published: all cells
             cells = np.arange(n_cells)
-            rows = counts if len(sample) == n_cells else self._counts_of(cells)
-            inputs = {"size_factor": size_factor(rows)}
+            selected, inputs = self._selected_of_all(features)
         else:
-            cells, rows = sample[thin], counts[thin]
-            inputs = self._linear_inputs(path, rows, fit=is_new)
-        features = self.module.feature_scaling.features.cpu().numpy()
+            cells, selected = sample[reference], of_reference[:, features]
+            inputs = self._linear_inputs(path, of_reference, fit=is_new)
         codebook_fit = CodebookFit(
             self.module,
             lambda: torch.from_numpy(self._latents(counts)).to(self.module.device),
@@ -64,7 +66,7 @@ class ReferenceFitMixin(AssignmentMixin):
             refine=self._recipe.refine,
             seed=seed,
         )
-        return Preparation(cells, training_set(rows[:, features], inputs), codebook_fit)
+        return Preparation(cells, training_set(selected, inputs), codebook_fit)
 
     @property
     def _warmup_fraction(self) -> float:
@@ -73,8 +75,11 @@ class ReferenceFitMixin(AssignmentMixin):
             return 0.2
         return self._recipe.warmup_fraction
 
-    def _reference_cells(self, seed: int) -> np.ndarray:
-        """Sorted indices of all cells, or of a random sample that does not grow with the data."""
+    def _codebook_cells(self, seed: int) -> np.ndarray:
+        """Sorted indices of all cells, or of a random sample that does not grow with the data.
+
+        The codes are fitted to these cells; the reference sample is all or some of them.
+        """
         n_cells = self.adata.n_obs
         size = min(n_cells, max(MAX_REFERENCE_CELLS, _CELLS_PER_CODE * self.n_metacells))
         return np.sort(np.random.default_rng(seed).permutation(n_cells)[:size])
@@ -83,7 +88,18 @@ class ReferenceFitMixin(AssignmentMixin):
         """Raw counts of cells by their sorted indices."""
         counts = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
         rows = counts[cells] if len(cells) < counts.shape[0] else counts[:]
-        return sp.csr_matrix(rows, dtype=np.float32).sorted_indices()
+        return canonical(rows)
+
+    def _selected_of_all(self, features: np.ndarray) -> tuple[sp.csr_matrix, dict[str, np.ndarray]]:
+        """Selected features and size factors of all cells; the others are never held at once."""
+        counts = by_rows(self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+        selected, factors = [], []
+        for start in range(0, counts.shape[0], _BLOCK):
+            block = canonical(counts[start : start + _BLOCK])
+            selected.append(block[:, features])
+            factors.append(size_factor(block))
+        inputs = {"size_factor": np.concatenate(factors)}
+        return sp.vstack(selected, format="csr"), inputs
 
     def _fit_statistics(self, counts: sp.csr_matrix, seed: int) -> None:
         scaling, path = self.module.feature_scaling, self.module.linear_path
@@ -115,6 +131,11 @@ class ReferenceFitMixin(AssignmentMixin):
                 _set_linear(layer, fitted)
         state = path.smooth_to_state(smooth.to(self.module.device))
         return {**inputs, "denoised_state": state.cpu().numpy()}
+
+
+def _spread(n: int, at_most: int) -> np.ndarray:
+    """Positions among ``n``, evenly spread, at most so many."""
+    return np.linspace(0, n - 1, min(n, at_most)).astype(np.int64)
 
 
 @torch.no_grad()

@@ -134,7 +134,7 @@ class Codebook(nn.Module):
         need = (1 - self.similarity(z)).softmax(dim=1).amax(dim=1)  # B
         drawn = z[torch.multinomial(need, self.n_codes, replacement=True)]  # K x D
         step = torch.exp(-100 * self.usage * self.n_codes - 1e-3)  # K
-        self.codes.lerp_(drawn, step[:, None])
+        self.codes.lerp_(drawn.to(self.codes), step[:, None])
 
     @torch.no_grad()
     def adjust_large(self, z: Tensor) -> None:
@@ -143,14 +143,13 @@ class Codebook(nn.Module):
         :math:`\beta = \exp(-10\,\bar U / U_k - \epsilon)` with the mean usage for the paper's
         misprinted factor, and only once the moving average has filled up.
         """
-        if self.usage.sum() + 1e-4 < 1:
-            return
+        has_filled_up = self.usage.sum() + 1e-4 >= 1  # stays on the device
         similarity = self.similarity(z)  # B x K
         middle = similarity.median(dim=0).values  # K
         weight = (-(similarity - middle).abs()).softmax(dim=0)  # B x K
         drawn = z[torch.multinomial(weight.T, 1).squeeze(1)]  # K x D
         step = torch.exp(-10 * self.usage.mean() / self.usage.clamp_min(1e-12) - 1e-3)  # K
-        self.codes.lerp_(drawn, step[:, None])
+        self.codes.lerp_(drawn.to(self.codes), (step * has_filled_up)[:, None])
 
     @torch.no_grad()
     def claim_cells(self, z: Tensor) -> int:

@@ -20,9 +20,11 @@ class CountBatch:
     """
 
     def __init__(self, counts: Tensor):
-        if counts.layout is not torch.sparse_csr:
-            counts = counts.to_sparse_csr()
         self.n_cells, self.n_features = counts.shape
+        if counts.layout is not torch.sparse_csr:
+            self._rows, self._columns = counts.nonzero(as_tuple=True)  # nnz
+            self.values = counts[self._rows, self._columns]  # nnz
+            return
         self.values = counts.values()  # nnz
         self._columns = counts.col_indices().long()  # nnz
         cells = torch.arange(self.n_cells, device=counts.device)

@@ -82,13 +82,18 @@ class CountDecoder(nn.Module):
         d = self.trunk(z) if n_cells is None else forward_weighted(self.trunk, z, n_cells)  # B x H
         dispersion = None
         if self.log_dispersion is not None:
-            dispersion = bounded(self.log_dispersion(d), LOG_DISPERSION_RANGE)  # B x M
-        return CountParameters(self.log_rate(d), dispersion)  # B x M
+            dispersion = bounded(_exact(self.log_dispersion(d)), LOG_DISPERSION_RANGE)  # B x M
+        return CountParameters(_exact(self.log_rate(d)), dispersion)  # B x M
 
     @torch.no_grad()
     def start_at(self, mean_rate: Tensor) -> None:
         """Start at the average profile: the bias of the log rate is the log of ``mean_rate``."""
         self.log_rate.bias.copy_(mean_rate.clamp_min(1e-4).log())
+
+
+def _exact(values: Tensor) -> Tensor:
+    """At least single precision, also under autocast: log-gammas cancel to their last digits."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def reconstruction_nll(parameters: CountParameters, counts: Tensor, size_factor: Tensor) -> Tensor:

@@ -57,9 +57,10 @@ def forward_weighted(layers: nn.Sequential, rows: Tensor, n_cells: Tensor) -> Te
 
 def _weighted_batch_norm(norm: nn.BatchNorm1d, rows: Tensor, n_cells: Tensor) -> Tensor:
     n = n_cells.sum()
-    share = n_cells / n  # R
-    mean = share @ rows  # H
-    variance = share @ (rows - mean).square()  # H
+    share = (n_cells / n)[:, None]  # R x 1
+    rows = rows.to(norm.weight)  # single precision, as of all statistics, also under autocast
+    mean = (share * rows).sum(0)  # H
+    variance = (share * (rows - mean).square()).sum(0)  # H
     _move_running(norm, mean, variance * (n / (n - 1).clamp_min(1)))
     scale = norm.weight * torch.rsqrt(variance + norm.eps)  # H
     return (rows - mean) * scale + norm.bias  # R x H

@@ -90,7 +90,10 @@ class MetaQTrainingPlan(TrainingPlan):
         inference, generative, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
         if "assignment" in generative:
             self._count_usage(generative["assignment"], inference["z"].detach())
-        self._means["train"].add({"loss": loss.loss}, loss.n_obs_minibatch)
+        if self.on_step:
+            self.log("train_loss", loss.loss, on_step=True, on_epoch=True, prog_bar=True)
+        else:
+            self._means["train"].add({"loss": loss.loss}, loss.n_obs_minibatch)
         self.compute_and_log_metrics(loss, self.train_metrics, "train")
         if self.trainer.is_last_batch:
             self._log_epoch("train")  # here, so that callbacks see it when the epoch ends
@@ -125,12 +128,27 @@ class MetaQTrainingPlan(TrainingPlan):
         Logging a number in Lightning takes about as long as a layer of the network.
         """
         if self.on_step:
-            super().compute_and_log_metrics(loss_output, metrics, mode)
+            self._log_step(loss_output, metrics, mode)
             return
         n_cells = loss_output.n_obs_minibatch
         rec = loss_output.reconstruction_loss_sum / n_cells
         losses = {"reconstruction_loss": rec, "elbo": rec, **loss_output.extra_metrics}
         self._means[mode].add(losses, n_cells)
+
+    def _log_step(self, loss_output: LossOutput, metrics: dict[str, Any], mode: str) -> None:
+        """As scvi-tools does, but the extra metrics outside inference mode: devices add them up."""
+        extra, loss_output.extra_metrics = loss_output.extra_metrics, {}
+        super().compute_and_log_metrics(loss_output, metrics, mode)
+        for name, value in extra.items():
+            key, n_cells = f"{name}_{mode}", loss_output.n_obs_minibatch
+            self.log(
+                key,
+                value,
+                on_step=True,
+                on_epoch=True,
+                batch_size=n_cells,
+                sync_dist=self.use_sync_dist,
+            )
 
     def _log_epoch(self, mode: str) -> None:
         for name, mean in self._means[mode].pop().items():

@@ -25,8 +25,6 @@ def say_trained(trainer: Trainer, stop_rule: StopRule, *, what: str, seconds: fl
 
 
 def _reason(trainer: Trainer, stop_rule: StopRule) -> str:
-    if trainer.interrupted:
-        return "an interruption"
     if stop_rule.n_calm >= stop_rule.patience:
         return "losses that stood still"
     if trainer.max_epochs is not None and trainer.current_epoch < trainer.max_epochs:
