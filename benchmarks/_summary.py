@@ -47,7 +47,8 @@ def over_sets(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """
     names = list(runs["dataset"].unique())
     covered = runs.groupby("method", sort=False)["dataset"].agg(frozenset)
-    collections = sorted({frozenset(names), *covered}, key=len, reverse=True)
+    many = {sets for sets in covered if len(sets) > len(names) / 2}  # a mean over few says little
+    collections = sorted({frozenset(names), *many}, key=len, reverse=True)
     comparisons = [
         {
             "datasets": [name for name in names if name in sets],
