@@ -109,6 +109,7 @@ def epoch_table(runs: pd.DataFrame, floors: pd.DataFrame) -> str:
 def picture(results: dict[str, Any], file: Path) -> None:
     """Time and memory over the number of cells, on logarithmic axes."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     runs = pd.DataFrame(results["runs"])
     runs = runs[runs["n_genes"] == runs["n_genes"].min()]
@@ -124,7 +125,10 @@ def picture(results: dict[str, Any], file: Path) -> None:
             text = f"{method} (N$^{{{slope}}}$)" if slope else str(method)
             style = "--" if "extrapolated" in str(method) else "-"
             ax.plot(medians.index, medians, style, marker="o", ms=4, label=text)
+        sizes = sorted(shown_runs["n_cells"].unique())
         ax.set(xscale="log", yscale="log", xlabel="cells", ylabel=label)
+        ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.legend(frameon=False, fontsize=7)
     figure.savefig(file)
     plt.close(figure)
