@@ -7,7 +7,7 @@ from scipy import sparse
 import scmetaq
 
 
-def same(found, expected):
+def assert_same(found, expected):
     """Metacells equal, margins to the last digits of single precision."""
     pd.testing.assert_series_equal(found["metacell"], expected["metacell"].loc[found.index])
     np.testing.assert_allclose(found["margin"], expected["margin"].loc[found.index], atol=2e-6)
@@ -72,23 +72,23 @@ def test_new_data_in_any_form_give_the_same(model, assignments, again, blood, ma
 
 
 def test_the_order_of_cells_does_not_matter(model, assignments, again, rng):
-    same(model.get_assignments(again(index=rng.permutation(400))), assignments)
+    assert_same(model.get_assignments(again(index=rng.permutation(400))), assignments)
 
 
 @pytest.mark.parametrize("n_cells", [1, 2, 57, 399])
 def test_which_cells_come_along_does_not_matter(model, assignments, again, rng, n_cells):
     chosen = rng.choice(400, n_cells, replace=False)
-    same(model.get_assignments(again(index=chosen)), assignments)
+    assert_same(model.get_assignments(again(index=chosen)), assignments)
 
 
 def test_blocks_do_not_matter(model, assignments, monkeypatch):
     monkeypatch.setattr("scmetaq.model._assignment._BLOCK", 33)
-    same(model.get_assignments(), assignments)
+    assert_same(model.get_assignments(), assignments)
 
 
 def test_copies_and_views_of_the_models_cells(model, assignments):
-    same(model.get_assignments(model.adata[::3].copy()), assignments)
-    same(model.get_assignments(model.adata[::3]), assignments)
+    assert_same(model.get_assignments(model.adata[::3].copy()), assignments)
+    assert_same(model.get_assignments(model.adata[::3]), assignments)
 
 
 def test_unseen_cells_are_assigned(model, blood):
@@ -105,7 +105,7 @@ def test_unseen_cells_are_assigned(model, blood):
 
 def test_unseen_cells_do_not_change_the_answer_for_others(model, assignments, blood):
     demo = scmetaq.data.demo()[:, blood.var_names].copy()
-    same(model.get_assignments(demo).loc[blood.obs_names], assignments)
+    assert_same(model.get_assignments(demo).loc[blood.obs_names], assignments)
 
 
 @pytest.mark.parametrize("n_features", [499, 10])
@@ -114,13 +114,9 @@ def test_missing_features_are_told(model, again, n_features):
         model.get_assignments(again(index=(slice(None), slice(n_features))))
 
 
-def test_genes_in_another_order_are_the_same_genes_or_refused(model, assignments, again):
+def test_genes_in_another_order_are_the_same_genes(model, assignments, again):
     shuffled = again(index=(slice(None), np.random.default_rng(0).permutation(500)))
-    try:
-        found = model.get_assignments(shuffled)
-    except ValueError:
-        return
-    same(found, assignments)
+    assert_same(model.get_assignments(shuffled), assignments)
 
 
 def test_other_genes_are_refused(model, again):

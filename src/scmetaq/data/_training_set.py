@@ -22,7 +22,8 @@ def training_set(counts: sp.csr_matrix, inputs: dict[str, np.ndarray]) -> AnnDat
     -------
     Manager of an AnnData of its own; batches have ``counts`` as ``"X"``, and ``inputs``.
     """
-    adata = AnnData(counts, obsm=inputs)  # type: ignore[arg-type]
+    adata = AnnData(counts)
+    adata.obsm.update(inputs)
     layer = LayerField(REGISTRY_KEYS.X_KEY, None, is_count_data=False)
     manager = AnnDataManager([layer, *(_InputField(name, name) for name in inputs)])
     manager.register_fields(adata)
