@@ -9,6 +9,7 @@ import torch
 
 from scmetaq.model._recipe import get_recipe
 from scmetaq.module import MetaQModule
+from scmetaq.nn import ModalityShape
 
 BATCH = 256
 _REPEATS = 12
@@ -25,17 +26,18 @@ def floor_of_a_step(n_genes: int, n_codes: int) -> dict[str, float]:
     """
     recipe = get_recipe("default")
     n_selected = min(n_genes, 3_000)
-    module = MetaQModule(n_selected, n_codes)
+    module = MetaQModule({"rna": ModalityShape(n_selected)}, n_codes)
+    part = module.parts["rna"]
     n_decoded = int(BATCH * recipe.decoded_share)
     n_distinct = n_codes * (1 - (1 - 1 / n_codes) ** n_decoded)
     with_codes = 1 - recipe.warmup_fraction
-    encoder = BATCH * multiply_adds(module.encoder, input_learns=False)
-    plain = n_decoded * multiply_adds(module.decoder, input_learns=True)
-    quantized = n_distinct * multiply_adds(module.quantized_decoder, input_learns=False)
+    encoder = BATCH * multiply_adds(part.encoder, input_learns=False)
+    plain = n_decoded * multiply_adds(part.decoder, input_learns=True)
+    quantized = n_distinct * multiply_adds(part.quantized_decoder, input_learns=False)
     lookup = BATCH * module.codebook.codes.numel()
     n_multiply_adds = encoder + plain + with_codes * (quantized + lookup)
-    always = n_parameters(module.encoder) + n_parameters(module.decoder)
-    learnt = always + with_codes * n_parameters(module.quantized_decoder)
+    always = n_parameters(part.encoder) + n_parameters(part.decoder)
+    learnt = always + with_codes * n_parameters(part.quantized_decoder)
     decoded = 2 * n_selected * n_decoded * (1 + with_codes)
     n_bytes = 4 * (8 * learnt + 4 * decoded)
     rate, bandwidth = product_rate(n_decoded, 512, 2 * n_selected), memory_bandwidth()

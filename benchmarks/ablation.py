@@ -27,7 +27,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from scmetaq import MetaQModel
-from scmetaq.nn import exchange, initial_codes, quantization_error, squared_distances
+from scmetaq.nn import exchange, initial_codes, nested, quantization_error, squared_distances
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "method_development.md"
@@ -93,9 +93,9 @@ def latent_parts(adata: anndata.AnnData) -> dict[str, np.ndarray]:
     MetaQModel.setup_anndata(adata)
     model = MetaQModel(adata, n_metacells=n_metacells(adata.n_obs))
     prepared = model._prepare_training()  # statistics and denoised states; no step is made
-    inputs = prepared.training_set.adata.obsm
+    inputs = nested(prepared.training_set.adata.obsm, ["rna"])["rna"]
     counts = sp.csr_matrix(adata.X)[prepared.cells]
-    features = model.module.feature_scaling.features.numpy()
+    features = model.module.parts["rna"].feature_scaling.features.numpy()
     scaled = counts[:, features].toarray() / (np.asarray(counts.sum(1)).reshape(-1, 1) / 1e4)
     return {
         "profile": inputs["profile"],

@@ -433,7 +433,7 @@ def peaks(rng, n_cells=120, n_features=400):
 )
 def test_other_modalities(fit, rng, modality, make, likelihood, recipe):
     model = fit(make(rng), setup={"modality": modality}, recipe=recipe)
-    assert model.module.decoder.likelihood == likelihood
+    assert model.module.parts[modality].decoder.likelihood == likelihood
     assert names(model).nunique() == 6
     assert model.get_metacells().uns["metaq"]["modality"] == modality
     assert np.isfinite(list(model.get_quantization_report().values())).all()
@@ -442,16 +442,16 @@ def test_other_modalities(fit, rng, modality, make, likelihood, recipe):
 def test_the_encoder_reads_at_most_so_many_features(fit, rng):
     cells = peaks(rng)
     model = fit(cells, setup={"modality": "atac"}, n_top_features=100)
-    assert len(model.module.feature_scaling.features) == 100
+    assert len(model.module.parts["atac"].feature_scaling.features) == 100
     n_cells = np.asarray((cells.X > 0).sum(0)).ravel()
-    chosen = model.module.feature_scaling.features.numpy()
+    chosen = model.module.parts["atac"].feature_scaling.features.numpy()
     assert n_cells[chosen].min() >= np.delete(n_cells, chosen).max()
     assert model.get_metacells().n_vars == 400
 
 
 def test_a_likelihood_of_ones_own(fit, toy):
     model = fit(toy, likelihood="poisson")
-    assert model.module.decoder.log_dispersion is None
+    assert model.module.parts["rna"].decoder.log_dispersion is None
     assert names(model).nunique() == 6
 
 
@@ -475,7 +475,7 @@ def test_duplicate_cells(fit, toy):
 
 def test_a_latent_of_another_size(fit, toy):
     small, large = (fit(toy.copy(), n_latent=n) for n in (2, 100))
-    n_components = small.module.linear_path.profile.axes.shape[1]
+    n_components = small.module.parts["rna"].linear_path.profile.axes.shape[1]
     assert small.get_latent_representation().shape[1] == 2 + n_components
     assert large.get_latent_representation().shape[1] == 100 + n_components
 

@@ -5,6 +5,7 @@ import torch
 from scipy import sparse
 
 from scmetaq import MetaQModel
+from scmetaq.data._modality_counts import ModalityCounts
 from scmetaq.data._reference import fit_reference, fit_state, select_features, size_factor
 from scmetaq.model import _reference_fit
 from scmetaq.nn import neighborhood_mean
@@ -16,26 +17,30 @@ def scores(reference, counts):
     return np.hstack([log(np.log1p(rate[:, log.features])), root(np.sqrt(rate[:, root.features]))])
 
 
+def inputs(model, counts):
+    """What the module reads of cells."""
+    return model._read_all({"rna": ModalityCounts(counts)})["rna"]
+
+
 def test_the_module_computes_the_scores_that_were_fitted(model, blood):
     """Torch at inference and numpy at fitting are two implementations of one map."""
-    features = select_features(
-        blood.X, len(model.module.feature_scaling.features), by_variance=True
-    )
-    path = model.module.linear_path
+    part = model.module.parts["rna"]
+    path, scaling = part.linear_path, part.feature_scaling
+    features = select_features(blood.X, len(scaling.features), by_variance=True)
     n_components = path.profile.axes.shape[1]
     reference = fit_reference(blood.X, features, n_components=n_components, seed=0)
-    np.testing.assert_allclose(model.module.feature_scaling.mean, reference.mean, rtol=1e-5)
-    np.testing.assert_allclose(model.module.feature_scaling.scale, reference.scale, rtol=1e-5)
-    found = model._in_blocks(model.module.read, blood.X)["scores"]
+    np.testing.assert_allclose(scaling.mean, reference.mean, rtol=1e-5)
+    np.testing.assert_allclose(scaling.scale, reference.scale, rtol=1e-5)
+    found = inputs(model, blood.X)["scores"]
     np.testing.assert_allclose(found, scores(reference, blood.X), atol=1e-3)
 
 
 def test_the_state_maps_are_those_of_the_scores(model, blood):
-    found = torch.from_numpy(model._in_blocks(model.module.read, blood.X)["scores"])
-    n_latent = model.module.encoder.head.out_features
+    found = torch.from_numpy(inputs(model, blood.X)["scores"])
+    n_latent = model.module.parts["rna"].encoder.head.out_features
     smooth = neighborhood_mean(found, found).numpy()
     maps = fit_state(found.numpy(), smooth, n_latent)
-    path = model.module.linear_path
+    path = model.module.parts["rna"].linear_path
     for layer, fitted in zip((path.smooth_to_state, path.to_state), maps, strict=True):
         mapped = layer(found).detach().numpy()
         np.testing.assert_allclose(np.abs(mapped), np.abs(fitted(found.numpy())), atol=1e-3)
@@ -43,12 +48,13 @@ def test_the_state_maps_are_those_of_the_scores(model, blood):
 
 def test_latents_come_near_the_denoised_states(model, blood):
     """What the network learns: to tell the state from the cell alone."""
-    encoded = model._encode(blood.X)
-    found = torch.from_numpy(model._in_blocks(model.module.read, blood.X)["scores"])
-    path = model.module.linear_path
+    path = model.module.parts["rna"].linear_path
+    state = model.get_latent_representation()[:, : path.to_state.out_features]
+    found = torch.from_numpy(inputs(model, blood.X)["scores"])
+    path = model.module.parts["rna"].linear_path
     target = path.smooth_to_state(neighborhood_mean(found, found)).detach().numpy()
     linear = path.to_state(found).detach().numpy()
-    error, of_linear = (np.square(s - target).sum(1).mean() for s in (encoded["state"], linear))
+    error, of_linear = (np.square(s - target).sum(1).mean() for s in (state, linear))
     assert error < of_linear
 
 
@@ -72,7 +78,8 @@ def many_cells(toy, monkeypatch):
 
 
 def test_many_cells_are_sampled(many_cells, toy):
-    sample = many_cells._counts_of(many_cells._codebook_cells(0))
+    chosen = many_cells._codebook_cells(0)
+    sample = many_cells._counts(many_cells.adata_manager)["rna"].of(chosen)
     assert sample.shape == (60, 60)
     assert isinstance(sample, sparse.csr_matrix)
     cells = {tuple(row) for row in toy.X.toarray()}
@@ -87,9 +94,9 @@ def test_statistics_are_those_of_a_random_sample(many_cells, toy, monkeypatch):
     seen = []
     fit_statistics = many_cells._fit_statistics
 
-    def spy(counts, seed):
+    def spy(kind, counts, seed):
         seen.extend(rows[tuple(row)] for row in counts.toarray())
-        fit_statistics(counts, seed)
+        fit_statistics(kind, counts, seed)
 
     monkeypatch.setattr(many_cells, "_fit_statistics", spy)
     many_cells.train(3, accelerator="cpu", enable_progress_bar=False)
@@ -108,11 +115,11 @@ def test_what_is_trained_on(many_cells, toy, train, recipe, n_cells):
     assert len(model.train_indices) == 0.8 * n_cells
     prepared = many_cells._prepare_training()
     batch = prepared.training_set.create_torch_dataset()[list(range(len(prepared.cells)))]
-    features = many_cells.module.feature_scaling.features.numpy()
-    np.testing.assert_array_equal(batch["X"], toy.X[prepared.cells][:, features].toarray())
-    read = many_cells._in_blocks(many_cells.module.read, toy.X[prepared.cells])
-    for name, values in read.items():
-        np.testing.assert_array_equal(batch[name], values)
+    features = many_cells.module.parts["rna"].feature_scaling.features.numpy()
+    counts = toy.X[prepared.cells]
+    np.testing.assert_array_equal(batch["rna_counts"], counts[:, features].toarray())
+    for name, values in inputs(many_cells, counts).items():
+        np.testing.assert_array_equal(batch[f"rna_{name}"], values)
 
 
 def test_training_on_a_sample_still_gives_every_metacell_a_cell(many_cells, train):

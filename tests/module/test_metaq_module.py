@@ -3,19 +3,23 @@ import copy
 import numpy as np
 import pytest
 import torch
-from scvi import REGISTRY_KEYS
 
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CountBatch, CountDecoder, reconstruction_nll
+from scmetaq.nn import CountBatch, CountDecoder, ModalityShape, flat, reconstruction_nll
 
 G, M, K, D = 30, 20, 6, 4
 
 
+def part_of(module):
+    return module.parts["rna"]
+
+
 def make(*, norm="layer", fitted=True, **kwargs):
     torch.manual_seed(0)
-    options = {"n_latent": D, "n_components": 3, "n_scores": 5, "norm": norm, **kwargs}
-    module = MetaQModule(M, K, **options)
-    module.feature_scaling.features.copy_(torch.arange(G - M, G))
+    shape = {key: kwargs.pop(key) for key in ("n_components", "likelihood") if key in kwargs}
+    shape = ModalityShape(M, **{"n_components": 3, "n_scores": 5, **shape})
+    module = MetaQModule({"rna": shape}, K, n_latent=D, norm=norm, **kwargs)
+    part_of(module).feature_scaling.features.copy_(torch.arange(G - M, G))
     for buffer in (name for name, _ in module.named_buffers() if name.endswith("axes")):
         module.get_buffer(buffer).normal_(std=0.05)
     if fitted:
@@ -29,26 +33,32 @@ def counts():
     return torch.poisson(torch.full((12, G), 2.0), generator=generator)
 
 
+def read(module, counts):
+    return module.read({"rna": counts}, {"rna": torch.ones(len(counts), 1)})
+
+
 def encode(module, counts):
     """Latents of raw counts of all features."""
-    return module.inference(**module.read(counts))
+    return module.inference(read(module, counts))
 
 
 def run(module, counts, state=None, **kwargs):
     """All outputs of one pass over a batch of the training set: inference, generative, loss."""
-    batch = {REGISTRY_KEYS.X_KEY: counts[:, G - M :], **module.read(counts)}
+    batch = flat(read(module, counts)) | {"rna_counts": counts[:, G - M :]}
     if state is not None:
-        batch["denoised_state"] = state
+        batch["rna_denoised_state"] = state
     return module(batch, loss_kwargs=kwargs)
 
 
 def test_latent_is_the_state_beside_the_profile(counts):
     module = make()
     encoded = encode(module, counts)
-    torch.testing.assert_close(encoded["size_factor"], counts.sum(1, keepdim=True) / 1e4)
-    scores, profile = module.linear_path(CountBatch(counts))
-    state = module.encoder(scores * np.sqrt(10)) + module.linear_path.to_state(scores)
-    torch.testing.assert_close(encoded["state"], state)
+    size_factor = read(module, counts)["rna"]["size_factor"]
+    torch.testing.assert_close(size_factor, counts.sum(1, keepdim=True) / 1e4)
+    part = part_of(module)
+    scores, profile = part.linear_path(CountBatch(counts))
+    state = part.encoder(scores * np.sqrt(10)) + part.linear_path.to_state(scores)
+    torch.testing.assert_close(encoded["states"]["rna"], state)
     expected = torch.cat([state, profile], 1)
     torch.testing.assert_close(encoded["z"], expected)
     assert encoded["z"].shape == (12, D + 3)
@@ -56,18 +66,19 @@ def test_latent_is_the_state_beside_the_profile(counts):
 
 def test_without_components_the_latent_is_the_network_alone(counts):
     module = make(n_components=0)
-    encoded = encode(module, counts)
-    assert module.linear_path is None
-    scaled = module.feature_scaling(counts[:, G - M :], encoded["size_factor"])
-    torch.testing.assert_close(encoded["z"], module.encoder(scaled))
+    part = part_of(module)
+    assert part.linear_path is None
+    size_factor = counts.sum(1, keepdim=True) / 1e4
+    scaled = part.feature_scaling(counts[:, G - M :], size_factor)
+    torch.testing.assert_close(encode(module, counts)["z"], part.encoder(scaled))
 
 
 def test_a_residual_encoder_starts_at_its_linear_part(counts):
     module = make()
     encoded = encode(module, counts)
-    torch.testing.assert_close(
-        encoded["state"], module.linear_path.to_state(module.read(counts)["scores"])
-    )
+    scores = read(module, counts)["rna"]["scores"]
+    expected = part_of(module).linear_path.to_state(scores)
+    torch.testing.assert_close(encoded["states"]["rna"], expected)
 
 
 def test_library_size_is_that_of_all_features(counts):
@@ -89,8 +100,8 @@ def test_decoding_distinct_codes_equals_decoding_every_cell(counts, norm, likeli
     decoded = module.generative(encode(module, counts)["z"])
     assignment = decoded["assignment"]
     assert torch.equal(decoded["z_q"], module.codebook.codes[assignment])
-    expected = module.quantized_decoder(module.codebook.codes[assignment])
-    for found, wanted in zip(decoded["quantized"], expected, strict=True):
+    expected = part_of(module).quantized_decoder(module.codebook.codes[assignment])
+    for found, wanted in zip(decoded["quantized"]["rna"], expected, strict=True):
         if likelihood == "poisson" and wanted is None:
             assert found is None
         else:
@@ -103,8 +114,8 @@ def test_batch_statistics_are_those_of_cells(counts):
     z = encode(module, counts)["z"]
     other = copy.deepcopy(module)
     module.generative(z)
-    other.quantized_decoder(other.codebook.embed(other.codebook(z).assignment))
-    found, expected = (m.quantized_decoder.trunk[1].running_mean for m in (module, other))
+    part_of(other).quantized_decoder(other.codebook.embed(other.codebook(z).assignment))
+    found, expected = (part_of(m).quantized_decoder.trunk[1].running_mean for m in (module, other))
     torch.testing.assert_close(found, expected)
 
 
@@ -120,10 +131,10 @@ def test_codes_learn_from_the_quantized_part_and_the_encoder_does_not(counts):
     plain.load_state_dict({**fitted.state_dict(), "codebook.fitted": torch.tensor(False)})
     of_both, of_plain = gradients(fitted, counts), gradients(plain, counts)
     assert of_both["codebook.codes"].abs().sum() > 0
-    assert any(name.startswith("quantized_decoder") for name in of_both)
+    assert any("quantized_decoder" in name for name in of_both)
     assert "codebook.codes" not in of_plain
-    assert not any(name.startswith("quantized_decoder") for name in of_plain)
-    shared = [name for name in of_plain if name.startswith(("encoder", "decoder"))]
+    assert not any("quantized_decoder" in name for name in of_plain)
+    shared = [name for name in of_plain if ".encoder." in name or ".decoder." in name]
     assert shared
     for name in shared:
         torch.testing.assert_close(of_both[name], of_plain[name])
@@ -139,7 +150,8 @@ def test_loss_is_the_sum_of_its_parts(counts):
     selected = counts[:, G - M :]
     factor = counts.sum(1, keepdim=True) / 1e4
     plain, quantized = (
-        reconstruction_nll(decoded[name], selected, factor) for name in ("plain", "quantized")
+        reconstruction_nll(decoded[name]["rna"], selected, factor)
+        for name in ("plain", "quantized")
     )
     held = (encode(module, counts)["z"] - decoded["z_q"]).square().mean()
     torch.testing.assert_close(out.loss, plain.mean() + quantized.mean() + held)
@@ -156,7 +168,7 @@ def test_state_loss_pulls_the_state_to_the_denoised_one(counts, weight, training
     without = run(module, counts)[2].loss
     target = torch.randn(12, D)
     out = run(module, counts, target, state_weight=weight)[2]
-    expected = (encode(module, counts)["state"] - target).square().sum(1).mean()
+    expected = (encode(module, counts)["states"]["rna"] - target).square().sum(1).mean()
     torch.testing.assert_close(out.extra_metrics["state_loss"], expected.detach())
     torch.testing.assert_close(out.loss, without + weight * expected)
 
@@ -164,7 +176,7 @@ def test_state_loss_pulls_the_state_to_the_denoised_one(counts, weight, training
 @pytest.mark.parametrize("n_components", [0, 3])
 def test_sparse_counts_are_read_as_dense_ones(counts, n_components):
     module = make(n_components=n_components)
-    found, expected = module.read(counts.to_sparse_csr()), module.read(counts)
+    found, expected = (read(module, c)["rna"] for c in (counts.to_sparse_csr(), counts))
     assert found.keys() == expected.keys()
     for name in expected:
         torch.testing.assert_close(found[name], expected[name])
@@ -175,7 +187,8 @@ def test_a_part_of_the_batch_is_decoded_in_training_only(counts):
     z = encode(module, counts)["z"]
     for mode, n_decoded in ((True, 3), (False, 12)):
         decoded = module.train(mode).generative(z)
-        assert len(decoded["plain"].log_rate) == len(decoded["quantized"].log_rate) == n_decoded
+        decoded_cells = {len(decoded[name]["rna"].log_rate) for name in ("plain", "quantized")}
+        assert decoded_cells == {n_decoded}
         assert len(decoded["assignment"]) == 12
     alone = run(module.train(), counts[:1])[2]
     assert torch.isfinite(alone.loss)
@@ -193,12 +206,13 @@ def test_a_pass_changes_nothing(counts):
 def test_copying_the_decoder(counts):
     module = make()
     z = encode(module, counts)["z"]
-    assert not torch.allclose(module.decoder(z).log_rate, module.quantized_decoder(z).log_rate)
+    part = part_of(module)
+    assert not torch.allclose(part.decoder(z).log_rate, part.quantized_decoder(z).log_rate)
     module.copy_decoder()
-    assert torch.equal(module.decoder(z).log_rate, module.quantized_decoder(z).log_rate)
+    assert torch.equal(part.decoder(z).log_rate, part.quantized_decoder(z).log_rate)
     with torch.no_grad():
-        module.decoder.log_rate.bias.add_(1)
-    assert not torch.equal(module.decoder(z).log_rate, module.quantized_decoder(z).log_rate)
+        part.decoder.log_rate.bias.add_(1)
+    assert not torch.equal(part.decoder(z).log_rate, part.quantized_decoder(z).log_rate)
 
 
 def test_a_cell_without_counts_is_finite():
@@ -212,7 +226,137 @@ def test_sampling_is_refused():
 
 
 def test_the_two_decoders_are_apart():
-    module = make()
-    assert isinstance(module.quantized_decoder, CountDecoder)
-    shared = {id(p) for p in module.decoder.parameters()}
-    assert shared.isdisjoint(id(p) for p in module.quantized_decoder.parameters())
+    part = part_of(make())
+    assert isinstance(part.quantized_decoder, CountDecoder)
+    shared = {id(p) for p in part.decoder.parameters()}
+    assert shared.isdisjoint(id(p) for p in part.quantized_decoder.parameters())
+
+
+def make_two(weights=None, **shape):
+    """A module of 30 genes and 12 peaks, bridged at random."""
+    torch.manual_seed(0)
+    options = {"n_components": 3, "n_scores": 5, **shape}
+    shapes = {
+        "rna": ModalityShape(M, **options),
+        "atac": ModalityShape(8, "poisson", (), **options),
+    }
+    module = MetaQModule(shapes, K, n_latent=D, weights=weights)
+    for name, buffer in module.named_buffers():
+        if name.endswith("axes"):
+            buffer.normal_(std=0.05)
+    module.codebook.set_codes(torch.randn(K, module.codebook.codes.shape[1]))
+    return module
+
+
+@pytest.fixture
+def peaks():
+    return torch.poisson(torch.full((12, 12), 1.0), generator=torch.Generator().manual_seed(1))
+
+
+def read_two(module, counts, peaks, with_peaks=None):
+    n = len(counts)
+    with_peaks = torch.ones(n, 1) if with_peaks is None else with_peaks
+    return module.read(
+        {"rna": counts, "atac": peaks}, {"rna": torch.ones(n, 1), "atac": with_peaks}
+    )
+
+
+def test_blocks_of_modalities_stand_side_by_side(counts, peaks):
+    module = make_two()
+    z = module.inference(read_two(module, counts, peaks))["z"]
+    for name, values, columns in (("rna", counts, slice(0, 7)), ("atac", peaks, slice(7, 14))):
+        _, block = module.parts[name].encode(module.parts[name].read(values))
+        torch.testing.assert_close(z[:, columns], block)
+    assert z.shape == (12, 14)
+
+
+@pytest.mark.parametrize("weights", [{"rna": 1, "atac": 3}, {"rna": 10, "atac": 30}])
+def test_weights_are_shares_of_squared_distances(counts, peaks, weights):
+    equal, weighted = make_two(), make_two(weights)
+    a, b = (m.inference(read_two(m, counts, peaks))["z"] for m in (equal, weighted))
+    torch.testing.assert_close(b[:, :7].square(), a[:, :7].square() * 0.25 / 0.5)
+    torch.testing.assert_close(b[:, 7:].square(), a[:, 7:].square() * 0.75 / 0.5)
+
+
+def test_the_code_as_a_whole_is_decoded_to_every_modality(counts, peaks):
+    """Paper Eq. 19; the decoders of cells read their own block."""
+    module = make_two()
+    z = module.inference(read_two(module, counts, peaks))["z"]
+    changed = z.clone()
+    changed[:, 7:] += 1
+    for name, same in (("rna", True), ("atac", False)):
+        before, after = (module.generative(v)["plain"][name].log_rate for v in (z, changed))
+        assert torch.equal(before, after) == same
+        part = module.parts[name]
+        before, after = (part.quantized_decoder(v).log_rate for v in (z, changed))
+        assert not torch.equal(before, after)
+
+
+def test_decoders_of_codes_start_at_those_of_cells(counts, peaks):
+    module = make_two()
+    module.copy_decoder()
+    z = module.inference(read_two(module, counts, peaks))["z"]
+    for name, part in module.parts.items():
+        expected = module.generative(z)["plain"][name]
+        found = part.quantized_decoder(z)
+        torch.testing.assert_close(found.log_rate, expected.log_rate)
+
+
+def test_a_missing_modality_is_told_from_the_other(counts, peaks):
+    module = make_two()
+    present = torch.ones(12, 1)
+    present[:5] = 0
+    full, gappy = read_two(module, counts, peaks), read_two(module, counts, peaks, present)
+    bridge = module.bridges.maps["rna_to_atac"]
+    expected = bridge(full["rna"]["scores"])
+    torch.testing.assert_close(gappy["atac"]["scores"][:5], expected[:5, :10])
+    torch.testing.assert_close(gappy["atac"]["profile"][:5], expected[:5, 10:])
+    for name in ("scores", "profile"):
+        assert torch.equal(gappy["atac"][name][5:], full["atac"][name][5:])
+        assert torch.equal(gappy["rna"][name], full["rna"][name])
+
+
+def test_what_is_not_there_says_nothing(counts, peaks):
+    """Counts in the place of a missing modality change no latent and no loss."""
+    present = torch.ones(12, 1)
+    present[:5] = 0
+    other = peaks.clone()
+    other[:5] += 3
+    outputs = []
+    for values in (peaks, other):
+        module = make_two()
+        batch = flat(read_two(module, counts, values, present))
+        batch |= {"rna_counts": counts[:, :M], "atac_counts": values[:, :8]}
+        inferred, _, loss = module(batch)
+        outputs.append((inferred["z"], loss.loss))
+    for a, b in zip(*outputs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_losses_of_modalities_are_means_over_their_cells(counts, peaks):
+    module = make_two().eval()
+    present = torch.ones(12, 1)
+    present[:5] = 0
+    batch = flat(read_two(module, counts, peaks, present))
+    batch |= {"rna_counts": counts[:, :M], "atac_counts": peaks[:, :8]}
+    _, decoded, out = module(batch)
+    of_rna = reconstruction_nll(
+        decoded["plain"]["rna"], counts[:, :M], counts.sum(1, keepdim=True) / 1e4
+    )
+    of_peaks = reconstruction_nll(
+        decoded["plain"]["atac"], peaks[:, :8], peaks.sum(1, keepdim=True) / 1e4
+    )[5:]
+    found = out.extra_metrics
+    torch.testing.assert_close(found["reconstruction_loss_rna"], of_rna.mean())
+    torch.testing.assert_close(found["reconstruction_loss_atac"], of_peaks.mean())
+    expected = of_rna.mean() + of_peaks.mean()
+    expected = expected + found["quantized_loss"] + found["codebook_loss"]
+    torch.testing.assert_close(out.loss, expected)
+
+
+def test_as_published_a_missing_modality_is_left_out(counts, peaks):
+    module = make_two(n_components=0)
+    present = torch.zeros(12, 1)
+    z = module.inference(read_two(module, counts, peaks, present))["z"]
+    assert (z[:, D:] == 0).all()
+    assert (z[:, :D] != 0).any()

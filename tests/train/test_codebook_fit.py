@@ -6,7 +6,7 @@ import torch
 from sklearn.cluster import KMeans
 
 from scmetaq.module import MetaQModule
-from scmetaq.nn import squared_distances
+from scmetaq.nn import ModalityShape, squared_distances
 from scmetaq.train import CodebookFit
 
 K, D = 5, 3
@@ -21,7 +21,9 @@ def z():
 @pytest.fixture
 def module():
     torch.manual_seed(0)
-    return MetaQModule(10, K, n_latent=D, n_components=0, distance="euclidean")
+    return MetaQModule(
+        {"rna": ModalityShape(10, n_components=0)}, K, n_latent=D, distance="euclidean"
+    )
 
 
 @pytest.fixture
@@ -63,7 +65,8 @@ def test_codes_are_initialised_once(module, z, trainer):
 
 def test_the_decoder_of_codes_starts_as_a_copy(module, z, trainer):
     make(module, z, warmup_fraction=0).on_train_batch_start(trainer, None, None, 0)
-    assert torch.equal(module.decoder(z).log_rate, module.quantized_decoder(z).log_rate)
+    part = module.parts["rna"]
+    assert torch.equal(part.decoder(z).log_rate, part.quantized_decoder(z).log_rate)
 
 
 @pytest.mark.parametrize("init", ["kmeans", "random", "geometric"])

@@ -1,5 +1,8 @@
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
+
+from mudata import MuData
 
 from ._validation import check_choice
 
@@ -17,16 +20,92 @@ class Modality:
     """Most features that the encoder reads and the decoder reconstructs."""
     decoder_hidden: tuple[int, ...]
     """Hidden layers of the decoder; the paper's ATAC decoder is linear."""
+    usual_names: tuple[str, ...]
+    """Names by which the modality is found in a MuData where none is given."""
 
 
 MODALITIES: Final[dict[str, Modality]] = {
-    "rna": Modality("rna", "nb", 3_000, (128, 512)),
-    "adt": Modality("adt", "nb", 3_000, (128, 512)),
-    "atac": Modality("atac", "poisson", 30_000, ()),
+    "rna": Modality("rna", "nb", 3_000, (128, 512), ("rna", "gex")),
+    "adt": Modality("adt", "nb", 3_000, (128, 512), ("adt", "prot", "protein")),
+    "atac": Modality("atac", "poisson", 30_000, (), ("atac", "peaks")),
 }
+LAYER_ARGUMENTS: Final = {f"{kind}_layer": kind for kind in MODALITIES}
+"""Arguments of ``setup_mudata`` that name layers, and the kind of counts of each."""
+COLUMN_ARGUMENTS: Final = ("batch_key", "categorical_covariate_keys", "labels_key")
+"""Arguments that name columns of ``obs``, of the MuData itself or of one of its modalities."""
 
 
 def get_modality(name: str) -> Modality:
     """Preset of a modality by its name, ``"rna"``, ``"adt"`` or ``"atac"``."""
     check_choice("modality", name, get_args(ModalityName))
     return MODALITIES[name]
+
+
+def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[str, str]:
+    """Which modality of a MuData holds each kind of counts.
+
+    Parameters
+    ----------
+    mdata
+        The cells.
+    modalities
+        Name of a modality for arguments of ``setup_mudata``, as in scvi-tools, e.g.
+        ``{"rna_layer": "rna"}``; None: by their usual names.
+
+    Returns
+    -------
+    Name of the modality by kind, at least one, in the order RNA, ADT, ATAC.
+
+    Raises
+    ------
+    ValueError
+        An argument that does not exist, no modality of counts, or one used twice.
+    KeyError
+        No such modality.
+    """
+    there = list(mdata.mod)
+    if modalities is None:
+        found = _by_usual_names(there)
+    else:
+        for argument in modalities:
+            check_choice("key of modalities", argument, [*LAYER_ARGUMENTS, *COLUMN_ARGUMENTS])
+        found = {
+            kind: modalities[argument]
+            for argument, kind in LAYER_ARGUMENTS.items()
+            if modalities.get(argument) is not None
+        }
+        _check_there(modalities, there)
+    if not found:
+        raise ValueError(
+            "Expected a modality with counts of RNA, ADT or ATAC, found "
+            f"{', '.join(map(repr, there)) or 'none'}. Say which is which, e.g. "
+            'modalities={"rna_layer": "rna", "adt_layer": "adt"}.'
+        )
+    return found
+
+
+def _by_usual_names(there: list[str]) -> dict[str, str]:
+    found = {}
+    for kind, modality in MODALITIES.items():
+        named = [name for name in there if name.lower() in modality.usual_names]
+        if len(named) > 1:
+            raise ValueError(
+                f"Expected one modality of {kind.upper()} counts, found {', '.join(named)}. Say "
+                f'which is meant: modalities={{"{kind}_layer": "{named[0]}", ...}}.'
+            )
+        if named:
+            found[kind] = named[0]
+    return found
+
+
+def _check_there(modalities: Mapping[str, str], there: list[str]) -> None:
+    for argument, name in modalities.items():
+        if name is not None and name not in there:
+            known = ", ".join(map(repr, there))
+            raise KeyError(f"No modality {name!r} for {argument}. Modalities there: {known}.")
+    named = [modalities[argument] for argument in LAYER_ARGUMENTS if modalities.get(argument)]
+    repeated = {name for name in named if named.count(name) > 1}
+    if repeated:
+        raise ValueError(
+            f"Expected one kind of counts per modality, found {min(repeated)!r} named for several."
+        )

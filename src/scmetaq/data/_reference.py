@@ -210,8 +210,9 @@ def _state_axes(
     full = _transformed(counts, features, transform)
     weight = 1 / np.sqrt(np.maximum(_mean_and_std(full)[1], _MIN_SCALE))  # M
     scaled = sp.csr_matrix(full.multiply(weight), dtype=np.float32)
-    fitted = sparse_pca(scaled, N_SCORES, seed=seed)
-    axes = np.zeros((len(features), N_SCORES), np.float32)
+    n_scores = min(N_SCORES, len(features))
+    fitted = sparse_pca(scaled, n_scores, seed=seed)
+    axes = np.zeros((len(features), n_scores), np.float32)
     axes[:, : len(fitted.components)] = (fitted.components * weight).T  # M x S
     half, rest = (_transformed(part, features, transform) @ axes for part in halves)
     r = np.clip(_column_correlation(half, rest), 0, 1)
@@ -265,6 +266,20 @@ def fit_state(scores: np.ndarray, smooth: np.ndarray, n_latent: int) -> tuple[Li
     smooth_to_state = LinearMap(every, axes, fitted.mean_ @ axes)
     ridge = Ridge(alpha=len(scores) / 100).fit(scores, smooth_to_state(smooth))
     return smooth_to_state, LinearMap(every, ridge.coef_.T, -ridge.intercept_)
+
+
+def fit_bridge(source: np.ndarray, target: np.ndarray) -> LinearMap:
+    """Ridge regression from the scores of one modality to what is known of another.
+
+    Parameters
+    ----------
+    source
+        Scores of cells that have both, ``(n_cells, n_scores)``.
+    target
+        Their scores and profile in the other, ``(n_cells, n_values)``.
+    """
+    ridge = Ridge(alpha=len(source) / 100).fit(source, target)
+    return LinearMap(np.arange(source.shape[1]), ridge.coef_.T, -ridge.intercept_)
 
 
 def _pca(values: np.ndarray, n_components: int, seed: int) -> tuple[PCA, int]:

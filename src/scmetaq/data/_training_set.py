@@ -1,31 +1,28 @@
 import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
-from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.data.fields import LayerField, ObsmField
+from scvi.data.fields import ObsmField
 
 
-def training_set(counts: sp.csr_matrix, inputs: dict[str, np.ndarray]) -> AnnDataManager:
+def training_set(inputs: dict[str, np.ndarray | sp.csr_matrix]) -> AnnDataManager:
     """What training reads of each cell, in the form that scvi-tools' loaders take.
 
     Everything that does not learn is computed once per cell and not once per epoch.
 
     Parameters
     ----------
-    counts
-        Raw counts of the selected features, ``(n_cells, n_selected)``.
     inputs
-        Further inputs of the module by name, each ``(n_cells, any)``.
+        Inputs of the module by name, each ``(n_cells, any)``, dense or CSR.
 
     Returns
     -------
-    Manager of an AnnData of its own; batches have ``counts`` as ``"X"``, and ``inputs``.
+    Manager of an AnnData of its own, whose batches hold the inputs as dense tensors.
     """
-    adata = AnnData(counts)
+    n_cells = next(iter(inputs.values())).shape[0]
+    adata = AnnData(shape=(n_cells, 0))
     adata.obsm.update(inputs)
-    layer = LayerField(REGISTRY_KEYS.X_KEY, None, is_count_data=False)
-    manager = AnnDataManager([layer, *(_InputField(name, name) for name in inputs)])
+    manager = AnnDataManager([_InputField(name, name) for name in inputs])
     manager.register_fields(adata)
     return manager
 

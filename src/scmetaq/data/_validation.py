@@ -1,21 +1,35 @@
 """Checks of user input. Each says what was expected, what was found and how to mend it."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
+from mudata import MuData
 
 from ._blocks import by_rows
 
 _BLOCK = 4_096
 
 
-def check_anndata(adata: AnnData, *, layer: str | None = None, is_query: bool = False) -> None:
+def check_anndata(
+    adata: AnnData, *, layer: str | None = None, is_query: bool = False, where: str = "adata"
+) -> None:
     """Refuse data that are not raw counts of named cells, before any work starts.
+
+    Parameters
+    ----------
+    adata
+        The cells.
+    layer
+        Layer with the raw counts; None for ``X``.
+    is_query
+        Whether features without counts are nothing to speak of.
+    where
+        What the user calls the data.
 
     Raises
     ------
@@ -31,11 +45,11 @@ def check_anndata(adata: AnnData, *, layer: str | None = None, is_query: bool = 
             f"Expected an AnnData, found {type(adata).__name__}. Read a file first, e.g. "
             "adata = anndata.read_h5ad(path)."
         )
-    _check_shape(adata)
-    _check_layer(adata, layer)
-    _check_unique(adata.obs_names, "barcodes (obs_names)", "adata.obs_names_make_unique()")
-    _check_unique(adata.var_names, "feature names (var_names)", "adata.var_names_make_unique()")
-    _check_counts(adata, layer, is_query=is_query)
+    _check_shape(adata, where)
+    _check_layer(adata, layer, where)
+    check_unique(adata.obs_names, "barcodes (obs_names)", f"{where}.obs_names_make_unique()")
+    check_unique(adata.var_names, "feature names (var_names)", f"{where}.var_names_make_unique()")
+    _check_counts(adata, layer, where, is_query=is_query)
 
 
 def check_choice(name: str, value: object, choices: Sequence[str | None]) -> None:
@@ -51,8 +65,48 @@ def check_positive(name: str, value: int | None) -> None:
         raise ValueError(f"Expected {name} to be at least 1, found {value}.")
 
 
+def check_of_modalities(name: str, value: Any, modalities: Collection[str]) -> dict[str, Any]:
+    """One value per modality, of a value for all of them or a dict of some.
+
+    Raises
+    ------
+    ValueError
+        The dict names a modality that is not there.
+    """
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(modalities, value)
+    for modality in value:
+        check_choice(f"modality in {name}", modality, list(modalities))
+    return {modality: value.get(modality) for modality in modalities}
+
+
+def check_weights(weights: Mapping[str, float] | None, modalities: Collection[str]) -> None:
+    """Refuse weights of modalities that do not say how much each counts; None is the default.
+
+    Raises
+    ------
+    ValueError
+        Not a weight for each modality, a negative one, or none above zero.
+    """
+    if weights is None:
+        return
+    if not isinstance(weights, Mapping) or set(weights) != set(modalities):
+        raise ValueError(
+            f"Expected modality_weights with a number for each of {', '.join(modalities)}, e.g. "
+            f"{dict.fromkeys(modalities, 1.0)}, found {weights!r}."
+        )
+    if not all(np.isfinite(w) and w >= 0 for w in weights.values()) or not sum(weights.values()):
+        raise ValueError(
+            f"Expected modality_weights of zero or more, and one above zero, found {weights!r}."
+        )
+
+
 def check_columns(
-    adata: AnnData, keys: Sequence[str | None], *, missing_value: str | None = None
+    adata: AnnData | MuData,
+    keys: Sequence[str | None],
+    *,
+    missing_value: str | None = None,
+    where: str = "adata",
 ) -> None:
     """Refuse names of ``obs`` columns that do not exist or hold nothing.
 
@@ -68,10 +122,10 @@ def check_columns(
             continue
         if key not in adata.obs:
             there = ", ".join(map(repr, adata.obs.columns)) or "none"
-            raise KeyError(f"No column {key!r} in adata.obs. Columns there: {there}.")
+            raise KeyError(f"No column {key!r} in {where}.obs. Columns there: {there}.")
         if (adata.obs[key].isna() | (adata.obs[key] == missing_value)).all():
             raise ValueError(
-                f"All values of adata.obs[{key!r}] are missing. Expected labels for at least "
+                f"All values of {where}.obs[{key!r}] are missing. Expected labels for at least "
                 "some cells; choose another column or leave the argument out."
             )
 
@@ -101,7 +155,7 @@ def with_features(adata: AnnData, names: pd.Index) -> AnnData:
             f"{len(names) - len(missing)} of them: {len(missing)} are missing from var_names, "
             f"e.g. {missing[0]!r}. Pass cells counted with the same features under the same names."
         )
-    _check_unique(adata.var_names, "feature names (var_names)", "adata.var_names_make_unique()")
+    check_unique(adata.var_names, "feature names (var_names)", "adata.var_names_make_unique()")
     return adata[:, names].copy()
 
 
@@ -125,25 +179,28 @@ def check_n_metacells(n_metacells: int, n_cells: int) -> None:
         )
 
 
-def _check_shape(adata: AnnData) -> None:
+def _check_shape(adata: AnnData, where: str) -> None:
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise ValueError(
-            f"The data are empty: {adata.n_obs} cells x {adata.n_vars} features. Expected at "
-            "least one cell and one feature; look at the filtering before this step."
+            f"The data are empty: {adata.n_obs} cells x {adata.n_vars} features in {where}. "
+            "Expected at least one cell and one feature; look at the filtering before this step."
         )
 
 
-def _check_layer(adata: AnnData, layer: str | None) -> None:
+def _check_layer(adata: AnnData, layer: str | None, where: str) -> None:
     layers = [name for name in adata.layers.keys() if name is not None]  # noqa: SIM118
     if layer is not None and layer not in layers:
         there = ", ".join(map(repr, layers)) or "none"
-        raise KeyError(f"No layer {layer!r} in adata.layers. Layers there: {there}.")
+        raise KeyError(f"No layer {layer!r} in {where}.layers. Layers there: {there}.")
     if layer is None and adata.X is None:
         there = ", ".join(map(repr, layers)) or "none"
-        raise ValueError(f"adata.X is empty. Name a layer with raw counts; layers there: {there}.")
+        raise ValueError(
+            f"{where}.X is empty. Name a layer with raw counts; layers there: {there}."
+        )
 
 
-def _check_unique(names: pd.Index, what: str, fix: str) -> None:
+def check_unique(names: pd.Index, what: str, fix: str) -> None:
+    """Refuse names that occur more than once."""
     repeated = names[names.duplicated()].unique()
     if len(repeated):
         raise ValueError(
@@ -152,14 +209,17 @@ def _check_unique(names: pd.Index, what: str, fix: str) -> None:
         )
 
 
-def _check_counts(adata: AnnData, layer: str | None, *, is_query: bool) -> None:
-    where = "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+def _check_counts(adata: AnnData, layer: str | None, where: str, *, is_query: bool) -> None:
+    fix = f"sc.pp.filter_cells({where}, min_counts=1)"
+    if where != "adata":
+        fix += "; mdata.update()"
+    where += ".X" if layer is None else f".layers[{layer!r}]"
     counts = by_rows(adata.X if layer is None else adata.layers[layer])
     found = _Tally(adata.n_vars)
     for start in range(0, adata.n_obs, _BLOCK):
         found.add(counts[start : start + _BLOCK])
     found.refuse_bad_values(where)
-    _refuse_empty_cells(np.concatenate(found.per_cell), adata.obs_names, where)
+    _refuse_empty_cells(np.concatenate(found.per_cell), adata.obs_names, where, fix)
     n_silent = int((found.per_feature == 0).sum())
     if n_silent and not is_query:
         warnings.warn(
@@ -193,6 +253,8 @@ class _Tally:
 
     def refuse_bad_values(self, where: str) -> None:
         advice = "Name the layer that holds the raw counts with layer=...."
+        if where.startswith("mdata"):
+            advice = advice.replace("layer=", "rna_layer=, adt_layer= or atac_layer=")
         for n, what in ((self.n_nan, "NaN or infinite"), (self.n_negative, "negative")):
             if n:
                 raise ValueError(
@@ -212,11 +274,10 @@ class _Tally:
             )
 
 
-def _refuse_empty_cells(per_cell: np.ndarray, barcodes: pd.Index, where: str) -> None:
+def _refuse_empty_cells(per_cell: np.ndarray, barcodes: pd.Index, where: str, fix: str) -> None:
     empty = np.flatnonzero(per_cell == 0)
     if len(empty):
         raise ValueError(
             f"{len(empty)} of {len(per_cell)} cells have no counts in {where}, e.g. "
-            f"{barcodes[empty[0]]!r}. Expected at least one count per cell. Fix: "
-            "sc.pp.filter_cells(adata, min_counts=1)."
+            f"{barcodes[empty[0]]!r}. Expected at least one count per cell. Fix: {fix}."
         )

@@ -3,15 +3,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 import torch
 from anndata import AnnData
-from scvi import REGISTRY_KEYS
+from mudata import MuData
 
 from scmetaq import _keys
 from scmetaq._progress import with_progress
-from scmetaq.data._blocks import by_rows, csr_tensor
+from scmetaq.data._blocks import csr_tensor
+from scmetaq.data._modality_counts import ModalityCounts
+from scmetaq.data._mudata_validation import check_mudata, with_modality_features
 from scmetaq.data._validation import check_anndata, with_features
+from scmetaq.nn import Inputs
 
 from ._parts import ModelParts
 
@@ -26,7 +28,7 @@ _MANY_BLOCKS = 40
 class AssignmentMixin(ModelParts):
     """Reading a trained model: latents, assignments, codes. Nothing here changes the model."""
 
-    def get_assignments(self, adata: AnnData | None = None) -> pd.DataFrame:
+    def get_assignments(self, adata: AnnData | MuData | None = None) -> pd.DataFrame:
         """Metacell of each cell, also of cells that the model has never seen.
 
         Parameters
@@ -40,7 +42,7 @@ class AssignmentMixin(ModelParts):
         minus that to the second best one. A low margin marks a cell between metacells.
         """
         manager = self._registered(adata)
-        found = self._encode(manager.get_from_registry(REGISTRY_KEYS.X_KEY), lookup=True)
+        found = self._encode(self._counts(manager), lookup=True)
         names = self.metacell_names
         return pd.DataFrame(
             {
@@ -50,10 +52,9 @@ class AssignmentMixin(ModelParts):
             index=manager.adata.obs_names,
         )
 
-    def get_latent_representation(self, adata: AnnData | None = None) -> np.ndarray:
+    def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
         """Latents of cells, ``(n_cells, n_latent)``: the space in which codes are compared."""
-        manager = self._registered(adata)
-        return self._latents(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+        return self._latents(self._counts(self._registered(adata)))
 
     def get_codebook(self) -> pd.DataFrame:
         """Codes, indexed by metacell name, and the share of training cells that use each.
@@ -75,54 +76,91 @@ class AssignmentMixin(ModelParts):
         width = max(4, len(str(self.n_metacells - 1)))
         return [f"mc{i:0{width}d}" for i in range(self.n_metacells)]
 
-    def _registered(self, adata: AnnData | None) -> Any:
+    def _registered(self, adata: AnnData | MuData | None) -> Any:
         """Manager of the cells to read; registers new ones as the model's were."""
         self._check_if_trained(warn=False)
         if adata is None and self.adata is None:
             raise ValueError("The model was loaded without cells: pass some as adata.")
         if adata is not None and not self._is_registered(adata):
-            adata = with_features(adata, self._feature_names())
-            check_anndata(adata, layer=self.registry["setup_args"]["layer"], is_query=True)
+            adata = self._checked_query(adata)
         adata = self._validate_anndata(adata)
         return self.get_anndata_manager(adata, required=True)
 
-    def _is_registered(self, adata: AnnData) -> bool:
+    def _checked_query(self, adata: AnnData | MuData) -> AnnData | MuData:
+        """New cells with the features of the model, refused if they are not raw counts."""
+        sources = self._sources
+        names = {kind: self._feature_names(kind) for kind in sources}
+        if not self._reads_mudata:
+            ((kind, source),) = sources.items()
+            adata = with_features(adata, names[kind])
+            check_anndata(adata, layer=source.layer, is_query=True)
+            return adata
+        modality_of = {kind: str(source.modality) for kind, source in sources.items()}
+        by_name = {modality_of[kind]: of_kind for kind, of_kind in names.items()}
+        mdata = with_modality_features(adata, by_name)
+        layers = {kind: source.layer for kind, source in sources.items()}
+        check_mudata(mdata, modality_of, layers, is_query=True)
+        return mdata
+
+    def _is_registered(self, adata: AnnData | MuData) -> bool:
         """Whether this very object was checked and registered before."""
         managers = self._per_instance_manager_store.get(self.id, {}).values()
         return any(manager.adata is adata for manager in managers)
 
-    def _feature_names(self) -> pd.Index:
-        state = self.registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]
-        return pd.Index(state["column_names"])
-
-    def _latents(self, counts: sp.csr_matrix) -> np.ndarray:
+    def _latents(self, counts: dict[str, ModalityCounts]) -> np.ndarray:
         return self._encode(counts)["z"]
 
-    def _encode(self, counts: Any, *, lookup: bool = False) -> dict[str, np.ndarray]:
+    def _encode(
+        self, counts: dict[str, ModalityCounts], *, lookup: bool = False
+    ) -> dict[str, np.ndarray]:
         """Pass raw counts through the encoder, and on to the codebook if ``lookup``."""
 
-        def encode(block: torch.Tensor) -> dict[str, torch.Tensor]:
-            out = self.module.inference(**self.module.read(block))
-            return self.module.codebook(out["z"])._asdict() if lookup else out
+        def encode(inputs: Inputs, _: object) -> dict[str, torch.Tensor]:
+            z = self.module.inference(inputs)["z"]
+            return self.module.codebook(z)._asdict() if lookup else {"z": z}
 
         return self._in_blocks(encode, counts)
 
     @torch.inference_mode()
     def _in_blocks(
-        self, function: Callable[[torch.Tensor], dict[str, torch.Tensor]], counts: Any
+        self,
+        function: Callable[[Inputs, dict[str, torch.Tensor]], dict[str, torch.Tensor]],
+        counts: dict[str, ModalityCounts],
     ) -> dict[str, np.ndarray]:
-        """Apply a function of raw counts block by block, and join what it returns."""
+        """Apply a function block by block, and join what it returns.
+
+        Parameters
+        ----------
+        function
+            Of what the module reads of a block of cells, and of their raw counts.
+        counts
+            Raw counts of the cells.
+        """
         was_training = self.module.training
         self.module.eval()
-        counts = by_rows(counts)
         parts: dict[str, list[np.ndarray]] = {}
-        starts = range(0, counts.shape[0], _BLOCK)
+        n_cells = next(iter(counts.values())).n_cells
+        starts = range(0, n_cells, _BLOCK)
         for start in with_progress(starts, "Encoding cells", at_least=_MANY_BLOCKS):
-            rows = counts[start : start + _BLOCK]
-            block = csr_tensor(rows, _BLOCK)
-            if self.module.device.type == "mps":  # knows no sparse matrices
-                block = block.to_dense()
-            for name, values in function(block).items():
-                parts.setdefault(name, []).append(values[: rows.shape[0]].cpu().numpy())
+            cells = slice(start, min(start + _BLOCK, n_cells))
+            for name, values in function(*self._read(counts, cells)).items():
+                kept = values[: cells.stop - start].cpu().numpy()
+                parts.setdefault(name, []).append(kept)
         self.module.train(was_training)
         return {name: np.concatenate(values) for name, values in parts.items()}
+
+    def _read(
+        self, counts: dict[str, ModalityCounts], cells: slice
+    ) -> tuple[Inputs, dict[str, torch.Tensor]]:
+        """What the module reads of at most a block of cells, padded to a block; their counts."""
+        blocks, present = {}, {}
+        for kind, of_kind in counts.items():
+            block = csr_tensor(of_kind.of(cells), _BLOCK)
+            # MPS knows no sparse matrices
+            blocks[kind] = block.to_dense() if self.module.device.type == "mps" else block
+            is_present = torch.zeros(_BLOCK, 1)
+            is_present[: cells.stop - cells.start, 0] = torch.from_numpy(
+                of_kind.is_present[cells].astype(np.float32)
+            )
+            present[kind] = is_present
+        return self.module.read(blocks, present), blocks

@@ -2,17 +2,18 @@ from importlib.metadata import version
 
 import pandas as pd
 from anndata import AnnData
+from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq.tl._aggregate import aggregate_cells
+from scmetaq.tl._aggregate import aggregate_cells, aggregate_modalities
 
 from ._assignment import AssignmentMixin
 
 
 class MetacellMixin(AssignmentMixin):
-    """From assignments to an AnnData of metacells."""
+    """From assignments to an AnnData or a MuData of metacells."""
 
-    def get_metacells(self, adata: AnnData | None = None) -> AnnData:
+    def get_metacells(self, adata: AnnData | MuData | None = None) -> AnnData | MuData:
         r"""Metacells: mean and summed raw counts of the cells that share a code.
 
         .. math:: \hat x_k = \frac{1}{|M_k|} \sum_{i \in M_k} x_i
@@ -26,7 +27,8 @@ class MetacellMixin(AssignmentMixin):
 
         Returns
         -------
-        One observation per metacell, indexed by its name.
+        One observation per metacell, indexed by its name; of several modalities a MuData with the
+        same metacells in each, made of the cells that have it.
 
         - ``X``: mean raw counts (paper Eq. 17) of **all** features, CSR;
         - ``layers["counts"]``: summed raw counts, CSR;
@@ -37,18 +39,24 @@ class MetacellMixin(AssignmentMixin):
         """
         adata = self._registered(adata).adata
         assignment = self.get_assignments(adata)[_keys.METACELL]
-        layer = self.registry["setup_args"]["layer"]
-        metacells = aggregate_cells(adata, assignment, layer=layer, categories=self.metacell_names)
-        metacells.uns[_keys.UNS] = self._provenance(assignment, layer)
+        names, sources = self.metacell_names, self._sources
+        if self._reads_mudata:
+            layers = {s.modality: s.layer for s in sources.values() if s.modality}
+            metacells = aggregate_modalities(adata, assignment, layers=layers, categories=names)
+        else:
+            ((_, source),) = sources.items()
+            metacells = aggregate_cells(adata, assignment, layer=source.layer, categories=names)
+        metacells.uns[_keys.UNS] = self._provenance(assignment)
         return metacells
 
-    def _provenance(self, assignment: pd.Series, layer: str | None) -> dict[str, object]:
+    def _provenance(self, assignment: pd.Series) -> dict[str, object]:
         settings = {k: v for k, v in self.init_params_["non_kwargs"].items() if v is not None}
+        layers = {kind: source.layer or "X" for kind, source in self._sources.items()}
         return {
             "function": "scmetaq.MetaQModel.get_metacells",
             "settings": settings,
-            "modality": self._modality.name,
-            "layer": layer or "X",
+            "modality": " + ".join(layers),
+            "layer": layers if self._reads_mudata else next(iter(layers.values())),
             "n_cells": len(assignment),
             "n_metacells": int(assignment.nunique()),
             "scmetaq_version": version("scmetaq"),

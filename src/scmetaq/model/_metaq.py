@@ -5,46 +5,47 @@ from zipfile import is_zipfile
 
 import numpy as np
 from anndata import AnnData
-from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
-from scvi.data.fields import LayerField
+from mudata import MuData
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
-from scmetaq.data._modality import ModalityName, get_modality
+from scmetaq.data._modality import get_modality
 from scmetaq.data._reference import N_SCORES
 from scmetaq.data._validation import (
-    check_anndata,
     check_choice,
-    check_columns,
     check_n_metacells,
+    check_of_modalities,
     check_positive,
+    check_weights,
 )
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CodebookInit, Distance, Likelihood
+from scmetaq.nn import CodebookInit, Distance, Likelihood, ModalityShape
 from scmetaq.train import MetaQTrainingPlan, StopRule, TrainingSetSplitter, say_trained
 
 from ._metacells import MetacellMixin
 from ._quantization import QuantizationMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import ReferenceFitMixin
+from ._setup import SetupMixin
 
 
 class MetaQModel(
     MetacellMixin,
     QuantizationMixin,
     ReferenceFitMixin,
+    SetupMixin,
     UnsupervisedTrainingMixin,
     BaseModelClass,
 ):
     """Metacells by quantization :cite:p:`Li25`.
 
     An encoder brings each cell to a latent, a codebook of ``n_metacells`` codes quantizes the
-    latents, and each code must reconstruct the counts of its cells: it is a metacell.
+    latents, and each code must reconstruct the counts of its cells: it is a metacell. Of several
+    modalities each has an encoder and decoders of its own, and codes stand for all of them.
 
     Parameters
     ----------
     adata
-        AnnData registered with :meth:`setup_anndata`.
+        AnnData registered with :meth:`setup_anndata` or MuData with :meth:`setup_mudata`.
     n_metacells
         Number of metacells, at least 2 and below the number of cells. One per 50 cells is a
         good start.
@@ -53,11 +54,17 @@ class MetaQModel(
     recipe
         ``"default"``, or ``"published"`` for the method as the paper's authors run it.
     n_latent
-        Dimension of the learnt cell state.
+        Dimension of the learnt cell state, in each modality.
     n_top_features
-        Most features that the encoder reads; by default 3,000 (RNA, ADT) or 30,000 (ATAC).
+        Most features that an encoder reads; by default 3,000 (RNA, ADT) or 30,000 (ATAC). One
+        number, or a dict of them by modality: ``"rna"``, ``"adt"``, ``"atac"``.
     likelihood
-        Count distribution; by default negative binomial (RNA, ADT) or Poisson (ATAC).
+        Count distribution, or a dict of them by modality; by default negative binomial (RNA, ADT)
+        or Poisson (ATAC).
+    modality_weights
+        Share of each modality in the distances between cells and codes, a dict by modality; only
+        ratios matter. By default a modality counts by the number of dimensions in which it says
+        reliably how cells differ, which training finds out; see :attr:`modality_weights`.
     distance
         Similarity of cells and codes.
     codebook_init
@@ -80,14 +87,15 @@ class MetaQModel(
 
     def __init__(
         self,
-        adata: AnnData | None = None,
+        adata: AnnData | MuData | None = None,
         n_metacells: int | None = None,
         registry: dict | None = None,
         *,
         recipe: RecipeName = "default",
         n_latent: int = 32,
-        n_top_features: int | None = None,
-        likelihood: Likelihood | None = None,
+        n_top_features: int | dict[str, int] | None = None,
+        likelihood: Likelihood | dict[str, Likelihood] | None = None,
+        modality_weights: dict[str, float] | None = None,
         distance: Distance = "cosine",
         codebook_init: CodebookInit | None = None,
         usage_momentum: float = 0.9,
@@ -97,21 +105,18 @@ class MetaQModel(
         self.n_metacells = self._checked_n_metacells(n_metacells)
         check_choice("distance", distance, get_args(Distance))
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
-        check_choice("likelihood", likelihood, (None, *get_args(Likelihood)))
         check_positive("n_latent", n_latent)
-        check_positive("n_top_features", n_top_features)
+        self._modalities = {kind: get_modality(kind) for kind in self._sources}
+        n_top = check_of_modalities("n_top_features", n_top_features, self._modalities)
+        likelihoods = check_of_modalities("likelihood", likelihood, self._modalities)
+        check_weights(modality_weights, self._modalities)
         self._recipe = get_recipe(recipe)
-        self._modality = get_modality(self.registry["setup_args"]["modality"])
         self._codebook_init = codebook_init or self._recipe.codebook_init
-        n_top = n_top_features or self._modality.n_top_features
         self.module = self._module_cls(
-            min(n_top, self.summary_stats.n_vars),
+            {kind: self._shape(kind, n_top[kind], likelihoods[kind]) for kind in self._modalities},
             self.n_metacells,
             n_latent=n_latent,
-            n_components=self._recipe.n_components,
-            n_scores=N_SCORES,
-            likelihood=likelihood or self._modality.likelihood,
-            decoder_hidden=self._modality.decoder_hidden,
+            weights=modality_weights,
             norm=self._recipe.norm,
             distance=distance,
             momentum=usage_momentum,
@@ -119,66 +124,28 @@ class MetaQModel(
             decoded_share=self._recipe.decoded_share,
         )
         self._model_summary_string = (
-            f"MetaQModel: {n_metacells} metacells of {self._modality.name} counts, "
+            f"MetaQModel: {n_metacells} metacells of {' + '.join(self._modalities)} counts, "
             f"recipe {recipe!r}, {distance} distance."
         )
 
-    @classmethod
-    def setup_anndata(
-        cls,
-        adata: AnnData,
-        *,
-        modality: ModalityName = "rna",
-        layer: str | None = None,
-        batch_key: str | None = None,
-        categorical_covariate_keys: list[str] | None = None,
-        labels_key: str | list[str] | None = None,
-        unlabeled_category: str = "Unknown",
-        **kwargs: Any,
-    ) -> None:
-        """Register the raw counts of an AnnData with the model class.
+    @property
+    def modality_weights(self) -> dict[str, float]:
+        """Share of each modality in the squared distances between cells; they sum to one."""
+        return self.module.weights
 
-        Parameters
-        ----------
-        adata
-            Cells in rows. The counts are neither copied nor changed.
-        modality
-            ``"rna"``, ``"adt"`` or ``"atac"``.
-        layer
-            Layer with the raw counts; ``X`` by default.
-        batch_key
-            Not available yet: metacells by batch-aware quantization come with conditions.
-        categorical_covariate_keys
-            Not available yet, like ``batch_key``.
-        labels_key
-            Column, or columns, of ``obs`` with labels. Metacells report their majority.
-        unlabeled_category
-            Value of ``labels_key`` that means "no label".
-        **kwargs
-            Passed on to :meth:`scvi.data.AnnDataManager.register_fields`.
-
-        Raises
-        ------
-        TypeError, KeyError, ValueError
-            The data are not raw counts of named cells, or a name is unknown; the message says
-            what was expected, what was found and how to mend it.
-        """
-        setup_method_args = cls._get_setup_method_args(**locals())
-        is_transfer = kwargs.get("source_registry") is not None
-        get_modality(modality)
-        if batch_key is not None or categorical_covariate_keys:
-            raise ValueError(
-                "Conditions (batch_key, categorical_covariate_keys) are not supported in this "
-                "version: leave them out and metacells are inferred without regard to batches."
-            )
-        check_anndata(adata, layer=layer, is_query=is_transfer)
-        if not is_transfer:
-            labels = [labels_key] if isinstance(labels_key, str) else labels_key or []
-            check_columns(adata, labels, missing_value=unlabeled_category)
-        fields = [LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False)]
-        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
-        manager.register_fields(adata, **kwargs)
-        cls.register_manager(manager)
+    def _shape(self, kind: str, n_top: int | None, likelihood: Likelihood | None) -> ModalityShape:
+        """Sizes of the network of a modality."""
+        check_positive("n_top_features", n_top)
+        check_choice("likelihood", likelihood, (None, *get_args(Likelihood)))
+        preset = self._modalities[kind]
+        n_selected = min(n_top or preset.n_top_features, len(self._feature_names(kind)))
+        return ModalityShape(
+            n_selected,
+            likelihood or preset.likelihood,
+            preset.decoder_hidden,
+            n_components=min(self._recipe.n_components, n_selected),
+            n_scores=min(N_SCORES, n_selected),
+        )
 
     @classmethod
     def load(cls, dir_path: str | Path, adata: Any = None, **kwargs: Any) -> "MetaQModel":
@@ -282,11 +249,14 @@ class MetaQModel(
         for name in ("train_indices", "validation_indices", "test_indices"):
             chosen = getattr(self, name)
             setattr(self, name, None if chosen is None else cells[np.asarray(chosen, dtype=int)])
-        n_features = len(self.module.feature_scaling.features)
+        n_features = " + ".join(
+            f"{len(part.feature_scaling.features):,} {kind}"
+            for kind, part in self.module.parts.items()
+        )
         say_trained(
             self.trainer,
             stop_rule,
-            what=f"{self.n_metacells:,} metacells on {n_cells:,} cells x {n_features:,} features",
+            what=f"{self.n_metacells:,} metacells on {n_cells:,} cells x {n_features} features",
             seconds=time.perf_counter() - started,
         )
 
@@ -299,11 +269,12 @@ class MetaQModel(
     def _checked_n_metacells(self, n_metacells: int | None) -> int:
         """A model loaded for other cells may have more metacells than there are cells."""
         is_loading = self.adata is None or self.adata_manager._source_registry is not None
-        n_cells = np.iinfo(np.int64).max if is_loading else self.summary_stats.n_cells
+        n_cells = np.iinfo(np.int64).max if is_loading else self.adata.n_obs
         if n_metacells is None:
+            advice = "" if is_loading else f": n_metacells={max(2, round(n_cells / 50))}"
             raise TypeError(
-                "n_metacells is missing: how many metacells should there be? One per 50 cells "
-                f"is a good start: n_metacells={max(2, round(self.summary_stats.n_cells / 50))}."
+                "n_metacells is missing: how many metacells should there be? One per 50 cells is "
+                f"a good start{advice}."
             )
         check_n_metacells(n_metacells, n_cells)
         return int(n_metacells)

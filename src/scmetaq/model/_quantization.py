@@ -3,20 +3,18 @@ from typing import Any
 import numpy as np
 import torch
 from anndata import AnnData
-from scvi import REGISTRY_KEYS
+from mudata import MuData
+from torch import Tensor
 
-from scmetaq.data._blocks import by_rows, canonical
-from scmetaq.nn import perplexity, reconstruction_nll
+from scmetaq.nn import PRESENT, CountBatch, CountParameters, Inputs, perplexity, reconstruction_nll
 
 from ._assignment import AssignmentMixin
-
-_BLOCK = 1_024
 
 
 class QuantizationMixin(AssignmentMixin):
     """How much of the cells is left after quantization."""
 
-    def get_quantization_report(self, adata: AnnData | None = None) -> dict[str, float]:
+    def get_quantization_report(self, adata: AnnData | MuData | None = None) -> dict[str, float]:
         """How well codes stand for the cells that they quantize.
 
         Parameters
@@ -30,7 +28,7 @@ class QuantizationMixin(AssignmentMixin):
             Negative log-likelihood of the counts decoded from latents over that of the counts
             decoded from codes; 1 where quantization loses nothing.
         ``reconstruction_loss``, ``quantized_loss``
-            The two, in nats per cell and selected feature.
+            The two, in nats per cell and selected feature, added up over modalities.
         ``codebook_loss``
             Squared distance of cells to their codes, mean over cells and dimensions (Eq. 10).
         ``mean_margin``
@@ -39,42 +37,59 @@ class QuantizationMixin(AssignmentMixin):
             Effective number of metacells, by their share of the cells.
         ``n_metacells``, ``n_empty``
             Codes, and codes without any of these cells.
+
+        With several modalities the first three also for each of them, of the cells that have it:
+        ``reconstruction_ratio_rna`` and so on.
         """
-        manager = self._registered(adata)
-        counts = by_rows(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
-        n_codes = self.n_metacells
-        sums = np.zeros(4)
-        sizes = torch.zeros(n_codes)
-        for start in range(0, counts.shape[0], _BLOCK):
-            part, assignment = self._quantization_sums(counts[start : start + _BLOCK])
-            sums += part
-            sizes += torch.bincount(assignment, minlength=n_codes).cpu()
-        plain, quantized, held, margin = sums / counts.shape[0]
-        return {
-            "reconstruction_ratio": plain / quantized,
-            "reconstruction_loss": plain,
-            "quantized_loss": quantized,
-            "codebook_loss": held,
-            "mean_margin": margin,
+        counts = self._counts(self._registered(adata))
+        found = self._in_blocks(self._losses, counts)
+        sizes = torch.bincount(torch.from_numpy(found["assignment"]), minlength=self.n_metacells)
+        present = {kind: of_kind.is_present for kind, of_kind in counts.items()}
+        losses = {
+            name: sum(_mean(found[f"{name}_{kind}"], here) for kind, here in present.items())
+            for name in ("plain", "quantized")
+        }
+        report = {
+            **_report(losses["plain"], losses["quantized"]),
+            "codebook_loss": _mean(found["held"]),
+            "mean_margin": _mean(found["margin"]),
             "perplexity": float(perplexity(sizes)),
-            "n_metacells": n_codes,
+            "n_metacells": self.n_metacells,
             "n_empty": int((sizes == 0).sum()),
         }
+        if len(present) > 1:
+            for kind, here in present.items():
+                of_kind = (_mean(found[f"{name}_{kind}"], here) for name in ("plain", "quantized"))
+                report |= {f"{name}_{kind}": value for name, value in _report(*of_kind).items()}
+        return report
 
-    @torch.inference_mode()
-    def _quantization_sums(self, block: Any) -> tuple[np.ndarray, torch.Tensor]:
-        """Sums over a block of cells of the two losses, the codebook loss and the margin."""
-        module = self.module.eval()
-        x = torch.from_numpy(canonical(block).toarray()).to(module.device)
-        encoded = module.inference(**module.read(x))
-        decoded = module.generative(encoded["z"])
-        found = module.codebook(encoded["z"])
-        selected = x[:, module.feature_scaling.features]
-        per_cell = [
-            reconstruction_nll(decoded[part], selected, encoded["size_factor"])
-            for part in ("plain", "quantized")
-        ]
-        per_cell.append((encoded["z"] - decoded["z_q"]).square().mean(1))
-        per_cell.append(found.margin)
-        sums = np.array([float(values.double().sum()) for values in per_cell])
-        return sums, found.assignment
+    def _losses(self, inputs: Inputs, counts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of each cell of a block, its code and its margin."""
+        module = self.module
+        z = module.inference(inputs)["z"]
+        decoded = module.generative(z)
+        found: dict[str, Any] = module.codebook(z)._asdict()
+        found["held"] = (z - decoded["z_q"]).square().mean(1)
+        for kind, part in module.parts.items():
+            selected = CountBatch(counts[kind].to(module.device)).dense(
+                part.feature_scaling.features
+            )
+            for name in ("plain", "quantized"):
+                parameters: CountParameters = decoded[name][kind]
+                nll = reconstruction_nll(parameters, selected, inputs[kind]["size_factor"])
+                found[f"{name}_{kind}"] = nll * inputs[kind][PRESENT][:, 0]
+        return found
+
+
+def _mean(values: np.ndarray, of: np.ndarray | None = None) -> float:
+    """Mean over cells, or over those that have a modality."""
+    n = len(values) if of is None else max(1, int(of.sum()))
+    return float(values.sum(dtype=np.float64) / n)
+
+
+def _report(plain: float, quantized: float) -> dict[str, float]:
+    return {
+        "reconstruction_ratio": plain / quantized,
+        "reconstruction_loss": plain,
+        "quantized_loss": quantized,
+    }

@@ -3,26 +3,29 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scvi import REGISTRY_KEYS, settings
+from scvi import settings
 from scvi.data import AnnDataManager
 
-from scmetaq.data._blocks import by_rows, canonical
+from scmetaq.data._modality_counts import ModalityCounts
 from scmetaq.data._reference import (
     MAX_REFERENCE_CELLS,
     LinearMap,
+    fit_bridge,
     fit_reference,
     fit_state,
     select_features,
     size_factor,
 )
 from scmetaq.data._training_set import training_set
-from scmetaq.nn import LinearPath, neighborhood_mean
+from scmetaq.nn import COUNTS, DENOISED_STATE, PRESENT, flat, neighborhood_mean, nested
 from scmetaq.train import CodebookFit
 
 from ._assignment import AssignmentMixin
 
 _CELLS_PER_CODE = 32
 """Cells per code in the sample that codes are fitted to, where it would otherwise be smaller."""
+_CELLS_FOR_WEIGHTS = 4_000
+"""Cells from which it is told how much a modality has to say."""
 _BLOCK = 4_096
 
 
@@ -42,22 +45,21 @@ class ReferenceFitMixin(AssignmentMixin):
     def _prepare_training(self) -> Preparation:
         """Fit the statistics unless they are there; gather what to train on and how."""
         seed = settings.seed or 0
-        n_cells = self.adata.n_obs
+        everything = self._counts(self.adata_manager)
         sample = self._codebook_cells(seed)
-        counts = self._counts_of(sample)
-        reference = _spread(len(sample), MAX_REFERENCE_CELLS)
-        of_reference = counts if len(reference) == len(sample) else counts[reference]
+        counts = {kind: of_kind.sample(sample) for kind, of_kind in everything.items()}
+        chosen = _spread(len(sample), MAX_REFERENCE_CELLS)
+        reference = counts
+        if len(chosen) < len(sample):
+            reference = {kind: of_kind.sample(chosen) for kind, of_kind in counts.items()}
         is_new = not self.module.codebook.is_fitted
         if is_new:
-            self._fit_statistics(of_reference, seed)
-        features = self.module.feature_scaling.features.cpu().numpy()
-        path = self.module.linear_path
-        if path is None:  # as published: all cells
-            cells = np.arange(n_cells)
-            selected, inputs = self._selected_of_all(features)
-        else:
-            cells, selected = sample[reference], of_reference[:, features]
-            inputs = self._linear_inputs(path, of_reference, fit=is_new)
+            for kind, of_kind in reference.items():
+                self._fit_statistics(kind, of_kind.of(np.flatnonzero(of_kind.is_present)), seed)
+        if self._recipe.n_components:
+            cells, inputs = sample[chosen], self._linear_inputs(reference, fit=is_new)
+        else:  # as published: all cells
+            cells, inputs = np.arange(self.adata.n_obs), self._selected_inputs(everything)
         codebook_fit = CodebookFit(
             self.module,
             lambda: torch.from_numpy(self._latents(counts)).to(self.module.device),
@@ -66,7 +68,12 @@ class ReferenceFitMixin(AssignmentMixin):
             refine=self._recipe.refine,
             seed=seed,
         )
-        return Preparation(cells, training_set(selected, inputs), codebook_fit)
+        return Preparation(cells, training_set(inputs), codebook_fit)
+
+    @property
+    def _balances(self) -> bool:
+        """Whether the weights of modalities are told from the data."""
+        return self.init_params_["non_kwargs"]["modality_weights"] is None
 
     @property
     def _warmup_fraction(self) -> float:
@@ -84,32 +91,15 @@ class ReferenceFitMixin(AssignmentMixin):
         size = min(n_cells, max(MAX_REFERENCE_CELLS, _CELLS_PER_CODE * self.n_metacells))
         return np.sort(np.random.default_rng(seed).permutation(n_cells)[:size])
 
-    def _counts_of(self, cells: np.ndarray) -> sp.csr_matrix:
-        """Raw counts of cells by their sorted indices."""
-        counts = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
-        rows = counts[cells] if len(cells) < counts.shape[0] else counts[:]
-        return canonical(rows)
-
-    def _selected_of_all(self, features: np.ndarray) -> tuple[sp.csr_matrix, dict[str, np.ndarray]]:
-        """Selected features and size factors of all cells; the others are never held at once."""
-        counts = by_rows(self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY))
-        selected, factors = [], []
-        for start in range(0, counts.shape[0], _BLOCK):
-            block = canonical(counts[start : start + _BLOCK])
-            selected.append(block[:, features])
-            factors.append(size_factor(block))
-        inputs = {"size_factor": np.concatenate(factors)}
-        return sp.vstack(selected, format="csr"), inputs
-
-    def _fit_statistics(self, counts: sp.csr_matrix, seed: int) -> None:
-        scaling, path = self.module.feature_scaling, self.module.linear_path
-        features = select_features(
-            counts, len(scaling.features), by_variance=self._modality.name != "atac"
-        )
+    def _fit_statistics(self, kind: str, counts: sp.csr_matrix, seed: int) -> None:
+        """Choose features of a modality, and fit scaling and principal axes."""
+        part = self.module.parts[kind]
+        scaling, path = part.feature_scaling, part.linear_path
+        features = select_features(counts, len(scaling.features), by_variance=kind != "atac")
         n_components = path.profile.axes.shape[1] if path else 1
         reference = fit_reference(counts, features, n_components=n_components, seed=seed)
         scaling.set_scaling(*map(torch.as_tensor, (features, reference.mean, reference.scale)))
-        self.module.decoder.start_at(torch.as_tensor(reference.mean_rate))
+        part.decoder.start_at(torch.as_tensor(reference.mean_rate))
         if path is not None:
             read = (reference.log.features, reference.sqrt.features)
             path.set_features(*map(torch.as_tensor, read))
@@ -117,25 +107,102 @@ class ReferenceFitMixin(AssignmentMixin):
                 fitted = getattr(reference, name)
                 getattr(path, name).set_map(*map(torch.as_tensor, (fitted.axes, fitted.offset)))
 
-    @torch.no_grad()
+    def _selected_inputs(self, counts: dict[str, ModalityCounts]) -> dict[str, np.ndarray]:
+        """Counts of the selected features of all cells; the others are never held at once."""
+        inputs = {}
+        for kind, of_kind in counts.items():
+            features = self._selected(kind)
+            blocks = [
+                of_kind.of(slice(start, min(start + _BLOCK, of_kind.n_cells)))
+                for start in range(0, of_kind.n_cells, _BLOCK)
+            ]
+            inputs[kind] = {
+                COUNTS: sp.vstack([block[:, features] for block in blocks], format="csr"),
+                PRESENT: _column(of_kind.is_present),
+                "size_factor": np.concatenate([size_factor(block) for block in blocks]),
+            }
+        return flat(inputs)
+
+    def _selected(self, kind: str) -> np.ndarray:
+        return self.module.parts[kind].feature_scaling.features.cpu().numpy()
+
     def _linear_inputs(
-        self, path: LinearPath, counts: sp.csr_matrix, *, fit: bool
+        self, counts: dict[str, ModalityCounts], *, fit: bool
     ) -> dict[str, np.ndarray]:
         """Inputs of the network and the denoised states that it learns to tell from them."""
-        inputs = self._in_blocks(self.module.read, counts)
-        scores = torch.from_numpy(inputs["scores"])
-        smooth = neighborhood_mean(scores, scores)
+        inputs = self._read_all(counts)
+        if fit and len(counts) > 1:
+            self._fit_bridges(inputs)
+            if not all(of_kind.is_present.all() for of_kind in counts.values()):
+                inputs = self._read_all(counts)  # with what is missing filled in
+            if self._balances:
+                scores = {k: v["scores"][v[PRESENT][:, 0] > 0] for k, v in inputs.items()}
+                self.module.set_weights({k: _reliable_dimensions(s) for k, s in scores.items()})
+        for kind, smooth in self._smooth_scores(inputs).items():
+            scores = inputs[kind]["scores"]
+            inputs[kind][DENOISED_STATE] = self._denoised(kind, scores, smooth, fit=fit)
+            everything = counts[kind].of(np.arange(counts[kind].n_cells))
+            inputs[kind][COUNTS] = everything[:, self._selected(kind)]
+        return flat(inputs)
+
+    def _read_all(self, counts: dict[str, ModalityCounts]) -> dict[str, dict[str, np.ndarray]]:
+        return nested(self._in_blocks(lambda inputs, _: flat(inputs), counts), counts)
+
+    def _fit_bridges(self, inputs: dict[str, dict[str, np.ndarray]]) -> None:
+        """Learn from cells with two modalities to tell one from the other."""
+        for source, known in inputs.items():
+            for target, wanted in inputs.items():
+                both = (known[PRESENT] * wanted[PRESENT])[:, 0] > 0
+                if source != target and both.any():
+                    values = np.hstack([wanted["scores"], wanted["profile"]])[both]
+                    fitted = fit_bridge(known["scores"][both], values)
+                    axes, offset = map(torch.as_tensor, (fitted.axes, fitted.offset))
+                    self.module.bridges.set_map(source, target, axes, offset)
+
+    @torch.no_grad()
+    def _smooth_scores(self, inputs: dict[str, dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+        """Scores of each modality averaged over neighbours, which are those in all of them."""
+        scores = {kind: torch.from_numpy(part["scores"]) for kind, part in inputs.items()}
+        joint = torch.cat([self.module.parts[kind].scale * s for kind, s in scores.items()], 1)
+        smooth = neighborhood_mean(joint, joint, torch.cat(list(scores.values()), 1))
+        return dict(
+            zip(scores, smooth.split([s.shape[1] for s in scores.values()], 1), strict=True)
+        )
+
+    @torch.no_grad()
+    def _denoised(
+        self, kind: str, scores: np.ndarray, smooth: torch.Tensor, *, fit: bool
+    ) -> np.ndarray:
+        path = self.module.parts[kind].linear_path
+        assert path is not None
         if fit:
-            maps = fit_state(scores.numpy(), smooth.numpy(), path.to_state.out_features)
+            maps = fit_state(scores, smooth.numpy(), path.to_state.out_features)
             for layer, fitted in zip((path.smooth_to_state, path.to_state), maps, strict=True):
                 _set_linear(layer, fitted)
-        state = path.smooth_to_state(smooth.to(self.module.device))
-        return {**inputs, "denoised_state": state.cpu().numpy()}
+        return path.smooth_to_state(smooth.to(self.module.device)).cpu().numpy()
+
+
+def _reliable_dimensions(scores: np.ndarray) -> float:
+    r"""Effective number of dimensions in which cells and their neighbours agree.
+
+    The share of the variance that averages over neighbours keep, times the participation ratio
+    :math:`(\sum \lambda)^2 / \sum \lambda^2` of the variances :math:`\lambda` of the averages
+    along their principal axes.
+    """
+    some = torch.from_numpy(scores[_spread(len(scores), _CELLS_FOR_WEIGHTS)])
+    smooth = neighborhood_mean(some, some)
+    variances = torch.linalg.eigvalsh(torch.cov(smooth.T)).clamp_min(0)
+    kept = variances.sum() / some.var(0).sum()
+    return float(kept * variances.sum().square() / variances.square().sum())
 
 
 def _spread(n: int, at_most: int) -> np.ndarray:
     """Positions among ``n``, evenly spread, at most so many."""
     return np.linspace(0, n - 1, min(n, at_most)).astype(np.int64)
+
+
+def _column(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32)[:, None]
 
 
 @torch.no_grad()

@@ -1,50 +1,46 @@
 import math
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
-from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
-from torch import Tensor
+from torch import Tensor, nn
 
 from scmetaq.nn import (
+    COUNTS,
+    DENOISED_STATE,
+    PRESENT,
     Codebook,
-    CountBatch,
-    CountDecoder,
     CountParameters,
     Distance,
-    Encoder,
-    FeatureScaling,
-    Likelihood,
-    LinearPath,
+    Inputs,
+    ModalityPart,
+    ModalityShape,
     Norm,
     codebook_loss,
+    nested,
     reconstruction_nll,
 )
 
+from ._modality_bridges import ModalityBridges
+
 
 class MetaQModule(BaseModuleClass):
-    r"""Quantising autoencoder of counts.
+    r"""Quantising autoencoder of the counts of one or several modalities.
 
-    Letters: ``B`` cells of a batch, ``G`` features of the data, ``M`` selected features,
-    ``D`` dimensions of the latent ``z``, ``K`` codes.
+    Letters: ``B`` cells of a batch, ``G`` features of a modality, ``M`` selected ones,
+    ``D`` dimensions of the joint latent ``z``, ``K`` codes.
 
     Parameters
     ----------
-    n_selected
-        Features that are read and reconstructed, ``M``.
+    modalities
+        Sizes and count distribution of each modality by its name.
     n_codes
         Number of codes, ``K``.
     n_latent
-        Dimension of the learnt cell state.
-    n_components
-        Principal components of the profile beside it; 0 leaves out the linear path, as
-        published.
-    n_scores
-        Scores of each of the two views from which the state is first estimated.
-    likelihood
-        Count distribution.
-    decoder_hidden
-        Hidden layers of both decoders.
+        Dimension of the learnt state of each modality.
+    weights
+        Weight of each modality in the joint latent: its share of the squared distances between
+        cells. By default all have the same; multiples of one set of weights are the same.
     norm
         Normalisation of hidden layers.
     distance
@@ -58,16 +54,16 @@ class MetaQModule(BaseModuleClass):
         reconstruction loss is an unbiased estimate at a fraction of the cost.
     """
 
+    parts: dict[str, ModalityPart]
+    """What each modality has for itself."""
+
     def __init__(
         self,
-        n_selected: int,
+        modalities: dict[str, ModalityShape],
         n_codes: int,
         *,
         n_latent: int = 32,
-        n_components: int = 200,
-        n_scores: int = 50,
-        likelihood: Likelihood = "nb",
-        decoder_hidden: tuple[int, ...] = (128, 512),
+        weights: dict[str, float] | None = None,
         norm: Norm = "layer",
         distance: Distance = "cosine",
         momentum: float = 0.9,
@@ -76,86 +72,91 @@ class MetaQModule(BaseModuleClass):
     ):
         super().__init__()
         self.decoded_share = decoded_share
-        n_dims = n_latent + n_components  # D
-        self.feature_scaling = FeatureScaling(n_selected)
-        self.encoder = Encoder(2 * n_scores if n_components else n_selected, n_latent, norm=norm)
-        self.linear_path = None
-        if n_components:
-            self.linear_path = LinearPath(n_selected, n_latent, n_components, n_scores=n_scores)
-            self.encoder.start_at_zero()
-        self.codebook = Codebook(n_codes, n_dims, distance=distance, momentum=momentum, lift=lift)
-        self.decoder, self.quantized_decoder = (
-            CountDecoder(
-                n_dims, n_selected, likelihood=likelihood, hidden=decoder_hidden, norm=norm
+        ends = [0]
+        for shape in modalities.values():
+            ends.append(ends[-1] + n_latent + shape.n_components)
+        blocks = [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        parts = {
+            name: ModalityPart(
+                shape,
+                columns=columns,
+                n_joint=ends[-1],
+                n_latent=n_latent,
+                norm=norm,
             )
-            for _ in range(2)
-        )
+            for (name, shape), columns in zip(modalities.items(), blocks, strict=True)
+        }
+        self.parts = cast(Any, nn.ModuleDict(parts))
+        self.set_weights(weights or dict.fromkeys(modalities, 1.0))
+        self.bridges = ModalityBridges(modalities)
+        self.codebook = Codebook(n_codes, ends[-1], distance=distance, momentum=momentum, lift=lift)
+
+    @torch.no_grad()
+    def set_weights(self, weights: dict[str, float]) -> None:
+        """Set the weights of the modalities in the joint latent; only their ratios matter.
+
+        Blocks are scaled by square roots of weights that sum to one: a latent of several
+        modalities has the variance of one.
+        """
+        total = sum(weights.values())
+        for name, part in self.parts.items():
+            part.scale.fill_(math.sqrt(weights[name] / total))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each modality in the joint latent; they sum to one."""
+        return {name: float(part.scale) ** 2 for name, part in self.parts.items()}
 
     @auto_move_data
-    def read(self, counts: Tensor) -> dict[str, Tensor]:
+    def read(self, counts: dict[str, Tensor], present: dict[str, Tensor]) -> Inputs:
         """What is known of cells before anything is learnt, from raw counts of all features.
 
         Parameters
         ----------
         counts
-            Raw counts ``(B, G)``, a dense or a CSR tensor.
+            Raw counts ``(B, G)`` of each modality, dense or CSR tensors; empty rows for cells
+            without it.
+        present
+            Which cells have each modality: 1 or 0, ``(B, 1)``.
 
         Returns
         -------
-        Inputs of :meth:`inference`.
+        Inputs of :meth:`inference`. What is missing is filled in from the modalities that are
+        there, as far as :attr:`bridges` are fitted.
         """
-        batch = CountBatch(counts)
-        if self.linear_path is None:
-            selected = batch.dense(self.feature_scaling.features)
-            return {"size_factor": batch.size_factor, "selected": selected}
-        scores, profile = self.linear_path(batch)
-        return {"size_factor": batch.size_factor, "scores": scores, "profile": profile}
+        inputs = {
+            name: {PRESENT: present[name], **part.read(counts[name])}
+            for name, part in self.parts.items()
+        }
+        return self.bridges(inputs)
 
-    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
-        if self.linear_path is None:
-            return {
-                "size_factor": tensors["size_factor"],
-                "selected": tensors[REGISTRY_KEYS.X_KEY],
-            }
-        return {name: tensors[name] for name in ("size_factor", "scores", "profile")}
+    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Inputs]:
+        return {"inputs": nested(tensors, self.parts)}
 
     @auto_move_data
-    def inference(
-        self,
-        size_factor: Tensor,
-        *,
-        scores: Tensor | None = None,
-        profile: Tensor | None = None,
-        selected: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def inference(self, inputs: Inputs) -> dict[str, Any]:
         """Latents of cells.
 
         Parameters
         ----------
-        size_factor
-            Library size over 10k, ``(B, 1)``.
-        scores, profile
-            Output of the linear path, where there is one; scores have unit total variance.
-        selected
-            Otherwise: raw counts of the selected features, ``(B, M)``.
+        inputs
+            Output of :meth:`read`.
 
         Returns
         -------
-        ``z`` ``(B, D)``, its learnt part ``state``, and ``size_factor``.
+        ``z`` ``(B, D)``, the blocks of the modalities side by side (paper Eq. 18), and
+        ``states``, the learnt part of each.
         """
-        if self.linear_path is None:
-            assert selected is not None
-            state = self.encoder(self.feature_scaling(selected, size_factor))
-            return {"z": state, "state": state, "size_factor": size_factor}
-        assert scores is not None
-        assert profile is not None
-        residual = self.encoder(scores * math.sqrt(scores.shape[1]))
-        state = self.linear_path.to_state(scores) + residual
-        z = torch.cat([state, profile], 1)  # B x D
-        return {"z": z, "state": state, "size_factor": size_factor}
+        states, blocks = {}, []
+        for name, part in self.parts.items():
+            states[name], block = part.encode(inputs[name])
+            if part.linear_path is None:  # as published: nothing to fill a gap with
+                block = block * inputs[name][PRESENT]
+            blocks.append(block)
+        return {"z": torch.cat(blocks, 1), "states": states}
 
     def _get_generative_input(
-        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Tensor], **_: Any
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], **_: Any
     ) -> dict[str, Tensor]:
         return {"z": inference_outputs["z"]}
 
@@ -165,9 +166,15 @@ class MetaQModule(BaseModuleClass):
 
         Only the distinct codes of the batch are decoded (paper Eq. 7); gradients reach the
         codes, never the cells. In training the first ``decoded_share`` of the batch is decoded.
+
+        Returns
+        -------
+        ``plain`` and ``quantized``, parameters of each modality; ``assignment`` and ``z_q``.
         """
         n = self._n_decoded(len(z))
-        outputs: dict[str, Any] = {"plain": self.decoder(z[:n])}
+        outputs: dict[str, Any] = {
+            "plain": {name: part.decoder(part.block(z[:n])) for name, part in self.parts.items()}
+        }
         if self.codebook.is_fitted:
             assignment = self.codebook(z.detach()).assignment  # B
             outputs["assignment"] = assignment
@@ -178,45 +185,52 @@ class MetaQModule(BaseModuleClass):
     def _n_decoded(self, n_cells: int) -> int:
         return math.ceil(n_cells * self.decoded_share) if self.training else n_cells
 
-    def _decode_codes(self, assignment: Tensor) -> CountParameters:
+    def _decode_codes(self, assignment: Tensor) -> dict[str, CountParameters]:
+        parts = self.parts.items()
         if assignment.is_cuda:  # decoding a few codes more is sooner done than finding out which
-            return self.quantized_decoder(self.codebook.embed(assignment))
+            z_q = self.codebook.embed(assignment)
+            return {name: part.quantized_decoder(z_q) for name, part in parts}
         used, row, n_cells = assignment.unique(return_inverse=True, return_counts=True)
-        decoded = self.quantized_decoder(self.codebook.embed(used), n_cells)  # K x M
-        return decoded.take(row)
+        z_q = self.codebook.embed(used)  # K x D
+        return {name: part.quantized_decoder(z_q, n_cells).take(row) for name, part in parts}
 
     def loss(
         self,
         tensors: dict[str, Tensor],
-        inference_outputs: dict[str, Tensor],
+        inference_outputs: dict[str, Any],
         generative_outputs: dict[str, Any],
         state_weight: float = 1.0,
     ) -> LossOutput:
         r"""Objective of a batch (paper Eq. 16, with the state loss added).
 
-        :math:`L = L_\mathrm{plain} + L_\mathrm{quantized} + L_C + w L_\mathrm{state}`.
+        :math:`L = L_\mathrm{plain} + L_\mathrm{quantized} + L_C + w L_\mathrm{state}`, the
+        reconstruction and state losses being sums over the modalities.
         """
         n = self._n_decoded(len(inference_outputs["z"]))
-        counts = tensors[REGISTRY_KEYS.X_KEY][:n]  # B x M
-        size_factor = inference_outputs["size_factor"][:n]
-        plain = reconstruction_nll(generative_outputs["plain"], counts, size_factor)  # B
-        total = plain.mean()
-        extra: dict[str, Tensor] = {}
+        data = nested(tensors, self.parts)
+        plain = _reconstruction(generative_outputs["plain"], data, n)
+        total = plain.loss
+        extra = {f"reconstruction_loss_{name}": loss for name, loss in plain.by_modality.items()}
+        if len(self.parts) == 1:
+            extra.clear()
         if "quantized" in generative_outputs:
-            quantized = reconstruction_nll(generative_outputs["quantized"], counts, size_factor)
-            held = codebook_loss(inference_outputs["z"], generative_outputs["z_q"])
-            extra |= {"quantized_loss": quantized.mean(), "codebook_loss": held.mean()}
-            total = total + quantized.mean() + held.mean()
-        if "denoised_state" in tensors:
-            error = inference_outputs["state"] - tensors["denoised_state"]  # B x D
-            error = error.square().sum(1)  # B
-            extra["state_loss"] = error.mean()
-            total = total + state_weight * error.mean()
+            quantized = _reconstruction(generative_outputs["quantized"], data, n)
+            held = codebook_loss(inference_outputs["z"], generative_outputs["z_q"]).mean()
+            extra |= {"quantized_loss": quantized.loss, "codebook_loss": held}
+            total = total + quantized.loss + held
+        errors = [
+            (state - data[name][DENOISED_STATE]).square().sum(1).mean()
+            for name, state in inference_outputs["states"].items()
+            if DENOISED_STATE in data[name]
+        ]
+        if errors:
+            extra["state_loss"] = torch.stack(errors).sum()
+            total = total + state_weight * extra["state_loss"]
         return LossOutput(
             loss=total,
-            reconstruction_loss=plain,
+            reconstruction_loss=plain.per_cell,
             extra_metrics={k: v.detach() for k, v in extra.items()},
-            n_obs_minibatch=len(counts),
+            n_obs_minibatch=n,
         )
 
     def sample(self, *args: Any, **kwargs: Any) -> Any:
@@ -225,5 +239,31 @@ class MetaQModule(BaseModuleClass):
 
     @torch.no_grad()
     def copy_decoder(self) -> None:
-        """Start the decoder of codes as a copy of the decoder of cells (paper: g-hat)."""
-        self.quantized_decoder.load_state_dict(self.decoder.state_dict())
+        """Start the decoders of codes as copies of the decoders of cells (paper: g-hat)."""
+        for part in self.parts.values():
+            part.copy_decoder()
+
+
+class _Reconstruction(NamedTuple):
+    """Negative log-likelihoods in nats per selected feature."""
+
+    loss: Tensor
+    """Sum over the modalities of the mean over the cells that have them."""
+    by_modality: dict[str, Tensor]
+    per_cell: Tensor
+    """Sum over the modalities that a cell has, ``(n_cells,)``."""
+
+
+def _reconstruction(
+    parameters: dict[str, CountParameters], data: Inputs, n_cells: int
+) -> _Reconstruction:
+    """Losses of the first cells of a batch."""
+    by_modality, per_cell = {}, []
+    for name, decoded in parameters.items():
+        counts, factor = data[name][COUNTS][:n_cells], data[name]["size_factor"][:n_cells]
+        present = data[name][PRESENT][:n_cells, 0]  # B
+        nll = reconstruction_nll(decoded, counts, factor) * present  # B
+        by_modality[name] = nll.sum() / present.sum().clamp_min(1)
+        per_cell.append(nll)
+    total = torch.stack(list(by_modality.values())).sum()
+    return _Reconstruction(total, by_modality, torch.stack(per_cell).sum(0))

@@ -6,12 +6,17 @@ from ._count_batch import CountBatch
 from ._decoder import CountDecoder, CountParameters, reconstruction_nll
 from ._encoder import Encoder, FeatureScaling
 from ._exchange import exchange, quantization_error
+from ._inputs import COUNTS, DENOISED_STATE, PRESENT, Inputs, flat, nested
 from ._likelihoods import Likelihood, negative_binomial_nll, poisson_nll
 from ._linear_path import Axes, LinearPath
 from ._mlp import Norm, hidden_layers
+from ._modality_part import ModalityPart, ModalityShape
 from ._neighborhood_mean import neighborhood_mean
 
 __all__ = [
+    "COUNTS",
+    "DENOISED_STATE",
+    "PRESENT",
     "Axes",
     "Codebook",
     "CodebookInit",
@@ -21,16 +26,21 @@ __all__ = [
     "Distance",
     "Encoder",
     "FeatureScaling",
+    "Inputs",
     "Likelihood",
     "LinearPath",
     "Lookup",
+    "ModalityPart",
+    "ModalityShape",
     "Norm",
     "codebook_loss",
     "exchange",
+    "flat",
     "hidden_layers",
     "initial_codes",
     "negative_binomial_nll",
     "neighborhood_mean",
+    "nested",
     "perplexity",
     "poisson_nll",
     "quantization_error",

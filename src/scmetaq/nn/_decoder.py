@@ -90,6 +90,31 @@ class CountDecoder(nn.Module):
         """Start at the average profile: the bias of the log rate is the log of ``mean_rate``."""
         self.log_rate.bias.copy_(mean_rate.clamp_min(1e-4).log())
 
+    @torch.no_grad()
+    def start_as(self, other: "CountDecoder", columns: slice) -> None:
+        """Take over another decoder, which reads only some columns of this one's latents.
+
+        Parameters
+        ----------
+        other
+            Decoder of the same features and hidden layers.
+        columns
+            The columns that it reads; the weights of the others become zero.
+        """
+        taken = other.state_dict()
+        for name in other._first_weights():
+            wide = torch.zeros_like(self.get_parameter(name))  # H x D
+            wide[:, columns] = taken[name]
+            taken[name] = wide
+        self.load_state_dict(taken)
+
+    def _first_weights(self) -> list[str]:
+        """Names of the weights that meet the latent."""
+        if len(self.trunk):
+            return ["trunk.0.weight"]
+        heads = {"log_rate": self.log_rate, "log_dispersion": self.log_dispersion}
+        return [f"{name}.weight" for name, head in heads.items() if head is not None]
+
 
 def _exact(values: Tensor) -> Tensor:
     """At least single precision, also under autocast: log-gammas cancel to their last digits."""

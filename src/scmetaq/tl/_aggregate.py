@@ -1,7 +1,7 @@
 """Cells added up to metacells."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, overload
 
@@ -72,8 +72,12 @@ def aggregate(
     """
     _check_data(adata_or_mdata)
     assignment = cell_values(adata_or_mdata, by, what="by")
-    aggregate_any = aggregate_modalities if isinstance(adata_or_mdata, MuData) else aggregate_cells
-    metacells = aggregate_any(adata_or_mdata, assignment, layer=layer)
+    metacells: AnnData | MuData
+    if isinstance(adata_or_mdata, MuData):
+        layers = _layer_of_each(adata_or_mdata, layer)
+        metacells = aggregate_modalities(adata_or_mdata, assignment, layers=layers)
+    else:
+        metacells = aggregate_cells(adata_or_mdata, assignment, layer=layer)
     metacells.uns[_keys.UNS] = {
         "function": "scmetaq.tl.aggregate",
         "by": by if isinstance(by, str) else "values given by the caller",
@@ -126,10 +130,10 @@ def aggregate_modalities(
     mdata: MuData,
     assignment: pd.Series,
     *,
-    layer: str | None = None,
+    layers: Mapping[str, str | None],
     categories: Sequence[str] | None = None,
 ) -> MuData:
-    """Aggregate every modality by one assignment indexed by barcode (see ``aggregate``).
+    """Aggregate modalities by one assignment indexed by barcode (see ``aggregate``).
 
     Parameters
     ----------
@@ -137,21 +141,20 @@ def aggregate_modalities(
         Paired cells.
     assignment
         Metacell of each cell, in the order of ``mdata.obs_names``; missing: left out.
-    layer
-        Layer with the raw counts, of each modality that has it; ``X`` of the others.
+    layers
+        Modalities to aggregate, and the layer with the raw counts of each; None: ``X``.
     categories
         All names of metacells in the order wanted; those without cells do not appear.
     """
-    _check_layer_somewhere(mdata, layer)
     column = _metacells(assignment, categories)
     modalities = {
         name: aggregate_cells(
-            adata,
-            assignment.loc[adata.obs_names],
-            layer=layer if layer in adata.layers else None,
+            mdata.mod[name],
+            assignment.loc[mdata.mod[name].obs_names],
+            layer=layer,
             categories=list(column.categories),
         )
-        for name, adata in mdata.mod.items()
+        for name, layer in layers.items()
     }
     metacells = MuData(modalities)
     own = [c for c in mdata.obs if not any(str(c).startswith(f"{name}:") for name in mdata.mod)]
@@ -198,12 +201,14 @@ def _matrix(adata: AnnData, layer: str | None) -> Any:
     return X
 
 
-def _check_layer_somewhere(mdata: MuData, layer: str | None) -> None:
+def _layer_of_each(mdata: MuData, layer: str | None) -> dict[str, str | None]:
+    """The layer where a modality has it, else None."""
     layers = {name: _layers(adata) for name, adata in mdata.mod.items()}
     if layer is not None and not any(layer in names for names in layers.values()):
         raise KeyError(
             f"Expected `layer` to name a layer of a modality, found no {layer!r}. Layers: {layers}."
         )
+    return {name: layer if layer in names else None for name, names in layers.items()}
 
 
 def _sum_rows(X: Any, codes: np.ndarray, n_groups: int, block_size: int = 65_536) -> sp.csr_matrix:

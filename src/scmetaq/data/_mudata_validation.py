@@ -1,0 +1,159 @@
+"""Checks of MuData. Each says what was expected, what was found and how to mend it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mudata import MuData
+
+from ._validation import check_anndata, check_columns, check_unique, with_features
+
+
+def check_is_mudata(mdata: Any) -> None:
+    """Refuse anything but a MuData.
+
+    Raises
+    ------
+    TypeError
+        Not a MuData.
+    """
+    if not isinstance(mdata, MuData):
+        raise TypeError(
+            f"Expected a MuData, found {type(mdata).__name__}. Put modalities together with "
+            'mudata.MuData({"rna": rna, "adt": adt}), or use setup_anndata for one of them.'
+        )
+
+
+def check_mudata(
+    mdata: MuData,
+    names: Mapping[str, str],
+    layers: Mapping[str, str | None],
+    *,
+    is_query: bool = False,
+) -> None:
+    """Refuse modalities that are not raw counts of named cells, before any work starts.
+
+    Parameters
+    ----------
+    mdata
+        The cells.
+    names
+        Name of the modality of each kind of counts.
+    layers
+        Layer with the raw counts of each kind; None for ``X``.
+    is_query
+        Whether features without counts are nothing to speak of.
+
+    Raises
+    ------
+    KeyError
+        No such layer.
+    ValueError
+        Empty data, duplicate barcodes, values that are not counts, cells without counts, or
+        modalities that do not go together.
+    """
+    check_unique(mdata.obs_names, "barcodes (obs_names)", "mdata.obs_names_make_unique()")
+    for name in names.values():
+        _check_is_up_to_date(mdata, name)
+    for kind, name in names.items():
+        where = f"mdata[{name!r}]"
+        check_anndata(mdata.mod[name], layer=layers[kind], is_query=is_query, where=where)
+    _check_go_together(mdata, list(names.values()), is_query=is_query)
+
+
+def _check_is_up_to_date(mdata: MuData, name: str) -> None:
+    adata = mdata.mod[name]
+    row = np.asarray(mdata.obsmap[name]).ravel().astype(np.int64) - 1
+    there = row >= 0
+    is_valid = there.sum() == adata.n_obs and (row < adata.n_obs).all()
+    if not is_valid or not mdata.obs_names[there].equals(adata.obs_names[row[there]]):
+        raise ValueError(
+            f"The cells of mdata[{name!r}] are not those that the MuData has on record: it was "
+            "changed since. Fix: mdata.update()."
+        )
+
+
+def _check_go_together(mdata: MuData, names: list[str], *, is_query: bool) -> None:
+    present = np.column_stack([np.asarray(mdata.obsmap[name]).ravel() > 0 for name in names])
+    n_without = int((~present.any(1)).sum())
+    if n_without:
+        raise ValueError(
+            f"{n_without} of {mdata.n_obs} cells have none of the modalities in use "
+            f"({', '.join(map(repr, names))}). Leave them out: mdata[...].copy() of the others."
+        )
+    if is_query or len(names) < 2:
+        return
+    for i, name in enumerate(names):
+        shared = (present[:, [i]] & np.delete(present, i, axis=1)).sum()
+        if not shared:
+            raise ValueError(
+                f"Expected cells that have mdata[{name!r}] and another modality, found none among "
+                f"{mdata.n_obs}: nothing tells how the modalities go together. Give the same cell "
+                "the same barcode in each modality, or treat the modalities one by one."
+            )
+
+
+def check_mudata_columns(
+    mdata: MuData, keys: Mapping[str, list[str]], where: Mapping[str, str], missing_value: str
+) -> None:
+    """Refuse names of ``obs`` columns that do not exist or hold nothing.
+
+    Parameters
+    ----------
+    mdata
+        The cells.
+    keys
+        Columns by the argument that names them.
+    where
+        Modality whose ``obs`` has the columns of an argument; by default that of the MuData.
+    missing_value
+        What stands for no value.
+
+    Raises
+    ------
+    KeyError, ValueError
+        As :func:`check_columns`.
+    """
+    for argument, columns in keys.items():
+        name = where.get(argument)
+        data, what = (mdata, "mdata") if name is None else (mdata.mod[name], f"mdata[{name!r}]")
+        check_columns(data, columns, missing_value=missing_value, where=what)
+
+
+def with_modality_features(mdata: MuData, features: Mapping[str, pd.Index]) -> MuData:
+    """New cells with the modalities and features of a model, in its order.
+
+    Parameters
+    ----------
+    mdata
+        The cells.
+    features
+        Names of the features of each modality, by its name.
+
+    Returns
+    -------
+    ``mdata`` itself where its features are those of the model already, else a copy.
+
+    Raises
+    ------
+    TypeError
+        Not a MuData.
+    ValueError
+        A modality or features are missing.
+    """
+    check_is_mudata(mdata)
+    missing = [name for name in features if name not in mdata.mod]
+    if missing:
+        there = ", ".join(map(repr, mdata.mod)) or "none"
+        raise ValueError(
+            f"Expected the modalities that the model was trained on, "
+            f"{', '.join(map(repr, features))}, found {there}: {missing[0]!r} is missing."
+        )
+    if all(mdata.mod[name].var_names.equals(names) for name, names in features.items()):
+        return mdata
+    parts = {name: with_features(mdata.mod[name], names) for name, names in features.items()}
+    aligned = MuData(parts)
+    own = [c for c in mdata.obs if ":" not in str(c)]
+    aligned.obs = mdata.obs.loc[aligned.obs_names, own]
+    return aligned[mdata.obs_names].copy() if aligned.n_obs == mdata.n_obs else aligned

@@ -1,0 +1,165 @@
+from typing import TYPE_CHECKING, Any
+
+from anndata import AnnData
+from mudata import MuData
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
+from scvi.data.fields import LayerField, MuDataLayerField
+
+from scmetaq.data._modality import (
+    COLUMN_ARGUMENTS,
+    ModalityName,
+    find_modalities,
+    get_modality,
+)
+from scmetaq.data._mudata_validation import check_is_mudata, check_mudata, check_mudata_columns
+from scmetaq.data._validation import check_anndata, check_columns
+
+if TYPE_CHECKING:
+    from scvi.model.base import BaseModelClass as _Base
+else:
+    _Base = object
+
+
+class SetupMixin(_Base):
+    """Registering cells with the model class. Counts are neither copied nor changed."""
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        *,
+        modality: ModalityName = "rna",
+        layer: str | None = None,
+        batch_key: str | None = None,
+        categorical_covariate_keys: list[str] | None = None,
+        labels_key: str | list[str] | None = None,
+        unlabeled_category: str = "Unknown",
+        **kwargs: Any,
+    ) -> None:
+        """Register the raw counts of an AnnData with the model class.
+
+        Parameters
+        ----------
+        adata
+            Cells in rows. The counts are neither copied nor changed.
+        modality
+            ``"rna"``, ``"adt"`` or ``"atac"``.
+        layer
+            Layer with the raw counts; ``X`` by default.
+        batch_key
+            Not available yet: metacells by batch-aware quantization come with conditions.
+        categorical_covariate_keys
+            Not available yet, like ``batch_key``.
+        labels_key
+            Column, or columns, of ``obs`` with labels. Metacells report their majority.
+        unlabeled_category
+            Value of ``labels_key`` that means "no label".
+        **kwargs
+            Passed on to :meth:`scvi.data.AnnDataManager.register_fields`.
+
+        Raises
+        ------
+        TypeError, KeyError, ValueError
+            The data are not raw counts of named cells, or a name is unknown; the message says
+            what was expected, what was found and how to mend it.
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        is_transfer = kwargs.get("source_registry") is not None
+        get_modality(modality)
+        _refuse_conditions(batch_key, categorical_covariate_keys)
+        check_anndata(adata, layer=layer, is_query=is_transfer)
+        if not is_transfer:
+            check_columns(adata, _as_list(labels_key), missing_value=unlabeled_category)
+        fields = [LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False)]
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    @classmethod
+    def setup_mudata(
+        cls,
+        mdata: MuData,
+        *,
+        rna_layer: str | None = None,
+        adt_layer: str | None = None,
+        atac_layer: str | None = None,
+        batch_key: str | None = None,
+        categorical_covariate_keys: list[str] | None = None,
+        labels_key: str | list[str] | None = None,
+        unlabeled_category: str = "Unknown",
+        modalities: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register the raw counts of one or several modalities of a MuData.
+
+        Cells may lack modalities (mosaic data): they are those of the modality with the same
+        barcodes.
+
+        Parameters
+        ----------
+        mdata
+            Cells in rows. The counts are neither copied nor changed.
+        rna_layer, adt_layer, atac_layer
+            Layer with the raw counts of the modality; its ``X`` by default.
+        batch_key
+            Not available yet: metacells by batch-aware quantization come with conditions.
+        categorical_covariate_keys
+            Not available yet, like ``batch_key``.
+        labels_key
+            Column, or columns, of ``obs`` with labels. Metacells report their majority.
+        unlabeled_category
+            Value of ``labels_key`` that means "no label".
+        modalities
+            Name of the modality that an argument is about, as in scvi-tools:
+            ``{"rna_layer": "rna", "adt_layer": "prot"}`` takes RNA and ADT counts from these
+            modalities, and no other; ``{"labels_key": "rna"}`` beside them takes labels from the
+            ``obs`` of a modality, in place of that of the MuData. By default the modalities
+            called rna, adt or prot, and atac.
+        **kwargs
+            Passed on to :meth:`scvi.data.AnnDataManager.register_fields`.
+
+        Raises
+        ------
+        TypeError, KeyError, ValueError
+            As :meth:`setup_anndata`; or modalities that share no cells.
+        """
+        check_is_mudata(mdata)
+        names = find_modalities(mdata, modalities)
+        named = {f"{kind}_layer": name for kind, name in names.items()}
+        columns = {k: v for k, v in (modalities or {}).items() if k in COLUMN_ARGUMENTS}
+        modalities = {**named, **columns}
+        setup_method_args = cls._get_setup_method_args(**locals())
+        is_transfer = kwargs.get("source_registry") is not None
+        _refuse_conditions(batch_key, categorical_covariate_keys)
+        all_layers = {"rna": rna_layer, "adt": adt_layer, "atac": atac_layer}
+        layers = {kind: all_layers[kind] for kind in names}
+        check_mudata(mdata, names, layers, is_query=is_transfer)
+        if not is_transfer:
+            labels = {"labels_key": _as_list(labels_key)}
+            check_mudata_columns(mdata, labels, columns, unlabeled_category)
+        fields = [
+            MuDataLayerField(
+                kind, layers[kind], mod_key=name, mod_required=True, is_count_data=False
+            )
+            for kind, name in names.items()
+        ]
+        manager = AnnDataManager(
+            fields=fields,
+            setup_method_args=setup_method_args,
+            validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
+        )
+        manager.register_fields(mdata, **kwargs)
+        cls.register_manager(manager)
+
+
+def _refuse_conditions(batch_key: str | None, covariate_keys: list[str] | None) -> None:
+    if batch_key is not None or covariate_keys:
+        raise ValueError(
+            "Conditions (batch_key, categorical_covariate_keys) are not supported in this "
+            "version: leave them out and metacells are inferred without regard to batches."
+        )
+
+
+def _as_list(keys: str | list[str] | None) -> list[str]:
+    return [keys] if isinstance(keys, str) else keys or []

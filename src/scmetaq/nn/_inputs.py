@@ -1,0 +1,29 @@
+"""Inputs of a module: tensors of each modality, flat in a batch of a loader, nested in a module."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from torch import Tensor
+
+Inputs = dict[str, dict[str, Tensor]]
+"""Tensors by modality and name, each with one row per cell."""
+
+COUNTS: Final = "counts"
+"""Raw counts of the selected features."""
+PRESENT: Final = "present"
+"""Which cells have the modality: 1 or 0."""
+DENOISED_STATE: Final = "denoised_state"
+"""What the learnt state of a cell should be."""
+
+
+def flat(inputs: dict[str, dict]) -> dict:
+    """One entry ``modality_name`` for each modality and name."""
+    return {f"{m}_{name}": values for m, part in inputs.items() for name, values in part.items()}
+
+
+def nested(tensors: dict, modalities: Iterable[str]) -> dict[str, dict]:
+    """Entries ``modality_name`` by modality and name; others are left out."""
+    return {
+        m: {key.removeprefix(f"{m}_"): v for key, v in tensors.items() if key.startswith(f"{m}_")}
+        for m in modalities
+    }

@@ -1,0 +1,137 @@
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ._count_batch import CountBatch
+from ._decoder import CountDecoder
+from ._encoder import Encoder, FeatureScaling
+from ._inputs import COUNTS
+from ._likelihoods import Likelihood
+from ._linear_path import LinearPath
+from ._mlp import Norm
+
+
+@dataclass(frozen=True)
+class ModalityShape:
+    """What a network must know of a modality before it sees data."""
+
+    n_selected: int
+    """Features that are read and reconstructed, ``M``."""
+    likelihood: Likelihood = "nb"
+    """Count distribution."""
+    decoder_hidden: tuple[int, ...] = (128, 512)
+    """Hidden layers of both decoders."""
+    n_components: int = 200
+    """Principal components of the profile beside the learnt state; 0: no linear path."""
+    n_scores: int = 50
+    """Scores of each of the two views from which the state is first estimated."""
+
+
+class ModalityPart(nn.Module):
+    """What one modality has for itself: its features, an encoder and two decoders.
+
+    Letters: ``B`` cells of a batch, ``M`` selected features, ``D`` dimensions of this modality's
+    block of the latent.
+
+    Parameters
+    ----------
+    shape
+        Sizes and count distribution of the modality.
+    columns
+        Which dimensions of the joint latent are the modality's block.
+    n_joint
+        Dimension of the joint latent, all of which the decoder of codes reads (paper Eq. 19).
+    n_latent
+        Dimension of the learnt state.
+    norm
+        Normalisation of hidden layers.
+    """
+
+    scale: Tensor
+    """Factor of the block in the joint latent: the square root of the modality's weight."""
+
+    def __init__(
+        self,
+        shape: ModalityShape,
+        *,
+        columns: slice,
+        n_joint: int,
+        n_latent: int,
+        norm: Norm,
+    ):
+        super().__init__()
+        self.columns = columns
+        self.register_buffer("scale", torch.ones(()))
+        self.feature_scaling = FeatureScaling(shape.n_selected)
+        self.linear_path = None
+        if shape.n_components:
+            self.linear_path = LinearPath(
+                shape.n_selected, n_latent, shape.n_components, n_scores=shape.n_scores
+            )
+        n_input = 2 * shape.n_scores if shape.n_components else shape.n_selected
+        self.encoder = Encoder(n_input, n_latent, norm=norm)
+        if self.linear_path is not None:
+            self.encoder.start_at_zero()
+        self.decoder, self.quantized_decoder = (
+            CountDecoder(
+                n_input,
+                shape.n_selected,
+                likelihood=shape.likelihood,
+                hidden=shape.decoder_hidden,
+                norm=norm,
+            )
+            for n_input in (n_latent + shape.n_components, n_joint)
+        )
+
+    def read(self, counts: Tensor) -> dict[str, Tensor]:
+        """What is known of cells before anything is learnt, from raw counts of all features.
+
+        Parameters
+        ----------
+        counts
+            Raw counts, ``(B, n_features)``, a dense or a CSR tensor.
+
+        Returns
+        -------
+        ``size_factor`` ``(B, 1)`` and ``scores`` and ``profile`` of the linear path or, where
+        there is none, ``counts``, the raw counts of the selected features.
+        """
+        batch = CountBatch(counts)
+        if self.linear_path is None:
+            selected = batch.dense(self.feature_scaling.features)
+            return {"size_factor": batch.size_factor, COUNTS: selected}
+        return {"size_factor": batch.size_factor, **self.linear_path(batch)._asdict()}
+
+    def encode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """State of cells and their block of the latent, which has the profile beside it.
+
+        Parameters
+        ----------
+        inputs
+            Output of :meth:`read`; scores have unit total variance.
+
+        Returns
+        -------
+        State ``(B, n_latent)`` and block ``(B, D)``.
+        """
+        if self.linear_path is None:
+            state = self.encoder(self.feature_scaling(inputs[COUNTS], inputs["size_factor"]))
+            return state, state * self.scale
+        scores = inputs["scores"]
+        residual = self.encoder(scores * math.sqrt(scores.shape[1]))
+        state = self.linear_path.to_state(scores) + residual
+        block = torch.cat([state, inputs["profile"]], 1)  # B x D
+        return state, block * self.scale
+
+    def block(self, z: Tensor) -> Tensor:
+        """The block of this modality in joint latents ``(B, n_joint)``."""
+        return z[:, self.columns]
+
+    def copy_decoder(self) -> None:
+        """Start the decoder of codes as the decoder of cells (paper: g-hat is a copy of g).
+
+        Of a joint code it then reads this modality's block and passes over the others.
+        """
+        self.quantized_decoder.start_as(self.decoder, self.columns)
