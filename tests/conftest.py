@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import scvi
 from anndata import AnnData
+from mudata import MuData
 from scipy import sparse
 
 import scmetaq
@@ -64,6 +65,45 @@ def _toy():
     return AnnData(sparse.csr_matrix(counts), obs=obs, var=var)
 
 
+@pytest.fixture(scope="session")
+def paired(_toy):
+    """The toy counts with 8 proteins and 80 peaks that know of the same three states."""
+    rng = np.random.default_rng(1)
+    state = _toy.obs["state"].cat.codes.to_numpy()
+    proteins = rng.poisson(rng.gamma(1, 20.0, size=(3, 8))[state] + 1).astype(np.float32)
+    peaks = rng.poisson(rng.gamma(0.5, 1.0, size=(3, 80))[state] + 0.05).astype(np.float32)
+    peaks[:, 0] += 1
+    peaks[np.arange(80), np.arange(80)] += 1
+    names = {
+        "adt": [f"protein{i}" for i in range(8)],
+        "atac": [f"chr1:{1000 * i}-{1000 * i + 500}" for i in range(80)],
+    }
+    parts = {
+        kind: AnnData(
+            sparse.csr_matrix(X), pd.DataFrame(index=_toy.obs_names), pd.DataFrame(index=n)
+        )
+        for (kind, n), X in zip(names.items(), (proteins, peaks), strict=True)
+    }
+    mdata = MuData({"rna": _toy.copy(), **parts})
+    mdata.obs["state"] = _toy.obs["state"]
+    return mdata
+
+
+@pytest.fixture
+def toy_mdata(paired):
+    """A copy of the toy counts of three modalities, to change and to register."""
+    return paired.copy()
+
+
+@pytest.fixture
+def mosaic(paired):
+    """RNA of all 150 cells, proteins of the last 100, peaks of every third."""
+    parts = {"rna": slice(None), "adt": slice(50, None), "atac": slice(None, None, 3)}
+    mdata = MuData({kind: paired[kind][cells].copy() for kind, cells in parts.items()})
+    mdata.obs["state"] = paired.obs["state"]
+    return mdata
+
+
 @pytest.fixture
 def toy(_toy):
     """A copy of the toy counts, to change and to register."""
@@ -73,7 +113,9 @@ def toy(_toy):
 def _fit(adata, n_metacells=6, max_epochs=3, *, setup=None, train=None, seed=0, **kwargs):
     """Register, build and train in one go; ``setup`` and ``train`` are keyword arguments."""
     scvi.settings.seed = seed
-    scmetaq.MetaQModel.setup_anndata(adata, **(setup or {}))
+    is_mudata = isinstance(adata, MuData)
+    register = scmetaq.MetaQModel.setup_mudata if is_mudata else scmetaq.MetaQModel.setup_anndata
+    register(adata, **(setup or {}))
     model = scmetaq.MetaQModel(adata, n_metacells, **kwargs)
     return _train(model, max_epochs, **(train or {}))
 

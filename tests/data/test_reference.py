@@ -225,3 +225,18 @@ def test_more_latents_than_scores_are_zero(scores):
     smooth_to_state, to_state = fit_state(*scores, 64)
     assert smooth_to_state.axes.shape == to_state.axes.shape == (20, 64)
     assert (smooth_to_state.axes[:, 20:] == 0).all()
+
+
+def test_reliability_tells_counts_from_noise(rng):
+    state = rng.gamma(0.5, 4.0, size=(3, 40))[np.arange(200) % 3]
+    noise = np.full((200, 40), state.mean())
+    found = [
+        fit_reference(
+            sparse.csr_matrix(rng.poisson(rate + 0.1), dtype=np.float32),
+            np.arange(40),
+            n_components=5,
+        ).reliability
+        for rate in (state, noise)
+    ]
+    assert found[0] > 0.5
+    assert found[1] < 0.25

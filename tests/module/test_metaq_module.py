@@ -265,7 +265,10 @@ def test_blocks_of_modalities_stand_side_by_side(counts, peaks):
     module = make_two()
     z = module.inference(read_two(module, counts, peaks))["z"]
     for name, values, columns in (("rna", counts, slice(0, 7)), ("atac", peaks, slice(7, 14))):
-        _, block = module.parts[name].encode(module.parts[name].read(values))
+        part = module.parts[name]
+        known = part.read(values)
+        state = part.linear_path.to_state(known["scores"])  # where a residual encoder starts
+        block = torch.cat([state, known["profile"]], 1) * 0.5**0.5
         torch.testing.assert_close(z[:, columns], block)
     assert z.shape == (12, 14)
 
@@ -360,3 +363,13 @@ def test_as_published_a_missing_modality_is_left_out(counts, peaks):
     z = module.inference(read_two(module, counts, peaks, present))["z"]
     assert (z[:, D:] == 0).all()
     assert (z[:, :D] != 0).any()
+
+
+def test_an_encoder_reads_the_scores_of_all_modalities(counts, peaks):
+    module = make_two()
+    with torch.no_grad():
+        module.parts["rna"].encoder.head.weight.normal_()
+    states = []
+    for values in (peaks, peaks + 1):
+        states.append(module.inference(read_two(module, counts, values))["states"]["rna"])
+    assert not torch.allclose(*states)

@@ -78,3 +78,17 @@ def test_absurd_rates_stay_finite():
     for rate in (-1e4, 1e4):
         parameters = CountParameters(torch.full((1, 2), rate), torch.zeros(1, 2))
         assert torch.isfinite(reconstruction_nll(parameters, counts, size_factor)).all()
+
+
+@pytest.mark.parametrize("hidden", [(), (7, 5)])
+@pytest.mark.parametrize("likelihood", ["nb", "poisson"])
+def test_starting_as_a_decoder_of_some_columns(hidden, likelihood):
+    torch.manual_seed(0)
+    narrow, wide = (CountDecoder(n, 9, likelihood=likelihood, hidden=hidden) for n in (3, 8))
+    wide.start_as(narrow, slice(2, 5))
+    z = torch.randn(6, 8)
+    for found, expected in zip(wide(z), narrow(z[:, 2:5]), strict=True):
+        if expected is None:
+            assert found is None
+        else:
+            torch.testing.assert_close(found, expected)

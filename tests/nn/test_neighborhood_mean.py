@@ -56,3 +56,10 @@ def test_averaging_takes_noise_away():
     noisy = truth + 0.5 * scores(400, 2)
     smooth = neighborhood_mean(noisy, noisy)
     assert (smooth - truth).square().mean() < 0.8 * (noisy - truth).square().mean()
+
+
+def test_anything_can_be_averaged_over_the_neighbours():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(60, 4, generator=generator)
+    means = neighborhood_mean(scores, scores)
+    torch.testing.assert_close(neighborhood_mean(scores, scores, scores[:, 1:3]), means[:, 1:3])

@@ -9,7 +9,7 @@ from mudata import MuData
 from scipy import sparse
 
 from scmetaq.tl import aggregate
-from scmetaq.tl._aggregate import aggregate_cells, aggregate_modalities
+from scmetaq.tl._aggregate import aggregate_cells
 
 
 @pytest.fixture
@@ -206,9 +206,7 @@ def test_round_trip_through_h5mu(mdata, tmp_path):
 
 def test_a_layer_of_one_modality(mdata):
     mdata["rna"].layers["raw"] = 2 * mdata["rna"].X
-    doubled, plain = (
-        aggregate_modalities(mdata, mdata.obs["metacell"], layer=name) for name in ("raw", None)
-    )
+    doubled, plain = (aggregate(mdata, "metacell", layer=name) for name in ("raw", None))
     assert abs(doubled["rna"].X - 2 * plain["rna"].X).max() == 0
     assert abs(doubled["adt"].X - plain["adt"].X).max() == 0
     with pytest.raises(KeyError, match="of a modality, found no 'other'"):

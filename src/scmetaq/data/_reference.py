@@ -53,6 +53,8 @@ class Reference(NamedTuple):
     """Reliability-weighted principal axes of half-scaled log counts."""
     sqrt: LinearMap
     """The same of square-root counts."""
+    reliability: float
+    """Share of the variance along these axes that two halves of the counts agree on."""
 
 
 def size_factor(counts: sp.csr_matrix | np.ndarray) -> np.ndarray:
@@ -137,13 +139,18 @@ def fit_reference(
     mean, scale = _mean_and_std(log)
     sqrt_features = _most_variable(np.sqrt(_normalised(counts)), len(features))
     total = size_factor(counts).sum()
+    (log_axes, of_log), (sqrt_axes, of_sqrt) = (
+        _state_axes(counts, halves, chosen, transform, seed)
+        for chosen, transform in ((features, np.log1p), (sqrt_features, np.sqrt))
+    )
     return Reference(
         mean=mean,
         scale=np.maximum(scale, _MIN_SCALE),
         mean_rate=np.asarray(counts[:, features].sum(0)).ravel() / total,
         profile=_profile_axes(log, features, n_components, seed),
-        log=_state_axes(counts, halves, features, np.log1p, seed),
-        sqrt=_state_axes(counts, halves, sqrt_features, np.sqrt, seed),
+        log=log_axes,
+        sqrt=sqrt_axes,
+        reliability=(of_log + of_sqrt) / 2,
     )
 
 
@@ -199,13 +206,14 @@ def _state_axes(
     features: np.ndarray,
     transform: np.ufunc,
     seed: int,
-) -> LinearMap:
+) -> tuple[LinearMap, float]:
     r"""Principal axes of half-scaled transformed counts, each weighted by its reliability.
 
     Dividing by the square root of the standard deviation is half-way between unscaled counts,
     which listen to highly expressed features, and z-scores, which listen to noise. Reliability
     is the correlation of an axis between two halves of every cell's counts (binomial count
-    splitting), stepped up to full depth by the Spearman-Brown formula :math:`2r/(1+r)`.
+    splitting), stepped up to full depth by the Spearman-Brown formula :math:`2r/(1+r)`. Returned
+    with the axes is its mean over them, the variances being the weights.
     """
     full = _transformed(counts, features, transform)
     weight = 1 / np.sqrt(np.maximum(_mean_and_std(full)[1], _MIN_SCALE))  # M
@@ -216,11 +224,14 @@ def _state_axes(
     axes[:, : len(fitted.components)] = (fitted.components * weight).T  # M x S
     half, rest = (_transformed(part, features, transform) @ axes for part in halves)
     r = np.clip(_column_correlation(half, rest), 0, 1)
-    axes = axes * (2 * r / (1 + r))
+    reliability = 2 * r / (1 + r)  # S
+    variance = (full @ axes).var(0)  # S
+    axes = axes * reliability
     offset = (fitted.mean / weight) @ axes
     total = (full @ axes - offset).var(0).sum()
     axes, offset = axes / np.sqrt(2 * total + _MIN_SCALE), offset / np.sqrt(2 * total + _MIN_SCALE)
-    return LinearMap(features, axes.astype(np.float32), offset.astype(np.float32))
+    fitted_map = LinearMap(features, axes.astype(np.float32), offset.astype(np.float32))
+    return fitted_map, float(reliability @ variance / max(variance.sum(), _MIN_SCALE))
 
 
 def _halves(counts: sp.csr_matrix, seed: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:

@@ -249,9 +249,9 @@ class MetaQModel(
         for name in ("train_indices", "validation_indices", "test_indices"):
             chosen = getattr(self, name)
             setattr(self, name, None if chosen is None else cells[np.asarray(chosen, dtype=int)])
+        sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
         n_features = " + ".join(
-            f"{len(part.feature_scaling.features):,} {kind}"
-            for kind, part in self.module.parts.items()
+            f"{n:,} {kind}" if len(sizes) > 1 else f"{n:,}" for kind, n in sizes.items()
         )
         say_trained(
             self.trainer,

@@ -53,11 +53,13 @@ class ReferenceFitMixin(AssignmentMixin):
         if len(chosen) < len(sample):
             reference = {kind: of_kind.sample(chosen) for kind, of_kind in counts.items()}
         is_new = not self.module.codebook.is_fitted
+        reliability = {}
         if is_new:
             for kind, of_kind in reference.items():
-                self._fit_statistics(kind, of_kind.of(np.flatnonzero(of_kind.is_present)), seed)
+                present = of_kind.of(np.flatnonzero(of_kind.is_present))
+                reliability[kind] = self._fit_statistics(kind, present, seed)
         if self._recipe.n_components:
-            cells, inputs = sample[chosen], self._linear_inputs(reference, fit=is_new)
+            cells, inputs = sample[chosen], self._linear_inputs(reference, reliability)
         else:  # as published: all cells
             cells, inputs = np.arange(self.adata.n_obs), self._selected_inputs(everything)
         codebook_fit = CodebookFit(
@@ -91,8 +93,8 @@ class ReferenceFitMixin(AssignmentMixin):
         size = min(n_cells, max(MAX_REFERENCE_CELLS, _CELLS_PER_CODE * self.n_metacells))
         return np.sort(np.random.default_rng(seed).permutation(n_cells)[:size])
 
-    def _fit_statistics(self, kind: str, counts: sp.csr_matrix, seed: int) -> None:
-        """Choose features of a modality, and fit scaling and principal axes."""
+    def _fit_statistics(self, kind: str, counts: sp.csr_matrix, seed: int) -> float:
+        """Choose features of a modality, fit scaling and principal axes; their reliability."""
         part = self.module.parts[kind]
         scaling, path = part.feature_scaling, part.linear_path
         features = select_features(counts, len(scaling.features), by_variance=kind != "atac")
@@ -106,6 +108,7 @@ class ReferenceFitMixin(AssignmentMixin):
             for name in ("profile", "log", "sqrt"):
                 fitted = getattr(reference, name)
                 getattr(path, name).set_map(*map(torch.as_tensor, (fitted.axes, fitted.offset)))
+        return reference.reliability
 
     def _selected_inputs(self, counts: dict[str, ModalityCounts]) -> dict[str, np.ndarray]:
         """Counts of the selected features of all cells; the others are never held at once."""
@@ -127,17 +130,20 @@ class ReferenceFitMixin(AssignmentMixin):
         return self.module.parts[kind].feature_scaling.features.cpu().numpy()
 
     def _linear_inputs(
-        self, counts: dict[str, ModalityCounts], *, fit: bool
+        self, counts: dict[str, ModalityCounts], reliability: dict[str, float]
     ) -> dict[str, np.ndarray]:
-        """Inputs of the network and the denoised states that it learns to tell from them."""
+        """Inputs of the network and the denoised states that it learns to tell from them.
+
+        Maps are fitted if the statistics have just been, which is when their reliability is known.
+        """
+        fit = bool(reliability)
         inputs = self._read_all(counts)
         if fit and len(counts) > 1:
             self._fit_bridges(inputs)
             if not all(of_kind.is_present.all() for of_kind in counts.values()):
                 inputs = self._read_all(counts)  # with what is missing filled in
             if self._balances:
-                scores = {k: v["scores"][v[PRESENT][:, 0] > 0] for k, v in inputs.items()}
-                self.module.set_weights({k: _reliable_dimensions(s) for k, s in scores.items()})
+                self._balance(inputs, reliability)
         for kind, smooth in self._smooth_scores(inputs).items():
             scores = inputs[kind]["scores"]
             inputs[kind][DENOISED_STATE] = self._denoised(kind, scores, smooth, fit=fit)
@@ -158,6 +164,15 @@ class ReferenceFitMixin(AssignmentMixin):
                     fitted = fit_bridge(known["scores"][both], values)
                     axes, offset = map(torch.as_tensor, (fitted.axes, fitted.offset))
                     self.module.bridges.set_map(source, target, axes, offset)
+
+    def _balance(
+        self, inputs: dict[str, dict[str, np.ndarray]], reliability: dict[str, float]
+    ) -> None:
+        """Let each modality count by the dimensions in which it tells cells apart."""
+        present = {k: part["scores"][part[PRESENT][:, 0] > 0] for k, part in inputs.items()}
+        self.module.set_weights(
+            {k: reliability[k] * _shared_dimensions(scores) for k, scores in present.items()}
+        )
 
     @torch.no_grad()
     def _smooth_scores(self, inputs: dict[str, dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
@@ -182,7 +197,7 @@ class ReferenceFitMixin(AssignmentMixin):
         return path.smooth_to_state(smooth.to(self.module.device)).cpu().numpy()
 
 
-def _reliable_dimensions(scores: np.ndarray) -> float:
+def _shared_dimensions(scores: np.ndarray) -> float:
     r"""Effective number of dimensions in which cells and their neighbours agree.
 
     The share of the variance that averages over neighbours keep, times the participation ratio

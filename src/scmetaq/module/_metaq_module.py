@@ -82,6 +82,7 @@ class MetaQModule(BaseModuleClass):
                 columns=columns,
                 n_joint=ends[-1],
                 n_latent=n_latent,
+                n_read=2 * sum(shape.n_scores for shape in modalities.values()),
                 norm=norm,
             )
             for (name, shape), columns in zip(modalities.items(), blocks, strict=True)
@@ -148,8 +149,9 @@ class MetaQModule(BaseModuleClass):
         ``states``, the learnt part of each.
         """
         states, blocks = {}, []
+        all_scores = _joined_scores(inputs)
         for name, part in self.parts.items():
-            states[name], block = part.encode(inputs[name])
+            states[name], block = part.encode(inputs[name], all_scores)
             if part.linear_path is None:  # as published: nothing to fill a gap with
                 block = block * inputs[name][PRESENT]
             blocks.append(block)
@@ -242,6 +244,13 @@ class MetaQModule(BaseModuleClass):
         """Start the decoders of codes as copies of the decoders of cells (paper: g-hat)."""
         for part in self.parts.values():
             part.copy_decoder()
+
+
+def _joined_scores(inputs: Inputs) -> Tensor | None:
+    """Scores of all modalities side by side, of mean square one in each; None without any."""
+    scores = [part["scores"] for part in inputs.values() if "scores" in part]
+    scaled = [values * math.sqrt(values.shape[1]) for values in scores]  # each B x 2S
+    return torch.cat(scaled, 1) if scaled else None
 
 
 class _Reconstruction(NamedTuple):

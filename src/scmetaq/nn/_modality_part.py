@@ -1,4 +1,3 @@
-import math
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +42,8 @@ class ModalityPart(nn.Module):
         Which dimensions of the joint latent are the modality's block.
     n_joint
         Dimension of the joint latent, all of which the decoder of codes reads (paper Eq. 19).
+    n_read
+        Scores of all modalities together, which the encoder reads where there are linear paths.
     n_latent
         Dimension of the learnt state.
     norm
@@ -58,6 +59,7 @@ class ModalityPart(nn.Module):
         *,
         columns: slice,
         n_joint: int,
+        n_read: int,
         n_latent: int,
         norm: Norm,
     ):
@@ -70,7 +72,7 @@ class ModalityPart(nn.Module):
             self.linear_path = LinearPath(
                 shape.n_selected, n_latent, shape.n_components, n_scores=shape.n_scores
             )
-        n_input = 2 * shape.n_scores if shape.n_components else shape.n_selected
+        n_input = n_read if shape.n_components else shape.n_selected
         self.encoder = Encoder(n_input, n_latent, norm=norm)
         if self.linear_path is not None:
             self.encoder.start_at_zero()
@@ -104,13 +106,16 @@ class ModalityPart(nn.Module):
             return {"size_factor": batch.size_factor, COUNTS: selected}
         return {"size_factor": batch.size_factor, **self.linear_path(batch)._asdict()}
 
-    def encode(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def encode(self, inputs: dict[str, Tensor], all_scores: Tensor | None) -> tuple[Tensor, Tensor]:
         """State of cells and their block of the latent, which has the profile beside it.
 
         Parameters
         ----------
         inputs
             Output of :meth:`read`; scores have unit total variance.
+        all_scores
+            Scores of all modalities on the scale of a network's input, ``(B, n_read)``: what
+            another modality says of a cell helps to tell its state in this one.
 
         Returns
         -------
@@ -119,9 +124,7 @@ class ModalityPart(nn.Module):
         if self.linear_path is None:
             state = self.encoder(self.feature_scaling(inputs[COUNTS], inputs["size_factor"]))
             return state, state * self.scale
-        scores = inputs["scores"]
-        residual = self.encoder(scores * math.sqrt(scores.shape[1]))
-        state = self.linear_path.to_state(scores) + residual
+        state = self.linear_path.to_state(inputs["scores"]) + self.encoder(all_scores)
         block = torch.cat([state, inputs["profile"]], 1)  # B x D
         return state, block * self.scale
 

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from scmetaq.data._modality_counts import ModalityCounts, modality_counts
+
+X = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
+ROW = np.array([2, -1, 0, 3, -1, 1])
+WHOLE = np.where((ROW >= 0)[:, None], X[ROW], 0)
+
+
+@pytest.fixture(params=["csr", "csc", "dense"])
+def counts(request):
+    return {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix, "dense": np.asarray}[request.param](
+        X
+    )
+
+
+@pytest.mark.parametrize("cells", [slice(1, 3), slice(0, 4), np.array([0, 3]), np.arange(4)])
+def test_rows_of_cells_that_all_have_it(counts, cells):
+    of = ModalityCounts(counts)
+    assert of.is_present.all()
+    assert (of.n_cells, of.n_features) == (4, 3)
+    np.testing.assert_array_equal(of.of(cells).toarray(), X[cells])
+
+
+@pytest.mark.parametrize("cells", [slice(0, 6), slice(1, 5), np.array([0, 1, 5]), np.array([1, 4])])
+def test_cells_without_it_have_rows_without_counts(counts, cells):
+    of = ModalityCounts(counts, ROW)
+    np.testing.assert_array_equal(of.is_present, ROW >= 0)
+    np.testing.assert_array_equal(of.of(cells).toarray(), WHOLE[cells])
+
+
+def test_a_sample_knows_who_has_it(counts):
+    sample = ModalityCounts(counts, ROW).sample(np.array([0, 1, 3, 5]))
+    np.testing.assert_array_equal(sample.is_present, [True, False, True, True])
+    np.testing.assert_array_equal(sample.of(slice(0, 4)).toarray(), WHOLE[[0, 1, 3, 5]])
+    again = sample.sample(np.array([1, 2]))
+    np.testing.assert_array_equal(again.of(np.arange(2)).toarray(), WHOLE[[1, 3]])
+
+
+def test_cells_of_a_mudata_are_found_by_barcode():
+    barcodes = np.array(list("abcdef"))
+    everyone = AnnData(np.ones((6, 2), np.float32))
+    everyone.obs_names = barcodes
+    some = AnnData(X.copy())
+    some.obs_names = barcodes[[2, 5, 0, 3]]
+    mdata = MuData({"rna": everyone, "adt": some})
+    found = modality_counts(mdata, "adt", mdata["adt"].X)
+    by_name = dict(zip(some.obs_names, X, strict=True))
+    for i, name in enumerate(mdata.obs_names):
+        expected = by_name.get(name, np.zeros(3))
+        np.testing.assert_array_equal(found.of(slice(i, i + 1)).toarray()[0], expected)
+    assert modality_counts(mdata, "rna", mdata["rna"].X).is_present.all()

@@ -1,0 +1,251 @@
+"""Several modalities: setting up, training, reading and saving, paired and mosaic."""
+
+import subprocess
+import sys
+
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from mudata import MuData
+
+from scmetaq import MetaQModel, metrics
+
+PAIR = {"modalities": {"rna_layer": "rna", "adt_layer": "adt"}}
+
+
+@pytest.fixture(scope="module")
+def joint(paired, fit):
+    """Six metacells of 150 cells with three modalities, read only."""
+    return fit(paired.copy(), 6, 10)
+
+
+@pytest.fixture(scope="module")
+def of_mosaic(paired, fit):
+    cells = {"rna": slice(None), "adt": slice(30, None), "atac": slice(None, None, 2)}
+    mdata = MuData({kind: paired[kind][rows].copy() for kind, rows in cells.items()})
+    return fit(mdata, 6, 10)
+
+
+def names(model, *args):
+    return model.get_assignments(*args)["metacell"]
+
+
+def test_every_cell_has_one_of_k_metacells(joint, paired):
+    found = joint.get_assignments()
+    pd.testing.assert_index_equal(found.index, paired.obs_names)
+    assert found["metacell"].nunique() == 6
+    assert metrics.purity(found["metacell"], paired.obs["state"]).mean() > 0.95
+
+
+def test_the_latent_has_a_block_per_modality(joint):
+    blocks = {kind: part.columns for kind, part in joint.module.parts.items()}
+    z = joint.get_latent_representation()
+    assert list(blocks) == ["rna", "adt", "atac"]
+    assert blocks["atac"].stop == z.shape[1] == joint.get_codebook().shape[1] - 1
+    assert joint.module.parts["adt"].decoder.likelihood == "nb"
+    assert joint.module.parts["atac"].decoder.likelihood == "poisson"
+
+
+def test_weights_come_from_the_data_or_the_user(joint, fit, toy_mdata):
+    assert sum(joint.modality_weights.values()) == pytest.approx(1)
+    assert all(weight > 0 for weight in joint.modality_weights.values())
+    given = fit(toy_mdata, modality_weights={"rna": 1, "adt": 2, "atac": 0})
+    expected = {"rna": 1 / 3, "adt": 2 / 3, "atac": 0}
+    assert given.modality_weights == pytest.approx(expected)
+    columns = given.module.parts["atac"].columns
+    assert (given.get_latent_representation()[:, columns] == 0).all()
+
+
+def test_a_modality_of_noise_counts_less(fit, toy_mdata, rng):
+    mean = toy_mdata["adt"].X.toarray().mean(0)
+    toy_mdata["adt"].X = rng.poisson(mean, size=(150, 8)).astype(np.float32) + 1
+    weights = fit(toy_mdata, setup=PAIR).modality_weights
+    assert weights["rna"] > 3 * weights["adt"]
+
+
+def test_metacells_are_paired(joint, paired):
+    metacells = joint.get_metacells()
+    of_cell = names(joint)
+    sizes = of_cell.value_counts()
+    for kind in ("rna", "adt", "atac"):
+        part = metacells[kind]
+        pd.testing.assert_index_equal(part.obs_names, metacells.obs_names)
+        pd.testing.assert_index_equal(part.var_names, paired[kind].var_names)
+        cells = pd.DataFrame(paired[kind].X.toarray(), paired.obs_names)
+        expected = cells.groupby(of_cell).sum().loc[part.obs_names].to_numpy()
+        np.testing.assert_allclose(part.layers["counts"].toarray(), expected)
+        means = expected / sizes.loc[part.obs_names].to_numpy()[:, None]
+        np.testing.assert_allclose(part.X.toarray(), means, rtol=1e-6)
+    assert {"n_cells", "state", "state_fraction"} <= set(metacells.obs)
+    assert metacells.uns["metaq"]["modality"] == "rna + adt + atac"
+
+
+def test_metacells_go_to_disk(joint, tmp_path):
+    joint.get_metacells().write_h5mu(tmp_path / "metacells.h5mu")
+    read = mudata.read_h5mu(tmp_path / "metacells.h5mu")
+    assert list(read.mod) == ["rna", "adt", "atac"]
+
+
+def test_mosaic_cells_get_metacells_and_count_where_they_are(of_mosaic):
+    found = names(of_mosaic)
+    assert found.nunique() == 6
+    mdata, metacells = of_mosaic.adata, of_mosaic.get_metacells()
+    for kind in ("rna", "adt", "atac"):
+        n_cells = found.loc[mdata[kind].obs_names].value_counts()
+        part = metacells[kind]
+        assert (part.obs["n_cells"] == n_cells.loc[part.obs_names].to_numpy()).all()
+        assert part.layers["counts"].sum() == mdata[kind].X.sum()
+
+
+def test_mosaic_metacells_are_near_those_of_paired_cells(of_mosaic, paired):
+    purity = metrics.purity(names(of_mosaic), paired.obs["state"])
+    assert purity.mean() > 0.9
+
+
+def test_cells_without_a_modality_are_not_apart(of_mosaic):
+    """A gap is filled with what the other modalities suggest, not with a place of its own."""
+    has_peaks = np.zeros(150, bool)
+    has_peaks[::2] = True
+    share = pd.Series(has_peaks).groupby(names(of_mosaic).to_numpy()).mean()
+    assert share.between(0.15, 0.85).all()
+
+
+def test_bridges_tell_scores_of_cells_that_were_hidden(of_mosaic, paired):
+    """Predicted states of hidden modalities agree with what is measured there."""
+    latents = of_mosaic.get_latent_representation()
+    whole = of_mosaic.get_latent_representation(paired.copy())
+    hidden = np.arange(150) % 2 == 1
+    columns = of_mosaic.module.parts["atac"].columns
+    state = slice(columns.start, columns.start + 2)
+    for guess, truth in zip(latents[hidden, state].T, whole[hidden, state].T, strict=True):
+        assert np.corrcoef(guess, truth)[0, 1] > 0.7
+
+
+def test_new_cells_are_assigned_as_those_of_the_model(joint, paired):
+    again = paired[::-3].copy()
+    found = joint.get_assignments(again)
+    expected = joint.get_assignments().loc[again.obs_names]
+    assert (found["metacell"] == expected["metacell"]).all()
+    np.testing.assert_allclose(found["margin"], expected["margin"], atol=1e-5)
+
+
+def test_new_cells_may_lack_modalities(joint, mosaic, paired):
+    found = names(joint, mosaic)
+    assert metrics.purity(found, paired.obs["state"].loc[found.index]).mean() > 0.85
+
+
+def test_order_and_company_do_not_matter(joint, paired):
+    alone = joint.get_assignments(paired[[7]].copy())
+    pd.testing.assert_frame_equal(alone, joint.get_assignments().iloc[[7]])
+
+
+def test_the_report_knows_each_modality(joint):
+    report = joint.get_quantization_report()
+    for name in ("reconstruction_loss", "quantized_loss"):
+        parts = [report[f"{name}_{kind}"] for kind in ("rna", "adt", "atac")]
+        assert report[name] == pytest.approx(sum(parts), rel=1e-6)
+    assert 0 < report["reconstruction_ratio_adt"] < 1.2
+
+
+def test_history_has_the_loss_of_each_modality(joint):
+    for kind in ("rna", "adt", "atac"):
+        loss = joint.history[f"reconstruction_loss_{kind}_train"].to_numpy(dtype=float)
+        assert np.isfinite(loss).all()
+
+
+@pytest.mark.parametrize("recipe", ["default", "published"])
+def test_save_and_load(of_mosaic, fit, toy_mdata, tmp_path, recipe):
+    model = of_mosaic if recipe == "default" else fit(toy_mdata, recipe=recipe)
+    model.save(tmp_path / "model", save_anndata=False)
+    loaded = MetaQModel.load(tmp_path / "model", model.adata.copy())
+    pd.testing.assert_frame_equal(loaded.get_assignments(), model.get_assignments())
+    assert loaded.modality_weights == model.modality_weights
+
+
+def test_a_fresh_process_loads_it(joint, paired, tmp_path):
+    joint.save(tmp_path / "model")
+    paired.copy().write_h5mu(tmp_path / "cells.h5mu")
+    code = (
+        "import sys, mudata, scmetaq\n"
+        "cells = mudata.read_h5mu(sys.argv[1] + '/cells.h5mu')\n"
+        "model = scmetaq.MetaQModel.load(sys.argv[1] + '/model', cells)\n"
+        "model.get_assignments().to_csv(sys.argv[1] + '/found.csv')\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], check=True)
+    found = pd.read_csv(tmp_path / "found.csv", index_col=0)
+    assert (found["metacell"] == names(joint)).all()
+
+
+def test_the_same_seed_gives_the_same_metacells(fit, toy_mdata):
+    first, second = (fit(toy_mdata.copy(), setup=PAIR) for _ in range(2))
+    pd.testing.assert_frame_equal(first.get_assignments(), second.get_assignments())
+
+
+def test_a_modality_under_another_name_and_a_layer(fit, toy_mdata):
+    counts = toy_mdata["adt"].copy()
+    counts.layers["raw"] = counts.X.copy()
+    counts.X = np.log1p(counts.X.toarray())
+    mdata = MuData({"gex": toy_mdata["rna"].copy(), "prot": counts})
+    model = fit(mdata, setup={"adt_layer": "raw"})
+    assert model.registry["setup_args"]["modalities"] == {"rna_layer": "gex", "adt_layer": "prot"}
+    sums = model.get_metacells()["prot"].layers["counts"].sum()
+    assert sums == toy_mdata["adt"].X.sum()
+
+
+def test_one_modality_of_a_mudata_is_as_alone(fit, toy_mdata):
+    alone = names(fit(toy_mdata["rna"].copy()))
+    of_mudata = names(fit(toy_mdata, setup={"modalities": {"rna_layer": "rna"}}))
+    pd.testing.assert_series_equal(alone, of_mudata)
+
+
+def test_the_cells_are_not_changed(fit, toy_mdata):
+    before = toy_mdata.copy()
+    fit(toy_mdata).get_metacells()
+    for kind in before.mod:
+        assert abs(before[kind].X - toy_mdata[kind].X).max() == 0
+        pd.testing.assert_frame_equal(before[kind].obs, toy_mdata[kind].obs)
+    pd.testing.assert_frame_equal(before.obs, toy_mdata.obs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"modality_weights": {"rna": 1}}, "each of rna, adt"),
+        ({"modality_weights": {"rna": -1, "adt": 1}}, "zero or more"),
+        ({"modality_weights": {"rna": 0, "adt": 0}}, "one above zero"),
+        ({"likelihood": {"atac": "nb"}}, "Unknown modality in likelihood 'atac'"),
+        ({"likelihood": {"adt": "normal"}}, "Unknown likelihood 'normal'"),
+        ({"n_top_features": {"rna": 0}}, "n_top_features to be at least 1"),
+        ({"n_metacells": 150}, "fewer than the 150 cells"),
+    ],
+)
+def test_bad_arguments_are_refused(toy_mdata, arguments, message):
+    MetaQModel.setup_mudata(toy_mdata, **PAIR)
+    with pytest.raises(ValueError, match=message):
+        MetaQModel(toy_mdata, **{"n_metacells": 6, **arguments})
+
+
+def test_likelihoods_and_features_of_each_modality(fit, toy_mdata):
+    model = fit(
+        toy_mdata, setup=PAIR, likelihood={"adt": "poisson"}, n_top_features={"rna": 20, "adt": 5}
+    )
+    parts = model.module.parts
+    assert parts["adt"].decoder.log_dispersion is None
+    assert parts["rna"].decoder.log_dispersion is not None
+    assert [len(p.feature_scaling.features) for p in parts.values()] == [20, 5]
+
+
+def test_conditions_are_refused(toy_mdata):
+    with pytest.raises(ValueError, match="Conditions"):
+        MetaQModel.setup_mudata(toy_mdata, batch_key="state")
+
+
+def test_an_anndata_is_no_query_of_it(joint, toy):
+    with pytest.raises(TypeError, match="Expected a MuData, found AnnData"):
+        joint.get_assignments(toy)
+
+
+def test_a_mudata_is_no_query_of_one_modality(toy_model, toy_mdata):
+    with pytest.raises(TypeError, match="Expected an AnnData, found MuData"):
+        toy_model.get_assignments(toy_mdata)
