@@ -3,6 +3,9 @@
 from scmetaq.metrics._agreement import Agreement, agreement
 from scmetaq.metrics._balanced_accuracy import balanced_accuracy
 from scmetaq.metrics._compactness import compactness
+from scmetaq.metrics._diffusion_compactness import diffusion_compactness
+from scmetaq.metrics._diffusion_map import DiffusionMap, diffusion_map
+from scmetaq.metrics._diffusion_separation import diffusion_separation
 from scmetaq.metrics._evaluate import evaluate
 from scmetaq.metrics._purity import purity
 from scmetaq.metrics._separation import separation
@@ -10,10 +13,14 @@ from scmetaq.metrics._size_summary import SizeSummary, size_summary
 
 __all__ = [
     "Agreement",
+    "DiffusionMap",
     "SizeSummary",
     "agreement",
     "balanced_accuracy",
     "compactness",
+    "diffusion_compactness",
+    "diffusion_map",
+    "diffusion_separation",
     "evaluate",
     "purity",
     "separation",
