@@ -6,7 +6,9 @@ from scmetaq.metrics._compactness import compactness
 from scmetaq.metrics._diffusion_compactness import diffusion_compactness
 from scmetaq.metrics._diffusion_map import DiffusionMap, diffusion_map
 from scmetaq.metrics._diffusion_separation import diffusion_separation
+from scmetaq.metrics._entropy import entropy
 from scmetaq.metrics._evaluate import evaluate
+from scmetaq.metrics._mixing import Mixing, mixing
 from scmetaq.metrics._purity import purity
 from scmetaq.metrics._separation import separation
 from scmetaq.metrics._size_summary import SizeSummary, size_summary
@@ -14,6 +16,7 @@ from scmetaq.metrics._size_summary import SizeSummary, size_summary
 __all__ = [
     "Agreement",
     "DiffusionMap",
+    "Mixing",
     "SizeSummary",
     "agreement",
     "balanced_accuracy",
@@ -21,7 +24,9 @@ __all__ = [
     "diffusion_compactness",
     "diffusion_map",
     "diffusion_separation",
+    "entropy",
     "evaluate",
+    "mixing",
     "purity",
     "separation",
     "size_summary",
