@@ -8,6 +8,7 @@ from scmetaq.metrics._diffusion_map import DiffusionMap, diffusion_map
 from scmetaq.metrics._diffusion_separation import diffusion_separation
 from scmetaq.metrics._entropy import entropy
 from scmetaq.metrics._evaluate import evaluate
+from scmetaq.metrics._inv import inv
 from scmetaq.metrics._mixing import Mixing, mixing
 from scmetaq.metrics._purity import purity
 from scmetaq.metrics._separation import separation
@@ -26,6 +27,7 @@ __all__ = [
     "diffusion_separation",
     "entropy",
     "evaluate",
+    "inv",
     "mixing",
     "purity",
     "separation",
