@@ -6,6 +6,7 @@ from scmetaq.metrics._compactness import compactness
 from scmetaq.metrics._diffusion_compactness import diffusion_compactness
 from scmetaq.metrics._diffusion_map import DiffusionMap, diffusion_map
 from scmetaq.metrics._diffusion_separation import diffusion_separation
+from scmetaq.metrics._dubious import dubious
 from scmetaq.metrics._entropy import entropy
 from scmetaq.metrics._evaluate import evaluate
 from scmetaq.metrics._inv import inv
@@ -25,6 +26,7 @@ __all__ = [
     "diffusion_compactness",
     "diffusion_map",
     "diffusion_separation",
+    "dubious",
     "entropy",
     "evaluate",
     "inv",
