@@ -12,6 +12,7 @@ from scmetaq.metrics._evaluate import evaluate
 from scmetaq.metrics._inv import inv
 from scmetaq.metrics._mixing import Mixing, mixing
 from scmetaq.metrics._purity import purity
+from scmetaq.metrics._rna_atac_correlation import rna_atac_correlation
 from scmetaq.metrics._separation import separation
 from scmetaq.metrics._size_summary import SizeSummary, size_summary
 
@@ -32,6 +33,7 @@ __all__ = [
     "inv",
     "mixing",
     "purity",
+    "rna_atac_correlation",
     "separation",
     "size_summary",
 ]
