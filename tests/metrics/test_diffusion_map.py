@@ -47,16 +47,27 @@ def test_cells_in_the_same_place_are_fine(cloud):
     np.testing.assert_allclose(found[::2], found[1::2], atol=1e-4 * np.abs(found).max())
 
 
-def test_a_given_map_is_used_as_it_is(cloud):
-    given = DiffusionMap(np.ones((len(cloud), 2)), np.ones(2))
-    components, groups = grouped_components(given, np.arange(len(cloud)) // 10)
-    assert components is given.components
-    assert groups.n_grouped == len(cloud)
+def test_a_given_map_is_used_as_it_is(rng):
+    given = DiffusionMap(rng.normal(size=(6, 2)), np.ones(2))
+    given.components[4] = np.nan
+    components, groups = grouped_components(given, [0, 0, 1, -1, 1, 1])
+    np.testing.assert_array_equal(components, given.components[[0, 1, 2, 5]])
+    assert components.index.tolist() == [0, 0, 1, 1]
+    assert groups.n_grouped == 5
 
 
-def test_pieces_are_refused(cloud):
+def test_small_pieces_are_left_out(cloud):
+    apart = np.concatenate([cloud, cloud[:50] + 1e3])
+    with pytest.warns(UserWarning, match=r"2 pieces, the largest without 50 of 350.*\(30\)"):
+        found = diffusion_map(apart).components
+    expected = diffusion_map(cloud).components
+    np.testing.assert_allclose(found[:300], expected, atol=1e-6 * np.abs(expected).max())
+    assert np.isnan(found[300:]).all()
+
+
+def test_large_pieces_are_refused(cloud):
     apart = np.concatenate([cloud, cloud[:100] + 1e3])
-    with pytest.raises(ValueError, match=r"found 2 pieces, the smallest of 100 cells.*\(30\)"):
+    with pytest.raises(ValueError, match=r"2 pieces, the largest without 100 of 400.*\(30\)"):
         diffusion_map(apart)
 
 

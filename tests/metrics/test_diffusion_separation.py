@@ -34,5 +34,14 @@ def test_cells_left_out_are_no_neighbours(cloud, of_cloud):
 
 
 def test_one_metacell_has_nothing_to_be_apart_from(cloud):
-    with pytest.raises(ValueError, match="at least two metacells, found only 'all'"):
+    with pytest.raises(ValueError, match=r"at least two metacells, found only \['all'\]"):
         diffusion_separation(cloud, ["all"] * 300)
+
+
+def test_metacells_in_a_small_piece_have_no_neighbour(cloud, of_cloud):
+    apart = np.concatenate([cloud, cloud[:40] + 1e3])
+    assignment = np.concatenate([of_cloud, np.arange(40) // 20 + 30])
+    with pytest.warns(UserWarning, match="without 40 of 340"):
+        found = diffusion_separation(apart, assignment)
+    assert found.index[found.isna()].tolist() == [30, 31]
+    np.testing.assert_allclose(found[:21], diffusion_separation(cloud, of_cloud), rtol=1e-4)

@@ -32,7 +32,8 @@ def diffusion_compactness(X: ArrayLike | DiffusionMap, assignment: ArrayLike) ->
     Returns
     -------
     Value per metacell, shape ``(n_metacells,)``, in squared units of the diffusion components;
-    NaN for a metacell of one cell. Comparable between groupings of the same cells only.
+    NaN for a metacell of one cell, or outside the largest piece of the map. Comparable between
+    groupings of the same cells only.
 
     References
     ----------
@@ -40,8 +41,7 @@ def diffusion_compactness(X: ArrayLike | DiffusionMap, assignment: ArrayLike) ->
     genomics data, Nature Biotechnology 2023.
     """
     components, groups = grouped_components(X, assignment)
-    kept = groups.codes >= 0
-    variance = pd.DataFrame(components[kept]).groupby(groups.codes[kept]).var()  # K x L
+    variance = components.groupby(level=0).var().reindex(range(len(groups.names)))  # K x L
     return pd.Series(
         variance.mean(axis=1).to_numpy(),
         index=groups.names.rename(_keys.METACELL),

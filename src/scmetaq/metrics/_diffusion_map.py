@@ -1,8 +1,10 @@
 """Diffusion map: coordinates in which distance is how hard it is to walk from cell to cell."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 from scipy.sparse.csgraph import connected_components
@@ -20,7 +22,7 @@ class DiffusionMap(NamedTuple):
     ----------
     components
         Scaled eigenvectors, shape ``(n_cells, n_components - 1)``; the first, which is constant,
-        is left out.
+        is left out. NaN: the cell is outside the largest piece of the graph.
     eigenvalues
         Their eigenvalues in (-1, 1), largest first, shape ``(n_components - 1,)``.
     """
@@ -45,6 +47,10 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
 
     The neighbours are exact. Time of their search is quadratic in the number of cells, memory is
     linear throughout: only the graph is kept.
+
+    A walk cannot leave a piece of the graph that has no link to the rest, and distances between
+    pieces are infinite. Small pieces, up to a fifth of the cells, are therefore left out with a
+    warning; their components are NaN.
 
     Parameters
     ----------
@@ -71,19 +77,28 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
     """
     embedding = _checked(X, n_components, n_neighbors)
     kernel = _adaptive_kernel(embedding, n_neighbors)
-    _check_one_piece(kernel, n_neighbors)
-    eigenvalues, vectors = _slowest_modes(kernel, n_components)
+    inside = _largest_piece(kernel, n_neighbors)  # N
+    eigenvalues, vectors = _slowest_modes(kernel[inside][:, inside], n_components)
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]  # L
-    scale = eigenvalues / (1 - eigenvalues) * np.sign(largest)
-    return DiffusionMap(components=vectors * scale, eigenvalues=eigenvalues)
+    components = np.full((len(inside), len(eigenvalues)), np.nan)  # N x L
+    components[inside] = vectors * (eigenvalues / (1 - eigenvalues) * np.sign(largest))
+    return DiffusionMap(components, eigenvalues)
 
 
 def grouped_components(
     X: ArrayLike | DiffusionMap, assignment: ArrayLike
-) -> tuple[np.ndarray, Groups]:
-    """Diffusion components, computed unless given, with the cells' groups."""
-    rows, groups = grouped_rows(X.components if isinstance(X, DiffusionMap) else X, assignment)
-    return (rows if isinstance(X, DiffusionMap) else diffusion_map(rows).components), groups
+) -> tuple[pd.DataFrame, Groups]:
+    """Diffusion components of the cells that have them and a metacell, and all groups.
+
+    The rows of the frame are indexed by the code of the cell's group.
+    """
+    if isinstance(X, DiffusionMap):
+        components, groups = X.components, grouped_rows(np.isnan(X.components), assignment)[1]
+    else:
+        rows, groups = grouped_rows(X, assignment)
+        components = diffusion_map(rows).components
+    kept = (groups.codes >= 0) & ~np.isnan(components).any(axis=1)
+    return pd.DataFrame(components[kept], index=groups.codes[kept]), groups
 
 
 def _checked(X: Any, n_components: int, n_neighbors: int) -> np.ndarray:
@@ -130,16 +145,26 @@ def _adaptive_kernel(embedding: np.ndarray, n_neighbors: int) -> sp.csr_array:
     return kernel
 
 
-def _check_one_piece(kernel: sp.csr_array, n_neighbors: int) -> None:
-    """Refuse a graph that a walk cannot cross: its pieces would be infinitely far apart."""
+def _largest_piece(kernel: sp.csr_array, n_neighbors: int) -> np.ndarray:
+    """Whether each cell is in the largest piece of the graph, shape ``(n_cells,)``."""
     n_pieces, piece = connected_components(kernel, directed=False)
-    if n_pieces > 1:
+    inside = piece == np.bincount(piece).argmax()
+    n_outside = int((~inside).sum())
+    found = f"{n_pieces} pieces, the largest without {n_outside} of {len(inside)} cells"
+    advice = f"Raise `n_neighbors` of `diffusion_map` ({n_neighbors}), or judge the pieces alone."
+    if n_outside > 0.2 * len(inside):
         raise ValueError(
-            f"Expected a connected graph of neighbours, found {n_pieces} pieces, the smallest of "
-            f"{np.bincount(piece).min()} cells; distances between them are infinite. "
-            f"Raise `n_neighbors` of `diffusion_map` ({n_neighbors}), "
-            "or judge the pieces one by one."
+            f"Expected a connected graph of neighbours, found {found}; distances between pieces "
+            f"are infinite. {advice}"
         )
+    if n_outside > 0:
+        warnings.warn(
+            f"Expected a connected graph of neighbours, found {found}: these cells are left out "
+            f"of the diffusion map and of what is measured in it. {advice}",
+            UserWarning,
+            stacklevel=3,
+        )
+    return inside
 
 
 def _slowest_modes(kernel: sp.csr_array, n_components: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """Diffusion separation: how far a metacell is from the nearest other in diffusion space."""
 
+import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.neighbors import NearestNeighbors
@@ -28,7 +29,8 @@ def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> 
     Returns
     -------
     Value per metacell, shape ``(n_metacells,)``, in units of the diffusion components; higher is
-    better. Comparable between groupings of the same cells only.
+    better; NaN for a metacell outside the largest piece of the map. Comparable between groupings
+    of the same cells only.
 
     References
     ----------
@@ -36,16 +38,14 @@ def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> 
     genomics data, Nature Biotechnology 2023.
     """
     components, groups = grouped_components(X, assignment)
-    if len(groups.names) < 2:
+    means = components.groupby(level=0).mean()  # up to K x L
+    if len(means) < 2:
         raise ValueError(
-            f"Expected at least two metacells, found only {groups.names[0]!r}. "
+            f"Expected at least two metacells, found only {groups.names[means.index].tolist()}. "
             "Separation compares metacells; pass a finer assignment."
         )
-    kept = groups.codes >= 0
-    means = pd.DataFrame(components[kept]).groupby(groups.codes[kept]).mean().to_numpy()  # K x L
     # a tree computes each distance from differences: exact however near two means are
-    search = NearestNeighbors(n_neighbors=1, algorithm="kd_tree").fit(means)
-    nearest = search.kneighbors()[0].ravel()  # K
-    return pd.Series(
-        nearest, index=groups.names.rename(_keys.METACELL), name="diffusion_separation"
-    )
+    search = NearestNeighbors(n_neighbors=1, algorithm="kd_tree").fit(means.to_numpy())
+    values = np.full(len(groups.names), np.nan)
+    values[means.index] = search.kneighbors()[0].ravel()
+    return pd.Series(values, index=groups.names.rename(_keys.METACELL), name="diffusion_separation")

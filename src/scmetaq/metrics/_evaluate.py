@@ -55,7 +55,7 @@ def evaluate(
     find_dubious: bool = False,
     layer: str | None = None,
     n_top_genes: int = 3000,
-    max_cells: int | None = 20_000,
+    max_cells: int | None = 10_000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Judge the metacells of any method.
