@@ -36,3 +36,19 @@ def adata(rng):
         index=[f"cell{i}" for i in range(120)],
     )
     return AnnData(sparse.csr_matrix(rng.poisson(rate).astype(np.float32)), obs=obs)
+
+
+@pytest.fixture
+def cloud(rng):
+    """300 cells along a bent path in 5 dimensions: one connected piece."""
+    t = np.sort(rng.uniform(0, 3, size=300))
+    path = np.column_stack([t, np.sin(2 * t), np.cos(3 * t), t**2 / 3, np.zeros_like(t)])
+    return path + 0.15 * rng.normal(size=(300, 5))
+
+
+@pytest.fixture
+def of_cloud(rng):
+    """Metacells for the cloud: 20 of its path, and one of a single cell."""
+    assignment = np.arange(300) // 15
+    assignment[7] = 20
+    return assignment

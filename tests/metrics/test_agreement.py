@@ -13,6 +13,9 @@ def test_agrees_with_sklearn(rng):
     assert found.ami == pytest.approx(sk.adjusted_mutual_info_score(assignment, labels))
     assert found.ari == pytest.approx(sk.adjusted_rand_score(assignment, labels))
     assert found.homogeneity == pytest.approx(sk.homogeneity_score(labels, assignment))
+    assert found.completeness == pytest.approx(sk.completeness_score(labels, assignment))
+    assert found.nmi == pytest.approx(sk.normalized_mutual_info_score(assignment, labels))
+    assert found.fmi == pytest.approx(sk.fowlkes_mallows_score(assignment, labels))
 
 
 def test_a_finer_grouping_is_homogeneous_but_not_the_reverse():
@@ -21,9 +24,16 @@ def test_a_finer_grouping_is_homogeneous_but_not_the_reverse():
     assert agreement(coarse, fine).homogeneity < 0.6
 
 
+def test_exchanging_the_groupings_exchanges_homogeneity_and_completeness(rng):
+    a, b = rng.integers(0, 9, 200), rng.integers(0, 3, 200)
+    there, back = agreement(a, b), agreement(b, a)
+    assert there.homogeneity == pytest.approx(back.completeness)
+    assert there.nmi == pytest.approx(back.nmi)
+
+
 def test_names_do_not_matter_and_missing_cells_are_left_out():
     found = agreement(np.array([0, 0, 1, 1, -1]), pd.Series(["x", "x", "y", "y", "y"]))
-    assert found == pytest.approx((1, 1, 1))
+    assert found == pytest.approx((1,) * 6)
 
 
 def test_no_common_cell():

@@ -5,7 +5,18 @@ import scanpy as sc
 from anndata import AnnData
 from mudata import MuData
 
-from scmetaq.metrics import compactness, evaluate, purity, separation
+from scmetaq.metrics import (
+    compactness,
+    diffusion_compactness,
+    diffusion_separation,
+    dubious,
+    entropy,
+    evaluate,
+    inv,
+    mixing,
+    purity,
+    separation,
+)
 
 
 def reference_space(adata, n_top_genes):
@@ -101,3 +112,75 @@ def test_normalised_values_are_noticed(adata):
     sc.pp.log1p(adata)
     with pytest.warns(UserWarning, match="found fractions"):
         evaluate(adata)
+
+
+@pytest.fixture
+def conditions(adata, rng):
+    return pd.Series(rng.choice(["x", "y"], adata.n_obs), index=adata.obs_names)
+
+
+def test_what_is_given_is_used(adata, conditions, rng):
+    adata.obsm["X_any"] = rng.normal(size=(120, 6))
+    frame = evaluate(
+        adata, labels="cell_type", conditions=conditions, use_rep="X_any", find_dubious=True
+    )
+    better = frame.groupby("metric")["better"].first()
+    expected = {
+        "compactness": "higher", "separation": "higher", "inv": "lower", "purity": "higher",
+        "entropy": "lower", "diffusion_compactness": "lower", "diffusion_separation": "higher",
+        "divergence": "lower", "dubious": "lower", "mixing": "higher", "one_condition": "lower",
+        "balanced_accuracy": "higher", "unassigned": "lower",
+    }  # fmt: skip
+    assert better[better != ""].to_dict() == expected
+    assert not frame.duplicated(["metric", "metacell"]).any()
+    value = frame.groupby("metric")["value"].mean()
+    assignment, labels = adata.obs["metacell"], adata.obs["cell_type"]
+    X, embedding = reference_space(adata, 3000), adata.obsm["X_any"]
+    assert value["inv"] == pytest.approx(inv(X, assignment).mean(), abs=1e-6)
+    assert value["entropy"] == pytest.approx(entropy(assignment, labels).mean())
+    assert value["mixing"] == mixing(assignment, conditions, labels).mixing
+    assert value["one_condition"] == mixing(assignment, conditions, labels).one_condition
+    for metric in (diffusion_compactness, diffusion_separation):
+        assert value[metric.__name__] == pytest.approx(metric(embedding, assignment).mean())
+    tested = dubious(X, assignment)
+    assert value["dubious"] == tested["dubious"].mean()
+    assert value["divergence"] == pytest.approx(tested["statistic"].mean(), abs=1e-5)
+
+
+def test_what_is_not_given_is_not_there(adata):
+    assert set(evaluate(adata)["metric"]) == {
+        "n_cells", "compactness", "separation", "inv", "n_metacells", "unassigned",
+        "size_median", "size_min", "size_max", "size_cv",
+    }  # fmt: skip
+
+
+def test_principal_components_are_computed_if_asked_for(adata):
+    X = reference_space(adata, 3000)
+    adata.obsm["X_pca"] = sc.pp.pca(X, n_comps=50)
+    computed, given = (evaluate(adata, use_rep=name) for name in ("pca", "X_pca"))
+    pd.testing.assert_frame_equal(computed, given, rtol=1e-3)
+
+
+def test_the_embedding_is_of_all_cells(adata, rng):
+    adata.obsm["X_any"] = rng.normal(size=(120, 6))
+    numbers = adata.obs["metacell"].cat.codes.to_numpy().copy()
+    whole = evaluate(adata, numbers, use_rep="X_any")
+    numbers[numbers == 7] = -1
+    less = evaluate(adata, numbers, use_rep="X_any")
+    values = [f[f["metric"] == "diffusion_compactness"]["value"].to_numpy() for f in (whole, less)]
+    np.testing.assert_allclose(values[0][:7], values[1])
+
+
+def test_large_data_is_sampled(adata):
+    exact, sampled = evaluate(adata), evaluate(adata, max_cells=40, seed=1)
+    differs = exact["value"] != sampled["value"]
+    assert set(exact["metric"][differs]) == {"separation"}
+    pd.testing.assert_frame_equal(evaluate(adata, max_cells=None), exact)
+
+
+def test_unknown_embeddings_and_conditions_are_named(adata):
+    adata.obsm["X_any"] = np.zeros((120, 2))
+    with pytest.raises(KeyError, match=r"'X_umap'. Embeddings there: \['X_any'\]"):
+        evaluate(adata, use_rep="X_umap")
+    with pytest.raises(KeyError, match="`conditions` to name a column of `obs`, found no 'donor'"):
+        evaluate(adata, conditions="donor")

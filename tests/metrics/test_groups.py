@@ -25,6 +25,14 @@ def test_outliers_are_left_out_and_numbers_stay_whole(values):
     assert groups.n_grouped == 3
 
 
+def test_members_are_the_positions_of_each_groups_cells(rng):
+    assignment = rng.integers(-1, 5, 60)
+    found = group_cells(assignment).members
+    assert [rows.tolist() for rows in found] == [
+        np.flatnonzero(assignment == m).tolist() for m in range(5)
+    ]
+
+
 def test_names_are_sorted_but_a_categorical_keeps_its_order():
     names = ["b", None, "a"]
     assert group_cells(pd.Series(names)).names.tolist() == ["a", "b"]
@@ -52,8 +60,8 @@ def test_one_column_is_expected(values):
 def test_all_missing():
     with pytest.raises(ValueError, match="at least one cell with a metacell, found none among 2"):
         group_cells(np.array([-1, -1]))
-    with pytest.raises(ValueError, match="every label is missing"):
-        group_labels(pd.Series([None, None], dtype="category"))
+    with pytest.raises(ValueError, match="Expected donors, found 2 cells of which every one is"):
+        group_labels(pd.Series([None, None], dtype="category"), what="donors")
 
 
 def test_different_cells_are_refused():

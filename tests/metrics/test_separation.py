@@ -48,3 +48,33 @@ def test_blocks_share_one_compilation(expression, assignment):
 def test_one_metacell_has_nothing_to_be_apart_from(expression):
     with pytest.raises(ValueError, match="at least two metacells, found only 'all'"):
         separation(expression, ["all"] * 90)
+
+
+def test_a_sample_as_large_as_the_data_is_exact(expression, assignment):
+    whole = separation(expression, assignment)
+    pd.testing.assert_series_equal(separation(expression, assignment, max_cells=90), whole)
+
+
+@pytest.mark.parametrize("block_size", [2048, 7])
+def test_sampled_cells_are_compared_with_all(expression, assignment, block_size):
+    """With one metacell of one cell each, the sample of at least one cell is everything."""
+    own = np.arange(90)
+    found = separation(expression, own, max_cells=10, block_size=block_size)
+    np.testing.assert_allclose(found, pairwise(expression, own), atol=1e-5)
+
+
+def test_samples_estimate_the_mean_without_bias(expression, assignment):
+    exact = separation(expression, assignment).mean()
+    found = [separation(expression, assignment, max_cells=30, seed=s).mean() for s in range(40)]
+    error = np.std(found) / np.sqrt(len(found))
+    assert abs(np.mean(found) - exact) < 4 * error
+    assert 0 < np.std(found) < 0.1 * exact
+    assert found[0] == separation(expression, assignment, max_cells=30, seed=0).mean()
+
+
+def test_a_sample_holds_each_metacells_share(assignment):
+    codes = np.unique(assignment, return_inverse=True)[1]
+    sample = kernel._sample(codes, 45, seed=0)
+    expected = np.maximum(1, np.bincount(codes) // 2)
+    assert np.bincount(codes[sample]).tolist() == expected.tolist()
+    assert len(np.unique(sample)) == len(sample)

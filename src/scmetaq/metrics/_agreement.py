@@ -3,7 +3,12 @@
 from typing import NamedTuple
 
 from numpy.typing import ArrayLike
-from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, homogeneity_score
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    adjusted_rand_score,
+    fowlkes_mallows_score,
+    homogeneity_completeness_v_measure,
+)
 
 from scmetaq.metrics._groups import check_same_cells, group_cells
 
@@ -19,11 +24,21 @@ class Agreement(NamedTuple):
         Adjusted Rand index: 1 for the same grouping, about 0 for independent ones.
     homogeneity
         1 if every group of the first grouping lies within one group of the second.
+    completeness
+        1 if every group of the second grouping lies within one group of the first.
+    nmi
+        Normalised mutual information, also called V-measure: the harmonic mean of homogeneity and
+        completeness. Not adjusted: many small groups raise it by chance.
+    fmi
+        Fowlkes-Mallows index: geometric mean of precision and recall of pairs of cells.
     """
 
     ami: float
     ari: float
     homogeneity: float
+    completeness: float
+    nmi: float
+    fmi: float
 
 
 def agreement(a: ArrayLike, b: ArrayLike) -> Agreement:
@@ -39,13 +54,13 @@ def agreement(a: ArrayLike, b: ArrayLike) -> Agreement:
 
     Returns
     -------
-    Adjusted mutual information and adjusted Rand index, both symmetric, and the homogeneity of
-    ``a`` with regard to ``b``, which is not. Higher is more alike.
+    Six numbers of at most 1; higher is more alike. Homogeneity of ``a`` with regard to ``b`` and
+    completeness swap when the groupings do; the others are symmetric.
 
     Notes
     -----
     Metacells are many and small by design. Against a few labels, homogeneity is the fair number;
-    the other two fall with the number of metacells however good these are.
+    the others fall with the number of metacells however good these are.
     """
     check_same_cells(a, b)
     first, second = group_cells(a).codes, group_cells(b).codes
@@ -56,8 +71,12 @@ def agreement(a: ArrayLike, b: ArrayLike) -> Agreement:
             "Check that the two columns are of the same cells."
         )
     first, second = first[both], second[both]
+    homogeneity, completeness, nmi = homogeneity_completeness_v_measure(second, first)
     return Agreement(
         ami=float(adjusted_mutual_info_score(first, second)),
         ari=float(adjusted_rand_score(first, second)),
-        homogeneity=float(homogeneity_score(second, first)),
+        homogeneity=float(homogeneity),
+        completeness=float(completeness),
+        nmi=float(nmi),
+        fmi=float(fowlkes_mallows_score(first, second)),
     )

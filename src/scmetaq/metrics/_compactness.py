@@ -7,7 +7,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq.metrics._pearson import grouped_rows, unit_rows
+from scmetaq.metrics._grouped_rows import grouped_rows
+from scmetaq.metrics._pearson import unit_rows
 
 
 def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.Series:
@@ -43,8 +44,7 @@ def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.
     Li et al., MetaQ, Nature Communications 2025, Eq. 23.
     """
     X, groups = grouped_rows(X, assignment)
-    order = np.argsort(groups.codes, kind="stable")[-groups.n_grouped :]
-    members = np.split(order, np.cumsum(groups.sizes)[:-1])
+    members = groups.members
     lengths = np.array([_squared_length_of_sum(X, rows, block_size) for rows in members])  # K
     values = lengths / groups.sizes * (len(members) / groups.n_grouped)
     return pd.Series(values, index=groups.names.rename(_keys.METACELL), name="compactness")

@@ -30,6 +30,12 @@ class Groups(NamedTuple):
         """Number of cells that are in a group."""
         return int((self.codes >= 0).sum())
 
+    @property
+    def members(self) -> list[np.ndarray]:
+        """Positions of each group's cells, ascending, one array per group."""
+        order = np.argsort(self.codes, kind="stable")[len(self.codes) - self.n_grouped :]
+        return np.split(order, np.cumsum(self.sizes)[:-1])
+
 
 def factorize(values: Any) -> pd.Categorical:
     """Turn values into a Categorical of those present: it keeps its order, others are sorted."""
@@ -65,21 +71,23 @@ def group_cells(assignment: Any) -> Groups:
     return groups
 
 
-def group_labels(labels: Any) -> Groups:
+def group_labels(labels: Any, *, what: str = "labels") -> Groups:
     """Read labels as text, in alphabetical order, leaving out missing ones.
 
     Parameters
     ----------
     labels
         Label of each cell, shape ``(n_cells,)``.
+    what
+        What they are, for messages.
     """
-    values = pd.Series(_one_column(labels, "labels"))
+    values = pd.Series(_one_column(labels, what))
     column = factorize(values.astype(object).where(values.notna(), None).map(str, "ignore"))
     groups = Groups(column.codes.astype(np.int64), column.categories)
     if len(groups.names) == 0:
         raise ValueError(
-            f"Expected labels, found {len(values)} cells of which every label is missing. "
-            "Pass labels for at least one cell, or leave out the metrics that need them."
+            f"Expected {what}, found {len(values)} cells of which every one is missing. "
+            f"Pass {what} for at least one cell, or leave out the metrics that need them."
         )
     return groups
 

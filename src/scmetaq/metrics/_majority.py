@@ -28,7 +28,7 @@ class LabelCounts(NamedTuple):
     @property
     def majority(self) -> np.ndarray:
         """Code of each metacell's most frequent label (first in the alphabet on a tie)."""
-        return np.asarray(self.counts.argmax(axis=1)).ravel()  # K
+        return most_frequent(self.counts)  # K
 
 
 def count_labels(assignment: Any, labels: Any) -> LabelCounts:
@@ -49,7 +49,17 @@ def count_labels(assignment: Any, labels: Any) -> LabelCounts:
             "Expected cells with both a metacell and a label, found none. "
             "Check that the two columns are of the same cells."
         )
-    cells = (metacells.codes[both], kinds.codes[both])
     shape = (len(metacells.names), len(kinds.names))
-    counts = sp.coo_array((np.ones(both.sum(), dtype=np.int64), cells), shape=shape).tocsr()
+    counts = tally(metacells.codes[both], kinds.codes[both], shape)
     return LabelCounts(counts, metacells, kinds)
+
+
+def most_frequent(counts: sp.csr_array) -> np.ndarray:
+    """Column of the largest count of each row, the first on a tie."""
+    return np.asarray(counts.argmax(axis=1)).ravel()
+
+
+def tally(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
+    """Count the pairs of two codings of the same cells."""
+    ones = np.ones(len(rows), dtype=np.int64)
+    return sp.coo_array((ones, (rows, columns)), shape=shape).tocsr()

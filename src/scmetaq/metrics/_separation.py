@@ -9,10 +9,18 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq.metrics._pearson import grouped_rows, unit_rows
+from scmetaq.metrics._grouped_rows import grouped_rows
+from scmetaq.metrics._pearson import unit_rows
 
 
-def separation(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.Series:
+def separation(
+    X: Any,
+    assignment: ArrayLike,
+    *,
+    max_cells: int | None = None,
+    block_size: int = 2048,
+    seed: int = 0,
+) -> pd.Series:
     r"""Mean Pearson distance to the nearest cell of another metacell, weighted by size.
 
     .. math::
@@ -21,7 +29,8 @@ def separation(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.S
 
     with :math:`N` assigned cells in :math:`K` metacells and Pearson correlation :math:`s`.
     Every pair of cells is looked at once, block by block on JAX's default device, so time is
-    quadratic in the number of cells while memory holds two dense blocks.
+    quadratic in the number of cells, unless ``max_cells`` bounds it, while memory holds two dense
+    blocks.
 
     Parameters
     ----------
@@ -30,8 +39,15 @@ def separation(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.S
         log1p counts per 10k.
     assignment
         Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out, also as neighbours.
+    max_cells
+        If there are more cells, look for the nearest neighbour, among all cells, of a random
+        sample of about this many only: of each metacell in proportion to its size, and of each at
+        least one cell. Time is then linear in the number of cells; memory also holds the sample,
+        dense. The mean of the series is an unbiased estimate. None: exact.
     block_size
         Cells made dense at a time: bounds memory, does not change the result.
+    seed
+        Seed of the sample.
 
     Returns
     -------
@@ -51,8 +67,15 @@ def separation(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.S
         )
     kept = np.flatnonzero(groups.codes >= 0)
     codes = groups.codes[kept]
-    nearest = _nearest_outside(X, kept, codes, min(block_size, len(kept)))  # N
-    values = np.bincount(codes, weights=1 - nearest) * (len(groups.names) / len(kept))  # K
+    block_size = min(block_size, len(kept))
+    if max_cells is None or len(kept) <= max_cells:
+        sample = np.arange(len(kept))
+        nearest = _nearest_outside(X, kept, codes, block_size)  # N
+    else:
+        sample = _sample(codes, max_cells, seed)
+        nearest = _nearest_of_sample(X, kept, codes, sample, block_size=block_size)  # S
+    mean = np.bincount(codes[sample], weights=1 - nearest) / np.bincount(codes[sample])  # K
+    values = mean * groups.sizes * (len(groups.names) / len(kept))  # K
     return pd.Series(values, index=groups.names.rename(_keys.METACELL), name="separation")
 
 
@@ -70,6 +93,32 @@ def _nearest_outside(X: Any, rows: np.ndarray, codes: np.ndarray, block_size: in
                 window = best[at : at + block_size]
                 np.maximum(window, found, out=window)
     return best[: len(rows)].astype(np.float64)
+
+
+def _sample(codes: np.ndarray, max_cells: int, seed: int) -> np.ndarray:
+    """Positions of a random sample: of each metacell its share, and at least one cell."""
+    order = np.random.default_rng(seed).permutation(len(codes))
+    shuffled = codes[order]
+    sizes = np.bincount(codes)
+    quota = np.maximum(1, sizes * max_cells // len(codes))  # K
+    rank = pd.Series(shuffled).groupby(shuffled).cumcount().to_numpy()
+    return np.sort(order[rank < quota[shuffled]])
+
+
+def _nearest_of_sample(
+    X: Any, rows: np.ndarray, codes: np.ndarray, sample: np.ndarray, *, block_size: int
+) -> np.ndarray:
+    """Largest correlation of each sampled row with any row of another metacell."""
+    asking = [
+        _padded_block(X, rows[sample], codes[sample], start, block_size)
+        for start in range(0, len(sample), block_size)
+    ]
+    best = np.full((len(asking), block_size), -np.inf, dtype=np.float32)
+    for start in range(0, len(rows), block_size):
+        there = _padded_block(X, rows, codes, start, block_size)
+        for window, here in zip(best, asking, strict=True):
+            np.maximum(window, _best_of_block(*here, *there)[0], out=window)
+    return best.ravel()[: len(sample)].astype(np.float64)
 
 
 def _padded_block(

@@ -1,0 +1,182 @@
+"""Diffusion map: coordinates in which distance is how hard it is to walk from cell to cell."""
+
+import warnings
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import eigsh
+from sklearn.neighbors import NearestNeighbors
+
+from scmetaq.metrics._grouped_rows import grouped_rows
+from scmetaq.metrics._groups import Groups
+
+
+class DiffusionMap(NamedTuple):
+    """Diffusion components of cells.
+
+    Attributes
+    ----------
+    components
+        Scaled eigenvectors, shape ``(n_cells, n_components - 1)``; the first, which is constant,
+        is left out. NaN: the cell is outside the largest piece of the graph.
+    eigenvalues
+        Their eigenvalues in (-1, 1), largest first, shape ``(n_components - 1,)``.
+    """
+
+    components: np.ndarray
+    eigenvalues: np.ndarray
+
+
+def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30) -> DiffusionMap:
+    r"""Embed cells by the slowest modes of a random walk on their neighbour graph.
+
+    .. math::
+
+        W_{ij} = \exp(-\lVert x_i - x_j \rVert / \sigma_i), \quad
+        K = W + W^\top, \quad
+        D^{-1} K \psi_l = \lambda_l \psi_l, \quad
+        \text{component}_l = \frac{\lambda_l}{1 - \lambda_l} \frac{\psi_l}{\lVert \psi_l \rVert}
+
+    :math:`W` joins each cell to its nearest neighbours; the bandwidth :math:`\sigma_i` is the
+    distance to the neighbour at a third of their number, so that it adapts to density. The factor
+    sums the walk over all numbers of steps.
+
+    The neighbours are exact. Time of their search is quadratic in the number of cells, memory is
+    linear throughout: only the graph is kept.
+
+    A walk cannot leave a piece of the graph that has no link to the rest, and distances between
+    pieces are infinite. Small pieces, up to a fifth of the cells, are therefore left out with a
+    warning; their components are NaN.
+
+    Parameters
+    ----------
+    X
+        Embedding, shape ``(n_cells, n_dimensions)``, dense: principal components of log1p counts,
+        say, or latents. Not the genes themselves.
+    n_components
+        Eigenvectors computed, the constant one included.
+    n_neighbors
+        Neighbours per cell, the cell itself included.
+
+    Returns
+    -------
+    Components and eigenvalues. The sign of a component, which is arbitrary, is such that its
+    largest entry in absolute value is positive. Components have length one before they are scaled:
+    their size shrinks with the number of cells, so that numbers made from them are comparable
+    between groupings of the same cells only.
+
+    References
+    ----------
+    Setty et al., Characterization of cell fate probabilities in single-cell data with Palantir,
+    Nature Biotechnology 2019. Coifman and Lafon, Diffusion maps, Applied and Computational
+    Harmonic Analysis 2006.
+    """
+    embedding = _checked(X, n_components, n_neighbors)
+    kernel = _adaptive_kernel(embedding, n_neighbors)
+    inside = _largest_piece(kernel, n_neighbors)  # N
+    eigenvalues, vectors = _slowest_modes(kernel[inside][:, inside], n_components)
+    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]  # L
+    components = np.full((len(inside), len(eigenvalues)), np.nan)  # N x L
+    components[inside] = vectors * (eigenvalues / (1 - eigenvalues) * np.sign(largest))
+    return DiffusionMap(components, eigenvalues)
+
+
+def grouped_components(
+    X: ArrayLike | DiffusionMap, assignment: ArrayLike
+) -> tuple[pd.DataFrame, Groups]:
+    """Diffusion components of the cells that have them and a metacell, and all groups.
+
+    The rows of the frame are indexed by the code of the cell's group.
+    """
+    if isinstance(X, DiffusionMap):
+        components, groups = X.components, grouped_rows(np.isnan(X.components), assignment)[1]
+    else:
+        rows, groups = grouped_rows(X, assignment)
+        components = diffusion_map(rows).components
+    kept = (groups.codes >= 0) & ~np.isnan(components).any(axis=1)
+    return pd.DataFrame(components[kept], index=groups.codes[kept]), groups
+
+
+def _checked(X: Any, n_components: int, n_neighbors: int) -> np.ndarray:
+    if sp.issparse(X) or np.ndim(X) != 2:
+        raise TypeError(
+            "Expected `X` as a dense cells by dimensions embedding, found "
+            f"{'a sparse matrix' if sp.issparse(X) else f'{np.ndim(X)} dimensions'}. "
+            'Pass e.g. `adata.obsm["X_pca"]`.'
+        )
+    embedding = np.ascontiguousarray(X, dtype=np.float64)
+    if not np.isfinite(embedding).all():
+        raise ValueError(
+            "Expected finite values in `X`, found NaN or infinity. Remove these cells."
+        )
+    if n_components < 2 or n_neighbors < 4:
+        raise ValueError(
+            "Expected `n_components` of at least 2 and `n_neighbors` of at least 4, "
+            f"found {n_components} and {n_neighbors}."
+        )
+    if len(embedding) <= max(n_components, n_neighbors):
+        raise ValueError(
+            f"Expected more cells than `n_neighbors` ({n_neighbors}) and `n_components` "
+            f"({n_components}), found {len(embedding)}. Lower these, or pass more cells."
+        )
+    return embedding
+
+
+def _adaptive_kernel(embedding: np.ndarray, n_neighbors: int) -> sp.csr_array:
+    """Symmetric kernel on the graph of nearest neighbours, N x N."""
+    n_cells, n_others = len(embedding), n_neighbors - 1
+    search = NearestNeighbors(n_neighbors=n_others).fit(embedding)
+    distances, neighbors = search.kneighbors()  # N x k, nearest first, the cell itself left out
+    bandwidth = distances[:, [n_neighbors // 3 - 1]]
+    # with a third of the neighbours in the very same place only those are near
+    steps = np.divide(
+        distances, bandwidth, out=np.where(distances > 0, np.inf, 0.0), where=bandwidth > 0
+    )
+    pointers = np.arange(0, n_cells * n_others + 1, n_others)
+    weights = sp.csr_array(
+        (np.exp(-steps).ravel(), neighbors.ravel(), pointers), shape=(n_cells, n_cells)
+    )
+    kernel = sp.csr_array(weights + weights.T)
+    kernel.eliminate_zeros()
+    return kernel
+
+
+def _largest_piece(kernel: sp.csr_array, n_neighbors: int) -> np.ndarray:
+    """Whether each cell is in the largest piece of the graph, shape ``(n_cells,)``."""
+    n_pieces, piece = connected_components(kernel, directed=False)
+    inside = piece == np.bincount(piece).argmax()
+    n_outside = int((~inside).sum())
+    found = f"{n_pieces} pieces, the largest without {n_outside} of {len(inside)} cells"
+    advice = f"Raise `n_neighbors` of `diffusion_map` ({n_neighbors}), or judge the pieces alone."
+    if n_outside > 0.2 * len(inside):
+        raise ValueError(
+            f"Expected a connected graph of neighbours, found {found}; distances between pieces "
+            f"are infinite. {advice}"
+        )
+    if n_outside > 0:
+        warnings.warn(
+            f"Expected a connected graph of neighbours, found {found}: these cells are left out "
+            f"of the diffusion map and of what is measured in it. {advice}",
+            UserWarning,
+            stacklevel=3,
+        )
+    return inside
+
+
+def _slowest_modes(kernel: sp.csr_array, n_components: int) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues below one, largest first, and unit eigenvectors (N x L) of the random walk."""
+    root = np.sqrt(np.asarray(kernel.sum(axis=1)).ravel())  # N
+    # symmetric and similar to the walk, which lets Lanczos do it and keeps everything real
+    walk = sp.csr_array(sp.diags_array(1 / root) @ kernel @ sp.diags_array(1 / root))
+    start = np.random.default_rng(0).normal(size=len(root))
+    n_vectors = min(len(root), max(4 * n_components, 40))
+    eigenvalues, vectors = eigsh(
+        walk, k=n_components, which="LA", v0=start, ncv=n_vectors, tol=1e-9
+    )
+    order = np.argsort(eigenvalues)[::-1][1:]
+    modes = vectors[:, order] / root[:, None]
+    return eigenvalues[order], modes / np.linalg.norm(modes, axis=0)

@@ -1,0 +1,111 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from scmetaq.metrics import dubious
+from scmetaq.metrics._dubious import _divergence, _thresholds, _unit_columns
+
+
+def of_states(rng, state, depth):
+    """log1p counts of 120 genes by cells of the states, at their depths."""
+    rate = np.array([rng.gamma(1.0, 1.5, size=120) for _ in range(4)])[state]
+    return np.log1p(rng.poisson(rate * depth[:, None]))
+
+
+@pytest.fixture
+def cells(rng):
+    """480 cells of four states at uneven depth, and metacells of 12 within states."""
+    state = np.repeat(np.arange(4), 120)
+    return of_states(rng, state, rng.uniform(0.7, 1.4, 480)), np.arange(480) // 12
+
+
+def test_divergence_is_relative_to_permuted_features(rng):
+    X = rng.normal(size=(15, 40)) + rng.normal(size=(15, 1))
+    norm = np.linalg.norm(np.corrcoef(X.T) - np.eye(40))
+    permuted = [
+        np.square(np.corrcoef(rng.permuted(X, axis=0).T) - np.eye(40)).sum() for _ in range(300)
+    ]
+    found = _divergence(_unit_columns(X))
+    assert found == pytest.approx(norm / np.sqrt(np.mean(permuted)), rel=0.01)
+    assert found == pytest.approx(norm * np.sqrt(14 / (40 * 39)))
+
+
+@pytest.mark.parametrize("shape", [(12, 30), (30, 12)])
+def test_divergence_takes_the_smaller_product(rng, shape):
+    X = rng.normal(size=shape)
+    norm = np.linalg.norm(np.corrcoef(X.T) - np.eye(shape[1]))
+    expected = norm * np.sqrt((shape[0] - 1) / (shape[1] * (shape[1] - 1)))
+    assert _divergence(_unit_columns(X)) == pytest.approx(expected)
+
+
+def test_one_state_passes_and_two_do_not(cells):
+    X, assignment = cells
+    pure = dubious(X, assignment, level=0.05)
+    assert pure["dubious"].mean() <= 0.15
+    mixed = np.where(np.arange(480) % 240 < 24, 100 + np.arange(480) % 2, assignment)
+    found = dubious(X, mixed, level=0.05)
+    assert found.loc[[100, 101], "dubious"].all()
+    assert found["dubious"].drop([100, 101]).mean() <= 0.15
+
+
+def test_table(cells):
+    X, assignment = cells
+    found = dubious(
+        sparse.csr_matrix(X), np.where(assignment == 3, -1, assignment), n_permutations=5
+    )
+    assert found.columns.tolist() == [
+        "n_cells", "n_features", "statistic", "threshold", "dubious",
+    ]  # fmt: skip
+    assert len(found) == 39
+    assert (found["n_cells"] == 12).all()
+    assert found["dubious"].dtype == bool
+    detected = (X[assignment == 5] > 0).mean(axis=0) > 0.1
+    varied = X[assignment == 5].std(axis=0) > 0
+    assert found.loc[5, "n_features"] == (detected & varied).sum()
+
+
+def test_a_seed_repeats_and_the_statistic_needs_none(cells):
+    first, again, other = (dubious(*cells, n_permutations=5, seed=seed) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, again)
+    pd.testing.assert_series_equal(first["statistic"], other["statistic"])
+    assert not first["threshold"].equals(other["threshold"])
+
+
+def test_order_of_cells_does_not_change_the_statistic(cells, rng):
+    X, assignment = cells
+    order = rng.permutation(480)
+    np.testing.assert_allclose(
+        dubious(X[order], assignment[order], n_permutations=2)["statistic"],
+        dubious(X, assignment, n_permutations=2)["statistic"],
+    )
+
+
+def test_small_metacells_cannot_be_judged(cells):
+    X, assignment = cells
+    assignment[:12] = [50, 50, 51, 52, 52, 52, 53, 53, 53, 53, 53, 53]
+    found = dubious(X, assignment, n_permutations=5).loc[[50, 51, 52, 53]]
+    assert found["statistic"].isna().tolist() == [True, True, False, False]
+    assert found["threshold"].isna().tolist() == [True, True, False, False]
+    assert not found.loc[[50, 51], "dubious"].any()
+
+
+def test_large_metacells_are_sampled(cells):
+    found = dubious(cells[0], np.arange(480) // 240, max_cells=40, n_permutations=5)
+    assert found["n_cells"].tolist() == [40, 40]
+    assert found["dubious"].all()
+
+
+def test_nulls_are_pooled_over_the_nearest_sizes(rng):
+    sizes = np.array([5, 10, 11, 40, 40, 2])
+    null = rng.random((6, 30))
+    null[5] = np.nan
+    found = _thresholds(sizes, null, level=0.1, n_pooled=2)
+    assert found[1] == np.quantile(null[[1, 2]], 0.9)
+    assert found[3] == found[4] == np.quantile(null[[3, 4]], 0.9)
+    assert np.isnan(found[5])
+
+
+def test_bad_options_are_refused(cells):
+    with pytest.raises(ValueError, match="found 0, 50 and 500"):
+        dubious(*cells, level=0)
