@@ -10,7 +10,7 @@ import scmetaq
 
 EXPORTS = {
     "scmetaq": {"MetaQModel", "data", "metrics", "pl", "tl"},
-    "scmetaq.data": {"demo"},
+    "scmetaq.data": {"demo", "demo_multiome"},
     "scmetaq.metrics": {
         "agreement",
         "balanced_accuracy",
@@ -61,6 +61,7 @@ SIGNATURES = {
     "metrics.agreement": (["a", "b"], {}),
     "metrics.evaluate": (["adata", "assignment", "labels"], {}),
     "data.demo": ([], {}),
+    "data.demo_multiome": ([], {}),
 }
 """Positional names and keyword-only defaults that callers may rely on."""
 
