@@ -83,7 +83,7 @@ def peak_gene_links(
 
     References
     ----------
-    COEM (peaks within 100 kb, correlated across metacells).
+    Mao et al., COEM: Cross-Modal Embedding for MetaCell Identification, 2022 (peaks within 100 kb).
     Persad et al., SEACells, Nature Biotechnology 2023 (100 matched background peaks).
     """
     _check_settings(window, n_background)

@@ -86,7 +86,7 @@ def spectral_metacells(
     ----------
     Ng, Jordan and Weiss, On spectral clustering, NIPS 2001 (unit rows of eigenvectors).
     Zelnik-Manor and Perona, Self-tuning spectral clustering, NIPS 2004 (the kernel).
-    COEM (spectral clustering of a cross-modal embedding into metacells).
+    Mao et al., COEM: Cross-Modal Embedding for MetaCell Identification, 2022.
     """
     z = _checked_embedding(z)
     _check_numbers(len(z), n_metacells, n_neighbors)
