@@ -40,6 +40,8 @@ METHODS = [
     "get_latent_representation",
     "get_codebook",
     "get_quantization_report",
+    "get_condition_embeddings",
+    "setup_mudata",
     "save",
     "load",
 ]
@@ -61,6 +63,20 @@ SIGNATURES = {
     "MetaQModel.get_latent_representation": (["adata"], {}),
     "MetaQModel.get_quantization_report": (["adata"], {}),
     "MetaQModel.get_codebook": ([], {}),
+    "MetaQModel.get_condition_embeddings": ([], {}),
+    "MetaQModel.setup_mudata": (
+        ["mdata"],
+        {
+            "rna_layer": None,
+            "adt_layer": None,
+            "atac_layer": None,
+            "batch_key": None,
+            "categorical_covariate_keys": None,
+            "labels_key": None,
+            "unlabeled_category": "Unknown",
+            "modalities": None,
+        },
+    ),
     "tl.aggregate": (["adata_or_mdata", "by"], {"layer": None}),
     "tl.spectral_metacells": (["z", "n_metacells"], {"n_neighbors": 15, "seed": 0}),
     "tl.recover_embedding": (

@@ -75,12 +75,12 @@ REFUSED = {
     "labels": (nothing, {"labels_key": ["state", "type"]}, KeyError, "No column 'type'"),
     "no labels": (nothing, {"labels_key": "none"}, ValueError, "are missing"),
     "modality": (nothing, {"modality": "protein"}, ValueError, "'rna', 'adt', 'atac'"),
-    "batch": (nothing, {"batch_key": "state"}, ValueError, "not supported in this version"),
+    "batch": (nothing, {"batch_key": "donor"}, KeyError, "No column 'donor'"),
     "covariate": (
         nothing,
-        {"categorical_covariate_keys": ["state"]},
+        {"categorical_covariate_keys": ["depth"]},
         ValueError,
-        "not supported in this version",
+        "choose a column with categories",
     ),
 }
 

@@ -236,11 +236,6 @@ def test_likelihoods_and_features_of_each_modality(fit, toy_mdata):
     assert [len(p.feature_scaling.features) for p in parts.values()] == [20, 5]
 
 
-def test_conditions_are_refused(toy_mdata):
-    with pytest.raises(ValueError, match="Conditions"):
-        MetaQModel.setup_mudata(toy_mdata, batch_key="state")
-
-
 def test_an_anndata_is_no_query_of_it(joint, toy):
     with pytest.raises(TypeError, match="Expected a MuData, found AnnData"):
         joint.get_assignments(toy)

@@ -25,8 +25,9 @@ def test_losses_agree_with_the_module(report, model, blood):
     x = torch.from_numpy(blood.X.toarray())
     module = model.module
     with torch.no_grad():
-        inputs = module.read({"rna": x}, {"rna": torch.ones(len(x), 1)})
-        decoded = module.generative(module.inference(inputs)["z"])
+        conditions = torch.zeros(len(x), 0, dtype=torch.long)
+        inputs = module.read({"rna": x}, {"rna": torch.ones(len(x), 1)}, conditions)
+        decoded = module.generative(module.inference(inputs, conditions)["z"], conditions)
         selected = x[:, module.parts["rna"].feature_scaling.features]
         factor = x.sum(1, keepdim=True) / 1e4
         losses = {

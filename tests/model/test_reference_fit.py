@@ -8,6 +8,7 @@ from scmetaq import MetaQModel
 from scmetaq.data._modality_counts import ModalityCounts
 from scmetaq.data._reference import fit_reference, fit_state, select_features, size_factor
 from scmetaq.model import _reference_fit
+from scmetaq.model._cells import Cells
 from scmetaq.nn import neighborhood_mean
 
 
@@ -19,7 +20,8 @@ def scores(reference, counts):
 
 def inputs(model, counts):
     """What the module reads of cells."""
-    return model._read_all({"rna": ModalityCounts(counts)})["rna"]
+    conditions = np.empty((counts.shape[0], 0), int)
+    return model._read_all(Cells({"rna": ModalityCounts(counts)}, conditions))["rna"]
 
 
 def test_the_module_computes_the_scores_that_were_fitted(model, blood):
@@ -79,7 +81,7 @@ def many_cells(toy, monkeypatch):
 
 def test_many_cells_are_sampled(many_cells, toy):
     chosen = many_cells._codebook_cells(0)
-    sample = many_cells._counts(many_cells.adata_manager)["rna"].of(chosen)
+    sample = many_cells._cells(many_cells.adata_manager).counts["rna"].of(chosen)
     assert sample.shape == (60, 60)
     assert isinstance(sample, sparse.csr_matrix)
     cells = {tuple(row) for row in toy.X.toarray()}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CountBatch, CountDecoder, ModalityShape, flat, reconstruction_nll
+from scmetaq.nn import CountBatch, CountDecoder, ModalityShape, flat, one_hot, reconstruction_nll
 
 G, M, K, D = 30, 20, 6, 4
 
@@ -33,18 +33,28 @@ def counts():
     return torch.poisson(torch.full((12, G), 2.0), generator=generator)
 
 
+def none(cells):
+    """No condition of any cell."""
+    return torch.zeros(len(cells), 0, dtype=torch.long)
+
+
+def decode(module, z):
+    return module.generative(z, none(z))
+
+
 def read(module, counts):
-    return module.read({"rna": counts}, {"rna": torch.ones(len(counts), 1)})
+    return module.read({"rna": counts}, {"rna": torch.ones(len(counts), 1)}, none(counts))
 
 
 def encode(module, counts):
     """Latents of raw counts of all features."""
-    return module.inference(read(module, counts))
+    return module.inference(read(module, counts), none(counts))
 
 
 def run(module, counts, state=None, **kwargs):
     """All outputs of one pass over a batch of the training set: inference, generative, loss."""
     batch = flat(read(module, counts)) | {"rna_counts": counts[:, G - M :]}
+    batch["conditions"] = none(counts)
     if state is not None:
         batch["rna_denoised_state"] = state
     return module(batch, loss_kwargs=kwargs)
@@ -89,15 +99,15 @@ def test_library_size_is_that_of_all_features(counts):
 
 def test_codes_are_decoded_once_they_are_fitted(counts):
     latents = encode(make(), counts)["z"]
-    assert set(make(fitted=False).generative(latents)) == {"plain"}
-    assert set(make().generative(latents)) == {"plain", "assignment", "z_q", "quantized"}
+    assert set(decode(make(fitted=False), latents)) == {"plain"}
+    assert set(decode(make(), latents)) == {"plain", "assignment", "z_q", "quantized"}
 
 
 @pytest.mark.parametrize("norm", ["layer", "batch"])
 @pytest.mark.parametrize("likelihood", ["nb", "poisson"])
 def test_decoding_distinct_codes_equals_decoding_every_cell(counts, norm, likelihood):
     module = make(norm=norm, likelihood=likelihood).eval()
-    decoded = module.generative(encode(module, counts)["z"])
+    decoded = decode(module, encode(module, counts)["z"])
     assignment = decoded["assignment"]
     assert torch.equal(decoded["z_q"], module.codebook.codes[assignment])
     expected = part_of(module).quantized_decoder(module.codebook.codes[assignment])
@@ -113,7 +123,7 @@ def test_batch_statistics_are_those_of_cells(counts):
     module = make(norm="batch").train()
     z = encode(module, counts)["z"]
     other = copy.deepcopy(module)
-    module.generative(z)
+    decode(module, z)
     part_of(other).quantized_decoder(other.codebook.embed(other.codebook(z).assignment))
     found, expected = (part_of(m).quantized_decoder.trunk[1].running_mean for m in (module, other))
     torch.testing.assert_close(found, expected)
@@ -186,7 +196,7 @@ def test_a_part_of_the_batch_is_decoded_in_training_only(counts):
     module = make(decoded_share=0.25)
     z = encode(module, counts)["z"]
     for mode, n_decoded in ((True, 3), (False, 12)):
-        decoded = module.train(mode).generative(z)
+        decoded = decode(module.train(mode), z)
         decoded_cells = {len(decoded[name]["rna"].log_rate) for name in ("plain", "quantized")}
         assert decoded_cells == {n_decoded}
         assert len(decoded["assignment"]) == 12
@@ -256,14 +266,13 @@ def peaks():
 def read_two(module, counts, peaks, with_peaks=None):
     n = len(counts)
     with_peaks = torch.ones(n, 1) if with_peaks is None else with_peaks
-    return module.read(
-        {"rna": counts, "atac": peaks}, {"rna": torch.ones(n, 1), "atac": with_peaks}
-    )
+    present = {"rna": torch.ones(n, 1), "atac": with_peaks}
+    return module.read({"rna": counts, "atac": peaks}, present, none(counts))
 
 
 def test_blocks_of_modalities_stand_side_by_side(counts, peaks):
     module = make_two()
-    z = module.inference(read_two(module, counts, peaks))["z"]
+    z = module.inference(read_two(module, counts, peaks), none(counts))["z"]
     for name, values, columns in (("rna", counts, slice(0, 7)), ("atac", peaks, slice(7, 14))):
         part = module.parts[name]
         known = part.read(values)
@@ -276,7 +285,7 @@ def test_blocks_of_modalities_stand_side_by_side(counts, peaks):
 @pytest.mark.parametrize("weights", [{"rna": 1, "atac": 3}, {"rna": 10, "atac": 30}])
 def test_weights_are_shares_of_squared_distances(counts, peaks, weights):
     equal, weighted = make_two(), make_two(weights)
-    a, b = (m.inference(read_two(m, counts, peaks))["z"] for m in (equal, weighted))
+    a, b = (m.inference(read_two(m, counts, peaks), none(counts))["z"] for m in (equal, weighted))
     torch.testing.assert_close(b[:, :7].square(), a[:, :7].square() * 0.25 / 0.5)
     torch.testing.assert_close(b[:, 7:].square(), a[:, 7:].square() * 0.75 / 0.5)
 
@@ -284,11 +293,11 @@ def test_weights_are_shares_of_squared_distances(counts, peaks, weights):
 def test_the_code_as_a_whole_is_decoded_to_every_modality(counts, peaks):
     """Paper Eq. 19; the decoders of cells read their own block."""
     module = make_two()
-    z = module.inference(read_two(module, counts, peaks))["z"]
+    z = module.inference(read_two(module, counts, peaks), none(counts))["z"]
     changed = z.clone()
     changed[:, 7:] += 1
     for name, same in (("rna", True), ("atac", False)):
-        before, after = (module.generative(v)["plain"][name].log_rate for v in (z, changed))
+        before, after = (decode(module, v)["plain"][name].log_rate for v in (z, changed))
         assert torch.equal(before, after) == same
         part = module.parts[name]
         before, after = (part.quantized_decoder(v).log_rate for v in (z, changed))
@@ -298,9 +307,9 @@ def test_the_code_as_a_whole_is_decoded_to_every_modality(counts, peaks):
 def test_decoders_of_codes_start_at_those_of_cells(counts, peaks):
     module = make_two()
     module.copy_decoder()
-    z = module.inference(read_two(module, counts, peaks))["z"]
+    z = module.inference(read_two(module, counts, peaks), none(counts))["z"]
     for name, part in module.parts.items():
-        expected = module.generative(z)["plain"][name]
+        expected = decode(module, z)["plain"][name]
         found = part.quantized_decoder(z)
         torch.testing.assert_close(found.log_rate, expected.log_rate)
 
@@ -329,7 +338,11 @@ def test_what_is_not_there_says_nothing(counts, peaks):
     for values in (peaks, other):
         module = make_two()
         batch = flat(read_two(module, counts, values, present))
-        batch |= {"rna_counts": counts[:, :M], "atac_counts": values[:, :8]}
+        batch |= {
+            "rna_counts": counts[:, :M],
+            "atac_counts": values[:, :8],
+            "conditions": none(counts),
+        }
         inferred, _, loss = module(batch)
         outputs.append((inferred["z"], loss.loss))
     for a, b in zip(*outputs, strict=True):
@@ -341,7 +354,7 @@ def test_losses_of_modalities_are_means_over_their_cells(counts, peaks):
     present = torch.ones(12, 1)
     present[:5] = 0
     batch = flat(read_two(module, counts, peaks, present))
-    batch |= {"rna_counts": counts[:, :M], "atac_counts": peaks[:, :8]}
+    batch |= {"rna_counts": counts[:, :M], "atac_counts": peaks[:, :8], "conditions": none(counts)}
     _, decoded, out = module(batch)
     of_rna = reconstruction_nll(
         decoded["plain"]["rna"], counts[:, :M], counts.sum(1, keepdim=True) / 1e4
@@ -360,7 +373,7 @@ def test_losses_of_modalities_are_means_over_their_cells(counts, peaks):
 def test_as_published_a_missing_modality_is_left_out(counts, peaks):
     module = make_two(n_components=0)
     present = torch.zeros(12, 1)
-    z = module.inference(read_two(module, counts, peaks, present))["z"]
+    z = module.inference(read_two(module, counts, peaks, present), none(counts))["z"]
     assert (z[:, D:] == 0).all()
     assert (z[:, :D] != 0).any()
 
@@ -371,5 +384,83 @@ def test_an_encoder_reads_the_scores_of_all_modalities(counts, peaks):
         module.parts["rna"].encoder.head.weight.normal_()
     states = []
     for values in (peaks, peaks + 1):
-        states.append(module.inference(read_two(module, counts, values))["states"]["rna"])
+        states.append(
+            module.inference(read_two(module, counts, values), none(counts))["states"]["rna"]
+        )
     assert not torch.allclose(*states)
+
+
+def make_conditioned(**kwargs):
+    """A module with two conditions, of three and two categories."""
+    torch.manual_seed(0)
+    shape = {"rna": ModalityShape(M, n_components=3, n_scores=5)}
+    module = MetaQModule(shape, K, n_latent=D, conditions={"donor": 3, "lane": 2}, **kwargs)
+    for name, buffer in module.named_buffers():
+        if name.endswith("axes"):
+            buffer.normal_(std=0.05)
+    module.codebook.set_codes(torch.randn(K, module.codebook.codes.shape[1]))
+    return module
+
+
+@pytest.fixture
+def conditions():
+    return torch.stack([torch.arange(12) % 3, torch.arange(12) % 2], 1)
+
+
+def run_conditioned(module, counts, conditions):
+    inputs = module.read({"rna": counts}, {"rna": torch.ones(len(counts), 1)}, conditions)
+    return inputs, module.inference(inputs, conditions)["z"]
+
+
+def test_conditions_join_the_first_layers(counts, conditions):
+    module = make_conditioned()
+    part = part_of(module)
+    for network, n_input in (
+        (part.encoder.hidden[0], 10),
+        (part.decoder.trunk[0], D + 3),
+        (part.quantized_decoder.trunk[0], D + 3),
+    ):
+        assert network.in_features == n_input + 20
+    _, z = run_conditioned(module, counts, conditions)
+    other = conditions.clone()
+    other[:, 0] = (other[:, 0] + 1) % 3
+    rates = [module.generative(z, c)["plain"]["rna"].log_rate for c in (conditions, other)]
+    assert (rates[0] != rates[1]).any(1).all()
+
+
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_distinct_codes_under_conditions_are_decoded_as_cells_are(counts, conditions, norm):
+    module = make_conditioned(norm=norm).eval()
+    _, z = run_conditioned(module, counts, conditions)
+    decoded = module.generative(z, conditions)
+    whole = torch.cat([decoded["z_q"], module.condition_embedding(conditions)], 1)
+    expected = part_of(module).quantized_decoder(whole)
+    torch.testing.assert_close(decoded["quantized"]["rna"].log_rate, expected.log_rate)
+
+
+def test_what_conditions_add_is_taken_off_before_encoding(counts, conditions):
+    module = make_conditioned()
+    before, _ = run_conditioned(module, counts, conditions)
+    offsets = torch.randn_like(module.correction.offsets[:1])
+    module.correction.offsets.copy_(offsets)  # the same in every cluster
+    after, _ = run_conditioned(module, counts, conditions)
+    added = one_hot(conditions, [3, 2]) @ offsets[0]
+    found = module.linear_values(before) - module.linear_values(after)
+    torch.testing.assert_close(found, added, atol=1e-5, rtol=1e-4)
+
+
+def test_the_decoder_of_codes_starts_with_the_same_conditions(counts, conditions):
+    module = make_conditioned()
+    module.copy_decoder()
+    _, z = run_conditioned(module, counts, conditions)
+    whole = torch.cat([z, module.condition_embedding(conditions)], 1)
+    part = part_of(module)
+    torch.testing.assert_close(part.quantized_decoder(whole).log_rate, part.decoder(whole).log_rate)
+
+
+def test_embeddings_learn(counts, conditions):
+    module = make_conditioned()
+    inputs, _ = run_conditioned(module, counts, conditions)
+    batch = flat(inputs) | {"rna_counts": counts[:, :M], "conditions": conditions.float()}
+    module(batch)[2].loss.backward()
+    assert all((table.grad != 0).any() for table in module.condition_embedding.tables)

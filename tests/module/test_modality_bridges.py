@@ -47,7 +47,8 @@ def test_estimates_of_several_modalities_are_averaged(inputs):
     for source in ("rna", "atac"):
         width = 2 * SHAPES[source].n_scores
         maps[source] = torch.randn(width, 4), torch.randn(4)
-        bridges.set_map(source, "adt", *maps[source])
+        axes, offset = maps[source]
+        bridges.set_map(source, "adt", axes=axes, offset=offset)
     filled = bridges(inputs)["adt"]
     found = torch.cat([filled["scores"], filled["profile"]], 1)
     estimate = {k: inputs[k]["scores"] @ axes - offset for k, (axes, offset) in maps.items()}

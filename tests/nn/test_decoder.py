@@ -85,9 +85,9 @@ def test_absurd_rates_stay_finite():
 def test_starting_as_a_decoder_of_some_columns(hidden, likelihood):
     torch.manual_seed(0)
     narrow, wide = (CountDecoder(n, 9, likelihood=likelihood, hidden=hidden) for n in (3, 8))
-    wide.start_as(narrow, slice(2, 5))
+    wide.start_as(narrow, [2, 3, 7])
     z = torch.randn(6, 8)
-    for found, expected in zip(wide(z), narrow(z[:, 2:5]), strict=True):
+    for found, expected in zip(wide(z), narrow(z[:, [2, 3, 7]]), strict=True):
         if expected is None:
             assert found is None
         else:

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,12 @@ from mudata import MuData
 from scmetaq import _keys
 from scmetaq._progress import with_progress
 from scmetaq.data._blocks import csr_tensor
-from scmetaq.data._modality_counts import ModalityCounts
+from scmetaq.data._conditions import check_categories
 from scmetaq.data._mudata_validation import check_mudata, with_modality_features
 from scmetaq.data._validation import check_anndata, with_features
 from scmetaq.nn import Inputs
 
+from ._cells import Cells
 from ._parts import ModelParts
 
 _BLOCK = 1_024
@@ -23,6 +24,16 @@ does not depend on how many cells come with it."""
 
 _MANY_BLOCKS = 40
 """Blocks that take more than about two seconds."""
+
+
+class Block(NamedTuple):
+    """A block of cells as the module takes them."""
+
+    inputs: Inputs
+    """What it reads of them."""
+    counts: dict[str, torch.Tensor]
+    """Their raw counts by kind."""
+    conditions: torch.Tensor
 
 
 class AssignmentMixin(ModelParts):
@@ -42,7 +53,7 @@ class AssignmentMixin(ModelParts):
         minus that to the second best one. A low margin marks a cell between metacells.
         """
         manager = self._registered(adata)
-        found = self._encode(self._counts(manager), lookup=True)
+        found = self._encode(self._cells(manager), lookup=True)
         names = self.metacell_names
         return pd.DataFrame(
             {
@@ -54,7 +65,7 @@ class AssignmentMixin(ModelParts):
 
     def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
         """Latents of cells, ``(n_cells, n_latent)``: the space in which codes are compared."""
-        return self._latents(self._counts(self._registered(adata)))
+        return self._latents(self._cells(self._registered(adata)))
 
     def get_codebook(self) -> pd.DataFrame:
         """Codes, indexed by metacell name, and the share of training cells that use each.
@@ -94,12 +105,14 @@ class AssignmentMixin(ModelParts):
             ((kind, source),) = sources.items()
             adata = with_features(adata, names[kind])
             check_anndata(adata, layer=source.layer, is_query=True)
+            check_categories(adata, self._conditions)
             return adata
         modality_of = {kind: str(source.modality) for kind, source in sources.items()}
         by_name = {modality_of[kind]: of_kind for kind, of_kind in names.items()}
         mdata = with_modality_features(adata, by_name)
         layers = {kind: source.layer for kind, source in sources.items()}
         check_mudata(mdata, modality_of, layers, is_query=True)
+        check_categories(mdata, self._conditions)
         return mdata
 
     def _is_registered(self, adata: AnnData | MuData) -> bool:
@@ -107,60 +120,48 @@ class AssignmentMixin(ModelParts):
         managers = self._per_instance_manager_store.get(self.id, {}).values()
         return any(manager.adata is adata for manager in managers)
 
-    def _latents(self, counts: dict[str, ModalityCounts]) -> np.ndarray:
-        return self._encode(counts)["z"]
+    def _latents(self, cells: Cells) -> np.ndarray:
+        return self._encode(cells)["z"]
 
-    def _encode(
-        self, counts: dict[str, ModalityCounts], *, lookup: bool = False
-    ) -> dict[str, np.ndarray]:
+    def _encode(self, cells: Cells, *, lookup: bool = False) -> dict[str, np.ndarray]:
         """Pass raw counts through the encoder, and on to the codebook if ``lookup``."""
 
-        def encode(inputs: Inputs, _: object) -> dict[str, torch.Tensor]:
-            z = self.module.inference(inputs)["z"]
+        def encode(block: Block) -> dict[str, torch.Tensor]:
+            z = self.module.inference(block.inputs, block.conditions)["z"]
             return self.module.codebook(z)._asdict() if lookup else {"z": z}
 
-        return self._in_blocks(encode, counts)
+        return self._in_blocks(encode, cells)
 
     @torch.inference_mode()
     def _in_blocks(
-        self,
-        function: Callable[[Inputs, dict[str, torch.Tensor]], dict[str, torch.Tensor]],
-        counts: dict[str, ModalityCounts],
+        self, function: Callable[[Block], dict[str, torch.Tensor]], cells: Cells
     ) -> dict[str, np.ndarray]:
-        """Apply a function block by block, and join what it returns.
-
-        Parameters
-        ----------
-        function
-            Of what the module reads of a block of cells, and of their raw counts.
-        counts
-            Raw counts of the cells.
-        """
+        """Apply a function block by block, and join what it returns."""
         was_training = self.module.training
         self.module.eval()
         parts: dict[str, list[np.ndarray]] = {}
-        n_cells = next(iter(counts.values())).n_cells
-        starts = range(0, n_cells, _BLOCK)
+        starts = range(0, cells.n_cells, _BLOCK)
         for start in with_progress(starts, "Encoding cells", at_least=_MANY_BLOCKS):
-            cells = slice(start, min(start + _BLOCK, n_cells))
-            for name, values in function(*self._read(counts, cells)).items():
-                kept = values[: cells.stop - start].cpu().numpy()
+            chosen = slice(start, min(start + _BLOCK, cells.n_cells))
+            for name, values in function(self._read(cells, chosen)).items():
+                kept = values[: chosen.stop - start].cpu().numpy()
                 parts.setdefault(name, []).append(kept)
         self.module.train(was_training)
         return {name: np.concatenate(values) for name, values in parts.items()}
 
-    def _read(
-        self, counts: dict[str, ModalityCounts], cells: slice
-    ) -> tuple[Inputs, dict[str, torch.Tensor]]:
-        """What the module reads of at most a block of cells, padded to a block; their counts."""
-        blocks, present = {}, {}
-        for kind, of_kind in counts.items():
-            block = csr_tensor(of_kind.of(cells), _BLOCK)
+    def _read(self, cells: Cells, chosen: slice) -> Block:
+        """At most a block of cells, padded to a block."""
+        counts, present, device = {}, {}, self.module.device
+        for kind, of_kind in cells.counts.items():
+            rows = csr_tensor(of_kind.of(chosen), _BLOCK)
             # MPS knows no sparse matrices
-            blocks[kind] = block.to_dense() if self.module.device.type == "mps" else block
-            is_present = torch.zeros(_BLOCK, 1)
-            is_present[: cells.stop - cells.start, 0] = torch.from_numpy(
-                of_kind.is_present[cells].astype(np.float32)
-            )
-            present[kind] = is_present
-        return self.module.read(blocks, present), blocks
+            counts[kind] = (rows.to_dense() if device.type == "mps" else rows).to(device)
+            is_present = of_kind.is_present[chosen].astype(np.float32)[:, None]
+            present[kind] = _padded(is_present).to(device)
+        conditions = _padded(cells.conditions[chosen]).to(device)
+        return Block(self.module.read(counts, present, conditions), counts, conditions)
+
+
+def _padded(rows: np.ndarray) -> torch.Tensor:
+    """Rows of a block, and rows of zeros up to its size."""
+    return torch.from_numpy(np.pad(rows, ((0, _BLOCK - len(rows)), (0, 0))))

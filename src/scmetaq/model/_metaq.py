@@ -21,6 +21,7 @@ from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, Distance, Likelihood, ModalityShape
 from scmetaq.train import MetaQTrainingPlan, StopRule, TrainingSetSplitter, say_trained
 
+from ._condition_embeddings import ConditionMixin
 from ._metacells import MetacellMixin
 from ._quantization import QuantizationMixin
 from ._recipe import RecipeName, get_recipe
@@ -29,6 +30,7 @@ from ._setup import SetupMixin
 
 
 class MetaQModel(
+    ConditionMixin,
     MetacellMixin,
     QuantizationMixin,
     ReferenceFitMixin,
@@ -115,6 +117,7 @@ class MetaQModel(
         self.module = self._module_cls(
             {kind: self._shape(kind, n_top[kind], likelihoods[kind]) for kind in self._modalities},
             self.n_metacells,
+            conditions={found.key: len(found.categories) for found in self._conditions},
             n_latent=n_latent,
             weights=modality_weights,
             norm=self._recipe.norm,

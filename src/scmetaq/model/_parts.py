@@ -1,13 +1,16 @@
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from scvi import REGISTRY_KEYS
 
+from scmetaq.data._conditions import Condition
 from scmetaq.data._modality import LAYER_ARGUMENTS, Modality
-from scmetaq.data._modality_counts import ModalityCounts, modality_counts
+from scmetaq.data._modality_counts import modality_counts
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit
 
+from ._cells import Cells
 from ._recipe import Recipe
 
 if TYPE_CHECKING:
@@ -51,14 +54,36 @@ class ModelParts(_Base):
             if argument in named
         }
 
-    def _counts(self, manager: Any) -> dict[str, ModalityCounts]:
-        """Raw counts of the cells of a manager, by kind."""
-        return {
+    def _cells(self, manager: Any) -> Cells:
+        """What the model reads of the cells of a manager."""
+        counts = {
             kind: modality_counts(
                 manager.adata, source.modality, manager.get_from_registry(source.registry_key)
             )
             for kind, source in self._sources.items()
         }
+        columns = [
+            np.asarray(manager.get_from_registry(key)).reshape(manager.adata.n_obs, -1)
+            for key in (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.CAT_COVS_KEY)
+            if key in self.registry["field_registries"]
+        ]
+        return Cells(counts, np.hstack([np.empty((manager.adata.n_obs, 0)), *columns]).astype(int))
+
+    @property
+    def _conditions(self) -> list[Condition]:
+        """Conditions of the cells, in the order in which cells are read."""
+        fields, args = self.registry["field_registries"], self.registry["setup_args"]
+        where = args.get("modalities") or {}
+        found = []
+        if REGISTRY_KEYS.BATCH_KEY in fields:
+            state = fields[REGISTRY_KEYS.BATCH_KEY]["state_registry"]
+            categories = list(state["categorical_mapping"])
+            found.append(Condition(args["batch_key"], categories, where.get("batch_key")))
+        if REGISTRY_KEYS.CAT_COVS_KEY in fields:
+            mappings = fields[REGISTRY_KEYS.CAT_COVS_KEY]["state_registry"]["mappings"]
+            modality = where.get("categorical_covariate_keys")
+            found += [Condition(key, list(names), modality) for key, names in mappings.items()]
+        return found
 
     def _feature_names(self, kind: str) -> pd.Index:
         """Names of all features of one kind of counts."""

@@ -6,9 +6,9 @@ from anndata import AnnData
 from mudata import MuData
 from torch import Tensor
 
-from scmetaq.nn import PRESENT, CountBatch, CountParameters, Inputs, perplexity, reconstruction_nll
+from scmetaq.nn import PRESENT, CountBatch, CountParameters, perplexity, reconstruction_nll
 
-from ._assignment import AssignmentMixin
+from ._assignment import AssignmentMixin, Block
 
 
 class QuantizationMixin(AssignmentMixin):
@@ -41,10 +41,10 @@ class QuantizationMixin(AssignmentMixin):
         With several modalities the first three also for each of them, of the cells that have it:
         ``reconstruction_ratio_rna`` and so on.
         """
-        counts = self._counts(self._registered(adata))
-        found = self._in_blocks(self._losses, counts)
+        cells = self._cells(self._registered(adata))
+        found = self._in_blocks(self._losses, cells)
         sizes = torch.bincount(torch.from_numpy(found["assignment"]), minlength=self.n_metacells)
-        present = {kind: of_kind.is_present for kind, of_kind in counts.items()}
+        present = {kind: of_kind.is_present for kind, of_kind in cells.counts.items()}
         losses = {
             name: sum(_mean(found[f"{name}_{kind}"], here) for kind, here in present.items())
             for name in ("plain", "quantized")
@@ -63,21 +63,19 @@ class QuantizationMixin(AssignmentMixin):
                 report |= {f"{name}_{kind}": value for name, value in _report(*of_kind).items()}
         return report
 
-    def _losses(self, inputs: Inputs, counts: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _losses(self, block: Block) -> dict[str, Tensor]:
         """Losses of each cell of a block, its code and its margin."""
         module = self.module
-        z = module.inference(inputs)["z"]
-        decoded = module.generative(z)
+        z = module.inference(block.inputs, block.conditions)["z"]
+        decoded = module.generative(z, block.conditions)
         found: dict[str, Any] = module.codebook(z)._asdict()
         found["held"] = (z - decoded["z_q"]).square().mean(1)
         for kind, part in module.parts.items():
-            selected = CountBatch(counts[kind].to(module.device)).dense(
-                part.feature_scaling.features
-            )
+            selected = CountBatch(block.counts[kind]).dense(part.feature_scaling.features)
             for name in ("plain", "quantized"):
                 parameters: CountParameters = decoded[name][kind]
-                nll = reconstruction_nll(parameters, selected, inputs[kind]["size_factor"])
-                found[f"{name}_{kind}"] = nll * inputs[kind][PRESENT][:, 0]
+                nll = reconstruction_nll(parameters, selected, block.inputs[kind]["size_factor"])
+                found[f"{name}_{kind}"] = nll * block.inputs[kind][PRESENT][:, 0]
         return found
 
 

@@ -6,7 +6,6 @@ import torch
 from scvi import settings
 from scvi.data import AnnDataManager
 
-from scmetaq.data._modality_counts import ModalityCounts
 from scmetaq.data._reference import (
     MAX_REFERENCE_CELLS,
     LinearMap,
@@ -17,10 +16,21 @@ from scmetaq.data._reference import (
     size_factor,
 )
 from scmetaq.data._training_set import training_set
-from scmetaq.nn import COUNTS, DENOISED_STATE, PRESENT, flat, neighborhood_mean, nested
+from scmetaq.nn import (
+    CONDITIONS,
+    COUNTS,
+    DENOISED_STATE,
+    PRESENT,
+    fit_mixture,
+    flat,
+    initial_codes,
+    neighborhood_mean,
+    nested,
+)
 from scmetaq.train import CodebookFit
 
 from ._assignment import AssignmentMixin
+from ._cells import Cells
 
 _CELLS_PER_CODE = 32
 """Cells per code in the sample that codes are fitted to, where it would otherwise be smaller."""
@@ -45,26 +55,24 @@ class ReferenceFitMixin(AssignmentMixin):
     def _prepare_training(self) -> Preparation:
         """Fit the statistics unless they are there; gather what to train on and how."""
         seed = settings.seed or 0
-        everything = self._counts(self.adata_manager)
+        everything = self._cells(self.adata_manager)
         sample = self._codebook_cells(seed)
-        counts = {kind: of_kind.sample(sample) for kind, of_kind in everything.items()}
+        sampled = everything.sample(sample)
         chosen = _spread(len(sample), MAX_REFERENCE_CELLS)
-        reference = counts
-        if len(chosen) < len(sample):
-            reference = {kind: of_kind.sample(chosen) for kind, of_kind in counts.items()}
+        reference = sampled if len(chosen) == len(sample) else sampled.sample(chosen)
         is_new = not self.module.codebook.is_fitted
         reliability = {}
         if is_new:
-            for kind, of_kind in reference.items():
+            for kind, of_kind in reference.counts.items():
                 present = of_kind.of(np.flatnonzero(of_kind.is_present))
                 reliability[kind] = self._fit_statistics(kind, present, seed)
         if self._recipe.n_components:
-            cells, inputs = sample[chosen], self._linear_inputs(reference, reliability)
+            cells, inputs = sample[chosen], self._linear_inputs(reference, reliability, seed)
         else:  # as published: all cells
             cells, inputs = np.arange(self.adata.n_obs), self._selected_inputs(everything)
         codebook_fit = CodebookFit(
             self.module,
-            lambda: torch.from_numpy(self._latents(counts)).to(self.module.device),
+            lambda: torch.from_numpy(self._latents(sampled)).to(self.module.device),
             warmup_fraction=self._warmup_fraction,
             init=self._codebook_init,
             refine=self._recipe.refine,
@@ -110,10 +118,10 @@ class ReferenceFitMixin(AssignmentMixin):
                 getattr(path, name).set_map(*map(torch.as_tensor, (fitted.axes, fitted.offset)))
         return reference.reliability
 
-    def _selected_inputs(self, counts: dict[str, ModalityCounts]) -> dict[str, np.ndarray]:
+    def _selected_inputs(self, cells: Cells) -> dict[str, np.ndarray]:
         """Counts of the selected features of all cells; the others are never held at once."""
         inputs = {}
-        for kind, of_kind in counts.items():
+        for kind, of_kind in cells.counts.items():
             features = self._selected(kind)
             blocks = [
                 of_kind.of(slice(start, min(start + _BLOCK, of_kind.n_cells)))
@@ -124,35 +132,39 @@ class ReferenceFitMixin(AssignmentMixin):
                 PRESENT: _column(of_kind.is_present),
                 "size_factor": np.concatenate([size_factor(block) for block in blocks]),
             }
-        return flat(inputs)
+        return flat(inputs) | {CONDITIONS: cells.conditions.astype(np.float32)}
 
     def _selected(self, kind: str) -> np.ndarray:
         return self.module.parts[kind].feature_scaling.features.cpu().numpy()
 
     def _linear_inputs(
-        self, counts: dict[str, ModalityCounts], reliability: dict[str, float]
+        self, cells: Cells, reliability: dict[str, float], seed: int
     ) -> dict[str, np.ndarray]:
         """Inputs of the network and the denoised states that it learns to tell from them.
 
         Maps are fitted if the statistics have just been, which is when their reliability is known.
         """
         fit = bool(reliability)
-        inputs = self._read_all(counts)
+        counts = cells.counts
+        inputs = self._read_all(cells)
         if fit and len(counts) > 1:
             self._fit_bridges(inputs)
             if not all(of_kind.is_present.all() for of_kind in counts.values()):
-                inputs = self._read_all(counts)  # with what is missing filled in
+                inputs = self._read_all(cells)  # with what is missing filled in
             if self._balances:
                 self._balance(inputs, reliability)
+        if fit and self.module.correction is not None:
+            self._fit_correction(inputs, cells.conditions, seed)
+            inputs = self._read_all(cells)  # without what conditions add
         for kind, smooth in self._smooth_scores(inputs).items():
             scores = inputs[kind]["scores"]
             inputs[kind][DENOISED_STATE] = self._denoised(kind, scores, smooth, fit=fit)
             everything = counts[kind].of(np.arange(counts[kind].n_cells))
             inputs[kind][COUNTS] = everything[:, self._selected(kind)]
-        return flat(inputs)
+        return flat(inputs) | {CONDITIONS: cells.conditions.astype(np.float32)}
 
-    def _read_all(self, counts: dict[str, ModalityCounts]) -> dict[str, dict[str, np.ndarray]]:
-        return nested(self._in_blocks(lambda inputs, _: flat(inputs), counts), counts)
+    def _read_all(self, cells: Cells) -> dict[str, dict[str, np.ndarray]]:
+        return nested(self._in_blocks(lambda block: flat(block.inputs), cells), cells.counts)
 
     def _fit_bridges(self, inputs: dict[str, dict[str, np.ndarray]]) -> None:
         """Learn from cells with two modalities to tell one from the other."""
@@ -163,7 +175,30 @@ class ReferenceFitMixin(AssignmentMixin):
                     values = np.hstack([wanted["scores"], wanted["profile"]])[both]
                     fitted = fit_bridge(known["scores"][both], values)
                     axes, offset = map(torch.as_tensor, (fitted.axes, fitted.offset))
-                    self.module.bridges.set_map(source, target, axes, offset)
+                    self.module.bridges.set_map(source, target, axes=axes, offset=offset)
+
+    @torch.no_grad()
+    def _fit_correction(
+        self, inputs: dict[str, dict[str, np.ndarray]], conditions: np.ndarray, seed: int
+    ) -> None:
+        """Find out what conditions add to the scores and profiles of cells."""
+        correction, device = self.module.correction, self.module.device
+        assert correction is not None
+        tensors = {
+            kind: {name: torch.from_numpy(values).to(device) for name, values in part.items()}
+            for kind, part in inputs.items()
+        }
+        values = self.module.linear_values(tensors)
+        unit = torch.nn.functional.normalize(values, dim=1)
+        start = initial_codes(unit.cpu().numpy(), len(correction.centroids), seed=seed)
+        mixture = fit_mixture(
+            values,
+            torch.from_numpy(conditions).to(device),
+            correction.n_categories,
+            start=torch.as_tensor(start).to(values),
+            generator=torch.Generator().manual_seed(seed),
+        )
+        correction.set_mixture(mixture)
 
     def _balance(
         self, inputs: dict[str, dict[str, np.ndarray]], reliability: dict[str, float]

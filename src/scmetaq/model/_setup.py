@@ -4,8 +4,16 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
-from scvi.data.fields import LayerField, MuDataLayerField
+from scvi.data.fields import (
+    CategoricalJointObsField,
+    CategoricalObsField,
+    LayerField,
+    MuDataCategoricalJointObsField,
+    MuDataCategoricalObsField,
+    MuDataLayerField,
+)
 
+from scmetaq.data._conditions import check_conditions
 from scmetaq.data._modality import (
     COLUMN_ARGUMENTS,
     ModalityName,
@@ -48,9 +56,10 @@ class SetupMixin(_Base):
         layer
             Layer with the raw counts; ``X`` by default.
         batch_key
-            Not available yet: metacells by batch-aware quantization come with conditions.
+            Column of ``obs`` with the batch of each cell, a condition: what it adds to cells is
+            told and taken off, so that metacells group cells of one state across batches.
         categorical_covariate_keys
-            Not available yet, like ``batch_key``.
+            Further columns with conditions, each with embeddings of its own.
         labels_key
             Column, or columns, of ``obs`` with labels. Metacells report their majority.
         unlabeled_category
@@ -67,11 +76,16 @@ class SetupMixin(_Base):
         setup_method_args = cls._get_setup_method_args(**locals())
         is_transfer = kwargs.get("source_registry") is not None
         get_modality(modality)
-        _refuse_conditions(batch_key, categorical_covariate_keys)
         check_anndata(adata, layer=layer, is_query=is_transfer)
         if not is_transfer:
             check_columns(adata, _as_list(labels_key), missing_value=unlabeled_category)
-        fields = [LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False)]
+            check_conditions(adata, batch_key, categorical_covariate_keys)
+        fields: list[Any] = [LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False)]
+        if batch_key is not None:
+            fields.append(CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key))
+        if categorical_covariate_keys:
+            keys = REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys
+            fields.append(CategoricalJointObsField(*keys))
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
@@ -103,9 +117,10 @@ class SetupMixin(_Base):
         rna_layer, adt_layer, atac_layer
             Layer with the raw counts of the modality; its ``X`` by default.
         batch_key
-            Not available yet: metacells by batch-aware quantization come with conditions.
+            Column of ``obs`` with the batch of each cell, a condition: what it adds to cells is
+            told and taken off, so that metacells group cells of one state across batches.
         categorical_covariate_keys
-            Not available yet, like ``batch_key``.
+            Further columns with conditions, each with embeddings of its own.
         labels_key
             Column, or columns, of ``obs`` with labels. Metacells report their majority.
         unlabeled_category
@@ -131,19 +146,29 @@ class SetupMixin(_Base):
         modalities = {**named, **columns}
         setup_method_args = cls._get_setup_method_args(**locals())
         is_transfer = kwargs.get("source_registry") is not None
-        _refuse_conditions(batch_key, categorical_covariate_keys)
         all_layers = {"rna": rna_layer, "adt": adt_layer, "atac": atac_layer}
         layers = {kind: all_layers[kind] for kind in names}
         check_mudata(mdata, names, layers, is_query=is_transfer)
         if not is_transfer:
             labels = {"labels_key": _as_list(labels_key)}
             check_mudata_columns(mdata, labels, columns, unlabeled_category)
-        fields = [
+            check_conditions(mdata, batch_key, categorical_covariate_keys, modalities=columns)
+        fields: list[Any] = [
             MuDataLayerField(
                 kind, layers[kind], mod_key=name, mod_required=True, is_count_data=False
             )
             for kind, name in names.items()
         ]
+        if batch_key is not None:
+            key = REGISTRY_KEYS.BATCH_KEY
+            fields.append(
+                MuDataCategoricalObsField(key, batch_key, mod_key=columns.get("batch_key"))
+            )
+        if categorical_covariate_keys:
+            key, where = REGISTRY_KEYS.CAT_COVS_KEY, columns.get("categorical_covariate_keys")
+            fields.append(
+                MuDataCategoricalJointObsField(key, categorical_covariate_keys, mod_key=where)
+            )
         manager = AnnDataManager(
             fields=fields,
             setup_method_args=setup_method_args,
@@ -151,14 +176,6 @@ class SetupMixin(_Base):
         )
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
-
-
-def _refuse_conditions(batch_key: str | None, covariate_keys: list[str] | None) -> None:
-    if batch_key is not None or covariate_keys:
-        raise ValueError(
-            "Conditions (batch_key, categorical_covariate_keys) are not supported in this "
-            "version: leave them out and metacells are inferred without regard to batches."
-        )
 
 
 def _as_list(keys: str | list[str] | None) -> list[str]:

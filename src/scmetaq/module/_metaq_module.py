@@ -1,27 +1,32 @@
 import math
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
 from torch import Tensor, nn
 
 from scmetaq.nn import (
-    COUNTS,
+    CONDITIONS,
     DENOISED_STATE,
     PRESENT,
     Codebook,
+    ConditionEmbedding,
     CountParameters,
     Distance,
     Inputs,
+    MixtureCorrection,
     ModalityPart,
     ModalityShape,
     Norm,
     codebook_loss,
     nested,
-    reconstruction_nll,
 )
 
 from ._modality_bridges import ModalityBridges
+from ._reconstruction import reconstruction
+
+MAX_CLUSTERS = 100
+"""Most clusters within which what conditions add is told."""
 
 
 class MetaQModule(BaseModuleClass):
@@ -36,6 +41,9 @@ class MetaQModule(BaseModuleClass):
         Sizes and count distribution of each modality by its name.
     n_codes
         Number of codes, ``K``.
+    conditions
+        Number of categories of each condition key; what cells owe to their conditions is taken
+        off before they are encoded, and the decoders know of it.
     n_latent
         Dimension of the learnt state of each modality.
     weights
@@ -62,6 +70,7 @@ class MetaQModule(BaseModuleClass):
         modalities: dict[str, ModalityShape],
         n_codes: int,
         *,
+        conditions: dict[str, int] | None = None,
         n_latent: int = 32,
         weights: dict[str, float] | None = None,
         norm: Norm = "layer",
@@ -76,6 +85,7 @@ class MetaQModule(BaseModuleClass):
         for shape in modalities.values():
             ends.append(ends[-1] + n_latent + shape.n_components)
         blocks = [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        self.condition_embedding = ConditionEmbedding(conditions or {})
         parts = {
             name: ModalityPart(
                 shape,
@@ -83,6 +93,7 @@ class MetaQModule(BaseModuleClass):
                 n_joint=ends[-1],
                 n_latent=n_latent,
                 n_read=2 * sum(shape.n_scores for shape in modalities.values()),
+                n_conditions=self.condition_embedding.n_dims,
                 norm=norm,
             )
             for (name, shape), columns in zip(modalities.items(), blocks, strict=True)
@@ -90,6 +101,10 @@ class MetaQModule(BaseModuleClass):
         self.parts = cast(Any, nn.ModuleDict(parts))
         self.set_weights(weights or dict.fromkeys(modalities, 1.0))
         self.bridges = ModalityBridges(modalities)
+        self.correction = None
+        if conditions and all(shape.n_components for shape in modalities.values()):
+            n_clusters, n_read = min(n_codes, MAX_CLUSTERS), _n_read(modalities)
+            self.correction = MixtureCorrection(n_clusters, list(conditions.values()), n_read)
         self.codebook = Codebook(n_codes, ends[-1], distance=distance, momentum=momentum, lift=lift)
 
     @torch.no_grad()
@@ -109,7 +124,9 @@ class MetaQModule(BaseModuleClass):
         return {name: float(part.scale) ** 2 for name, part in self.parts.items()}
 
     @auto_move_data
-    def read(self, counts: dict[str, Tensor], present: dict[str, Tensor]) -> Inputs:
+    def read(
+        self, counts: dict[str, Tensor], present: dict[str, Tensor], conditions: Tensor
+    ) -> Inputs:
         """What is known of cells before anything is learnt, from raw counts of all features.
 
         Parameters
@@ -119,29 +136,60 @@ class MetaQModule(BaseModuleClass):
             without it.
         present
             Which cells have each modality: 1 or 0, ``(B, 1)``.
+        conditions
+            Category of each condition key, ``(B, n_keys)`` int64.
 
         Returns
         -------
         Inputs of :meth:`inference`. What is missing is filled in from the modalities that are
-        there, as far as :attr:`bridges` are fitted.
+        there, and what conditions add is taken off, as far as :attr:`bridges` and
+        :attr:`correction` are fitted.
         """
         inputs = {
             name: {PRESENT: present[name], **part.read(counts[name])}
             for name, part in self.parts.items()
         }
-        return self.bridges(inputs)
+        inputs = self.bridges(inputs)
+        if self.correction is None:
+            return inputs
+        return self._replaced(inputs, self.correction(self.linear_values(inputs), conditions))
 
-    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Inputs]:
-        return {"inputs": nested(tensors, self.parts)}
+    def linear_values(self, inputs: Inputs) -> Tensor:
+        """Scores and profiles of all modalities side by side, as much as each weighs."""
+        return torch.cat(
+            [
+                torch.cat([inputs[name]["scores"], inputs[name]["profile"]], 1) * part.scale
+                for name, part in self.parts.items()
+            ],
+            1,
+        )
+
+    def _replaced(self, inputs: Inputs, values: Tensor) -> Inputs:
+        """Other scores and profiles, side by side as in :meth:`linear_values`."""
+        replaced, start = {}, 0
+        for name, part in self.parts.items():
+            known = inputs[name]
+            middle = start + known["scores"].shape[1]
+            end = middle + known["profile"].shape[1]
+            scale = part.scale.clamp_min(1e-12)
+            new = {"scores": values[:, start:middle], "profile": values[:, middle:end]}
+            replaced[name] = {**known, **{key: v / scale for key, v in new.items()}}
+            start = end
+        return replaced
+
+    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Any]:
+        return {"inputs": nested(tensors, self.parts), "conditions": _conditions(tensors)}
 
     @auto_move_data
-    def inference(self, inputs: Inputs) -> dict[str, Any]:
+    def inference(self, inputs: Inputs, conditions: Tensor) -> dict[str, Any]:
         """Latents of cells.
 
         Parameters
         ----------
         inputs
             Output of :meth:`read`.
+        conditions
+            Category of each condition key, ``(B, n_keys)`` int64.
 
         Returns
         -------
@@ -149,9 +197,9 @@ class MetaQModule(BaseModuleClass):
         ``states``, the learnt part of each.
         """
         states, blocks = {}, []
-        all_scores = _joined_scores(inputs)
+        all_scores, condition = _joined_scores(inputs), self.condition_embedding(conditions)
         for name, part in self.parts.items():
-            states[name], block = part.encode(inputs[name], all_scores)
+            states[name], block = part.encode(inputs[name], all_scores, condition)
             if part.linear_path is None:  # as published: nothing to fill a gap with
                 block = block * inputs[name][PRESENT]
             blocks.append(block)
@@ -160,10 +208,10 @@ class MetaQModule(BaseModuleClass):
     def _get_generative_input(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], **_: Any
     ) -> dict[str, Tensor]:
-        return {"z": inference_outputs["z"]}
+        return {"z": inference_outputs["z"], "conditions": _conditions(tensors)}
 
     @auto_move_data
-    def generative(self, z: Tensor) -> dict[str, Any]:
+    def generative(self, z: Tensor, conditions: Tensor) -> dict[str, Any]:
         """Count distributions decoded from latents and, once there are codes, from codes.
 
         Only the distinct codes of the batch are decoded (paper Eq. 7); gradients reach the
@@ -174,26 +222,35 @@ class MetaQModule(BaseModuleClass):
         ``plain`` and ``quantized``, parameters of each modality; ``assignment`` and ``z_q``.
         """
         n = self._n_decoded(len(z))
+        decoded, conditions = z[:n], conditions[:n]
+        condition = self.condition_embedding(conditions)
         outputs: dict[str, Any] = {
-            "plain": {name: part.decoder(part.block(z[:n])) for name, part in self.parts.items()}
+            "plain": {
+                name: part.decoder(torch.cat([part.block(decoded), condition], 1))
+                for name, part in self.parts.items()
+            }
         }
         if self.codebook.is_fitted:
             assignment = self.codebook(z.detach()).assignment  # B
             outputs["assignment"] = assignment
             outputs["z_q"] = self.codebook.embed(assignment)  # B x D
-            outputs["quantized"] = self._decode_codes(assignment[:n])
+            outputs["quantized"] = self._decode_codes(assignment[:n], conditions)
         return outputs
 
     def _n_decoded(self, n_cells: int) -> int:
         return math.ceil(n_cells * self.decoded_share) if self.training else n_cells
 
-    def _decode_codes(self, assignment: Tensor) -> dict[str, CountParameters]:
+    def _decode_codes(self, assignment: Tensor, conditions: Tensor) -> dict[str, CountParameters]:
         parts = self.parts.items()
         if assignment.is_cuda:  # decoding a few codes more is sooner done than finding out which
-            z_q = self.codebook.embed(assignment)
+            z_q = torch.cat(
+                [self.codebook.embed(assignment), self.condition_embedding(conditions)], 1
+            )
             return {name: part.quantized_decoder(z_q) for name, part in parts}
-        used, row, n_cells = assignment.unique(return_inverse=True, return_counts=True)
-        z_q = self.codebook.embed(used)  # K x D
+        pairs = torch.cat([assignment[:, None], conditions], 1)  # B x (1 + n_keys)
+        used, row, n_cells = _distinct(pairs)
+        embedded = [self.codebook.embed(used[:, 0]), self.condition_embedding(used[:, 1:])]
+        z_q = torch.cat(embedded, 1)  # K x D, codes of cells under one condition
         return {name: part.quantized_decoder(z_q, n_cells).take(row) for name, part in parts}
 
     def loss(
@@ -210,13 +267,13 @@ class MetaQModule(BaseModuleClass):
         """
         n = self._n_decoded(len(inference_outputs["z"]))
         data = nested(tensors, self.parts)
-        plain = _reconstruction(generative_outputs["plain"], data, n)
+        plain = reconstruction(generative_outputs["plain"], data, n)
         total = plain.loss
         extra = {f"reconstruction_loss_{name}": loss for name, loss in plain.by_modality.items()}
         if len(self.parts) == 1:
             extra.clear()
         if "quantized" in generative_outputs:
-            quantized = _reconstruction(generative_outputs["quantized"], data, n)
+            quantized = reconstruction(generative_outputs["quantized"], data, n)
             held = codebook_loss(inference_outputs["z"], generative_outputs["z_q"]).mean()
             extra |= {"quantized_loss": quantized.loss, "codebook_loss": held}
             total = total + quantized.loss + held
@@ -253,26 +310,18 @@ def _joined_scores(inputs: Inputs) -> Tensor | None:
     return torch.cat(scaled, 1) if scaled else None
 
 
-class _Reconstruction(NamedTuple):
-    """Negative log-likelihoods in nats per selected feature."""
-
-    loss: Tensor
-    """Sum over the modalities of the mean over the cells that have them."""
-    by_modality: dict[str, Tensor]
-    per_cell: Tensor
-    """Sum over the modalities that a cell has, ``(n_cells,)``."""
+def _n_read(modalities: dict[str, ModalityShape]) -> int:
+    """Scores and components of all modalities together."""
+    return sum(2 * shape.n_scores + shape.n_components for shape in modalities.values())
 
 
-def _reconstruction(
-    parameters: dict[str, CountParameters], data: Inputs, n_cells: int
-) -> _Reconstruction:
-    """Losses of the first cells of a batch."""
-    by_modality, per_cell = {}, []
-    for name, decoded in parameters.items():
-        counts, factor = data[name][COUNTS][:n_cells], data[name]["size_factor"][:n_cells]
-        present = data[name][PRESENT][:n_cells, 0]  # B
-        nll = reconstruction_nll(decoded, counts, factor) * present  # B
-        by_modality[name] = nll.sum() / present.sum().clamp_min(1)
-        per_cell.append(nll)
-    total = torch.stack(list(by_modality.values())).sum()
-    return _Reconstruction(total, by_modality, torch.stack(per_cell).sum(0))
+def _conditions(tensors: dict[str, Tensor]) -> Tensor:
+    return tensors[CONDITIONS].long()
+
+
+def _distinct(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct rows, which of them each row is, and how often each occurs."""
+    if rows.shape[1] == 1:
+        used, row, n = rows[:, 0].unique(return_inverse=True, return_counts=True)
+        return used[:, None], row, n
+    return rows.unique(dim=0, return_inverse=True, return_counts=True)

@@ -67,7 +67,7 @@ class ModalityBridges(nn.Module):
             "profile": torch.where(is_there, own["profile"], profile),
         }
 
-    def set_map(self, source: str, target: str, axes: Tensor, offset: Tensor) -> None:
+    def set_map(self, source: str, target: str, *, axes: Tensor, offset: Tensor) -> None:
         """Take over the fitted map from the scores of one modality to another's inputs.
 
         Parameters

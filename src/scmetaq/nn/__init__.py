@@ -2,24 +2,28 @@
 
 from ._codebook import Codebook, Distance, Lookup, codebook_loss, perplexity, squared_distances
 from ._codebook_init import CodebookInit, initial_codes
+from ._condition_embedding import ConditionEmbedding
 from ._count_batch import CountBatch
 from ._decoder import CountDecoder, CountParameters, reconstruction_nll
 from ._encoder import Encoder, FeatureScaling
 from ._exchange import exchange, quantization_error
-from ._inputs import COUNTS, DENOISED_STATE, PRESENT, Inputs, flat, nested
+from ._inputs import CONDITIONS, COUNTS, DENOISED_STATE, PRESENT, Inputs, flat, nested
 from ._likelihoods import Likelihood, negative_binomial_nll, poisson_nll
 from ._linear_path import Axes, LinearPath
+from ._mixture_correction import MixtureCorrection, fit_mixture, one_hot
 from ._mlp import Norm, hidden_layers
 from ._modality_part import ModalityPart, ModalityShape
 from ._neighborhood_mean import neighborhood_mean
 
 __all__ = [
+    "CONDITIONS",
     "COUNTS",
     "DENOISED_STATE",
     "PRESENT",
     "Axes",
     "Codebook",
     "CodebookInit",
+    "ConditionEmbedding",
     "CountBatch",
     "CountDecoder",
     "CountParameters",
@@ -30,17 +34,20 @@ __all__ = [
     "Likelihood",
     "LinearPath",
     "Lookup",
+    "MixtureCorrection",
     "ModalityPart",
     "ModalityShape",
     "Norm",
     "codebook_loss",
     "exchange",
+    "fit_mixture",
     "flat",
     "hidden_layers",
     "initial_codes",
     "negative_binomial_nll",
     "neighborhood_mean",
     "nested",
+    "one_hot",
     "perplexity",
     "poisson_nll",
     "quantization_error",

@@ -91,7 +91,7 @@ class CountDecoder(nn.Module):
         self.log_rate.bias.copy_(mean_rate.clamp_min(1e-4).log())
 
     @torch.no_grad()
-    def start_as(self, other: "CountDecoder", columns: slice) -> None:
+    def start_as(self, other: "CountDecoder", columns: list[int]) -> None:
         """Take over another decoder, which reads only some columns of this one's latents.
 
         Parameters
@@ -99,7 +99,7 @@ class CountDecoder(nn.Module):
         other
             Decoder of the same features and hidden layers.
         columns
-            The columns that it reads; the weights of the others become zero.
+            The columns that it reads, in its order; the weights of the others become zero.
         """
         taken = other.state_dict()
         for name in other._first_weights():

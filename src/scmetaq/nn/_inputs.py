@@ -12,6 +12,8 @@ COUNTS: Final = "counts"
 """Raw counts of the selected features."""
 PRESENT: Final = "present"
 """Which cells have the modality: 1 or 0."""
+CONDITIONS: Final = "conditions"
+"""Category of each condition key, the only entry that is of no modality."""
 DENOISED_STATE: Final = "denoised_state"
 """What the learnt state of a cell should be."""
 

@@ -44,6 +44,9 @@ class ModalityPart(nn.Module):
         Dimension of the joint latent, all of which the decoder of codes reads (paper Eq. 19).
     n_read
         Scores of all modalities together, which the encoder reads where there are linear paths.
+    n_conditions
+        Dimension of the embedding of conditions, which joins the input of the first layer of the
+        encoder and of the decoders.
     n_latent
         Dimension of the learnt state.
     norm
@@ -60,11 +63,13 @@ class ModalityPart(nn.Module):
         columns: slice,
         n_joint: int,
         n_read: int,
+        n_conditions: int,
         n_latent: int,
         norm: Norm,
     ):
         super().__init__()
         self.columns = columns
+        self.n_joint, self.n_conditions = n_joint, n_conditions
         self.register_buffer("scale", torch.ones(()))
         self.feature_scaling = FeatureScaling(shape.n_selected)
         self.linear_path = None
@@ -73,12 +78,12 @@ class ModalityPart(nn.Module):
                 shape.n_selected, n_latent, shape.n_components, n_scores=shape.n_scores
             )
         n_input = n_read if shape.n_components else shape.n_selected
-        self.encoder = Encoder(n_input, n_latent, norm=norm)
+        self.encoder = Encoder(n_input + n_conditions, n_latent, norm=norm)
         if self.linear_path is not None:
             self.encoder.start_at_zero()
         self.decoder, self.quantized_decoder = (
             CountDecoder(
-                n_input,
+                n_input + n_conditions,
                 shape.n_selected,
                 likelihood=shape.likelihood,
                 hidden=shape.decoder_hidden,
@@ -106,7 +111,9 @@ class ModalityPart(nn.Module):
             return {"size_factor": batch.size_factor, COUNTS: selected}
         return {"size_factor": batch.size_factor, **self.linear_path(batch)._asdict()}
 
-    def encode(self, inputs: dict[str, Tensor], all_scores: Tensor | None) -> tuple[Tensor, Tensor]:
+    def encode(
+        self, inputs: dict[str, Tensor], all_scores: Tensor | None, condition: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """State of cells and their block of the latent, which has the profile beside it.
 
         Parameters
@@ -116,15 +123,20 @@ class ModalityPart(nn.Module):
         all_scores
             Scores of all modalities on the scale of a network's input, ``(B, n_read)``: what
             another modality says of a cell helps to tell its state in this one.
+        condition
+            Embedding of the conditions, ``(B, n_conditions)``.
 
         Returns
         -------
         State ``(B, n_latent)`` and block ``(B, D)``.
         """
         if self.linear_path is None:
-            state = self.encoder(self.feature_scaling(inputs[COUNTS], inputs["size_factor"]))
+            scaled = self.feature_scaling(inputs[COUNTS], inputs["size_factor"])  # B x M
+            state = self.encoder(torch.cat([scaled, condition], 1))
             return state, state * self.scale
-        state = self.linear_path.to_state(inputs["scores"]) + self.encoder(all_scores)
+        assert all_scores is not None
+        residual = self.encoder(torch.cat([all_scores, condition], 1))
+        state = self.linear_path.to_state(inputs["scores"]) + residual
         block = torch.cat([state, inputs["profile"]], 1)  # B x D
         return state, block * self.scale
 
@@ -137,4 +149,6 @@ class ModalityPart(nn.Module):
 
         Of a joint code it then reads this modality's block and passes over the others.
         """
-        self.quantized_decoder.start_as(self.decoder, self.columns)
+        block = range(self.columns.start, self.columns.stop)
+        conditions = range(self.n_joint, self.n_joint + self.n_conditions)
+        self.quantized_decoder.start_as(self.decoder, [*block, *conditions])

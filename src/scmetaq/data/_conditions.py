@@ -1,0 +1,128 @@
+"""Checks of columns that name the conditions of cells."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from ._validation import check_columns
+
+
+class Condition(NamedTuple):
+    """A condition that a model knows."""
+
+    key: str
+    """Column of ``obs``."""
+    categories: list[Any]
+    modality: str | None
+    """Modality of a MuData whose ``obs`` has the column; None: that of all cells."""
+
+
+def check_conditions(
+    data: AnnData | MuData,
+    batch_key: str | None,
+    covariate_keys: list[str] | None,
+    *,
+    modalities: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse columns of conditions that cannot be used, before any work starts.
+
+    Parameters
+    ----------
+    data
+        The cells.
+    batch_key, covariate_keys
+        Names of the columns.
+    modalities
+        Modality of a MuData whose ``obs`` has the columns of an argument.
+
+    Raises
+    ------
+    TypeError, KeyError, ValueError
+        Not names of columns, no such column, a column named twice, cells without a value, or one
+        category only.
+    """
+    if isinstance(covariate_keys, str):
+        raise TypeError(
+            "Expected categorical_covariate_keys to be a list of columns, found the text "
+            f"{covariate_keys!r}. Pass [{covariate_keys!r}]."
+        )
+    batch_keys = [] if batch_key is None else [batch_key]
+    of_argument = {"batch_key": batch_keys, "categorical_covariate_keys": covariate_keys or []}
+    every = [key for keys in of_argument.values() for key in keys]
+    repeated = {key for key in every if every.count(key) > 1}
+    if repeated:
+        raise ValueError(f"Expected each condition once, found {min(repeated)!r} named repeatedly.")
+    for argument, keys in of_argument.items():
+        obs, where = _obs(data, argument, modalities or {}, keys)
+        for key in keys:
+            check_columns(obs, [key], where=where)
+            _check_column(obs.obs[key], f"{where}.obs[{key!r}]")
+
+
+def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) -> None:
+    """Refuse new cells of conditions that a model does not know.
+
+    Raises
+    ------
+    KeyError, ValueError
+        No such column, or a category that the model has not seen.
+    """
+    for key, categories, modality in conditions:
+        part = _part(data, modality)
+        check_columns(part, [key], where="the new cells")
+        column = pd.Series(part.obs[key])
+        known = [str(category) for category in categories]
+        unknown = sorted(set(column.dropna().astype(str)) - set(known))
+        if unknown or column.isna().any():
+            shown = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
+            found = repr(unknown[0]) if unknown else "a missing value"
+            raise ValueError(
+                f"Expected {key!r} of new cells to be one of the {len(known)} categories that the "
+                f"model knows ({shown}), found {found}. Train a model with cells of it, too."
+            )
+
+
+def _part(data: AnnData | MuData, modality: str | None) -> AnnData | MuData:
+    if modality is None:
+        return data
+    assert isinstance(data, MuData)
+    return data.mod[modality]
+
+
+def _obs(
+    data: AnnData | MuData, argument: str, modalities: Mapping[str, str], keys: list[str]
+) -> tuple[AnnData | MuData, str]:
+    """Whose ``obs`` has the columns of an argument, and what the user calls it."""
+    name = modalities.get(argument)
+    part = _part(data, name)
+    if name is None:
+        return data, "mdata" if isinstance(data, MuData) else "adata"
+    if keys and not part.obs_names.equals(data.obs_names):
+        raise ValueError(
+            f"Expected conditions of all {data.n_obs} cells, found {part.n_obs} cells, or another "
+            f"order, in mdata[{name!r}]. Put the columns into mdata.obs."
+        )
+    return part, f"mdata[{name!r}]"
+
+
+def _check_column(column: pd.Series, where: str) -> None:
+    n_missing = int(column.isna().sum())
+    if n_missing:
+        raise ValueError(
+            f"Expected a condition of every cell, found {n_missing} missing values in {where}. "
+            'Fill them, e.g. with "unknown", or leave these cells out.'
+        )
+    n_categories = column.nunique()
+    if n_categories < 2:
+        raise ValueError(
+            f"Expected at least two categories in {where}, found {n_categories}: there is nothing "
+            "to take off. Leave it out."
+        )
+    if n_categories > len(column) / 2:
+        raise ValueError(
+            f"Expected conditions that cells share, found {n_categories} different values for "
+            f"{len(column)} cells in {where}: choose a column with categories."
+        )

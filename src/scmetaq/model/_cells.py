@@ -1,0 +1,24 @@
+from typing import NamedTuple
+
+import numpy as np
+
+from scmetaq.data._modality_counts import ModalityCounts
+
+
+class Cells(NamedTuple):
+    """What a model reads of cells."""
+
+    counts: dict[str, ModalityCounts]
+    """Raw counts by kind."""
+    conditions: np.ndarray
+    """Category of each condition key, ``(n_cells, n_keys)`` int64."""
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self.conditions)
+
+    def sample(self, cells: np.ndarray) -> "Cells":
+        """Some of the cells, by their sorted indices, in memory."""
+        counts = {kind: of_kind.sample(cells) for kind, of_kind in self.counts.items()}
+        return Cells(counts, self.conditions[cells])

@@ -1,0 +1,64 @@
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from scmetaq import _keys
+
+from ._assignment import AssignmentMixin
+
+
+class ConditionMixin(AssignmentMixin):
+    """What a model has learnt of batches, donors and other conditions."""
+
+    def get_condition_embeddings(self) -> dict[str, AnnData]:
+        """Learnt vectors of the categories of each condition key: embeddings of samples.
+
+        Returns
+        -------
+        AnnData by condition key, a row per category: ``X`` with its vector, ``obs["n_cells"]``,
+        and the columns of the cells' ``obs`` that are the same for all cells of each category
+        (where the model has cells).
+
+        Raises
+        ------
+        ValueError
+            The model was set up without conditions.
+
+        References
+        ----------
+        De Donno et al., scPoli, Nature Methods 2023.
+        """
+        self._check_if_trained(warn=False)
+        if not self._conditions:
+            raise ValueError(
+                "The model knows no conditions: name some at set-up with batch_key or "
+                "categorical_covariate_keys."
+            )
+        embedding = self.module.condition_embedding
+        return {
+            key: AnnData(
+                embedding.table(key).detach().cpu().numpy(),
+                obs=self._obs_of_categories(key, [str(c) for c in categories], modality),
+                var=pd.DataFrame(index=[f"e{i}" for i in range(embedding.table(key).shape[1])]),
+            )
+            for key, categories, modality in self._conditions
+        }
+
+    def _obs_of_categories(
+        self, key: str, categories: list[str], modality: str | None
+    ) -> pd.DataFrame:
+        """Number of cells, and columns that do not vary within categories."""
+        names = pd.Index(categories)
+        if self.adata is None:
+            return pd.DataFrame(index=names)
+        obs = (self.adata if modality is None else self.adata.mod[modality]).obs
+        of_cell = obs[key].astype(str).to_numpy()
+        counts = pd.Series(of_cell).value_counts().reindex(names, fill_value=0)
+        found = pd.DataFrame({_keys.N_CELLS: counts.to_numpy()}, index=names)
+        for name, column in obs.items():
+            values = column.astype(object).to_numpy()
+            first = pd.Series(values).groupby(of_cell).first().reindex(names)
+            is_same = (first.loc[of_cell].to_numpy() == values) | pd.isna(values)
+            if name != key and not str(name).startswith("_scvi") and bool(np.all(is_same)):
+                found[str(name)] = first.infer_objects()
+        return found

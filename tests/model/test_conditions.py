@@ -1,0 +1,108 @@
+"""Batch-aware quantization."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scmetaq import MetaQModel, metrics
+
+
+def shifted(cells, rng):
+    """The cells in two batches, of which the second multiplies genes by factors of its own."""
+    batch = np.arange(cells.n_obs) % 2
+    factor = np.where(batch[:, None] == 1, rng.gamma(2.0, 0.5, cells.n_vars), 1.0)
+    counts = rng.poisson(cells.X.toarray() * factor).astype(np.float32)
+    counts[:, 0] += 1
+    cells.X = counts
+    cells.obs["batch"] = pd.Categorical(np.array(["x", "y"])[batch])
+    cells.obs["lane"] = pd.Categorical(np.array(["l1", "l2", "l3"])[np.arange(cells.n_obs) % 3])
+    return cells
+
+
+@pytest.fixture(scope="module")
+def cells(blood):
+    return shifted(blood.copy(), np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def aware(cells, fit):
+    return fit(cells.copy(), 8, 20, setup={"batch_key": "batch"})
+
+
+def scores(model, cells):
+    found = model.get_assignments()["metacell"]
+    kinds, batches = cells.obs["cell_type"], cells.obs["batch"]
+    mixed = metrics.mixing(found, batches, kinds)
+    return metrics.purity(found, kinds).mean(), mixed.mixing
+
+
+def test_metacells_group_cells_across_batches(aware, cells, fit):
+    blind = fit(cells.copy(), 8, 20)
+    (purity, mixing), (of_blind, mixing_of_blind) = scores(aware, cells), scores(blind, cells)
+    assert mixing > 0.85 > mixing_of_blind
+    assert purity > of_blind - 0.05
+
+
+def test_new_cells_are_assigned_as_those_of_the_model(aware, cells):
+    again = cells[::-3].copy()
+    expected = aware.get_assignments().loc[again.obs_names]
+    assert (aware.get_assignments(again)["metacell"] == expected["metacell"]).all()
+
+
+def test_new_batches_are_told(aware, cells):
+    other = cells[:50].copy()
+    other.obs["batch"] = "z"
+    with pytest.raises(ValueError, match="'batch' of new cells.*found 'z'"):
+        aware.get_assignments(other)
+
+
+def test_save_and_load(aware, cells, tmp_path):
+    aware.save(tmp_path / "model")
+    loaded = MetaQModel.load(tmp_path / "model", cells.copy())
+    pd.testing.assert_frame_equal(loaded.get_assignments(), aware.get_assignments())
+
+
+def test_embeddings_of_each_key(fit, cells):
+    setup = {"batch_key": "batch", "categorical_covariate_keys": ["lane"]}
+    model = fit(cells.copy(), 8, 3, setup=setup)
+    embeddings = model.get_condition_embeddings()
+    assert {key: list(e.obs_names) for key, e in embeddings.items()} == {
+        "batch": ["x", "y"],
+        "lane": ["l1", "l2", "l3"],
+    }
+    table = model.module.condition_embedding.table("lane").detach()
+    np.testing.assert_allclose(embeddings["lane"].X, table)
+    n_cells = cells.obs["lane"].value_counts()
+    assert embeddings["lane"].obs["n_cells"].to_dict() == n_cells.to_dict()
+
+
+def test_embeddings_carry_what_is_the_same_in_all_cells_of_a_category(fit, cells):
+    cells = cells.copy()
+    cells.obs["site"] = pd.Categorical(cells.obs["batch"].map({"x": "here", "y": "there"}))
+    found = fit(cells, 8, 2, setup={"batch_key": "batch"}).get_condition_embeddings()["batch"]
+    assert found.obs["site"].tolist() == ["here", "there"]
+    assert "lane" not in found.obs
+
+
+def test_without_conditions_there_are_no_embeddings(model):
+    with pytest.raises(ValueError, match="batch_key.*categorical_covariate_keys"):
+        model.get_condition_embeddings()
+
+
+@pytest.mark.parametrize("recipe", ["default", "published"])
+def test_conditions_of_several_modalities(fit, toy_mdata, recipe):
+    toy_mdata.obs["batch"] = np.array(["x", "y"])[np.arange(150) % 2]
+    toy_mdata["rna"].obs["lane"] = np.array(["l1", "l2", "l3"])[np.arange(150) % 3]
+    setup = {
+        "batch_key": "batch",
+        "categorical_covariate_keys": ["lane"],
+        "modalities": {
+            "rna_layer": "rna",
+            "adt_layer": "adt",
+            "categorical_covariate_keys": "rna",
+        },
+    }
+    model = fit(toy_mdata, setup=setup, recipe=recipe)
+    assert model.get_assignments()["metacell"].nunique() == 6
+    assert list(model.get_condition_embeddings()) == ["batch", "lane"]
+    assert np.isfinite(list(model.get_quantization_report().values())).all()
