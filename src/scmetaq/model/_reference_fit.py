@@ -129,9 +129,10 @@ class ReferenceFitMixin(AssignmentMixin):
             ]
             inputs[kind] = {
                 COUNTS: sp.vstack([block[:, features] for block in blocks], format="csr"),
-                PRESENT: _column(of_kind.is_present),
                 "size_factor": np.concatenate([size_factor(block) for block in blocks]),
             }
+            if not of_kind.is_present.all():
+                inputs[kind][PRESENT] = of_kind.is_present.astype(np.float32)[:, None]
         return flat(inputs) | {CONDITIONS: cells.conditions.astype(np.float32)}
 
     def _selected(self, kind: str) -> np.ndarray:
@@ -161,6 +162,8 @@ class ReferenceFitMixin(AssignmentMixin):
             inputs[kind][DENOISED_STATE] = self._denoised(kind, scores, smooth, fit=fit)
             everything = counts[kind].of(np.arange(counts[kind].n_cells))
             inputs[kind][COUNTS] = everything[:, self._selected(kind)]
+            if counts[kind].is_present.all():
+                del inputs[kind][PRESENT]
         return flat(inputs) | {CONDITIONS: cells.conditions.astype(np.float32)}
 
     def _read_all(self, cells: Cells) -> dict[str, dict[str, np.ndarray]]:
@@ -249,10 +252,6 @@ def _shared_dimensions(scores: np.ndarray) -> float:
 def _spread(n: int, at_most: int) -> np.ndarray:
     """Positions among ``n``, evenly spread, at most so many."""
     return np.linspace(0, n - 1, min(n, at_most)).astype(np.int64)
-
-
-def _column(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.float32)[:, None]
 
 
 @torch.no_grad()

@@ -18,12 +18,13 @@ from scmetaq.nn import (
     ModalityPart,
     ModalityShape,
     Norm,
+    beside,
     codebook_loss,
     nested,
 )
 
 from ._modality_bridges import ModalityBridges
-from ._reconstruction import reconstruction
+from ._reconstruction import added_up, reconstruction
 
 MAX_CLUSTERS = 100
 """Most clusters within which what conditions add is told."""
@@ -200,10 +201,10 @@ class MetaQModule(BaseModuleClass):
         all_scores, condition = _joined_scores(inputs), self.condition_embedding(conditions)
         for name, part in self.parts.items():
             states[name], block = part.encode(inputs[name], all_scores, condition)
-            if part.linear_path is None:  # as published: nothing to fill a gap with
+            if part.linear_path is None and PRESENT in inputs[name]:  # nothing to fill a gap with
                 block = block * inputs[name][PRESENT]
             blocks.append(block)
-        return {"z": torch.cat(blocks, 1), "states": states}
+        return {"z": _joined(blocks), "states": states}
 
     def _get_generative_input(
         self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], **_: Any
@@ -226,7 +227,7 @@ class MetaQModule(BaseModuleClass):
         condition = self.condition_embedding(conditions)
         outputs: dict[str, Any] = {
             "plain": {
-                name: part.decoder(torch.cat([part.block(decoded), condition], 1))
+                name: part.decoder(beside(part.block(decoded), condition))
                 for name, part in self.parts.items()
             }
         }
@@ -243,14 +244,12 @@ class MetaQModule(BaseModuleClass):
     def _decode_codes(self, assignment: Tensor, conditions: Tensor) -> dict[str, CountParameters]:
         parts = self.parts.items()
         if assignment.is_cuda:  # decoding a few codes more is sooner done than finding out which
-            z_q = torch.cat(
-                [self.codebook.embed(assignment), self.condition_embedding(conditions)], 1
-            )
+            z_q = beside(self.codebook.embed(assignment), self.condition_embedding(conditions))
             return {name: part.quantized_decoder(z_q) for name, part in parts}
         pairs = torch.cat([assignment[:, None], conditions], 1)  # B x (1 + n_keys)
         used, row, n_cells = _distinct(pairs)
-        embedded = [self.codebook.embed(used[:, 0]), self.condition_embedding(used[:, 1:])]
-        z_q = torch.cat(embedded, 1)  # K x D, codes of cells under one condition
+        # K x D, codes of cells under one condition
+        z_q = beside(self.codebook.embed(used[:, 0]), self.condition_embedding(used[:, 1:]))
         return {name: part.quantized_decoder(z_q, n_cells).take(row) for name, part in parts}
 
     def loss(
@@ -283,7 +282,7 @@ class MetaQModule(BaseModuleClass):
             if DENOISED_STATE in data[name]
         ]
         if errors:
-            extra["state_loss"] = torch.stack(errors).sum()
+            extra["state_loss"] = added_up(errors)
             total = total + state_weight * extra["state_loss"]
         return LossOutput(
             loss=total,
@@ -307,12 +306,17 @@ def _joined_scores(inputs: Inputs) -> Tensor | None:
     """Scores of all modalities side by side, of mean square one in each; None without any."""
     scores = [part["scores"] for part in inputs.values() if "scores" in part]
     scaled = [values * math.sqrt(values.shape[1]) for values in scores]  # each B x 2S
-    return torch.cat(scaled, 1) if scaled else None
+    return _joined(scaled) if scaled else None
 
 
 def _n_read(modalities: dict[str, ModalityShape]) -> int:
     """Scores and components of all modalities together."""
     return sum(2 * shape.n_scores + shape.n_components for shape in modalities.values())
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Columns of all parts side by side; one part is not copied."""
+    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
 def _conditions(tensors: dict[str, Tensor]) -> Tensor:

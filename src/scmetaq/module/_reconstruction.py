@@ -1,6 +1,6 @@
+from collections.abc import Iterable
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from scmetaq.nn import COUNTS, PRESENT, CountParameters, Inputs, reconstruction_nll
@@ -23,9 +23,20 @@ def reconstruction(
     by_modality, per_cell = {}, []
     for name, decoded in parameters.items():
         counts, factor = data[name][COUNTS][:n_cells], data[name]["size_factor"][:n_cells]
-        present = data[name][PRESENT][:n_cells, 0]  # B
-        nll = reconstruction_nll(decoded, counts, factor) * present  # B
-        by_modality[name] = nll.sum() / present.sum().clamp_min(1)
+        nll = reconstruction_nll(decoded, counts, factor)  # B
+        if PRESENT in data[name]:
+            present = data[name][PRESENT][:n_cells, 0]  # B
+            nll = nll * present
+            by_modality[name] = nll.sum() / present.sum().clamp_min(1)
+        else:
+            by_modality[name] = nll.mean()
         per_cell.append(nll)
-    total = torch.stack(list(by_modality.values())).sum()
-    return Reconstruction(total, by_modality, torch.stack(per_cell).sum(0))
+    return Reconstruction(added_up(by_modality.values()), by_modality, added_up(per_cell))
+
+
+def added_up(parts: Iterable[Tensor]) -> Tensor:
+    """Sum of tensors of one shape, at least one."""
+    first, *others = parts
+    for part in others:
+        first = first + part
+    return first

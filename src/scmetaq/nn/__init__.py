@@ -2,7 +2,7 @@
 
 from ._codebook import Codebook, Distance, Lookup, codebook_loss, perplexity, squared_distances
 from ._codebook_init import CodebookInit, initial_codes
-from ._condition_embedding import ConditionEmbedding
+from ._condition_embedding import ConditionEmbedding, beside
 from ._count_batch import CountBatch
 from ._decoder import CountDecoder, CountParameters, reconstruction_nll
 from ._encoder import Encoder, FeatureScaling
@@ -38,6 +38,7 @@ __all__ = [
     "ModalityPart",
     "ModalityShape",
     "Norm",
+    "beside",
     "codebook_loss",
     "exchange",
     "fit_mixture",

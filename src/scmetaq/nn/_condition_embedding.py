@@ -7,6 +7,19 @@ EMBEDDING_DIM = 10
 _MAX_NORM = 1.0
 
 
+def beside(values: Tensor, condition: Tensor) -> Tensor:
+    """Values with the embedding of conditions beside them, where there are any.
+
+    Parameters
+    ----------
+    values
+        ``(n_cells, n_values)``.
+    condition
+        ``(n_cells, n_dims)``, ``n_dims`` being zero without conditions.
+    """
+    return torch.cat([values, condition], 1) if condition.shape[1] else values
+
+
 class ConditionEmbedding(nn.Module):
     """A learnable vector for each category of each condition key.
 

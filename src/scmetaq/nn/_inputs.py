@@ -11,7 +11,7 @@ Inputs = dict[str, dict[str, Tensor]]
 COUNTS: Final = "counts"
 """Raw counts of the selected features."""
 PRESENT: Final = "present"
-"""Which cells have the modality: 1 or 0."""
+"""Which cells have the modality: 1 or 0. Left out in training where all have it."""
 CONDITIONS: Final = "conditions"
 """Category of each condition key, the only entry that is of no modality."""
 DENOISED_STATE: Final = "denoised_state"

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ._condition_embedding import beside
 from ._count_batch import CountBatch
 from ._decoder import CountDecoder
 from ._encoder import Encoder, FeatureScaling
@@ -132,10 +133,10 @@ class ModalityPart(nn.Module):
         """
         if self.linear_path is None:
             scaled = self.feature_scaling(inputs[COUNTS], inputs["size_factor"])  # B x M
-            state = self.encoder(torch.cat([scaled, condition], 1))
+            state = self.encoder(beside(scaled, condition))
             return state, state * self.scale
         assert all_scores is not None
-        residual = self.encoder(torch.cat([all_scores, condition], 1))
+        residual = self.encoder(beside(all_scores, condition))
         state = self.linear_path.to_state(inputs["scores"]) + residual
         block = torch.cat([state, inputs["profile"]], 1)  # B x D
         return state, block * self.scale
