@@ -19,7 +19,7 @@ import scmetaq
 def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
     """Metacell of each cell."""
     scvi.settings.seed = args.seed
-    scmetaq.MetaQModel.setup_anndata(adata)
+    scmetaq.MetaQModel.setup_anndata(adata, batch_key=args.batch_key)
     model = scmetaq.MetaQModel(adata, n_metacells=args.n_metacells, recipe=args.recipe)
     model.train(max_epochs=args.epochs, accelerator="cpu", logger=False, enable_progress_bar=False)
     return pd.factorize(model.get_assignments()["metacell"], sort=True)[0]
@@ -28,6 +28,7 @@ def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
 if __name__ == "__main__":
     parser = _shared.command_line(__doc__)
     parser.add_argument("--recipe", choices=["default", "published"], default="default")
+    parser.add_argument("--batch-key", help="condition to take off; by default none")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     args = parser.parse_args()
     name = "scmetaq" if args.recipe == "default" else "scmetaq-published"

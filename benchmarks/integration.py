@@ -1,0 +1,181 @@
+"""Compare how metacells mix batches: one command from counts to tables.
+
+usage: python benchmarks/integration.py --data DIR [--methods ...] [--datasets ...] [--seeds 0 1 2]
+
+As ``quality.py``: every (data set, method, seed) that the cache lacks is run in a process of its
+own, then everything in the cache is scored and written to ``results/integration.json`` and into
+the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import anndata
+import numpy as np
+import pandas as pd
+from _datasets import DATASETS, Dataset
+from _markdown import write_between
+from _methods import HERE, METHODS, Method
+from _runs import Run, cpu_model, execute_missing, finished
+from _summary import spread
+from quality import machine, without_environment
+
+from scmetaq import metrics
+
+BEGIN: Final = "<!-- integration: written by integration.py -->"
+END: Final = "<!-- integration: end -->"
+BATCH: Final = "batch"
+SETS: Final[dict[str, Dataset]] = {
+    name: DATASETS[name]
+    for name in (
+        "pbmc_3chemistries_1200_hvg",
+        "sc_mixology_5batch",
+        "kang_pbmc_labelled_1267genes",
+        "pbmc_multibatch",
+    )
+}
+AWARE: Final[dict[str, Method]] = {
+    method.name: method
+    for method in (
+        Method(
+            "scmetaq-conditions",
+            "methods/run_scmetaq.py",
+            "this package, with `batch_key`",
+            flags=("--batch-key", BATCH),
+        ),
+        METHODS["scmetaq"],
+        METHODS["kmeans-pca"],
+        Method(
+            "harmony-kmeans",
+            "methods/run_harmony.py",
+            "k-means on principal components corrected by Harmony",
+            flags=("--batch-key", BATCH),
+        ),
+        Method(
+            "scvi-batch-kmeans",
+            "methods/run_scvi.py",
+            "k-means on latents of scVI that knows the batches",
+            flags=("--batch-key", BATCH),
+        ),
+        METHODS["metaq-authors"],
+        METHODS["seacells"],
+    )
+}
+SHOWN: Final = {
+    "mixing": "mixing",
+    "one_batch": "cells in one-batch metacells",
+    "purity": "purity",
+    "balanced_accuracy": "balanced accuracy",
+    "size_cv": "size CV",
+    "cpu_seconds": "CPU s",
+}
+
+
+def main() -> int:
+    """Run what is missing, score what is there, write results and tables."""
+    args = command_line().parse_args()
+    cache = args.cache or args.peers / "runs"
+    cache.mkdir(parents=True, exist_ok=True)
+    datasets = [SETS[name] for name in args.datasets if SETS[name].path(args.data).exists()]
+    runs = [
+        Run(dataset, AWARE[method], seed, cache)
+        for method in args.methods
+        for seed in args.seeds
+        for dataset in datasets
+    ]
+    skipped = without_environment([AWARE[name] for name in args.methods], args.peers)
+    failed = execute_missing(runs, args.peers, args.data, again=args.again)
+    records = [found for dataset in datasets for found in records_of(dataset, args.data, cache)]
+    rows = summary(records)
+    results = {"machine": machine(), "summary": rows, "runs": records}
+    results |= {"skipped": skipped, "failed": failed}
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    write_between(args.readme, BEGIN, END, f"\n{tables(rows)}\n")
+    return 1 if failed else 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
+    parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
+    parser.add_argument("--methods", nargs="*", choices=list(AWARE), default=list(AWARE))
+    parser.add_argument("--datasets", nargs="*", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "integration.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--cache", type=Path, help="folder of finished runs; default: PEERS/runs")
+    parser.add_argument("--again", action="store_true", help="run also what the cache holds")
+    return parser
+
+
+def records_of(dataset: Dataset, folder: Path, cache: Path) -> list[dict[str, Any]]:
+    """Records of the finished runs on one data set, which is read once."""
+    runs = [run for method in AWARE.values() for run in finished(dataset, method, cache)]
+    adata, labels = dataset.read(folder)
+    return [record(run, adata, labels) for run in runs]
+
+
+def record(run: Run, adata: anndata.AnnData, labels: pd.Series) -> dict[str, Any]:
+    """Everything known about one run. Cells without a label or a metacell are left out."""
+    report, assignment = run.report(), np.load(run.file(".npy"))
+    known = labels.notna().to_numpy() & (assignment >= 0)
+    kinds, found = labels[known].astype(str).to_numpy(), assignment[known]
+    mixed = metrics.mixing(found, adata.obs[BATCH].astype(str).to_numpy()[known], kinds)
+    sizes = np.bincount(assignment[assignment >= 0])
+    sizes = sizes[sizes > 0]
+    scores = {
+        "mixing": mixed.mixing,
+        "one_batch": mixed.one_condition,
+        "purity": metrics.purity(found, kinds).mean(),
+        "balanced_accuracy": metrics.balanced_accuracy(found, kinds),
+        "size_cv": sizes.std() / sizes.mean(),
+    }
+    return {
+        "dataset": run.dataset.name,
+        "method": run.method.name,
+        "seed": run.seed,
+        **{key: report[key] for key in ("version", "seconds", "cpu_seconds", "peak_mb")},
+        "cpu": report.get("cpu", cpu_model()),
+        **{name: round(float(value), 6) for name, value in scores.items()},
+    }
+
+
+def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Median and range over seeds, per data set and method."""
+    return [
+        {
+            "dataset": dataset,
+            "method": method,
+            "seeds": sorted(map(int, of_pair["seed"])),
+            **{name: spread(of_pair[name]) for name in SHOWN},
+        }
+        for (dataset, method), of_pair in pd.DataFrame(records).groupby(
+            ["dataset", "method"], sort=False
+        )
+    ]
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    """A table per data set; of mixing and accuracy more is better, of the rest less."""
+    parts = []
+    for name in dict.fromkeys(row["dataset"] for row in rows):
+        parts += [f"### {name}", f"Labels {DATASETS[name].labels}."]
+        lines = ["| method | seeds | " + " | ".join(SHOWN.values()) + " |"]
+        lines.append("|" + " --- |" * 2 + " ---: |" * len(SHOWN))
+        for row in (row for row in rows if row["dataset"] == name):
+            cells = [
+                f"{row[key]['median']:.0f}" if key == "cpu_seconds" else f"{row[key]['median']:.3f}"
+                for key in SHOWN
+            ]
+            lines.append(f"| {row['method']} | {len(row['seeds'])} | " + " | ".join(cells) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
