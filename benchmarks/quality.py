@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 from _datasets import CELLS_PER_METACELL, DATASETS, Dataset, present
 from _markdown import write_between
-from _methods import HERE, METHODS
+from _methods import HERE, METHODS, Method
 from _runs import THREADS, Run, cpu_model, execute_missing, finished
 from _scores import record
 from _summary import over_seeds, over_sets
@@ -43,7 +43,7 @@ def main() -> int:
         for seed in args.seeds
         for dataset in datasets
     ]
-    skipped = without_environment(args.methods, args.peers)
+    skipped = without_environment([METHODS[name] for name in args.methods], args.peers)
     failed = execute_missing(runs, args.peers, args.data, again=args.again)
     records = all_records(args.data, cache)
     records += kept_records(args.out, records)
@@ -73,9 +73,9 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def without_environment(methods: list[str], peers: Path) -> list[str]:
+def without_environment(methods: list[Method], peers: Path) -> list[str]:
     """Methods that cannot run here, each with its reason, which is also printed."""
-    missing = [METHODS[name] for name in methods if METHODS[name].python(peers) is None]
+    missing = [method for method in methods if method.python(peers) is None]
     reasons = [
         f"{method.name} (no environment `{method.environment}`; benchmarks/peers/setup.sh makes it)"
         for method in missing

@@ -10,7 +10,7 @@ import scmetaq
 
 EXPORTS = {
     "scmetaq": {"MetaQModel", "data", "metrics", "pl", "tl"},
-    "scmetaq.data": {"demo"},
+    "scmetaq.data": {"demo", "demo_multiome"},
     "scmetaq.metrics": {
         "agreement",
         "balanced_accuracy",
@@ -28,7 +28,7 @@ EXPORTS = {
         "separation",
     },
     "scmetaq.pl": {"embedding", "metrics", "purity", "size", "training"},
-    "scmetaq.tl": {"aggregate"},
+    "scmetaq.tl": {"aggregate", "peak_gene_links", "recover_embedding", "spectral_metacells"},
 }
 """Names of the public contract that are there now; more may be."""
 
@@ -62,6 +62,15 @@ SIGNATURES = {
     "MetaQModel.get_quantization_report": (["adata"], {}),
     "MetaQModel.get_codebook": ([], {}),
     "tl.aggregate": (["adata_or_mdata", "by"], {"layer": None}),
+    "tl.spectral_metacells": (["z", "n_metacells"], {"n_neighbors": 15, "seed": 0}),
+    "tl.recover_embedding": (
+        ["adata", "metacells", "use_rep"],
+        {"basis": None, "by": "metacell", "layer": None, "seed": 0},
+    ),
+    "tl.peak_gene_links": (
+        ["rna_metacells", "atac_metacells"],
+        {"window": 100_000, "n_background": 100, "seed": 0},
+    ),
     "metrics.purity": (["assignment", "labels"], {}),
     "metrics.balanced_accuracy": (["assignment", "labels"], {}),
     "metrics.compactness": (["X", "assignment"], {}),
@@ -76,6 +85,7 @@ SIGNATURES = {
     "metrics.diffusion_separation": (["X", "assignment"], {}),
     "metrics.mixing": (["assignment", "conditions", "labels"], {}),
     "data.demo": ([], {}),
+    "data.demo_multiome": ([], {}),
 }
 """Positional names and keyword-only defaults that callers may rely on."""
 

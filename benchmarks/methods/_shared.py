@@ -10,6 +10,7 @@ import numpy as np
 import scanpy as sc
 import scipy.sparse as sp
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "peers"))
 
 from _runner import command_line, run

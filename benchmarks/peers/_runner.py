@@ -56,6 +56,14 @@ def run(
     print(json.dumps(report))
 
 
+def by_modality(adata: anndata.AnnData) -> dict[str, anndata.AnnData]:
+    """Cells by modality, which a column of ``var`` names; all features are RNA without one."""
+    if "modality" not in adata.var:
+        return {"rna": adata}
+    of_feature = adata.var["modality"].astype(str).to_numpy()
+    return {kind: adata[:, of_feature == kind].copy() for kind in dict.fromkeys(of_feature)}
+
+
 def usages() -> list[resource.struct_rusage]:
     """Resources used so far by this process and by its finished children."""
     return [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]

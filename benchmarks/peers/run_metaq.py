@@ -39,12 +39,13 @@ def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
         raise Assigned
 
     MetaQ_sc.main.compute_metacell = take
-    MetaQ_sc.data_utils.sc.read_h5ad = lambda path: adata
+    parts = _runner.by_modality(adata)
+    MetaQ_sc.data_utils.sc.read_h5ad = lambda name: parts[name]
     MetaQ_sc.data_utils.DataLoader = in_process
     with in_scratch_folder(), contextlib.suppress(Assigned):
         MetaQ_sc.run_metaq(
-            data_path=[args.input],
-            data_type=["RNA"],
+            data_path=list(parts),
+            data_type=[kind.upper() for kind in parts],
             save_name="run",
             metacell_num=args.n_metacells,
             codebook_init="Random",

@@ -1,0 +1,258 @@
+"""Compare metacells of two modalities: one command from counts to tables.
+
+usage: python benchmarks/multiome.py --data DIR [--methods ...] [--datasets ...] [--seeds 0 1 2]
+
+As ``quality.py``: every (data set, method, seed) that the cache lacks is run in a process of its
+own, then everything in the cache is scored, with each modality in turn, and written to
+``results/multiome.json`` and into the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from _markdown import write_between
+from _methods import HERE, Method
+from _paired import GATES, PAIRED, PairedDataset
+from _runs import Run, cpu_model, execute_missing, finished
+from _summary import spread
+from quality import machine, without_environment
+
+from scmetaq import metrics
+
+BEGIN: Final = "<!-- multiome: written by multiome.py -->"
+END: Final = "<!-- multiome: end -->"
+OURS: Final = "methods/run_scmetaq_paired.py"
+METHODS: Final[dict[str, Method]] = {
+    method.name: method
+    for method in (
+        Method("scmetaq-joint", OURS, "this package, both modalities", ("--use", "joint")),
+        Method(
+            "scmetaq-mosaic",
+            OURS,
+            "the same with the second modality taken from a random 30 % of the cells",
+            ("--use", "mosaic"),
+        ),
+        Method("scmetaq-rna", OURS, "this package, RNA alone", ("--use", "rna")),
+        Method(
+            "scmetaq-other", OURS, "this package, the second modality alone", ("--use", "other")
+        ),
+        Method(
+            "kmeans-concatenated",
+            "methods/run_kmeans_paired.py",
+            "k-means (one start) on principal components of both, each of total variance one",
+        ),
+        Method(
+            "kmeans-rna",
+            "methods/run_kmeans_paired.py",
+            "k-means on principal components of RNA",
+            ("--on", "rna"),
+        ),
+        Method(
+            "kmeans-other",
+            "methods/run_kmeans_paired.py",
+            "k-means on components of the second modality",
+            ("--on", "other"),
+        ),
+        Method(
+            "kmeans-wnn",
+            "methods/run_kmeans_paired.py",
+            "k-means on Laplacian components of muon's weighted nearest neighbours",
+            ("--on", "wnn"),
+        ),
+        Method(
+            "scvi-kmeans-paired",
+            "methods/run_scvi_paired.py",
+            "k-means on latents of totalVI or MultiVI, scvi-tools' defaults",
+        ),
+        Method(
+            "metaq-authors",
+            "peers/run_metaq.py",
+            "MetaQ, the authors' package, both modalities",
+            environment="metaq",
+            cache_name="metaq-paired",
+        ),
+        Method(
+            "seacells",
+            "peers/run_seacells.py",
+            "SEACells on principal components of both",
+            environment="seacells",
+            cache_name="seacells-paired",
+        ),
+    )
+}
+WHOLE: Final = ("n_metacells", "size_cv", "size_max", "cpu_seconds", "peak_mb")
+
+
+def main() -> int:
+    """Run what is missing, score what is there, write results and tables."""
+    args = command_line().parse_args()
+    cache = args.cache or args.peers / "runs"
+    prepared = cache / "paired"
+    prepared.mkdir(parents=True, exist_ok=True)
+    datasets = [PAIRED[name] for name in args.datasets if PAIRED[name].source(args.data).exists()]
+    for dataset in datasets:
+        dataset.prepare(args.data, prepared)
+    runs = [
+        Run(dataset, METHODS[method], seed, cache)
+        for method in args.methods
+        for seed in args.seeds
+        for dataset in datasets
+    ]
+    skipped = without_environment([METHODS[name] for name in args.methods], args.peers)
+    failed = execute_missing(runs, args.peers, prepared, again=args.again)
+    records = [
+        found
+        for dataset in PAIRED.values()
+        if dataset.path(prepared).exists()
+        for found in records_of(dataset, prepared, cache)
+    ]
+    results = {"machine": machine(), "summary": summary(records), "runs": records}
+    results |= {"skipped": skipped, "failed": failed}
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    write_between(args.readme, BEGIN, END, f"\n{tables(results['summary'])}\n")
+    return 1 if failed else 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of h5mu files")
+    parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--datasets", nargs="*", choices=list(PAIRED), default=list(PAIRED))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "multiome.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--cache", type=Path, help="folder of finished runs; default: PEERS/runs")
+    parser.add_argument("--again", action="store_true", help="run also what the cache holds")
+    return parser
+
+
+def records_of(dataset: PairedDataset, prepared: Path, cache: Path) -> list[dict[str, Any]]:
+    """Records of the finished runs on one data set, which is read once."""
+    runs = [run for method in METHODS.values() for run in finished(dataset, method, cache)]
+    if not runs:
+        return []
+    parts, labels = dataset.read(prepared)
+    return [record(run, parts, labels) for run in runs]
+
+
+def record(run: Run, parts: dict[str, Any], labels: dict[str, pd.Series]) -> dict[str, Any]:
+    """Everything known about one run; scores are kept beside its assignment."""
+    report = run.report()
+    file = run.file(".metrics.json")
+    digest = hashlib.sha256(run.file(".npy").read_bytes()).hexdigest()
+    if not file.exists() or json.loads(file.read_text())["assignment"] != digest:
+        print(f"score {run.stem}", flush=True)
+        found = scores(parts, np.load(run.file(".npy")), labels)
+        file.write_text(json.dumps({"assignment": digest, "scores": found}) + "\n")
+    return {
+        "dataset": run.dataset.name,
+        "method": run.method.name,
+        "seed": run.seed,
+        "n_cells": next(iter(parts.values())).n_obs,
+        **{key: report[key] for key in ("version", "seconds", "cpu_seconds", "peak_mb")},
+        "cpu": report.get("cpu", cpu_model()),
+        **json.loads(file.read_text())["scores"],
+    }
+
+
+def scores(
+    parts: dict[str, Any], assignment: np.ndarray, labels: dict[str, pd.Series]
+) -> dict[str, float]:
+    """One number per metric: compactness and separation in each modality, and of each labels.
+
+    Of a class of labels: the share of its cells that are in metacells where it is the majority.
+    """
+    found: dict[str, float] = {}
+    for kind, adata in parts.items():
+        means = metrics.evaluate(adata, assignment).groupby("metric")["value"].mean()
+        found |= {f"{name} {kind}": means[name] for name in ("compactness", "separation")}
+    found |= {name: means[name] for name in ("n_metacells", "size_cv", "size_max")}
+    for name, of_cell in labels.items():
+        known = of_cell.notna().to_numpy()
+        a, b = assignment[known], of_cell[known].astype(str).to_numpy()
+        found[f"purity {name}"] = metrics.purity(a, b).mean()
+        found[f"balanced accuracy {name}"] = metrics.balanced_accuracy(a, b)
+        majority = pd.Series(b).groupby(a).transform(lambda group: group.mode()[0]).to_numpy()
+        found |= {f"{name}: {c}": (majority == c)[b == c].mean() for c in np.unique(b)}
+    return {name: round(float(value), 6) for name, value in found.items()}
+
+
+def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Median and range over seeds, per data set and method."""
+    about = {"dataset", "method", "seed", "version", "cpu", "n_cells"}
+    frame = pd.DataFrame(records)
+    return [
+        {
+            "dataset": dataset,
+            "method": method,
+            "seeds": sorted(map(int, of_pair["seed"])),
+            **{
+                name: spread(of_pair[name])
+                for name in of_pair.columns
+                if name not in about and of_pair[name].notna().all()
+            },
+        }
+        for (dataset, method), of_pair in frame.groupby(["dataset", "method"], sort=False)
+    ]
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    """Two tables per data set: all scores, and each class of labels."""
+    parts = []
+    for name in dict.fromkeys(row["dataset"] for row in rows):
+        of_set = [row for row in rows if row["dataset"] == name]
+        numbers = [key for key in of_set[0] if isinstance(of_set[0][key], dict)]
+        classes = [key for key in numbers if ": " in key]
+        whole = [key for key in numbers if key not in (*classes, "seconds", "size_max")]
+        first = [key for key in whole if key.startswith(("purity", "balanced"))]
+        columns = [*first, *[key for key in whole if key not in (*first, *WHOLE)], *WHOLE[1:2]]
+        parts += [f"### {name}, {PAIRED[name].other.upper()} beside RNA", about(name)]
+        parts.append(table(of_set, [*columns, "n_metacells", "cpu_seconds", "peak_mb"]))
+        if classes:
+            parts += ["Share of the cells of a class that are in its metacells:"]
+            parts.append(table(of_set, classes))
+    return "\n\n".join(parts)
+
+
+def about(name: str) -> str:
+    """What there is to say of a data set."""
+    dataset = PAIRED[name]
+    labels = f"Cell types: {dataset.labels}. " if dataset.labels else "No cell types. "
+    gates = f'"{GATES}": populations defined by the proteins.' if dataset.other == "adt" else ""
+    return (labels + gates).strip()
+
+
+def table(rows: list[dict[str, Any]], columns: list[str]) -> str:
+    """Markdown table of medians; bold where best, with ≈ where ranges over seeds meet."""
+    lines = ["| method | seeds | " + " | ".join(columns) + " |"]
+    lines.append("|" + " --- |" * 2 + " ---: |" * len(columns))
+    for row in rows:
+        cells = [marked(row, rows, name) for name in columns]
+        lines.append(f"| {row['method']} | {len(row['seeds'])} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def marked(row: dict[str, Any], rows: list[dict[str, Any]], name: str) -> str:
+    """One number of a table."""
+    of = row[name]
+    if name in WHOLE and name != "size_cv":
+        return f"{of['median']:.0f}"
+    sign = -1 if name == "size_cv" else 1
+    top = max((other[name] for other in rows), key=lambda other: sign * other["median"])
+    text = f"{of['median']:.3f}"
+    if text == f"{top['median']:.3f}":
+        return f"**{text}**"
+    return f"{text} ≈" if of["min"] <= top["max"] and top["min"] <= of["max"] else text
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

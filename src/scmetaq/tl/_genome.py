@@ -1,0 +1,130 @@
+"""Where genes and peaks lie, and which are near each other."""
+
+import re
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+_COLUMNS: Final = ["chrom", "start", "end"]
+_NAME: Final = re.compile(r"(?P<chrom>.+?)[:_-](?P<start>\d+)[_-](?P<end>\d+)")
+
+
+def gene_starts(var: pd.DataFrame) -> pd.DataFrame:
+    """Transcription start sites: ``start`` of genes on the plus strand, ``end`` on the minus one.
+
+    Parameters
+    ----------
+    var
+        Genes with the columns ``chrom``, ``start``, ``end`` and ``strand``.
+
+    Returns
+    -------
+    Frame in the order of ``var`` with ``chrom``, ``tss`` (base pairs) and ``forward`` (bool).
+    Genes without a place have the chromosome "".
+    """
+    absent = [name for name in [*_COLUMNS, "strand"] if name not in var]
+    if absent:
+        raise KeyError(
+            f"Expected `rna_metacells.var` to hold {[*_COLUMNS, 'strand']}, found no {absent}. "
+            f"Columns there: {sorted(map(str, var.columns))}. Join a table of gene coordinates."
+        )
+    places = _places(var)
+    strand = var["strand"].astype(object)
+    forward = ~strand.isin(["-", "-1", -1]).to_numpy()
+    places["tss"] = np.where(forward, places["start"], places["end"])
+    places["forward"] = forward
+    if (places["chrom"] == "").all():
+        raise ValueError(
+            "Expected genes with a place in `rna_metacells.var`, found `chrom` empty or `start` "
+            f"missing or negative for all {len(var)}. Join a table of gene coordinates."
+        )
+    return places[["chrom", "tss", "forward"]]
+
+
+def peak_places(var: pd.DataFrame) -> pd.DataFrame:
+    """Places of peaks: the columns ``chrom``, ``start``, ``end``, else read from their names.
+
+    Parameters
+    ----------
+    var
+        Peaks, named like "chr1:100-200" where the columns are absent.
+
+    Returns
+    -------
+    Frame in the order of ``var`` with ``chrom``, ``start`` and ``end`` (base pairs).
+    """
+    if set(_COLUMNS) <= set(var.columns):
+        return _places(var)
+    matches = [_NAME.fullmatch(str(name)) for name in var.index]
+    unread = [str(name) for name, match in zip(var.index, matches, strict=True) if match is None]
+    if unread:
+        raise ValueError(
+            f'Expected peaks named like "chr1:100-200", or the columns {_COLUMNS} in '
+            f"`atac_metacells.var`, found {len(unread)} other names, e.g. {unread[0]!r}."
+        )
+    read = pd.DataFrame([match.groupdict() for match in matches if match is not None])
+    return _places(read)
+
+
+def _places(frame: pd.DataFrame) -> pd.DataFrame:
+    """Chromosome as text, "" where the place is unknown; start and end as integers."""
+    start, end = (pd.to_numeric(frame[name], errors="coerce") for name in ("start", "end"))
+    chrom = frame["chrom"].astype(object)
+    known = (chrom.notna() & (start >= 0) & (end >= start)).to_numpy()
+    return pd.DataFrame(
+        {
+            "chrom": np.where(known, chrom.astype(str), ""),
+            "start": np.where(known, start, -1).astype(np.int64),
+            "end": np.where(known, end, -1).astype(np.int64),
+        }
+    )
+
+
+def near_pairs(genes: pd.DataFrame, peaks: pd.DataFrame, window: int) -> pd.DataFrame:
+    """All pairs of a gene and a peak at most ``window`` base pairs from its start site.
+
+    Parameters
+    ----------
+    genes
+        As of :func:`gene_starts`.
+    peaks
+        As of :func:`peak_places`.
+    window
+        Largest distance, base pairs.
+
+    Returns
+    -------
+    Frame of ``gene`` and ``peak`` (positions in the inputs) and ``distance``: base pairs from the
+    start site to the nearest end of the peak, negative upstream, zero where the peak covers it.
+    Sorted by gene, then along the genome.
+    """
+    found = [
+        _near_pairs_of_one(genes.iloc[rows], rows, peaks, of_chrom, window)
+        for chrom, rows in genes.groupby("chrom", observed=True).indices.items()
+        if chrom != "" and len(of_chrom := np.flatnonzero(peaks["chrom"] == chrom)) > 0
+    ]
+    empty = pd.DataFrame({"gene": [], "peak": [], "distance": []}, dtype=np.int64)
+    return pd.concat([empty, *found]).sort_values("gene", kind="stable", ignore_index=True)
+
+
+def _near_pairs_of_one(
+    genes: pd.DataFrame, rows: np.ndarray, peaks: pd.DataFrame, of_chrom: np.ndarray, window: int
+) -> pd.DataFrame:
+    """Pairs on one chromosome: peaks sorted by start, a range of them for each gene."""
+    starts, ends = (peaks[name].to_numpy()[of_chrom] for name in ("start", "end"))
+    order = np.lexsort((ends, starts))
+    of_chrom, starts, ends = of_chrom[order], starts[order], ends[order]
+    tss = genes["tss"].to_numpy()
+    widest = int((ends - starts).max())
+    first = np.searchsorted(starts, tss - window - widest, side="left")
+    counts = np.searchsorted(starts, tss + window, side="right") - first
+    gene = np.repeat(np.arange(len(rows)), counts)
+    peak = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts) + first[gene]
+    # to the right of the site positive, to the left negative, covering it zero
+    offset = np.maximum(starts[peak] - tss[gene], 0) + np.minimum(ends[peak] - tss[gene], 0)
+    near = np.abs(offset) <= window
+    distance = np.where(genes["forward"].to_numpy()[gene], offset, -offset)
+    return pd.DataFrame(
+        {"gene": rows[gene[near]], "peak": of_chrom[peak[near]], "distance": distance[near]}
+    )
