@@ -32,7 +32,9 @@ def test_names_are_unique_and_batches_told(mdata):
     assert mdata.obs["batch"].value_counts().to_dict() == {"pbmc10k": 200, "pbmc5k": 200}
 
 
-@pytest.mark.parametrize(("protein", "gene"), [("CD3", "CD3E"), ("CD14", "CD14"), ("CD19", "CD79A")])
+@pytest.mark.parametrize(
+    ("protein", "gene"), [("CD3", "CD3E"), ("CD14", "CD14"), ("CD19", "CD79A")]
+)
 def test_proteins_go_with_genes_of_their_cells(mdata, protein, gene):
     of_batch = (mdata.obs["batch"] == "pbmc10k").to_numpy()
     bound = mdata["adt"][of_batch, f"ADT_{protein}"].X.toarray().ravel()
