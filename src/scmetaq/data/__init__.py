@@ -1,6 +1,7 @@
 """How numbers get in: modalities, checks of user input, statistics of a reference sample."""
 
 from ._demo import demo
+from ._demo_citeseq import demo_citeseq
 from ._demo_multiome import demo_multiome
 
-__all__ = ["demo", "demo_multiome"]
+__all__ = ["demo", "demo_citeseq", "demo_multiome"]
