@@ -14,7 +14,7 @@ from anndata import AnnData
 from mudata import MuData
 
 import scmetaq
-from scmetaq.cli import main
+from scmetaq.cli import _next_steps, main
 
 FILES = {"metacells.h5mu", "assignments.csv", "model", "report.html"}
 N_METACELLS = 15
@@ -116,9 +116,9 @@ def test_printed_quality_is_that_of_each_modality(inferred, cells):
     outcome, out = inferred
     assignments = pd.read_csv(out / "assignments.csv", index_col="barcode")["metacell"]
     frame = scmetaq.metrics.evaluate(cells, assignments, "state")
-    means = frame.groupby(["metric", "modality"], dropna=False)["value"].mean()
-    for metric, kind in (("compactness", "rna"), ("separation", "atac"), ("purity", np.nan)):
-        name = metric if kind is np.nan else f"{metric}, {kind}"
+    means = frame.fillna({"modality": ""}).groupby(["metric", "modality"])["value"].mean()
+    for metric, kind in (("compactness", "rna"), ("separation", "atac"), ("purity", "")):
+        name = f"{metric}, {kind}" if kind else metric
         (line,) = [line for line in outcome.out.splitlines() if line.startswith(f"{name} ")]
         assert f"{means[metric, kind]:.3f}" in line
 
@@ -139,15 +139,31 @@ def test_code_in_the_report_runs(inferred, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
     page = (out / "report.html").read_text()
     code = html.unescape(page.split("<pre><code>")[1].split("</code></pre>")[0])
-    assert "mu.tl.umap(metacells)" in code
-    # UMAP takes its time to compile
-    code = code.replace("mu.tl.umap(metacells)", "metacells.obsm['X_umap'] = np.ones((15, 2))")
-    names: dict = {"np": np}
+    code = code.replace("sc.tl.umap", "sc.tl.diffmap").replace("sc.pl.umap", "sc.pl.diffmap")
+    names: dict = {}
     with contextlib.redirect_stderr(io.StringIO()):
         exec(code, names)
     assert names["cells"].obs["metacell"].notna().all()
-    assert names["metacells"].n_obs == N_METACELLS
-    assert names["metacells"].obsp["connectivities"].shape == (N_METACELLS, N_METACELLS)
+    assert list(names["joint"].obs_names) == list(names["metacells"].obs_names)
+    assert names["joint"].obsm["X_joint"].shape == (N_METACELLS, 14 + 7 + 14)
+
+
+def test_code_is_for_the_cells_at_hand():
+    paths = {"metacells": "a.h5mu", "assignments": "a.csv", "model": "model"}
+    names, read = {"rna": "gex"}, "mudata.read_h5mu('cells.h5mu')"
+    one = _next_steps.of_modalities(
+        paths, read, "kind", color_of="gex", names=names, is_mosaic=False
+    )
+    assert 'joint.obs["kind"] = metacells["gex"].obs["kind"]' in one
+    assert "mu." not in one.replace("mudata.", "")
+    names = {"rna": "gex", "atac": "peaks"}
+    mosaic = _next_steps.of_modalities(
+        paths, read, "n_cells", color_of=None, names=names, is_mosaic=True
+    )
+    assert "mu.pp.intersect_obs(metacells)" in mosaic
+    assert 'atac = metacells["peaks"]' in mosaic
+    for code in (one, mosaic):
+        compile(code, "next", "exec")
 
 
 def test_zarr_store_is_read(cells, tmp_path, untrained):

@@ -64,7 +64,7 @@ def test_a_latent_is_drawn_if_given(adata, assignments, rng):
     assert "stored in the input" in stored.origin
     del adata.obsm["X_umap"]
     layout = lay_out(adata, assignments["metacell"], embedding=latent)
-    assert layout.origin == "UMAP of the model's latent"
+    assert layout.origin == "UMAP of the model's latent: its own view of the cells"
     centres = layout.cells.obsm[layout.basis].reshape(3, 20, 2).mean(1)
     assert np.isfinite(centres).all()
     few = lay_out(adata[:10], assignments["metacell"][:10], embedding=latent[:10])

@@ -53,6 +53,10 @@ def test_doubtful_metacells_come_first(metrics, assignments):
 def test_quantization_names_what_the_report_has():
     rows = _tables.quantization_rows({"n_empty": 3, "mean_margin": 0.00012, "other": 1})
     assert [(row.name, row.value) for row in rows] == [("mean margin", "0.00012"), ("empty", "3")]
+    of_each = {"reconstruction_ratio": 0.75, "reconstruction_ratio_rna": 0.5}
+    rows = _tables.quantization_rows(of_each)
+    assert [row.name for row in rows] == ["reconstruction ratio", "reconstruction ratio, rna"]
+    assert [bool(row.meaning) for row in rows] == [True, False]
 
 
 @pytest.mark.parametrize(

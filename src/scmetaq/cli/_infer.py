@@ -246,9 +246,14 @@ def _code(cells: _Cells, options: InferOptions) -> str:
     """Code to go on with, for this very run."""
     written = _written(options)
     paths = {name.split(".")[0]: (options.out / name).as_posix() for name in written}
-    color = next(iter(cells.labels.names), "n_cells")
+    color = next(iter(cells.labels.columns), "n_cells")
     if not cells.names:
         return _next_steps.of_cells(paths, options.source.reading, color)
     return _next_steps.of_modalities(
-        paths, options.source.reading, color, names=cells.names, is_mosaic=cells.is_mosaic
+        paths,
+        options.source.reading,
+        color,
+        color_of=cells.labels.modality,
+        names=cells.names,
+        is_mosaic=cells.is_mosaic,
     )

@@ -149,7 +149,7 @@ def facts(
             f"{part.n_obs:,} cells × {part.n_vars:,} features, counts in {_where(layers.get(kind))}"
         )
         if weights is not None:
-            text += f"; counts for {weights[kind]:.0%} of the distances between cells"
+            text += f"; weight {weights[kind]:.0%} of the distances between cells"
         rows[f"Modality {name}"] = text
     return rows
 

@@ -20,8 +20,9 @@ sc.pl.umap(metacells, color={color}, size=20 * metacells.obs["n_cells"] ** 0.5)
 """
 
 OF_MODALITIES = """\
+import anndata
 import mudata
-import muon as mu
+{muon}import numpy as np
 import pandas as pd
 import scanpy as sc
 import scmetaq
@@ -29,14 +30,25 @@ import scmetaq
 # metacells are analysed as cells are; X of each modality holds mean counts per cell
 metacells = mudata.read_h5mu({metacells})
 {paired}{prepared}
-# weighted nearest neighbours: all modalities together
-mu.pp.neighbors(metacells, n_neighbors=5, n_bandwidth_neighbors=5, n_multineighbors=20)
-mu.tl.umap(metacells)
-mu.pl.umap(metacells, color={color}, size=20 * metacells.obs["n_cells"] ** 0.5)
+# all modalities together: the principal components of each, weighed the same
+joint = anndata.AnnData(obs=metacells.obs)
+parts = [part[joint.obs_names].obsm["X_pca"] for part in metacells.mod.values()]
+joint.obsm["X_joint"] = np.hstack([part / np.linalg.norm(part) for part in parts])
+sc.pp.neighbors(joint, n_neighbors=5, use_rep="X_joint")
+sc.tl.umap(joint)
+{labelled}sc.pl.umap(joint, color={color}, size=20 * joint.obs["n_cells"] ** 0.5)
+"""
+
+MUON = """\
+import muon as mu
 """
 
 PAIRED = """\
 mu.pp.intersect_obs(metacells)  # those with cells in every modality
+"""
+
+LABELLED = """\
+joint.obs[{column}] = metacells[{name}].obs[{column}]
 """
 
 PREPARED = {
@@ -45,19 +57,16 @@ rna = metacells[{name}]
 sc.pp.normalize_total(rna, target_sum=1e4)
 sc.pp.log1p(rna)
 sc.pp.pca(rna)
-sc.pp.neighbors(rna, n_neighbors=5)
 """,
     "adt": """
 adt = metacells[{name}]
 mu.prot.pp.clr(adt)
 sc.pp.pca(adt)
-sc.pp.neighbors(adt, n_neighbors=5)
 """,
     "atac": """
 atac = metacells[{name}]
 mu.atac.pp.tfidf(atac, scale_factor=1e4)
 sc.pp.pca(atac)
-sc.pp.neighbors(atac, n_neighbors=5)
 """,
 }
 
@@ -90,6 +99,7 @@ def of_modalities(
     read: str,
     color: str,
     *,
+    color_of: str | None,
     names: Mapping[str, str],
     is_mosaic: bool,
 ) -> str:
@@ -99,19 +109,23 @@ def of_modalities(
     ----------
     paths, read, color
         As for one modality.
+    color_of
+        Modality in whose ``obs`` the column is; None: in that of the metacells themselves.
     names
         Name of the modality by kind of counts.
     is_mosaic
         Whether metacells may lack modalities.
     """
-    prepared = "".join(PREPARED[kind].format(name=json.dumps(n)) for kind, n in names.items())
+    quoted = {"column": json.dumps(color), "name": json.dumps(color_of)}
     return _filled(
         OF_MODALITIES + BACK,
         paths,
         read=read,
-        color=json.dumps(color),
+        color=quoted["column"],
+        labelled="" if color_of is None else LABELLED.format(**quoted),
+        muon=MUON if is_mosaic or set(names) != {"rna"} else "",
         paired=PAIRED if is_mosaic else "",
-        prepared=prepared,
+        prepared="".join(PREPARED[kind].format(name=json.dumps(n)) for kind, n in names.items()),
     )
 
 

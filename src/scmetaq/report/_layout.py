@@ -67,7 +67,7 @@ def lay_out(
         return Layout(_with(obs, UMAP, position), UMAP, "the UMAP stored in the input")
     if embedding is not None:
         space, words = np.asarray(embedding)[chosen], "the model's latent"
-        basis, position, origin = _two_of(space, words, words, seed)
+        basis, position, origin = _two_of(space, words, f"{words}: its own view of the cells", seed)
     elif isinstance(data, MuData):
         basis, position, origin = _of_modalities(data, chosen, list(modalities), layer, seed)
     else:

@@ -149,12 +149,14 @@ def _values(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def quantization_rows(report: dict[str, float]) -> list[Row]:
-    """Rows of a quantization report."""
-    return [
-        Row(name.removeprefix("n_").replace("_", " "), _formatted(name, report[name]), "", "", text)
-        for name, text in QUANTIZATION.items()
-        if name in report
-    ]
+    """Rows of a quantization report; of several modalities, theirs below those of all."""
+    rows = []
+    for name, text in QUANTIZATION.items():
+        for key in [key for key in report if key == name or key.startswith(f"{name}_")]:
+            words = name.removeprefix("n_").replace("_", " ")
+            of = key.removeprefix(name).replace("_", ", ")
+            rows.append(Row(words + of, _formatted(name, report[key]), "", "", "" if of else text))
+    return rows
 
 
 def doubtful_metacells(
