@@ -221,7 +221,7 @@ def test_truncated_file_is_refused(path, tmp_path, share):
 def test_an_anndata_under_another_name_is_refused(cells, tmp_path):
     cells["rna"].copy().write_h5ad(tmp_path / "rna.h5mu")
     outcome = run("infer", tmp_path / "rna.h5mu", "--out", tmp_path / "out")
-    assert outcome.refuses("rna.h5mu cannot be read as MuData"), outcome
+    assert outcome.refuses("rna.h5mu cannot be read as MuData", ".h5ad"), outcome
 
 
 def test_modalities_that_cannot_be_used_are_refused(cells, tmp_path, untrained):

@@ -10,7 +10,7 @@ import scmetaq
 
 EXPORTS = {
     "scmetaq": {"MetaQModel", "data", "metrics", "pl", "tl"},
-    "scmetaq.data": {"demo"},
+    "scmetaq.data": {"demo", "find_modalities"},
     "scmetaq.metrics": {
         "agreement",
         "balanced_accuracy",
@@ -69,13 +69,20 @@ SIGNATURES = {
     "metrics.agreement": (["a", "b"], {}),
     "metrics.evaluate": (
         ["adata", "assignment", "labels"],
-        {"conditions": None, "use_rep": None, "find_dubious": False, "layer": None},
+        {
+            "conditions": None,
+            "use_rep": None,
+            "find_dubious": False,
+            "layer": None,
+            "modalities": None,
+        },
     ),
     "metrics.diffusion_map": (["X"], {"n_components": 10, "n_neighbors": 30}),
     "metrics.diffusion_compactness": (["X", "assignment"], {}),
     "metrics.diffusion_separation": (["X", "assignment"], {}),
     "metrics.mixing": (["assignment", "conditions", "labels"], {}),
     "data.demo": ([], {}),
+    "data.find_modalities": (["mdata", "modalities"], {}),
 }
 """Positional names and keyword-only defaults that callers may rely on."""
 

@@ -77,6 +77,7 @@ def in_words_of_the_command(message: str) -> str:
     """Rewrite the remedies of the Python interface as options of the command."""
     message = re.sub(r"\bn_metacells=(\d+)", r"--n-metacells \1", message)
     message = re.sub(r"\b(?:with|by) `?layer=(?:\.{3})?`?", "with --layer", message)
+    message = re.sub(r"\bwith rna_layer=, adt_layer= or atac_layer=", "with --layer", message)
     message = re.sub(r"Say which is (?:which|meant)\b.*", _USUAL_NAMES, message)
     return " ".join(message.split())
 

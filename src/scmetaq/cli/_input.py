@@ -73,12 +73,18 @@ def read_cells(source: Source) -> AnnData | MuData:
     kind = "MuData" if source.is_mudata else "AnnData"
     read = getattr(package, f"read_{source.path.suffix[1:]}")
     try:
-        return read(source.path)
+        cells = read(source.path)
     except Exception as error:
         raise BadInput(
             f"{source.name} cannot be read as {kind} ({_reason(error)}): it may be truncated or "
             "of another format, so copy or download it again."
         ) from error
+    if source.is_mudata and not cells.mod:
+        raise BadInput(
+            f"{source.name} cannot be read as MuData: it holds no modalities. If it is AnnData, "
+            "give it the ending .h5ad."
+        )
+    return cells
 
 
 def _reason(error: Exception) -> str:
