@@ -273,6 +273,7 @@ def test_mosaic_cells_are_inferred_and_judged(mosaic, tmp_path):
     page = Path(out / "report.html").read_text()
     assert "100 cells × 8 features" in page
     assert "mu.pp.intersect_obs(metacells)" in page
+    assert "the UMAP stored in the input" in page
     refused = run("evaluate", path, out / "assignments.csv", "--out", out, "--layer", "raw")
     assert refused.refuses("exists"), refused
     refused = run(
