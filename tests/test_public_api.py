@@ -10,7 +10,7 @@ import scmetaq
 
 EXPORTS = {
     "scmetaq": {"MetaQModel", "data", "metrics", "pl", "tl"},
-    "scmetaq.data": {"demo", "demo_multiome"},
+    "scmetaq.data": {"demo", "demo_citeseq", "demo_multiome", "find_modalities"},
     "scmetaq.metrics": {
         "agreement",
         "balanced_accuracy",
@@ -94,7 +94,13 @@ SIGNATURES = {
     "metrics.agreement": (["a", "b"], {}),
     "metrics.evaluate": (
         ["adata", "assignment", "labels"],
-        {"conditions": None, "use_rep": None, "find_dubious": False, "layer": None},
+        {
+            "conditions": None,
+            "use_rep": None,
+            "find_dubious": False,
+            "layer": None,
+            "modalities": None,
+        },
     ),
     "metrics.diffusion_map": (["X"], {"n_components": 10, "n_neighbors": 30}),
     "metrics.diffusion_compactness": (["X", "assignment"], {}),
@@ -102,6 +108,8 @@ SIGNATURES = {
     "metrics.mixing": (["assignment", "conditions", "labels"], {}),
     "data.demo": ([], {}),
     "data.demo_multiome": ([], {}),
+    "data.demo_citeseq": ([], {}),
+    "data.find_modalities": (["mdata", "modalities"], {}),
 }
 """Positional names and keyword-only defaults that callers may rely on."""
 

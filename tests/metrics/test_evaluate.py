@@ -4,6 +4,7 @@ import pytest
 import scanpy as sc
 from anndata import AnnData
 from mudata import MuData
+from scipy import sparse
 
 from scmetaq.metrics import (
     compactness,
@@ -101,8 +102,10 @@ def test_bad_input_is_named(adata):
         evaluate(adata, labels="kind")
     with pytest.raises(KeyError, match=r"no layer 'raw'|no 'raw'"):
         evaluate(adata, layer="raw")
-    with pytest.raises(TypeError, match=r"mdata\['rna'\]"):
-        evaluate(MuData({"rna": adata}))
+    with pytest.raises(TypeError, match="Expected an AnnData or a MuData, found DataFrame"):
+        evaluate(adata.obs)
+    with pytest.raises(TypeError, match="`modalities` are those of a MuData"):
+        evaluate(adata, modalities=["rna"])
     adata.X.data[:3] = -1
     with pytest.raises(ValueError, match="found 3 values that are negative or NaN"):
         evaluate(adata)
@@ -184,3 +187,68 @@ def test_unknown_embeddings_and_conditions_are_named(adata):
         evaluate(adata, use_rep="X_umap")
     with pytest.raises(KeyError, match="`conditions` to name a column of `obs`, found no 'donor'"):
         evaluate(adata, conditions="donor")
+
+
+@pytest.fixture
+def mdata(adata, rng):
+    """The cells, with proteins of all but the first 30, which are all of the first state."""
+    adata.obs["batch"] = rng.choice(["x", "y"], adata.n_obs)
+    counts = sparse.csr_matrix(rng.poisson(5, size=(90, 7)).astype(np.float32))
+    proteins = AnnData(
+        counts, pd.DataFrame(index=adata.obs_names[30:]), pd.DataFrame(index=list("abcdefg"))
+    )
+    mdata = MuData({"rna": adata, "adt": proteins})
+    mdata.obs = adata.obs.loc[mdata.obs_names]
+    return mdata
+
+
+def test_each_modality_of_a_mudata_is_judged_alone(mdata):
+    frame = evaluate(mdata, labels="cell_type", conditions="batch")
+    assert frame.columns.tolist() == ["metric", "modality", "metacell", "value", "better"]
+    assert not frame.duplicated(["metric", "modality", "metacell"]).any()
+    for name in ("rna", "adt"):
+        part = mdata[name]
+        found = frame[frame["modality"] == name].drop(columns="modality").reset_index(drop=True)
+        alone = evaluate(part, mdata.obs.loc[part.obs_names, "metacell"])
+        alone = alone[alone["metacell"].notna()].reset_index(drop=True)
+        pd.testing.assert_frame_equal(found, alone)
+    sizes = frame[frame["metric"] == "n_cells"].groupby("modality", dropna=False)["value"].sum()
+    assert sizes.to_dict() == {"rna": 120, "adt": 90, np.nan: 120}
+
+
+def test_what_is_about_all_modalities_is_there_once(mdata, adata):
+    frame = evaluate(mdata, labels="cell_type", conditions="batch")
+    joint = frame[frame["modality"].isna()].drop(columns="modality")
+    alone = evaluate(adata, "metacell", "cell_type", conditions="batch")
+    alone = alone[~alone["metric"].isin({"compactness", "separation", "inv"})]
+    pd.testing.assert_frame_equal(joint.reset_index(drop=True), alone.reset_index(drop=True))
+
+
+def test_layers_of_a_mudata_are_used_where_they_are(mdata):
+    expected = evaluate(mdata)
+    mdata["rna"].layers["raw"] = mdata["rna"].X.copy()
+    mdata["rna"].X = np.full(mdata["rna"].shape, -1.0)
+    pd.testing.assert_frame_equal(evaluate(mdata, layer="raw"), expected)
+    with pytest.raises(ValueError, match=r"modality 'rna', `X`, found 7200 values"):
+        evaluate(mdata)
+    with pytest.raises(KeyError, match="a layer of a modality, found no 'missing'"):
+        evaluate(mdata, layer="missing")
+
+
+def test_embeddings_are_joint_or_of_a_modality(mdata, rng):
+    mdata["adt"].obsm["X_adt"] = rng.normal(size=(90, 4))
+    mdata.obsm["X_joint"] = rng.normal(size=(120, 4))
+    for use_rep, where in (("X_joint", {None}), ("X_adt", {"adt"}), ("pca", {"rna", "adt"})):
+        frame = evaluate(mdata, use_rep=use_rep)
+        rows = frame[frame["metric"] == "diffusion_compactness"]
+        assert {None if pd.isna(name) else name for name in rows["modality"]} == where
+    with pytest.raises(KeyError, match=r"found 'rna'. Embeddings of modalities"):
+        evaluate(mdata, use_rep="rna")
+
+
+def test_modalities_can_be_chosen(mdata):
+    assert set(evaluate(mdata, modalities=["adt"])["modality"].dropna()) == {"adt"}
+    with pytest.raises(KeyError, match=r"found no 'atac'. Modalities there: \['rna', 'adt'\]"):
+        evaluate(mdata, modalities=["rna", "atac"])
+    with pytest.raises(KeyError, match="found none"):
+        evaluate(mdata, modalities=[])

@@ -52,3 +52,14 @@ def test_bad_input_is_named(frame):
         pl.metrics(frame, ["lisi"])
     with pytest.raises(ValueError, match="found 1 for 2 metrics"):
         pl.metrics(frame, axes=pl.metrics(frame, ["compactness"]))
+
+
+def test_each_modality_has_a_panel(frame):
+    parts = [frame.iloc[:2].assign(modality=name) for name in ("rna", "adt")]
+    together = pd.concat([*parts, frame.iloc[2:3].assign(modality=None)])
+    panels = pl.metrics(together.drop(columns="method"))
+    assert [ax.get_title() for ax in panels] == [
+        "compactness, rna",
+        "compactness, adt",
+        "balanced accuracy",
+    ]

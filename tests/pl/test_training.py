@@ -59,3 +59,21 @@ def test_given_axes_come_back(history):
 def test_nothing_to_draw():
     with pytest.raises(ValueError, match=r"found the keys \['lr'\]"):
         pl.training({"lr": pd.Series([1.0])})
+
+
+def test_each_modality_has_a_panel(history):
+    for i, kind in enumerate(("rna", "adt", "atac")):
+        history[f"reconstruction_loss_{kind}_train"] = pd.Series(np.arange(5.0) + i)
+    panels = pl.training(history)
+    assert [ax.get_title() for ax in panels] == [
+        "loss",
+        "reconstruction loss",
+        "reconstruction loss, rna",
+        "reconstruction loss, adt",
+        "reconstruction loss, atac",
+        "codebook loss",
+        "codebook perplexity",
+    ]
+    assert [len(ax.lines) for ax in panels] == [2, 2, 1, 1, 1, 1, 1]
+    hidden = [ax for ax in panels[0].figure.axes if not ax.get_visible()]
+    assert len(hidden) == 1  # two rows of four

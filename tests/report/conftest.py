@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from anndata import AnnData
+from mudata import MuData
 
 
 @pytest.fixture
@@ -25,3 +26,13 @@ def assignments(adata):
     frame.loc[frame["metacell"] == "mc3", "margin"] = 0.1
     frame.loc["cell59", "metacell"] = None
     return frame
+
+
+@pytest.fixture
+def mdata(adata, rng):
+    """The cells with proteins, which the last 20 lack, and labels in the obs of the RNA."""
+    counts = sp.csr_matrix(rng.poisson(5, size=(40, 6)).astype(np.float32) + 1)
+    names = pd.DataFrame(index=[f"protein{i}" for i in range(6)])
+    mdata = MuData({"rna": adata, "adt": AnnData(counts, adata.obs[[]][:40].copy(), names)})
+    mdata.obsm["X_umap"] = adata.obsm["X_umap"]
+    return mdata

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from scmetaq.metrics import balanced_accuracy, purity
-from scmetaq.report._labels import as_labels, as_text, summarize_labels
+from scmetaq.report._labels import as_labels, as_text, find_labels, summarize_labels
 
 
 @pytest.fixture
@@ -63,3 +63,17 @@ def test_lost_labels_stay_categories():
     labels = pd.Series(["a", "b", "b"], name="kind", dtype="category")
     metacells = summarize_labels(assignment, labels).metacells
     assert list(metacells["kind"].cat.categories) == ["a", "b"]
+
+
+def test_labels_of_a_modality_are_those_of_all_cells(mdata):
+    mdata["adt"].obs["clone"] = pd.Categorical(["c1", "c2"] * 20)
+    mdata["adt"].uns["clone_colors"] = ["#123456", "#654321"]
+    labels, colors = find_labels(mdata, "adt:clone")
+    assert list(labels.index) == list(mdata.obs_names)
+    assert labels.name == "clone"
+    assert labels.notna().sum() == 40
+    assert colors == ["#123456", "#654321"]
+    mdata.obs["clone"] = "all"
+    assert set(find_labels(mdata, "clone")[0]) == {"all"}
+    with pytest.raises(KeyError, match="missing"):
+        find_labels(mdata, "missing")

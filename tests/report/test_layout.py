@@ -56,3 +56,36 @@ def test_many_cells_are_sampled_with_what_belongs_to_them(adata, assignments, mo
     np.testing.assert_array_equal(cells.obsm["X_umap"], drawn.obsm["X_umap"])
     expected = assignments.loc[cells.obs_names, "metacell"]
     pd.testing.assert_series_equal(cells.obs["metacell"], expected)
+
+
+def test_a_latent_is_drawn_if_given(adata, assignments, rng):
+    latent = rng.normal(size=(60, 4)) + 10 * np.repeat([0, 1, 2], 20)[:, None]
+    stored = lay_out(adata, assignments["metacell"], embedding=latent)
+    assert "stored in the input" in stored.origin
+    del adata.obsm["X_umap"]
+    layout = lay_out(adata, assignments["metacell"], embedding=latent)
+    assert layout.origin == "UMAP of the model's latent: its own view of the cells"
+    centres = layout.cells.obsm[layout.basis].reshape(3, 20, 2).mean(1)
+    assert np.isfinite(centres).all()
+    few = lay_out(adata[:10], assignments["metacell"][:10], embedding=latent[:10])
+    np.testing.assert_array_equal(few.cells.obsm[few.basis], latent[:10, :2])
+
+
+def test_modalities_are_drawn_together(mdata, assignments):
+    del mdata.obsm["X_umap"]
+    both = ["rna", "adt"]
+    mosaic = lay_out(mdata, assignments["metacell"], modalities=both)
+    assert "log-normalised counts of rna, blind" in mosaic.origin
+    assert mosaic.cells.obsm[mosaic.basis].shape == (60, 2)
+    paired = mdata[mdata["adt"].obs_names][:15].copy()
+    layout = lay_out(paired, assignments["metacell"][:15], modalities=both)
+    assert layout.origin == "principal components of log-normalised counts of rna and adt"
+    proteins = lay_out(mdata[45:].copy(), assignments["metacell"][45:], modalities=["rna"])
+    assert proteins.cells.n_obs == 15
+
+
+def test_cells_without_a_modality_are_at_its_mean(mdata, assignments):
+    del mdata.obsm["X_umap"]
+    few = mdata[34:46].copy()
+    layout = lay_out(few, assignments["metacell"][34:46], modalities=["adt"])
+    np.testing.assert_array_equal(layout.cells.obsm[layout.basis][6:], 0)

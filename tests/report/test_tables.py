@@ -22,7 +22,9 @@ def test_values_of_a_metacell_are_its_own(adata, metrics):
 
 def test_quality_gives_the_papers_means(metrics):
     rows = {row.name: row for row in _tables.quality_rows(metrics)}
-    assert list(rows) == ["compactness", "separation", "purity", "balanced accuracy"]
+    expected = ["compactness", "separation", "INV", "purity", "entropy", "balanced accuracy"]
+    assert list(rows) == expected
+    assert rows["INV"].better == rows["entropy"].better == "lower"
     for name in ("compactness", "separation"):
         mean = metrics.loc[metrics["metric"] == name, "value"].mean()
         assert rows[name].value == f"{mean:.3f}"
@@ -51,6 +53,10 @@ def test_doubtful_metacells_come_first(metrics, assignments):
 def test_quantization_names_what_the_report_has():
     rows = _tables.quantization_rows({"n_empty": 3, "mean_margin": 0.00012, "other": 1})
     assert [(row.name, row.value) for row in rows] == [("mean margin", "0.00012"), ("empty", "3")]
+    of_each = {"reconstruction_ratio": 0.75, "reconstruction_ratio_rna": 0.5}
+    rows = _tables.quantization_rows(of_each)
+    assert [row.name for row in rows] == ["reconstruction ratio", "reconstruction ratio, rna"]
+    assert [bool(row.meaning) for row in rows] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -71,5 +77,39 @@ def test_numbers_are_readable(value, count, score):
 
 def test_table_without_labels_has_no_purity(adata, assignments):
     frame = evaluate(adata, assignments["metacell"])
-    assert [row.name for row in _tables.quality_rows(frame)] == ["compactness", "separation"]
+    assert [row.name for row in _tables.quality_rows(frame)] == ["compactness", "separation", "INV"]
     assert isinstance(_tables.metacell_values(frame), pd.DataFrame)
+
+
+def test_every_metric_with_a_direction_has_its_row(adata, assignments):
+    frame = evaluate(
+        adata, assignments["metacell"], "cell_type", conditions="cell_type", find_dubious=True
+    )
+    rows = [row.name for row in _tables.quality_rows(frame)]
+    directed = frame.loc[frame["better"] != "", "metric"].unique()
+    expected = {_tables.NAMES.get(n, n.replace("_", " ")) for n in directed} - {"unassigned"}
+    assert set(rows) == expected
+
+
+def test_modalities_stand_side_by_side(mdata, assignments):
+    frame = evaluate(mdata, assignments["metacell"], mdata["rna"].obs["cell_type"])
+    assert _tables.modalities(frame) == ["rna", "adt"]
+    rows = _tables.modality_rows(frame)
+    assert [row.name for row in rows] == ["compactness", "separation", "INV"]
+    for row, metric in zip(rows, ("compactness", "separation", "inv"), strict=True):
+        for (value, middle), name in zip(row.values, ("rna", "adt"), strict=True):
+            found = frame[(frame["metric"] == metric) & (frame["modality"] == name)]
+            assert value == f"{found['value'].mean():.3f}"
+            assert "–" in middle
+    joint = _tables.quality_rows(_tables.of_modality(frame, None))
+    assert [row.name for row in joint] == ["purity", "entropy", "balanced accuracy"]
+
+
+def test_metacells_doubtful_in_all_modalities_come_first(mdata, assignments):
+    frame = evaluate(mdata, assignments["metacell"])
+    values = _tables.metacell_values(frame)
+    assert values["n_cells"].sum() == 59
+    _, table = _tables.doubtful_metacells(values, None, None)
+    assert {"compactness, rna", "separation, adt"} <= set(table)
+    rank = values.filter(like="compactness").rank().mean(axis=1)
+    assert table.index[0] == rank.idxmin()

@@ -131,3 +131,27 @@ def test_the_cells_are_not_changed(write, adata):
     pd.testing.assert_frame_equal(adata.obs, before.obs)
     assert set(adata.obsm) == set(before.obsm)
     assert dict(adata.uns) == dict(before.uns)
+
+
+def test_report_of_several_modalities(tmp_path, mdata, assignments):
+    before = mdata.copy()
+    path = tmp_path / "report.html"
+    write_report(path, mdata, assignments, labels_key="rna:cell_type", embedding=None)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.headings[0] == "6 metacells of 59 cells"
+    assert {"Quality", "Each modality", "cell_type"} <= set(page.headings)
+    frame = evaluate(mdata, assignments["metacell"], mdata["rna"].obs["cell_type"])
+    means = frame.groupby(["metric", "modality"])["value"].mean()
+    for name in ("rna", "adt"):
+        assert f"{means['compactness', name]:.3f}compactness, {name}" in page.text
+    pd.testing.assert_frame_equal(mdata.obs, before.obs)
+    assert set(mdata.obsm) == set(before.obsm)
+
+
+def test_report_of_several_modalities_without_labels(tmp_path, mdata, assignments):
+    path = tmp_path / "report.html"
+    write_report(path, mdata, assignments["metacell"])
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "Each modality" in page.headings
+    assert "Quality" not in page.headings
+    assert page.text.count("equally many metacells") == 1

@@ -30,7 +30,8 @@ Input = Annotated[
     str,
     typer.Argument(
         metavar="INPUT",
-        help="Cells with raw counts: an .h5ad file, a .zarr store, or the word [bold]demo[/].",
+        help="Cells with raw counts: an .h5ad file, an .h5mu file with several modalities, a .zarr "
+        "store, or the word [bold]demo[/].",
         show_default=False,
     ),
 ]
@@ -41,7 +42,10 @@ Out = Annotated[
 Layer = Annotated[
     str | None,
     typer.Option(
-        metavar="LAYER", help="Layer with the raw counts; X by default.", show_default=False
+        metavar="LAYER",
+        help="Layer with the raw counts, X by default; of an .h5mu file the layer of every "
+        "modality that has it, X of the others.",
+        show_default=False,
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
@@ -101,7 +105,14 @@ def infer_command(
         ),
     ] = None,
     layer: Layer = None,
-    modality: Annotated[_infer.Modality, typer.Option(help="Kind of data.")] = "rna",
+    modality: Annotated[
+        _infer.Modality | None,
+        typer.Option(
+            help="Kind of counts of an .h5ad file, rna by default; those of an .h5mu file are "
+            "known by the names of its modalities: rna, adt or prot, atac.",
+            show_default=False,
+        ),
+    ] = None,
     batch_key: Annotated[
         str | None,
         typer.Option(metavar="COLUMN", help="Column of obs with the batch.", show_default=False),
@@ -118,7 +129,8 @@ def infer_command(
         list[str] | None,
         typer.Option(
             metavar="COLUMN",
-            help="Column of obs with labels to judge by; repeatable. Never used in training.",
+            help="Column of obs with labels to judge by, also of one modality (rna:COLUMN); "
+            "repeatable. Never used in training.",
             show_default=False,
         ),
     ] = None,
@@ -140,24 +152,24 @@ def infer_command(
         source = find_source(input)
         out = out or (Path(DEMO_OUT) if source.is_demo else _required(out))
         check_output(out, overwrite=overwrite, results=_infer.RESULTS, inputs=_files(source))
-        _infer.infer(
-            _infer.InferOptions(
-                source=source,
-                out=out,
-                n_metacells=n_metacells,
-                layer=layer,
-                modality=modality,
-                batch_key=batch_key,
-                covariate_keys=covariate_key or [],
-                labels_keys=labels_key or ([DEMO_LABELS] if source.is_demo else []),
-                max_epochs=max_epochs,
-                seed=seed,
-                accelerator=accelerator,
-                overwrite=overwrite,
-                command=_command(context),
-                debug=debug,
-            )
+        options = _infer.InferOptions(
+            source=source,
+            out=out,
+            n_metacells=n_metacells,
+            layer=layer,
+            modality=modality,
+            batch_key=batch_key,
+            covariate_keys=covariate_key or [],
+            labels_keys=labels_key or ([DEMO_LABELS] if source.is_demo else []),
+            max_epochs=max_epochs,
+            seed=seed,
+            accelerator=accelerator,
+            overwrite=overwrite,
+            command=_command(context),
+            debug=debug,
         )
+        _infer.check_options(options)
+        _infer.infer(options)
 
 
 @app.command("evaluate")
@@ -176,7 +188,9 @@ def evaluate_command(
     labels_key: Annotated[
         str | None,
         typer.Option(
-            metavar="COLUMN", help="Column of obs with labels to judge by.", show_default=False
+            metavar="COLUMN",
+            help="Column of obs with labels to judge by, also of one modality (rna:COLUMN).",
+            show_default=False,
         ),
     ] = None,
     layer: Layer = None,

@@ -12,6 +12,11 @@ OURS = 1
 BAD_INPUT = 2
 STOPPED = 130
 
+_USUAL_NAMES = (
+    "Name the modalities in the file rna, adt (or prot) and atac, one of each, or choose them in "
+    "Python with MetaQModel.setup_mudata."
+)
+
 
 class BadInput(Exception):  # noqa: N818 - the user's to mend, not an error of the program
     """Input that the command cannot use; the message says why and what to do."""
@@ -72,6 +77,8 @@ def in_words_of_the_command(message: str) -> str:
     """Rewrite the remedies of the Python interface as options of the command."""
     message = re.sub(r"\bn_metacells=(\d+)", r"--n-metacells \1", message)
     message = re.sub(r"\b(?:with|by) `?layer=(?:\.{3})?`?", "with --layer", message)
+    message = re.sub(r"\bwith rna_layer=, adt_layer= or atac_layer=", "with --layer", message)
+    message = re.sub(r"Say which is (?:which|meant)\b.*", _USUAL_NAMES, message)
     return " ".join(message.split())
 
 

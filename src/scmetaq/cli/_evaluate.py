@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ._errors import BadInput, bad_input
 from ._input import read_cells
+from ._modalities import describe, facts, find_labels, find_layers, find_modalities
 from ._output import staged
 from ._quiet import quiet
 from ._terminal import say, say_note, show_results
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from anndata import AnnData
+    from mudata import MuData
 
     from ._input import Source
 
@@ -59,30 +61,45 @@ def evaluate(options: EvaluateOptions) -> None:
 
     started = time.perf_counter()
     with quiet(say_note, debug=options.debug) as notes:
-        table = _read_assignments(options.assignments)
-        adata = read_cells(options.source)
-        say(f"Read {adata.n_obs:,} cells x {adata.n_vars:,} features from {options.source.name}.")
 
         def note(message: str) -> None:
             notes.append(message)
             say_note(message)
 
-        table = _aligned(table, adata, options, note)
+        table = _read_assignments(options.assignments)
+        data = read_cells(options.source)
+        names = find_modalities(data, note) if options.source.is_mudata else {}
+        say(f"Read {describe(data, names)} from {options.source.name}.")
+        labels = find_labels(data, [options.labels_key] if options.labels_key else [])
+        if names:
+            find_layers(data, names, options.layer)
+        table = _aligned(table, data, options, note)
         say("Judging the metacells and writing the report.")
         with bad_input():
             quality = metrics.evaluate(
-                adata, table["metacell"], options.labels_key, layer=options.layer
+                data,
+                table["metacell"],
+                labels.first(data),
+                layer=options.layer,
+                modalities=list(names.values()) or None,
             )
         with staged(options.out, overwrite=options.overwrite) as folder:
             quality.to_csv(folder / "metrics.csv", index=False)
             write_report(
                 folder / "report.html",
-                adata,
+                data,
                 table,
                 metrics=quality,
-                labels_key=options.labels_key,
+                labels_key=labels.names,
                 layer=options.layer,
-                facts=_facts(adata, options, time.perf_counter() - started),
+                facts={
+                    "Input": options.source.name,
+                    **facts(data, names, options.layer),
+                    "Assignments": str(options.assignments),
+                    "Labels": ", ".join(labels.names) or "none",
+                    "Time": f"{time.perf_counter() - started:.0f} s",
+                    "Command": options.command,
+                },
                 next_steps=NEXT_STEPS.format(
                     metrics=json.dumps((options.out / "metrics.csv").as_posix())
                 ),
@@ -131,7 +148,7 @@ def _columns(raw: pd.DataFrame, path: Path) -> tuple[str, str]:
 
 def _aligned(
     table: pd.DataFrame,
-    adata: AnnData,
+    data: AnnData | MuData,
     options: EvaluateOptions,
     note: Callable[[str], None],
 ) -> pd.DataFrame:
@@ -140,19 +157,19 @@ def _aligned(
     if not table.index.is_unique:
         repeated = table.index[table.index.duplicated()][0]
         raise BadInput(f"Expected one row per barcode in {path}, found {repeated!r} repeatedly.")
-    n_known = int(table.index.isin(adata.obs_names).sum())
+    n_known = int(table.index.isin(data.obs_names).sum())
     if n_known == 0:
         raise BadInput(
             f"None of the barcodes of {path} (e.g. {_example(table.index)}) is among those of "
-            f"{source} (e.g. {_example(adata.obs_names)}): bring them to the same form."
+            f"{source} (e.g. {_example(data.obs_names)}): bring them to the same form."
         )
     if n_known < len(table):
         unknown = f"{len(table) - n_known:,} of {len(table):,} barcodes of {path}"
         note(f"{unknown} are not in {source} and left out.")
-    if n_known < adata.n_obs:
-        absent = f"{adata.n_obs - n_known:,} of {adata.n_obs:,} cells of {source}"
+    if n_known < data.n_obs:
+        absent = f"{data.n_obs - n_known:,} of {data.n_obs:,} cells of {source}"
         note(f"{absent} are not in {path} and count as cells without a metacell.")
-    return table.reindex(adata.obs_names)
+    return table.reindex(data.obs_names)
 
 
 def _example(names: pd.Index) -> str:
@@ -161,15 +178,3 @@ def _example(names: pd.Index) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _facts(adata: AnnData, options: EvaluateOptions, seconds: float) -> dict[str, object]:
-    return {
-        "Input": options.source.name,
-        "Cells × features": f"{adata.n_obs:,} × {adata.n_vars:,}",
-        "Counts": "X" if options.layer is None else f"layer {options.layer!r}",
-        "Assignments": str(options.assignments),
-        "Labels": options.labels_key or "none",
-        "Time": f"{seconds:.0f} s",
-        "Command": options.command,
-    }

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import io
-import json
 import sys
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from . import _next_steps
 from ._errors import BadInput, bad_input
 from ._input import read_cells
+from ._modalities import Labels, describe, facts, find_labels, find_layers, find_modalities
 from ._output import staged
 from ._quiet import quiet
 from ._terminal import say, say_note, show_results
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     import pandas as pd
     from anndata import AnnData
+    from mudata import MuData
 
     from scmetaq import MetaQModel
 
@@ -34,32 +36,11 @@ CELLS_PER_METACELL = 50
 
 RESULTS = {
     "metacells.h5ad": "metacells: mean counts in X, summed counts in layers['counts']",
+    "metacells.h5mu": "metacells: per modality mean counts in X, sums in layers['counts']",
     "assignments.csv": "metacell and margin of each cell",
     "model": "the trained model, for scmetaq.MetaQModel.load",
     "report.html": "pictures and the quality of the metacells",
 }
-
-NEXT_STEPS = """\
-import anndata
-import pandas as pd
-import scanpy as sc
-import scmetaq
-
-# metacells are analysed as cells are; X holds mean counts per cell
-metacells = anndata.read_h5ad({metacells})
-sc.pp.normalize_total(metacells, target_sum=1e4)
-sc.pp.log1p(metacells)
-sc.pp.pca(metacells)
-sc.pp.neighbors(metacells, n_neighbors=5)
-sc.tl.umap(metacells)
-sc.pl.umap(metacells, color={color}, size=20 * metacells.obs["n_cells"] ** 0.5)
-
-# back to the cells: which metacell is theirs, and how clearly
-cells = {read}
-assignments = pd.read_csv({assignments}, index_col="barcode")
-cells.obs[["metacell", "metacell_margin"]] = assignments[["metacell", "margin"]]
-scmetaq.MetaQModel.load({model}, cells)  # the trained model, also for new cells
-"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +51,7 @@ class InferOptions:
     out: Path
     n_metacells: int | None
     layer: str | None
-    modality: Modality
+    modality: Modality | None
     batch_key: str | None
     covariate_keys: list[str]
     labels_keys: list[str]
@@ -82,37 +63,86 @@ class InferOptions:
     debug: bool
 
 
+class _Cells(NamedTuple):
+    """What was read, and what the options mean there."""
+
+    data: AnnData | MuData
+    names: dict[str, str]
+    """Name of the modality by kind of counts; none of an AnnData, which is one."""
+    labels: Labels
+
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether cells lack modalities."""
+        data: Any = self.data
+        return any(data.mod[name].n_obs < data.n_obs for name in self.names.values())
+
+
 def infer(options: InferOptions) -> None:
     """Read, check, train, judge and write, in this order."""
     started = time.perf_counter()
     with quiet(say_note, debug=options.debug) as notes:
-        adata = read_cells(options.source)
-        say(f"Read {adata.n_obs:,} cells x {adata.n_vars:,} features from {options.source.name}.")
-        model = _set_up(adata, options)
+
+        def note(message: str) -> None:
+            notes.append(message)
+            say_note(message)
+
+        cells = _read(options, note)
+        model = _set_up(cells, options)
         seconds = _train(model, options)
         say("Judging the metacells and writing the report.")
-        metrics = _write(model, adata, options, notes, {"started": started, "training": seconds})
-    show_results(metrics, options.out, RESULTS)
+        metrics = _write(model, cells, options, notes, {"started": started, "training": seconds})
+    show_results(metrics, options.out, _written(options))
 
 
-def _set_up(adata: AnnData, options: InferOptions) -> MetaQModel:
+def _written(options: InferOptions) -> dict[str, str]:
+    """Results of cells with one modality, or of those with several."""
+    other = "metacells.h5ad" if options.source.is_mudata else "metacells.h5mu"
+    return {name: text for name, text in RESULTS.items() if name != other}
+
+
+def check_options(options: InferOptions) -> None:
+    """Refuse options that do not go together."""
+    if options.source.is_mudata and options.modality is not None:
+        raise BadInput(
+            "--modality says what an AnnData holds; the modalities of MuData are found by their "
+            "names (rna, adt or prot, atac): leave it out."
+        )
+
+
+def _read(options: InferOptions, note: Callable[[str], None]) -> _Cells:
+    data = read_cells(options.source)
+    names = find_modalities(data, note) if options.source.is_mudata else {}
+    say(f"Read {describe(data, names)} from {options.source.name}.")
+    return _Cells(data, names, find_labels(data, options.labels_keys))
+
+
+def _set_up(cells: _Cells, options: InferOptions) -> MetaQModel:
     """Make the model; whatever it refuses is bad input."""
     import scvi
 
     from scmetaq import MetaQModel
 
+    data, names, labels = cells
+    columns: dict[str, Any] = {
+        "batch_key": options.batch_key,
+        "categorical_covariate_keys": options.covariate_keys or None,
+        "labels_key": labels.columns or None,
+    }
     with bad_input():
         _check_accelerator(options.accelerator)
         scvi.settings.seed = options.seed
-        MetaQModel.setup_anndata(
-            adata,
-            modality=options.modality,
-            layer=options.layer,
-            batch_key=options.batch_key,
-            categorical_covariate_keys=options.covariate_keys or None,
-            labels_key=options.labels_keys or None,
-        )
-        return MetaQModel(adata, n_metacells=_number(adata.n_obs, options.n_metacells))
+        if names:
+            layers = find_layers(data, names, options.layer)
+            modalities = {f"{kind}_layer": name for kind, name in names.items()}
+            if labels.modality is not None:
+                modalities["labels_key"] = labels.modality
+            of_kinds: dict[str, Any] = {f"{kind}_layer": layer for kind, layer in layers.items()}
+            MetaQModel.setup_mudata(data, modalities=modalities, **of_kinds, **columns)
+        else:
+            modality = options.modality or "rna"
+            MetaQModel.setup_anndata(data, modality=modality, layer=options.layer, **columns)
+        return MetaQModel(data, n_metacells=_number(data.n_obs, options.n_metacells))
 
 
 def _number(n_cells: int, asked: int | None) -> int:
@@ -147,7 +177,7 @@ def _train(model: MetaQModel, options: InferOptions) -> float:
 
 def _write(
     model: MetaQModel,
-    adata: AnnData,
+    cells: _Cells,
     options: InferOptions,
     notes: list[str],
     seconds: Mapping[str, float],
@@ -156,41 +186,51 @@ def _write(
     from scmetaq import metrics
     from scmetaq.report import write_report
 
+    data, names, labels = cells
     assignments = model.get_assignments()
-    metacells = model.get_metacells()
-    first_labels = next(iter(options.labels_keys), None)
-    quality = metrics.evaluate(adata, assignments["metacell"], first_labels, layer=options.layer)
+    metacells: Any = model.get_metacells()
+    quality = metrics.evaluate(
+        data,
+        assignments["metacell"],
+        labels.first(data),
+        layer=options.layer,
+        modalities=list(names.values()) or None,
+    )
     with staged(options.out, overwrite=options.overwrite) as folder:
-        metacells.write_h5ad(folder / "metacells.h5ad", compression="gzip")
+        if names:
+            metacells.write_h5mu(folder / "metacells.h5mu", compression="gzip")
+        else:
+            metacells.write_h5ad(folder / "metacells.h5ad", compression="gzip")
         assignments.to_csv(folder / "assignments.csv", index_label="barcode")
         model.save(str(folder / "model"))
         write_report(
             folder / "report.html",
-            adata,
+            data,
             assignments,
             metrics=quality,
-            labels_key=options.labels_keys,
+            labels_key=labels.names,
             layer=options.layer,
-            facts=_facts(model, adata, options, seconds),
+            embedding=model.get_latent_representation() if names else None,
+            facts=_facts(model, cells, options, seconds),
             history=model.history,
             quantization=model.get_quantization_report(),
-            next_steps=_next_steps(options),
+            next_steps=_code(cells, options),
             notes=notes,
         )
     return quality
 
 
 def _facts(
-    model: MetaQModel, adata: AnnData, options: InferOptions, seconds: Mapping[str, float]
+    model: MetaQModel, cells: _Cells, options: InferOptions, seconds: Mapping[str, float]
 ) -> dict[str, object]:
     total = time.perf_counter() - seconds["started"]
+    weights = model.modality_weights if len(cells.names) > 1 else None
     return {
         "Input": options.source.name,
-        "Cells × features": f"{adata.n_obs:,} × {adata.n_vars:,}",
-        "Modality": options.modality,
-        "Counts": "X" if options.layer is None else f"layer {options.layer!r}",
+        **({} if cells.names else {"Modality": options.modality or "rna"}),
+        **facts(cells.data, cells.names, options.layer, weights),
         "Metacells asked for": f"{model.n_metacells:,}",
-        "Labels": ", ".join(options.labels_keys) or "none",
+        "Labels": ", ".join(cells.labels.names) or "none",
         "Batch": options.batch_key or "none",
         "Covariates": ", ".join(options.covariate_keys) or "none",
         "Method": "MetaQ, scmetaq's default recipe",
@@ -202,18 +242,18 @@ def _facts(
     }
 
 
-def _next_steps(options: InferOptions) -> str:
-    """Code for this very run."""
-    paths = {Path(name).stem: json.dumps((options.out / name).as_posix()) for name in RESULTS}
-    return NEXT_STEPS.format(
-        **paths,
-        color=json.dumps(next(iter(options.labels_keys), "n_cells")),
-        read=_reading(options.source),
+def _code(cells: _Cells, options: InferOptions) -> str:
+    """Code to go on with, for this very run."""
+    written = _written(options)
+    paths = {name.split(".")[0]: (options.out / name).as_posix() for name in written}
+    color = next(iter(cells.labels.columns), "n_cells")
+    if not cells.names:
+        return _next_steps.of_cells(paths, options.source.reading, color)
+    return _next_steps.of_modalities(
+        paths,
+        options.source.reading,
+        color,
+        color_of=cells.labels.modality,
+        names=cells.names,
+        is_mosaic=cells.is_mosaic,
     )
-
-
-def _reading(source: Source) -> str:
-    if source.path is None:
-        return "scmetaq.data.demo()"
-    function = "read_zarr" if source.path.suffix == ".zarr" else "read_h5ad"
-    return f"anndata.{function}({json.dumps(source.name)})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,6 +10,7 @@ from ._errors import BadInput
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
 
 DEMO = "demo"
 DEMO_LABELS = "cell_type"
@@ -26,44 +28,63 @@ class Source(NamedTuple):
         """Whether these are the demo data."""
         return self.path is None
 
+    @property
+    def is_mudata(self) -> bool:
+        """Whether these are cells with several modalities."""
+        path = self.path
+        return path is not None and (path.suffix == ".h5mu" or (path / "mod").is_dir())
+
+    @property
+    def reading(self) -> str:
+        """Code that reads the cells."""
+        if self.path is None:
+            return "scmetaq.data.demo()"
+        package = "mudata" if self.is_mudata else "anndata"
+        return f"{package}.read_{self.path.suffix[1:]}({json.dumps(self.name)})"
+
 
 def find_source(text: str) -> Source:
     """Check what can be checked of INPUT without reading it."""
     if text == DEMO:
         return Source(DEMO, None)
     path = Path(text)
-    if path.suffix == ".h5mu":
+    if path.suffix not in (".h5ad", ".h5mu", ".zarr"):
         raise BadInput(
-            f"{text} is MuData, which this version does not read yet: write one modality to an "
-            ".h5ad file, e.g. mdata['rna'].write_h5ad('rna.h5ad'), and pass that."
-        )
-    if path.suffix not in (".h5ad", ".zarr"):
-        raise BadInput(
-            f"Expected INPUT to be an .h5ad file, a .zarr store or the word {DEMO}, found {text!r}."
+            "Expected INPUT to be an .h5ad or .h5mu file, a .zarr store or the word "
+            f"{DEMO}, found {text!r}."
         )
     if not path.exists():
         raise BadInput(f"There is no {text}: check the spelling and the folder.")
-    if path.suffix == ".h5ad" and path.is_dir():
-        raise BadInput(f"Expected {text} to be an .h5ad file, found a directory.")
+    if path.suffix != ".zarr" and path.is_dir():
+        raise BadInput(f"Expected {text} to be an {path.suffix} file, found a directory.")
     return Source(text, path)
 
 
-def read_cells(source: Source) -> AnnData:
+def read_cells(source: Source) -> AnnData | MuData:
     """Read the cells into memory."""
     import anndata
+    import mudata
 
     from scmetaq import data
 
     if source.path is None:
         return data.demo()
-    read = anndata.read_zarr if source.path.suffix == ".zarr" else anndata.read_h5ad
+    package = mudata if source.is_mudata else anndata
+    kind = "MuData" if source.is_mudata else "AnnData"
+    read = getattr(package, f"read_{source.path.suffix[1:]}")
     try:
-        return read(source.path)
+        cells = read(source.path)
     except Exception as error:
         raise BadInput(
-            f"{source.name} cannot be read as AnnData ({_reason(error)}): it may be truncated or "
+            f"{source.name} cannot be read as {kind} ({_reason(error)}): it may be truncated or "
             "of another format, so copy or download it again."
         ) from error
+    if source.is_mudata and not cells.mod:
+        raise BadInput(
+            f"{source.name} cannot be read as MuData: it holds no modalities. If it is AnnData, "
+            "give it the ending .h5ad."
+        )
+    return cells
 
 
 def _reason(error: Exception) -> str:

@@ -61,15 +61,24 @@ def show_results(metrics: pd.DataFrame, out: Path, files: Mapping[str, str]) -> 
 
 
 def _quality(metrics: pd.DataFrame) -> Table:
-    means = metrics.groupby("metric")["value"].mean()
     better = metrics.groupby("metric")["better"].first()
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_column(style="dim")
     for metric, words in _SHOWN.items():
-        if metric in means and not (metric == "unassigned" and means[metric] == 0):
-            is_count = metric in ("n_metacells", "size_median", "unassigned")
-            value = f"{means[metric]:,g}" if is_count else f"{means[metric]:.3f}"
-            table.add_row(words, value, _ARROWS.get(better[metric], ""))
+        for modality, value in _means(metrics, metric).items():
+            if not (metric == "unassigned" and value == 0):
+                is_count = metric in ("n_metacells", "size_median", "unassigned")
+                shown = f"{value:,g}" if is_count else f"{value:.3f}"
+                name = f"{words}, {modality}" if modality else words
+                table.add_row(name, shown, _ARROWS.get(better[metric], ""))
     return table
+
+
+def _means(metrics: pd.DataFrame, metric: str) -> dict[str, float]:
+    """Mean of a metric by modality; of all of them, by nothing."""
+    rows = metrics[metrics["metric"] == metric]
+    if "modality" not in rows:
+        return {"": rows["value"].mean()} if len(rows) else {}
+    return rows.groupby(rows["modality"].fillna(""), sort=False)["value"].mean().to_dict()

@@ -3,5 +3,6 @@
 from ._demo import demo
 from ._demo_citeseq import demo_citeseq
 from ._demo_multiome import demo_multiome
+from ._modality import find_modalities
 
-__all__ = ["demo", "demo_citeseq", "demo_multiome"]
+__all__ = ["demo", "demo_citeseq", "demo_multiome", "find_modalities"]

@@ -41,7 +41,7 @@ def get_modality(name: str) -> Modality:
     return MODALITIES[name]
 
 
-def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None) -> dict[str, str]:
+def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None = None) -> dict[str, str]:
     """Which modality of a MuData holds each kind of counts.
 
     Parameters

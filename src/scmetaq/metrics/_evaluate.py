@@ -1,13 +1,15 @@
-"""The one metric that sees AnnData: all metrics of an assignment in a tidy table."""
+"""The one metric that sees AnnData and MuData: all metrics of an assignment in a tidy table."""
 
 import warnings
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
+from mudata import MuData
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
@@ -45,8 +47,19 @@ PCA = "pca"
 """Word for an embedding that is computed here."""
 
 
+class _Options(NamedTuple):
+    """What is asked about the counts of a modality."""
+
+    use_rep: str | None
+    find_dubious: bool
+    layer: str | None
+    n_top_genes: int
+    max_cells: int | None
+    seed: int
+
+
 def evaluate(
-    adata: AnnData,
+    adata: AnnData | MuData,
     assignment: str | pd.Series | ArrayLike = _keys.METACELL,
     labels: str | pd.Series | ArrayLike | None = None,
     *,
@@ -54,6 +67,7 @@ def evaluate(
     use_rep: str | None = None,
     find_dubious: bool = False,
     layer: str | None = None,
+    modalities: Sequence[str] | None = None,
     n_top_genes: int = 3000,
     max_cells: int | None = 10_000,
     seed: int = 0,
@@ -66,7 +80,8 @@ def evaluate(
     Parameters
     ----------
     adata
-        Cells with raw counts.
+        Cells with raw counts: AnnData, or MuData, each modality of which is judged by the cells
+        that have it.
     assignment
         Metacell of each cell: a column of ``obs``, a Series aligned by barcode, or an array in
         the order of the cells. Missing values and the number -1 mark cells without a metacell;
@@ -81,11 +96,14 @@ def evaluate(
         Embedding whose diffusion components are judged: a key of ``obsm``, or ``"pca"`` for 50
         principal components of log1p counts per 10k of the most variable genes, computed here.
         It holds all cells, also those without a metacell. None: the two diffusion metrics are
-        not computed.
+        not computed. A key of a MuData's own ``obsm`` is judged once, for all modalities.
     find_dubious
         Test each metacell for mixed states, which takes longer than everything else.
     layer
-        Layer with the raw counts. None: ``adata.X``.
+        Layer with the raw counts (in MuData: of each modality that has it, ``X`` of the others).
+        None: ``X``.
+    modalities
+        Names of the modalities of a MuData to judge. None: all.
     n_top_genes
         Number of most variable genes that compactness and separation use; data with no more
         genes is used whole.
@@ -98,7 +116,8 @@ def evaluate(
     Returns
     -------
     One row per number, with the columns ``metric``, ``metacell`` (NaN where the number is about
-    the whole assignment), ``value`` and ``better`` (``"higher"``, ``"lower"`` or ``""``).
+    the whole assignment), ``value`` and ``better`` (``"higher"``, ``"lower"`` or ``""``); of a
+    MuData also ``modality`` (NaN where the number is about all of them).
 
     - per metacell: ``n_cells`` (cells), ``compactness``, ``separation``, ``inv`` (of all genes);
       with labels ``purity`` and ``entropy`` (nats); with an embedding ``diffusion_compactness``
@@ -107,39 +126,72 @@ def evaluate(
       (cells), ``size_cv``; with labels ``balanced_accuracy``; with conditions ``mixing`` and
       ``one_condition``.
 
-    ``frame.groupby("metric")["value"].mean()`` gives the papers' number for every metric.
+    ``frame.groupby("metric")["value"].mean()`` gives the papers' number for every metric; of a
+    MuData, group by ``["modality", "metric"]`` with ``dropna=False``.
 
     References
     ----------
     Li et al., MetaQ, Nature Communications 2025, Eq. 22 to 24; the other metrics name theirs.
     """
-    _check_anndata(adata)
+    parts = _modalities(adata, modalities)
     metacells = cell_values(adata, assignment, what="assignment")
     kinds = None if labels is None else cell_values(adata, labels, what="labels")
     batches = None if conditions is None else cell_values(adata, conditions, what="conditions")
-    _check_rep(adata, use_rep)
-    counts = _counts(adata, layer)
+    options = _Options(use_rep, find_dubious, layer, n_top_genes, max_cells, seed)
+    per_metacell = [] if kinds is None else [purity(metacells, kinds), entropy(metacells, kinds)]
+    whole = _whole(metacells, kinds, batches)
+    if isinstance(adata, AnnData):
+        return _tidy(_of_counts(adata, metacells, options) + per_metacell, whole)
+    groups, joint = group_cells(metacells), _is_joint(adata, use_rep)
+    _check_names(parts, layer=layer, use_rep=None if joint else use_rep)
+    if joint:
+        per_metacell += _of_embedding(np.asarray(adata.obsm[use_rep]), metacells)
+    per_metacell.insert(0, pd.Series(groups.sizes, index=groups.names, name=_keys.N_CELLS))
+    frames: dict[str | None, pd.DataFrame] = {None: _tidy(per_metacell, whole)}
+    for name, part in parts.items():
+        of_part = _Options(
+            use_rep if not joint and _has_rep(part, use_rep) else None,
+            find_dubious,
+            layer if layer in part.layers else None,
+            *options[3:],
+        )
+        numbers = _of_counts(part, metacells.loc[part.obs_names], of_part, f"modality {name!r}, ")
+        frames[name] = _tidy(numbers, {})
+    return _stacked(frames)
+
+
+def _of_counts(
+    adata: AnnData, metacells: pd.Series, options: _Options, where: str = ""
+) -> list[pd.Series]:
+    """Numbers per metacell of one modality."""
+    _check_rep(adata, options.use_rep)
+    counts = _counts(adata, options.layer, where)
     groups = group_cells(metacells)
     kept, assigned = groups.codes >= 0, metacells[groups.codes >= 0]
     genes = _log_normalised(counts[kept])
-    X = _most_variable(genes, n_top_genes)
+    X = _most_variable(genes, options.n_top_genes)
     per_metacell = [
         pd.Series(groups.sizes, index=groups.names, name=_keys.N_CELLS),
         compactness(X, assigned),
-        separation(X, assigned, max_cells=max_cells, seed=seed),
+        separation(X, assigned, max_cells=options.max_cells, seed=options.seed),
         inv(genes, assigned),
     ]
-    if use_rep is not None:
-        components = diffusion_map(_embedding(adata, use_rep, counts, n_top_genes))
-        per_metacell.append(diffusion_compactness(components, metacells))
-        per_metacell.append(diffusion_separation(components, metacells))
-    if find_dubious:
-        tested = dubious(X, assigned, seed=seed)
+    if options.use_rep is not None:
+        embedding = _embedding(adata, options.use_rep, counts, options.n_top_genes)
+        per_metacell += _of_embedding(embedding, metacells)
+    if options.find_dubious:
+        tested = dubious(X, assigned, seed=options.seed)
         per_metacell += [tested["statistic"].rename("divergence"), tested["dubious"]]
-    if kinds is not None:
-        per_metacell += [purity(metacells, kinds), entropy(metacells, kinds)]
-    whole = _whole(metacells, kinds, batches)
-    return _tidy(per_metacell, whole)
+    return per_metacell
+
+
+def _of_embedding(embedding: np.ndarray, metacells: pd.Series) -> list[pd.Series]:
+    """Numbers per metacell of the diffusion components of an embedding of all cells."""
+    components = diffusion_map(embedding)
+    return [
+        diffusion_compactness(components, metacells),
+        diffusion_separation(components, metacells),
+    ]
 
 
 def _whole(
@@ -155,19 +207,55 @@ def _whole(
     return whole
 
 
-def _check_anndata(adata: Any) -> None:
-    if not isinstance(adata, AnnData):
-        hint = " Pass one modality, e.g. `mdata['rna']`." if hasattr(adata, "mod") else ""
-        raise TypeError(f"Expected an AnnData, found {type(adata).__name__}.{hint}")
+def _modalities(adata: Any, modalities: Sequence[str] | None) -> dict[str, AnnData]:
+    """Return the modalities to judge, by name; none of an AnnData, which is one."""
+    if isinstance(adata, AnnData):
+        if modalities is not None:
+            raise TypeError("`modalities` are those of a MuData, found an AnnData: leave it out.")
+        return {}
+    if not isinstance(adata, MuData):
+        raise TypeError(f"Expected an AnnData or a MuData, found {type(adata).__name__}.")
+    absent = [name for name in modalities or () if name not in adata.mod]
+    if absent or not (adata.mod if modalities is None else modalities):
+        found = f"no {absent[0]!r}" if absent else "none"
+        raise KeyError(
+            f"Expected `modalities` to name modalities, found {found}. Modalities there: "
+            f"{list(adata.mod)}."
+        )
+    return {name: adata.mod[name] for name in modalities or adata.mod}
 
 
-def _counts(adata: AnnData, layer: str | None) -> Any:
+def _check_names(parts: dict[str, AnnData], *, layer: str | None, use_rep: str | None) -> None:
+    """Refuse names that no modality has."""
+    layers = {name: sorted(filter(None, part.layers.keys())) for name, part in parts.items()}
+    if layer is not None and not any(layer in names for names in layers.values()):
+        raise KeyError(
+            f"Expected `layer` to name a layer of a modality, found no {layer!r}. Layers: {layers}."
+        )
+    if use_rep is not None and not any(_has_rep(part, use_rep) for part in parts.values()):
+        embeddings = {name: sorted(map(str, part.obsm)) for name, part in parts.items()}
+        raise KeyError(
+            "Expected `use_rep` to name an embedding in `obsm` of the MuData or a modality, or "
+            f"{PCA!r}, found {use_rep!r}. Embeddings of modalities: {embeddings}."
+        )
+
+
+def _is_joint(mdata: MuData, use_rep: str | None) -> bool:
+    """Whether an embedding is that of all modalities; masks of modalities are no embeddings."""
+    return use_rep in mdata.obsm and use_rep not in mdata.mod
+
+
+def _has_rep(adata: AnnData, use_rep: str | None) -> bool:
+    return use_rep is not None and (use_rep == PCA or use_rep in adata.obsm)
+
+
+def _counts(adata: AnnData, layer: str | None, where: str) -> Any:
     """Return raw counts, N x F, refusing what cannot be counts."""
     layers = sorted(filter(None, adata.layers.keys()))
     if layer is not None and layer not in layers:
         raise KeyError(f"Expected `layer` to name a layer, found no {layer!r}. Layers: {layers}.")
     X: Any = adata.X if layer is None else adata.layers[layer]
-    where = "`adata.X`" if layer is None else f"layer {layer!r}"
+    where += ("`X`" if where else "`adata.X`") if layer is None else f"layer {layer!r}"
     if X is None:
         raise ValueError(f"Expected raw counts in {where}, found nothing. Layers: {layers}.")
     X = X[:] if adata.isbacked else X
@@ -183,13 +271,13 @@ def _counts(adata: AnnData, layer: str | None) -> Any:
             f"Expected raw counts in {where}, found fractions. If these are normalised values, "
             f"name the layer with raw counts by `layer=`; layers: {layers}.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return X
 
 
 def _check_rep(adata: AnnData, use_rep: str | None) -> None:
-    if use_rep is not None and use_rep != PCA and use_rep not in adata.obsm:
+    if use_rep is not None and not _has_rep(adata, use_rep):
         raise KeyError(
             f"Expected `use_rep` to name an embedding in `obsm`, or {PCA!r}, found {use_rep!r}. "
             f"Embeddings there: {sorted(map(str, adata.obsm))}."
@@ -235,3 +323,11 @@ def _tidy(per_metacell: list[pd.Series], whole: dict[str, float]) -> pd.DataFram
     frame["value"] = frame["value"].astype(float)
     frame["better"] = [BETTER.get(metric, "") for metric in frame["metric"]]
     return frame
+
+
+def _stacked(frames: dict[str | None, pd.DataFrame]) -> pd.DataFrame:
+    """One table of several, with the modality that each row is about."""
+    for name, frame in frames.items():
+        modality = pd.Series([name] * len(frame), dtype=pd.StringDtype(na_value=np.nan))
+        frame.insert(1, "modality", modality)
+    return pd.concat(frames.values(), ignore_index=True)

@@ -12,6 +12,7 @@ from scmetaq.pl._style import ACCENT, GREY, INK, label_colors, strip_frame
 SHOWN = ("compactness", "separation", "purity", "balanced_accuracy")
 """Metrics drawn unless others are named."""
 METHOD = "method"
+MODALITY = "modality"
 
 
 def metrics(
@@ -27,7 +28,8 @@ def metrics(
     ----------
     frame
         Tidy table with the columns ``metric``, ``value`` and ``better``; with a column
-        ``method``, methods are drawn side by side in the order in which they appear.
+        ``method``, methods are drawn side by side in the order in which they appear; with a
+        column ``modality``, a metric of modalities has a panel for each of them.
     which
         Metrics to draw, in order. None: compactness, separation, purity and balanced accuracy,
         those that the table has.
@@ -39,6 +41,7 @@ def metrics(
     The panels, shape ``(n_metrics,)``.
     """
     which = _present(frame, which)
+    frame, which = _of_each_modality(frame, which)
     methods = list(dict.fromkeys(frame[METHOD])) if METHOD in frame else [""]
     colors = label_colors([str(m) for m in methods]) if len(methods) > 1 else {}
     panels = _panels(axes, len(which), len(methods))
@@ -62,6 +65,16 @@ def _present(frame: pd.DataFrame, which: Sequence[str] | None) -> list[str]:
             f"Metrics there: {sorted(there)}."
         )
     return [metric for metric in asked if metric in there]
+
+
+def _of_each_modality(frame: pd.DataFrame, which: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Regard a metric of each modality as a metric of its own: ``compactness, rna``."""
+    if MODALITY not in frame:
+        return frame, which
+    of = frame[MODALITY].map(lambda name: f", {name}", na_action="ignore").fillna("")
+    frame = frame.assign(metric=frame["metric"] + of)
+    there = list(dict.fromkeys(frame["metric"]))
+    return frame, [name for metric in which for name in there if name.split(",")[0] == metric]
 
 
 def _panels(axes: Sequence[Axes] | None, n_metrics: int, n_methods: int) -> np.ndarray:

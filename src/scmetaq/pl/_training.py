@@ -23,6 +23,8 @@ PANELS = {
     "unused": "empty codes",
 }
 """Panel of a quantity by a word in its name."""
+MOST_COLUMNS = 5
+"""Panels side by side that can still be read on a page."""
 
 
 def training(
@@ -36,7 +38,8 @@ def training(
         A model's ``history``: per key a table of one column indexed by epoch. Keys are grouped
         into panels: total, reconstruction (plain and quantised) and codebook loss, perplexity and
         empty codes; other keys are left out. Endings ``_train`` and ``_validation`` become solid
-        and dashed lines.
+        and dashed lines. A quantity of a modality, such as ``reconstruction_loss_rna``, beside
+        that of all of them has a panel of its own.
     axes
         One Axes per panel; None: of a new figure.
 
@@ -59,18 +62,32 @@ def training(
 
 def _grouped(history: Mapping[str, pd.DataFrame | pd.Series]) -> dict[str, dict[str, pd.Series]]:
     """Sort curves into panels by the names of their quantities, in the order of the panels."""
+    quantities = {_split(key)[0] for key in history}
     groups: dict[str, dict[str, pd.Series]] = {title: {} for title in (TOTAL, *PANELS.values())}
     for key, table in history.items():
-        title, curve = _panel_of(_split(key)[0]), _curve(table)
+        quantity, curve = _split(key)[0], _curve(table)
+        title = _panel_of(quantity)
         if title is not None and not key.endswith("_step") and curve.notna().any():
-            groups[title][key] = curve
-    found = {title: curves for title, curves in groups.items() if curves}
+            part = _part_of(quantity, quantities)
+            groups.setdefault(f"{title}, {part}" if part else title, {})[key] = curve
+    order = [TOTAL, *dict.fromkeys(PANELS.values())]
+    found = {
+        title: groups[title]
+        for title in sorted(groups, key=lambda title: order.index(title.split(",")[0]))
+        if groups[title]
+    }
     if not found:
         raise ValueError(
             f"Expected a training history with losses, found the keys {sorted(history)}. "
             "Pass `model.history` after `model.train()`."
         )
     return found
+
+
+def _part_of(quantity: str, quantities: set[str]) -> str:
+    """Modality that a quantity is about: what its name has beyond that of another."""
+    whole, _, part = quantity.rpartition("_")
+    return part if whole in quantities else ""
 
 
 def _panel_of(quantity: str) -> str | None:
@@ -97,7 +114,13 @@ def _split(key: str) -> tuple[str, str]:
 
 def _new_panels(axes: Sequence[Axes] | None, n: int) -> np.ndarray:
     if axes is None:
-        return plt.subplots(1, n, figsize=(2.5 * n, 2.3), squeeze=False, layout="constrained")[1][0]
+        n_rows = -(-n // MOST_COLUMNS)
+        n_columns = -(-n // n_rows)
+        size = (2.5 * n_columns, 2.3 * n_rows)
+        grid = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, layout="constrained")[1]
+        for ax in grid.flat[n:]:
+            ax.set_visible(False)
+        return grid.ravel()[:n]
     panels = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
     if len(panels) != n:
         raise ValueError(

@@ -1,9 +1,12 @@
 """How metacells keep the labels of their cells."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from mudata import MuData
 
 from scmetaq import _keys
 from scmetaq.metrics import balanced_accuracy, purity
@@ -35,6 +38,26 @@ class LabelSummary(NamedTuple):
     def lost(self) -> list[str]:
         """Labels that are the majority of no metacell."""
         return [str(name) for name in self.labels.index[self.labels["n_metacells"] == 0]]
+
+
+def find_labels(data: AnnData | MuData, key: str) -> tuple[pd.Series, Sequence[str] | None]:
+    """Labels of all cells and, as in scanpy's ``uns``, their colours.
+
+    Parameters
+    ----------
+    data
+        The cells.
+    key
+        Column of ``obs``; of a MuData also of a modality, as in ``"rna:cell_type"``. Cells that
+        lack the modality lack the label.
+    """
+    if isinstance(data, MuData):
+        name, _, column = key.partition(":")
+        if name in data.mod and column in data.mod[name].obs:
+            part = data.mod[name]
+            labels = as_labels(part.obs[column].reindex(data.obs_names))
+            return labels, part.uns.get(f"{column}_colors")
+    return as_labels(data.obs[key]), data.uns.get(f"{key}_colors")
 
 
 def as_labels(column: pd.Series) -> pd.Series:

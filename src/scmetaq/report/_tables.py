@@ -14,10 +14,21 @@ QUALITY = {
     "compactness": "mean correlation of a cell with the cells of its metacell",
     "separation": "mean distance (1 − correlation) of a cell to the nearest cell of another "
     "metacell",
+    "inv": "variance over mean of the features within a metacell: its 95th percentile, that is, "
+    "how noisy the noisiest are",
+    "diffusion_compactness": "variance of the diffusion components within a metacell",
+    "diffusion_separation": "distance to the nearest metacell in diffusion components",
+    "divergence": "correlation of the features within a metacell over that of independent ones",
+    "dubious": "share of metacells that seem to mix states",
     "purity": "share of a metacell's cells with its most frequent label",
+    "entropy": "disorder of the labels in a metacell, in nats; 0: a single label",
     "balanced_accuracy": "share of a label's cells in metacells where it is the majority; "
     "the mean over labels, so that rare ones count as much as frequent ones",
+    "mixing": "how evenly a metacell mixes conditions; 1: as its label does in all cells",
+    "one_condition": "share of cells in metacells of a single condition",
 }
+NAMES = {"inv": "INV"}
+"""Names of metrics that are not their words."""
 SIZES = {
     "n_metacells": "metacells",
     "size_median": "cells per metacell, median",
@@ -35,6 +46,7 @@ QUANTIZATION = {
     "n_empty": "codes without any cell",
 }
 _WEIGHTED = ("compactness", "separation")
+_MODALITY = "modality"
 
 
 class Row(NamedTuple):
@@ -47,6 +59,31 @@ class Row(NamedTuple):
     meaning: str
 
 
+class ModalityRow(NamedTuple):
+    """One line of the table of quality of each modality: value and middle half per modality."""
+
+    name: str
+    values: list[tuple[str, str]]
+    better: str
+    meaning: str
+
+
+def modalities(metrics: pd.DataFrame) -> list[str]:
+    """Modalities that a table of ``scmetaq.metrics.evaluate`` is about; none of AnnData."""
+    if _MODALITY not in metrics:
+        return []
+    return [str(name) for name in metrics[_MODALITY].dropna().unique()]
+
+
+def of_modality(metrics: pd.DataFrame, name: str | None) -> pd.DataFrame:
+    """Rows about a modality, as if there were no other; None: about the cells as a whole."""
+    if _MODALITY not in metrics:
+        return metrics
+    column = metrics[_MODALITY]
+    rows = metrics[column.isna() if name is None else column == name]
+    return rows.drop(columns=_MODALITY)
+
+
 def quality_rows(metrics: pd.DataFrame) -> list[Row]:
     """Rows of the table of ``scmetaq.metrics.evaluate``: what tells good metacells from bad."""
     per_metacell = metacell_values(metrics)
@@ -54,12 +91,30 @@ def quality_rows(metrics: pd.DataFrame) -> list[Row]:
     for name, meaning in QUALITY.items():
         found = metrics[metrics["metric"] == name]
         if len(found):
-            middle = _middle_half(per_metacell[name]) if name in per_metacell else ""
+            is_graded = name in per_metacell and name != "dubious"
+            middle = _middle_half(per_metacell[name]) if is_graded else ""
             value = decimal(found["value"].mean())
-            rows.append(
-                Row(name.replace("_", " "), value, middle, found["better"].iloc[0], meaning)
-            )
+            words = NAMES.get(name, name.replace("_", " "))
+            rows.append(Row(words, value, middle, found["better"].iloc[0], meaning))
     return rows
+
+
+def modality_rows(metrics: pd.DataFrame) -> list[ModalityRow]:
+    """The same of each modality, side by side in the order of ``modalities``."""
+    tables = [
+        {row.name: row for row in quality_rows(of_modality(metrics, name))}
+        for name in modalities(metrics)
+    ]
+    known = {name: row for table in tables for name, row in table.items()}
+    return [
+        ModalityRow(
+            name,
+            [(t[name].value, t[name].middle) if name in t else ("–", "") for t in tables],
+            row.better,
+            row.meaning,
+        )
+        for name, row in known.items()
+    ]
 
 
 def size_rows(metrics: pd.DataFrame) -> list[tuple[str, str]]:
@@ -71,9 +126,19 @@ def size_rows(metrics: pd.DataFrame) -> list[tuple[str, str]]:
 def metacell_values(metrics: pd.DataFrame) -> pd.DataFrame:
     """One row per metacell, one column per metric, free of the papers' weights by size.
 
+    Of several modalities, those of each in columns of its own: ``compactness, rna``.
+
     Compactness and separation come multiplied by ``n_metacells * size / n_cells``, so that their
     plain mean is a mean over cells; that says nothing about a single metacell.
     """
+    parts = [_values(of_modality(metrics, None))]
+    for name in modalities(metrics):
+        part = _values(of_modality(metrics, name)).drop(columns=_keys.N_CELLS)
+        parts.append(part.add_suffix(f", {name}"))
+    return pd.concat(parts, axis=1)
+
+
+def _values(metrics: pd.DataFrame) -> pd.DataFrame:
     rows = metrics[metrics["metacell"].notna()]
     table = rows.pivot(index="metacell", columns="metric", values="value")
     weight = table[_keys.N_CELLS] / table[_keys.N_CELLS].mean()
@@ -84,12 +149,14 @@ def metacell_values(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def quantization_rows(report: dict[str, float]) -> list[Row]:
-    """Rows of a quantization report."""
-    return [
-        Row(name.removeprefix("n_").replace("_", " "), _formatted(name, report[name]), "", "", text)
-        for name, text in QUANTIZATION.items()
-        if name in report
-    ]
+    """Rows of a quantization report; of several modalities, theirs below those of all."""
+    rows = []
+    for name, text in QUANTIZATION.items():
+        for key in [key for key in report if key == name or key.startswith(f"{name}_")]:
+            words = name.removeprefix("n_").replace("_", " ")
+            of = key.removeprefix(name).replace("_", ", ")
+            rows.append(Row(words + of, _formatted(name, report[key]), "", "", "" if of else text))
+    return rows
 
 
 def doubtful_metacells(
@@ -110,16 +177,18 @@ def doubtful_metacells(
     -------
     The column by which they were chosen, and at most ``N_SHOWN`` rows.
     """
-    table = values[[_keys.N_CELLS, *(name for name in _WEIGHTED if name in values)]].copy()
+    shown = [name for name in values if name.split(",")[0] in _WEIGHTED]
+    table = values[[_keys.N_CELLS, *shown]].copy()
     if majority is not None:
         key = str(majority.columns[0])
         table["majority label"] = majority[key].astype(object)
         table["purity"] = majority[f"{key}{_keys.FRACTION_SUFFIX}"]
-    chosen_by = "compactness"
     if margin is not None:
-        chosen_by = "mean margin"
-        table.insert(1, chosen_by, margin)
-    return chosen_by, table.sort_values(chosen_by, kind="stable").head(N_SHOWN)
+        table.insert(1, "mean margin", margin)
+        return "mean margin", table.sort_values("mean margin", kind="stable").head(N_SHOWN)
+    # of several modalities: the mean of ranks, since their scales differ
+    rank = table[[name for name in shown if name.startswith("compactness")]].rank().mean(axis=1)
+    return "compactness", table.loc[rank.sort_values(kind="stable").index].head(N_SHOWN)
 
 
 def number(value: float) -> str:

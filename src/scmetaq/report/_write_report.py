@@ -5,15 +5,17 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from mudata import MuData
 
 from scmetaq import _keys
 from scmetaq.metrics import evaluate
 
 from . import _pictures, _tables
-from ._labels import LabelSummary, as_labels, as_text, summarize_labels
+from ._labels import LabelSummary, as_text, find_labels, summarize_labels
 from ._layout import lay_out
 
 _VERSIONS = ("scmetaq", "scvi-tools", "torch", "scanpy", "anndata")
@@ -21,12 +23,13 @@ _VERSIONS = ("scmetaq", "scvi-tools", "torch", "scanpy", "anndata")
 
 def write_report(
     path: str | Path,
-    adata: AnnData,
+    adata: AnnData | MuData,
     assignments: pd.DataFrame | pd.Series,
     *,
     metrics: pd.DataFrame | None = None,
     labels_key: str | Sequence[str] | None = None,
     layer: str | None = None,
+    embedding: np.ndarray | None = None,
     facts: Mapping[str, object] | None = None,
     history: Mapping[str, pd.DataFrame] | None = None,
     quantization: Mapping[str, float] | None = None,
@@ -40,7 +43,7 @@ def write_report(
     path
         File to write.
     adata
-        Cells with raw counts. Not changed.
+        Cells with raw counts, of one modality or of several. Not changed.
     assignments
         Metacell of each cell, indexed by barcode: a Series, or a table with the column
         ``metacell`` and perhaps ``margin``, as from ``model.get_assignments()``. Missing: a cell
@@ -48,9 +51,13 @@ def write_report(
     metrics
         Table of :func:`scmetaq.metrics.evaluate`; computed if left out.
     labels_key
-        Column, or columns, of ``obs`` with labels. The first colours the cells.
+        Column, or columns, of ``obs`` with labels; in MuData also of a modality, as in
+        ``"rna:cell_type"``. The first colours the cells.
     layer
-        Layer with the raw counts. None: ``X``.
+        Layer with the raw counts (in MuData: of each modality that has it). None: ``X``.
+    embedding
+        Latent of the cells, shape ``(n_cells, n_latent)``, whose UMAP is drawn unless the cells
+        have one in ``obsm``. None: principal components of the counts.
     facts
         What was run: names and values, in order.
     history
@@ -66,13 +73,14 @@ def write_report(
     table = table.reindex(adata.obs_names)
     assignment = as_text(table[_keys.METACELL])
     keys = [labels_key] if isinstance(labels_key, str) else list(labels_key or [])
-    labels = [as_labels(adata.obs[key]) for key in keys]
+    found = [find_labels(adata, key) for key in keys]
+    labels, colors = [column for column, _ in found], [chosen for _, chosen in found]
     if metrics is None:
         metrics = evaluate(adata, assignment, labels[0] if labels else None, layer=layer)
     summaries = [summarize_labels(assignment, column) for column in labels]
     per_metacell = _tables.metacell_values(metrics)
-    layout = lay_out(adata, assignment, layer=layer)
-    colors = [adata.uns.get(f"{key}_colors") for key in keys]
+    modalities, joint = _tables.modalities(metrics), _tables.of_modality(metrics, None)
+    layout = lay_out(adata, assignment, layer=layer, embedding=embedding, modalities=modalities)
     chosen_by, doubtful = _tables.doubtful_metacells(
         per_metacell, _mean_margin(table), summaries[0].metacells if summaries else None
     )
@@ -83,8 +91,10 @@ def write_report(
         tiles=_tiles(metrics),
         embedding=_pictures.embedding(layout, adata.n_obs, *(labels[:1] + colors[:1])),
         size=_pictures.size(per_metacell[_keys.N_CELLS]),
-        sizes=_tables.size_rows(metrics),
-        quality=_tables.quality_rows(metrics),
+        sizes=_tables.size_rows(joint),
+        quality=_tables.quality_rows(joint),
+        modalities=modalities,
+        each_modality=_tables.modality_rows(metrics),
         labels=[(s, _pictures.purity(s, c)) for s, c in zip(summaries, colors, strict=True)],
         doubtful=doubtful,
         chosen_by=chosen_by,
@@ -149,18 +159,18 @@ def _tiles(metrics: pd.DataFrame) -> list[tuple[str, str, str]]:
         "purity": "purity",
         "balanced_accuracy": "balanced accuracy",
     }
-    means = metrics.groupby("metric")["value"].mean()
-    better = metrics.groupby("metric")["better"].first()
     hints = {"higher": "higher is better", "lower": "lower is better"}
-    return [
-        (
-            (_tables.decimal if better[name] else _tables.number)(means[name]),
-            words,
-            hints.get(better[name], ""),
-        )
-        for name, words in shown.items()
-        if name in means
-    ]
+    tiles = []
+    for metric, words in shown.items():
+        for name in (None, *_tables.modalities(metrics)):
+            rows = _tables.of_modality(metrics, name)
+            rows = rows[rows["metric"] == metric]
+            if len(rows):
+                value, better = rows["value"].mean(), rows["better"].iloc[0]
+                text = (_tables.decimal if better else _tables.number)(value)
+                of = "" if name is None else f", {name}"
+                tiles.append((text, words + of, hints.get(better, "")))
+    return tiles
 
 
 def _versions() -> str:
