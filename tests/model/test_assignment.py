@@ -195,3 +195,36 @@ def test_names_have_one_width(model, monkeypatch, n, last):
     assert names[-1] == last
     assert len({len(name) for name in names}) == 1
     assert sorted(names) == names
+
+
+def test_one_training_serves_every_granularity(model, assignments):
+    finer = assignments["metacell"]
+    for n_metacells in range(9, 1, -1):
+        coarser = model.get_assignments(n_metacells=n_metacells)
+        found = coarser["metacell"]
+        assert sorted(found.unique()) == [f"mc{i:04d}" for i in range(n_metacells)]
+        assert (found.groupby(finer).nunique() == 1).all()
+        assert (coarser["margin"] >= assignments["margin"] - 1e-6).all()
+        finer = found
+    pd.testing.assert_frame_equal(model.get_assignments(n_metacells=10), assignments)
+
+
+def test_metacells_of_a_coarser_cut(model):
+    metacells = model.get_metacells(n_metacells=4)
+    assert list(metacells.obs_names) == ["mc0000", "mc0001", "mc0002", "mc0003"]
+    assert metacells.obs["n_cells"].sum() == 400
+    total = model.get_metacells().layers["counts"].sum(0)
+    np.testing.assert_array_equal(metacells.layers["counts"].sum(0), total)
+
+
+@pytest.mark.parametrize(
+    ("n_metacells", "error", "message"),
+    [
+        (11, ValueError, "between 2 and the 10 that the model was trained for, found 11"),
+        (1, ValueError, "found 1"),
+        (2.5, TypeError, "an int, found 2.5"),
+    ],
+)
+def test_cuts_that_cannot_be(model, n_metacells, error, message):
+    with pytest.raises(error, match=message):
+        model.get_assignments(n_metacells=n_metacells)

@@ -231,3 +231,18 @@ def test_the_host_knows_whether_there_are_codes():
     codebook.forget_codes()
     assert not codebook.is_fitted
     assert not codebook.fitted
+
+
+def test_groups_of_codes_are_looked_up():
+    torch.manual_seed(0)
+    codebook, z = Codebook(6, 3, lift=1.0), torch.randn(50, 3)
+    codebook.set_codes(torch.randn(6, 3))
+    group = torch.tensor([0, 1, 0, 2, 1, 1])
+    found = codebook.lookup_groups(z, group)
+    assert torch.equal(found.assignment, group[codebook(z).assignment])
+    similarity = codebook.similarity(z)
+    of_group = torch.stack([similarity[:, group == g].amax(1) for g in range(3)], 1)
+    best = of_group.topk(2, dim=1).values
+    torch.testing.assert_close(found.margin, best[:, 0] - best[:, 1])
+    alone = codebook.lookup_groups(z, torch.arange(6))
+    torch.testing.assert_close(alone.margin, codebook(z).margin)

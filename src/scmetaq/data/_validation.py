@@ -179,6 +179,25 @@ def check_n_metacells(n_metacells: int, n_cells: int) -> None:
         )
 
 
+def check_cut(n_metacells: int, n_trained: int) -> None:
+    """Refuse a number of metacells that those of a model cannot be merged to.
+
+    Raises
+    ------
+    TypeError
+        Not a whole number.
+    ValueError
+        Below 2, or more than the model has.
+    """
+    if isinstance(n_metacells, bool) or not isinstance(n_metacells, int | np.integer):
+        raise TypeError(f"Expected n_metacells to be an int, found {n_metacells!r}.")
+    if not 2 <= n_metacells <= n_trained:
+        raise ValueError(
+            f"Expected n_metacells between 2 and the {n_trained} that the model was trained for, "
+            f"found {n_metacells}. Train a model with more to have more."
+        )
+
+
 def _check_shape(adata: AnnData, where: str) -> None:
     if adata.n_obs == 0 or adata.n_vars == 0:
         raise ValueError(

@@ -12,8 +12,8 @@ from scmetaq._progress import with_progress
 from scmetaq.data._blocks import csr_tensor
 from scmetaq.data._conditions import check_categories
 from scmetaq.data._mudata_validation import check_mudata, with_modality_features
-from scmetaq.data._validation import check_anndata, with_features
-from scmetaq.nn import Inputs
+from scmetaq.data._validation import check_anndata, check_cut, with_features
+from scmetaq.nn import Inputs, cut_tree, merge_codes
 
 from ._cells import Cells
 from ._parts import ModelParts
@@ -39,13 +39,18 @@ class Block(NamedTuple):
 class AssignmentMixin(ModelParts):
     """Reading a trained model: latents, assignments, codes. Nothing here changes the model."""
 
-    def get_assignments(self, adata: AnnData | MuData | None = None) -> pd.DataFrame:
+    def get_assignments(
+        self, adata: AnnData | MuData | None = None, *, n_metacells: int | None = None
+    ) -> pd.DataFrame:
         """Metacell of each cell, also of cells that the model has never seen.
 
         Parameters
         ----------
         adata
             Cells to assign, with the features of the model; by default those of the model.
+        n_metacells
+            A smaller number of metacells, without another training: those that are most alike are
+            merged. Cuts are nested, a metacell of more lies within one of fewer. By default all.
 
         Returns
         -------
@@ -53,8 +58,9 @@ class AssignmentMixin(ModelParts):
         minus that to the second best one. A low margin marks a cell between metacells.
         """
         manager = self._registered(adata)
-        found = self._encode(self._cells(manager), lookup=True)
-        names = self.metacell_names
+        n = self.n_metacells if n_metacells is None else self._checked_cut(n_metacells)
+        found = self._encode(self._cells(manager), n_groups=n)
+        names = _names(n)
         return pd.DataFrame(
             {
                 _keys.METACELL: pd.Categorical.from_codes(found["assignment"], names).astype(str),
@@ -84,8 +90,12 @@ class AssignmentMixin(ModelParts):
     @property
     def metacell_names(self) -> list[str]:
         """Names of the metacells in the order of the codebook."""
-        width = max(4, len(str(self.n_metacells - 1)))
-        return [f"mc{i:0{width}d}" for i in range(self.n_metacells)]
+        return _names(self.n_metacells)
+
+    def _checked_cut(self, n_metacells: int) -> int:
+        """A number of metacells that codes can be merged to."""
+        check_cut(n_metacells, self.n_metacells)
+        return int(n_metacells)
 
     def _registered(self, adata: AnnData | MuData | None) -> Any:
         """Manager of the cells to read; registers new ones as the model's were."""
@@ -123,12 +133,20 @@ class AssignmentMixin(ModelParts):
     def _latents(self, cells: Cells) -> np.ndarray:
         return self._encode(cells)["z"]
 
-    def _encode(self, cells: Cells, *, lookup: bool = False) -> dict[str, np.ndarray]:
-        """Pass raw counts through the encoder, and on to the codebook if ``lookup``."""
+    def _encode(self, cells: Cells, *, n_groups: int | None = None) -> dict[str, np.ndarray]:
+        """Pass raw counts through the encoder, and on to so many groups of codes if asked to."""
+        codebook = self.module.codebook
+        group = None
+        if n_groups is not None and n_groups < codebook.n_codes:
+            merges = merge_codes(codebook.codes.cpu(), codebook.usage.cpu())
+            group = cut_tree(merges, n_groups).to(self.module.device)
 
         def encode(block: Block) -> dict[str, torch.Tensor]:
             z = self.module.inference(block.inputs, block.conditions)["z"]
-            return self.module.codebook(z)._asdict() if lookup else {"z": z}
+            if n_groups is None:
+                return {"z": z}
+            found = codebook(z) if group is None else codebook.lookup_groups(z, group)
+            return found._asdict()
 
         return self._in_blocks(encode, cells)
 
@@ -160,6 +178,12 @@ class AssignmentMixin(ModelParts):
             present[kind] = _padded(is_present).to(device)
         conditions = _padded(cells.conditions[chosen]).to(device)
         return Block(self.module.read(counts, present, conditions), counts, conditions)
+
+
+def _names(n: int) -> list[str]:
+    """Names of so many metacells."""
+    width = max(4, len(str(n - 1)))
+    return [f"mc{i:0{width}d}" for i in range(n)]
 
 
 def _padded(rows: np.ndarray) -> torch.Tensor:

@@ -13,7 +13,9 @@ from ._assignment import AssignmentMixin
 class MetacellMixin(AssignmentMixin):
     """From assignments to an AnnData or a MuData of metacells."""
 
-    def get_metacells(self, adata: AnnData | MuData | None = None) -> AnnData | MuData:
+    def get_metacells(
+        self, adata: AnnData | MuData | None = None, *, n_metacells: int | None = None
+    ) -> AnnData | MuData:
         r"""Metacells: mean and summed raw counts of the cells that share a code.
 
         .. math:: \hat x_k = \frac{1}{|M_k|} \sum_{i \in M_k} x_i
@@ -24,6 +26,8 @@ class MetacellMixin(AssignmentMixin):
             Cells to aggregate; by default those of the model, where each of the ``n_metacells``
             codes has at least one cell. Among other cells a code may go without, and then has
             no row.
+        n_metacells
+            A smaller number of metacells, as in :meth:`get_assignments`.
 
         Returns
         -------
@@ -38,8 +42,8 @@ class MetacellMixin(AssignmentMixin):
         - ``uns["metaq"]``: how the metacells were made.
         """
         adata = self._registered(adata).adata
-        assignment = self.get_assignments(adata)[_keys.METACELL]
-        names, sources = self.metacell_names, self._sources
+        assignment = self.get_assignments(adata, n_metacells=n_metacells)[_keys.METACELL]
+        names, sources = sorted(assignment.unique()), self._sources
         if self._reads_mudata:
             layers = {s.modality: s.layer for s in sources.values() if s.modality}
             metacells = aggregate_modalities(adata, assignment, layers=layers, categories=names)

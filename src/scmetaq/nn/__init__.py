@@ -1,5 +1,6 @@
 """Parts of the networks. Knows torch only: no AnnData, no pandas."""
 
+from ._code_tree import cut_tree, merge_codes
 from ._codebook import Codebook, Distance, Lookup, codebook_loss, perplexity, squared_distances
 from ._codebook_init import CodebookInit, initial_codes
 from ._condition_embedding import ConditionEmbedding, beside
@@ -40,11 +41,13 @@ __all__ = [
     "Norm",
     "beside",
     "codebook_loss",
+    "cut_tree",
     "exchange",
     "fit_mixture",
     "flat",
     "hidden_layers",
     "initial_codes",
+    "merge_codes",
     "negative_binomial_nll",
     "neighborhood_mean",
     "nested",

@@ -85,6 +85,22 @@ class Codebook(nn.Module):
         best = self.similarity(z).topk(2, dim=1)  # B x 2
         return Lookup(best.indices[:, 0], best.values[:, 0] - best.values[:, 1])
 
+    def lookup_groups(self, z: Tensor, group: Tensor) -> Lookup:
+        """Group of the most similar code of each cell, and the margin to the other groups.
+
+        Parameters
+        ----------
+        z
+            Latents, ``(n_cells, n_latent)``.
+        group
+            Group of each code, ``(n_codes,)``, at least two of them.
+        """
+        similarity = self.similarity(z)  # B x K
+        best = similarity.max(1)
+        found = group[best.indices]  # B
+        others = similarity.masked_fill(found[:, None] == group, -torch.inf).amax(1)  # B
+        return Lookup(found, best.values - others)
+
     def embed(self, assignment: Tensor) -> Tensor:
         """Codes of assigned cells, ``(n_cells, n_latent)``."""
         return F.embedding(assignment, self.codes)  # B x D

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+import torch
+from scipy.cluster.hierarchy import fcluster, linkage
+from sklearn.metrics import adjusted_rand_score
+
+from scmetaq.nn import cut_tree, merge_codes
+
+
+@pytest.fixture
+def codes():
+    return torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("n_groups", [2, 7, 25])
+def test_equal_codes_merge_as_by_ward(codes, n_groups):
+    group = cut_tree(merge_codes(codes, torch.ones(40)), n_groups)
+    expected = fcluster(linkage(codes.numpy(), "ward"), n_groups, "maxclust")
+    assert adjusted_rand_score(expected, group) == 1
+
+
+@pytest.mark.parametrize("n_groups", [2, 5, 11])
+def test_a_code_of_many_cells_is_as_so_many_codes(codes, n_groups):
+    n_cells = torch.arange(40) % 4 + 1
+    group = cut_tree(merge_codes(codes, n_cells), n_groups)
+    repeated = codes.repeat_interleave(n_cells, 0)
+    expected = fcluster(linkage(repeated.numpy(), "ward"), n_groups, "maxclust")
+    assert adjusted_rand_score(expected, group.repeat_interleave(n_cells)) == 1
+
+
+def test_cuts_are_nested_and_complete(codes):
+    merges = merge_codes(codes, torch.ones(40))
+    finer = cut_tree(merges, 40)
+    assert torch.equal(finer, torch.arange(40))
+    for n_groups in range(39, 0, -1):
+        coarser = cut_tree(merges, n_groups)
+        assert len(coarser.unique()) == n_groups
+        pairs = {(int(a), int(b)) for a, b in zip(finer, coarser, strict=True)}
+        assert len(pairs) == n_groups + 1
+        finer = coarser
+
+
+def test_groups_are_numbered_by_their_first_codes(codes):
+    group = cut_tree(merge_codes(codes, torch.ones(40)), 6).numpy()
+    _, first = np.unique(group, return_index=True)
+    assert (np.diff(first) > 0).all()
+
+
+def test_two_codes():
+    merges = merge_codes(torch.tensor([[0.0], [1.0]]), torch.ones(2))
+    assert cut_tree(merges, 1).tolist() == [0, 0]
+    assert cut_tree(merges, 2).tolist() == [0, 1]
