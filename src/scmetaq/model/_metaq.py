@@ -22,6 +22,7 @@ from scmetaq.nn import CodebookInit, Distance, Likelihood, ModalityShape
 from scmetaq.train import MetaQTrainingPlan, StopRule, TrainingSetSplitter, say_trained
 
 from ._condition_embeddings import ConditionMixin
+from ._granularity import GranularityMixin
 from ._metacells import MetacellMixin
 from ._quantization import QuantizationMixin
 from ._recipe import RecipeName, get_recipe
@@ -31,6 +32,7 @@ from ._setup import SetupMixin
 
 class MetaQModel(
     ConditionMixin,
+    GranularityMixin,
     MetacellMixin,
     QuantizationMixin,
     ReferenceFitMixin,

@@ -101,6 +101,21 @@ class Codebook(nn.Module):
         others = similarity.masked_fill(found[:, None] == group, -torch.inf).amax(1)  # B
         return Lookup(found, best.values - others)
 
+    def merged(self, group: Tensor, n_groups: int) -> Tensor:
+        """Codes of groups of codes: their means by usage, ``(n_groups, n_latent)``.
+
+        Parameters
+        ----------
+        group
+            Group of each code, ``(n_codes,)``.
+        n_groups
+            Number of groups.
+        """
+        weight = self.usage.clamp_min(1e-12)  # K
+        total = torch.zeros(n_groups, self.codes.shape[1]).to(self.codes)  # n_groups x D
+        total.index_add_(0, group, self.codes.detach() * weight[:, None])
+        return total / torch.zeros(n_groups).to(weight).index_add_(0, group, weight)[:, None]
+
     def embed(self, assignment: Tensor) -> Tensor:
         """Codes of assigned cells, ``(n_cells, n_latent)``."""
         return F.embedding(assignment, self.codes)  # B x D
