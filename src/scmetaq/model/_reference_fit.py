@@ -11,16 +11,15 @@ from scmetaq.data._reference import (
     MAX_REFERENCE_CELLS,
     LinearMap,
     fit_bridge,
-    fit_reference,
     fit_state,
-    select_features,
     size_factor,
 )
 from scmetaq.data._training_set import training_set
-from scmetaq.nn import COUNTS, DENOISED_STATE, PRESENT, flat, neighborhood_mean, nested
+from scmetaq.nn import COUNTS, DENOISED_STATE, PRESENT, flat, neighborhood_mean
 from scmetaq.train import CodebookFit
 
 from ._assignment import AssignmentMixin
+from ._statistics import StatisticsMixin, spread
 
 _CELLS_PER_CODE = 32
 """Cells per code in the sample that codes are fitted to, where it would otherwise be smaller."""
@@ -39,7 +38,7 @@ class Preparation(NamedTuple):
     codebook_fit: CodebookFit
 
 
-class ReferenceFitMixin(AssignmentMixin):
+class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
     """What training needs of a reference sample of the cells: statistics and a codebook."""
 
     def _prepare_training(self) -> Preparation:
@@ -48,7 +47,7 @@ class ReferenceFitMixin(AssignmentMixin):
         everything = self._counts(self.adata_manager)
         sample = self._codebook_cells(seed)
         counts = {kind: of_kind.sample(sample) for kind, of_kind in everything.items()}
-        chosen = _spread(len(sample), MAX_REFERENCE_CELLS)
+        chosen = spread(len(sample), MAX_REFERENCE_CELLS)
         reference = counts
         if len(chosen) < len(sample):
             reference = {kind: of_kind.sample(chosen) for kind, of_kind in counts.items()}
@@ -93,23 +92,6 @@ class ReferenceFitMixin(AssignmentMixin):
         size = min(n_cells, max(MAX_REFERENCE_CELLS, _CELLS_PER_CODE * self.n_metacells))
         return np.sort(np.random.default_rng(seed).permutation(n_cells)[:size])
 
-    def _fit_statistics(self, kind: str, counts: sp.csr_matrix, seed: int) -> float:
-        """Choose features of a modality, fit scaling and principal axes; their reliability."""
-        part = self.module.parts[kind]
-        scaling, path = part.feature_scaling, part.linear_path
-        features = select_features(counts, len(scaling.features), by_variance=kind != "atac")
-        n_components = path.profile.axes.shape[1] if path else 1
-        reference = fit_reference(counts, features, n_components=n_components, seed=seed)
-        scaling.set_scaling(*map(torch.as_tensor, (features, reference.mean, reference.scale)))
-        part.decoder.start_at(torch.as_tensor(reference.mean_rate))
-        if path is not None:
-            read = (reference.log.features, reference.sqrt.features)
-            path.set_features(*map(torch.as_tensor, read))
-            for name in ("profile", "log", "sqrt"):
-                fitted = getattr(reference, name)
-                getattr(path, name).set_map(*map(torch.as_tensor, (fitted.axes, fitted.offset)))
-        return reference.reliability
-
     def _selected_inputs(self, counts: dict[str, ModalityCounts]) -> dict[str, np.ndarray]:
         """Counts of the selected features of all cells; the others are never held at once."""
         inputs = {}
@@ -125,9 +107,6 @@ class ReferenceFitMixin(AssignmentMixin):
                 "size_factor": np.concatenate([size_factor(block) for block in blocks]),
             }
         return flat(inputs)
-
-    def _selected(self, kind: str) -> np.ndarray:
-        return self.module.parts[kind].feature_scaling.features.cpu().numpy()
 
     def _linear_inputs(
         self, counts: dict[str, ModalityCounts], reliability: dict[str, float]
@@ -150,9 +129,6 @@ class ReferenceFitMixin(AssignmentMixin):
             everything = counts[kind].of(np.arange(counts[kind].n_cells))
             inputs[kind][COUNTS] = everything[:, self._selected(kind)]
         return flat(inputs)
-
-    def _read_all(self, counts: dict[str, ModalityCounts]) -> dict[str, dict[str, np.ndarray]]:
-        return nested(self._in_blocks(lambda inputs, _: flat(inputs), counts), counts)
 
     def _fit_bridges(self, inputs: dict[str, dict[str, np.ndarray]]) -> None:
         """Learn from cells with two modalities to tell one from the other."""
@@ -204,16 +180,11 @@ def _shared_dimensions(scores: np.ndarray) -> float:
     :math:`(\sum \lambda)^2 / \sum \lambda^2` of the variances :math:`\lambda` of the averages
     along their principal axes.
     """
-    some = torch.from_numpy(scores[_spread(len(scores), _CELLS_FOR_WEIGHTS)])
+    some = torch.from_numpy(scores[spread(len(scores), _CELLS_FOR_WEIGHTS)])
     smooth = neighborhood_mean(some, some)
     variances = torch.linalg.eigvalsh(torch.cov(smooth.T)).clamp_min(0)
     kept = variances.sum() / some.var(0).sum()
     return float(kept * variances.sum().square() / variances.square().sum())
-
-
-def _spread(n: int, at_most: int) -> np.ndarray:
-    """Positions among ``n``, evenly spread, at most so many."""
-    return np.linspace(0, n - 1, min(n, at_most)).astype(np.int64)
 
 
 def _column(values: np.ndarray) -> np.ndarray:
