@@ -163,7 +163,7 @@ class CoemModule(BaseModuleClass):
         total = torch.stack(list(reconstruction.values())).sum(0)  # n
         divergence = kl.mean() + self.consistency_weight * consistency.mean()
         extra = {f"reconstruction_loss_{k}": v.mean() for k, v in reconstruction.items()}
-        extra |= {"kl_local": kl.mean(), "consistency_loss": consistency.mean()}
+        extra |= {"kl_local": kl[:n].mean(), "consistency_loss": consistency.mean()}
         return LossOutput(
             loss=total.mean() + kl_weight * divergence,
             reconstruction_loss=total,
