@@ -36,8 +36,18 @@ def test_both_channels_are_made_of_the_layer(layer, kind):
 def test_the_encoder_reads_principal_components_of_like_size(counts):
     channel = make()
     scores, profile = channel.linear_path(CountBatch(counts))
-    expected = channel.encoder(torch.cat([scores * math.sqrt(10), profile * math.sqrt(3)], 1))
-    torch.testing.assert_close(channel.encode(channel.read(counts)), expected)
+    expected = torch.cat([scores * math.sqrt(10), profile * math.sqrt(3)], 1)
+    found = channel.components(channel.read(counts))
+    torch.testing.assert_close(found, expected)
+    assert channel.encoder(found).shape == (6, 32)
+
+
+def test_the_posterior_reads_components_beside_hidden_units(counts):
+    channel = make()
+    read = channel.components(channel.read(counts))
+    hidden = channel.encoder(read)
+    expected = channel.posterior.mean(torch.cat([hidden, read], 1))
+    torch.testing.assert_close(channel.alone(hidden, read).mean, expected)
 
 
 def test_sparse_and_dense_counts_are_read_alike(counts):

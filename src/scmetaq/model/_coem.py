@@ -48,6 +48,7 @@ _DECODED_SHARE = 0.25
 """Share of each batch that is decoded in training."""
 _MAX_STEPS = 600
 """Steps after which default training ends."""
+_PLAN: Final = {"one_cycle": True, "lr": 2e-3, "max_kl_weight": 0.1}
 _MIXTURE_WARMUP = 0.3
 """Share of the steps before the prior is fitted."""
 
@@ -198,7 +199,7 @@ class COEM(
             train_size=train_size,
             batch_size=batch_size,
             early_stopping=early_stopping,
-            plan_kwargs={"one_cycle": True, "lr": 2e-3, **(plan_kwargs or {})},
+            plan_kwargs={**_PLAN, **(plan_kwargs or {})},
             callbacks=[*kwargs.pop("callbacks", []), mixture_fit],
             **kwargs,
         )

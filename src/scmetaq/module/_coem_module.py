@@ -70,7 +70,8 @@ class CoemModule(BaseModuleClass):
         }
         self.parts = cast(Any, nn.ModuleDict(parts))
         self.joint = hidden_layers([n_hidden * len(parts), n_hidden])
-        self.posterior = GaussianHead(n_hidden, n_latent)
+        n_read = sum(part.n_read for part in parts.values())
+        self.posterior = GaussianHead(n_hidden + n_read, n_latent)
         self.prior = GaussianMixture(n_components, n_latent)
 
     @auto_move_data
@@ -110,11 +111,14 @@ class CoemModule(BaseModuleClass):
         ``joint``, the posterior by all modalities; ``alone``, that by each of them; ``z``
         ``(B, D)``, a draw of the joint posterior in training and its mean otherwise.
         """
-        hidden = {name: part.encode(inputs[name]) for name, part in self.parts.items()}  # B x H
-        joint = self.posterior(self.joint(torch.cat(list(hidden.values()), 1)))
+        read = {name: part.components(inputs[name]) for name, part in self.parts.items()}
+        hidden = {name: part.encoder(read[name]) for name, part in self.parts.items()}  # B x H
+        of_all = self.joint(torch.cat(list(hidden.values()), 1))  # B x H
+        # the components beside the hidden units: what is linear need not be learnt by the layers
+        joint = self.posterior(torch.cat([of_all, *read.values()], 1))
         return {
             "joint": joint,
-            "alone": {name: part.alone(hidden[name]) for name, part in self.parts.items()},
+            "alone": {k: part.alone(hidden[k], read[k]) for k, part in self.parts.items()},
             "z": joint.sample() if self.training else joint.mean,
         }
 

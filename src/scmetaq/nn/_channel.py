@@ -44,8 +44,9 @@ class Channel(nn.Module):
         self.linear_path = LinearViews(
             shape.n_selected, shape.n_components, n_scores=shape.n_scores
         )
-        self.encoder = _LAYERS[layer](2 * shape.n_scores + shape.n_components, n_hidden)
-        self.posterior = GaussianHead(n_hidden, n_latent)
+        self.n_read = 2 * shape.n_scores + shape.n_components
+        self.encoder = _LAYERS[layer](self.n_read, n_hidden)
+        self.posterior = GaussianHead(n_hidden + self.n_read, n_latent)
         self.decoder_channel = _LAYERS[layer](n_latent, n_hidden)
         self.decoder = CountDecoder(
             n_hidden, shape.n_selected, likelihood=shape.likelihood, hidden=()
@@ -66,14 +67,22 @@ class Channel(nn.Module):
         batch = CountBatch(counts)
         return {"size_factor": batch.size_factor, **self.linear_path(batch)._asdict()}
 
-    def encode(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Hidden units of cells from the output of :meth:`read`, ``(B, H)``."""
+    def components(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Principal components on the scale of a network's input, ``(B, n_read)``."""
         views = (inputs["scores"], inputs["profile"])  # each of unit total variance
-        return self.encoder(torch.cat([v * math.sqrt(v.shape[1]) for v in views], 1))  # B x H
+        return torch.cat([v * math.sqrt(v.shape[1]) for v in views], 1)
 
-    def alone(self, hidden: Tensor) -> Gaussian:
-        """Posterior of cells by this modality alone, from the output of :meth:`encode`."""
-        return self.posterior(hidden)
+    def alone(self, hidden: Tensor, components: Tensor) -> Gaussian:
+        """Posterior of cells by this modality alone.
+
+        Parameters
+        ----------
+        hidden
+            What :attr:`encoder` makes of ``components``, ``(B, H)``.
+        components
+            Output of :meth:`components`.
+        """
+        return self.posterior(torch.cat([hidden, components], 1))
 
     def decode(self, z: Tensor) -> CountParameters:
         """Count distributions of latents ``(B, D)``."""
