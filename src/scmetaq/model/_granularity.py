@@ -17,13 +17,13 @@ from scmetaq.nn import (
     reconstruction_nll,
 )
 
-from ._assignment import AssignmentMixin, Block
+from ._reading import Block, ReadingMixin
 
 _MOST_CELLS = 10_000
 """Cells that means are taken over; their standard error is then far below what cuts differ by."""
 
 
-class GranularityMixin(AssignmentMixin):
+class GranularityMixin(ReadingMixin):
     """What is left of the cells at each number of metacells that a training can be cut to."""
 
     def get_granularity_report(self, n_metacells: Sequence[int]) -> pd.DataFrame:
