@@ -27,8 +27,14 @@ EXPORTS = {
         "rna_atac_correlation",
         "separation",
     },
-    "scmetaq.pl": {"embedding", "metrics", "purity", "size", "training"},
-    "scmetaq.tl": {"aggregate", "peak_gene_links", "recover_embedding", "spectral_metacells"},
+    "scmetaq.pl": {"embedding", "granularity", "metrics", "purity", "size", "training"},
+    "scmetaq.tl": {
+        "aggregate",
+        "choose_n_metacells",
+        "peak_gene_links",
+        "recover_embedding",
+        "spectral_metacells",
+    },
 }
 """Names of the public contract that are there now; more may be."""
 
@@ -40,6 +46,7 @@ METHODS = [
     "get_latent_representation",
     "get_codebook",
     "get_quantization_report",
+    "get_granularity_report",
     "get_condition_embeddings",
     "setup_mudata",
     "save",
@@ -93,6 +100,8 @@ SIGNATURES = {
     "COEM.get_metacells": (["adata"], {"n_neighbors": 15, "seed": 0}),
     "COEM.get_latent_representation": (["adata"], {}),
     "tl.aggregate": (["adata_or_mdata", "by"], {"layer": None}),
+    "tl.choose_n_metacells": (["model", "grid"], {}),
+    "pl.granularity": (["curve"], {"ax": None}),
     "tl.spectral_metacells": (["z", "n_metacells"], {"n_neighbors": 15, "seed": 0}),
     "tl.recover_embedding": (
         ["adata", "metacells", "use_rep"],

@@ -23,6 +23,31 @@ _MOST_CELLS = 10_000
 """Cells that means are taken over; their standard error is then far below what cuts differ by."""
 
 
+class _Cut(NamedTuple):
+    """Codes merged to fewer."""
+
+    group: Tensor
+    """Group of each code, ``(n_codes,)``."""
+    codes: Tensor
+    """Means of the codes of each group, ``(n_groups, n_latent)``."""
+    n_cells: Tensor
+    """Cells of each group, ``(n_groups,)``."""
+    mean: Tensor
+    """Mean of all cells, ``(n_latent,)``."""
+
+    def errors(self, z: Tensor, assignment: Tensor) -> dict[str, Tensor]:
+        """Squared distances of cells to the mean of their group, and of its other cells.
+
+        Without the cell itself the mean of ``n`` cells is ``n / (n - 1)`` times as far away. A cell
+        that is alone is predicted by the mean of all.
+        """
+        error = (z - self.codes[assignment]).square().mean(1)  # B
+        n = self.n_cells[assignment].round()
+        others = error * (n / (n - 1).clamp_min(1)).square()
+        alone = (z - self.mean).square().mean(1)
+        return {"codebook_loss": error, "prediction_error": torch.where(n > 1, others, alone)}
+
+
 class GranularityMixin(ReadingMixin):
     """What is left of the cells at each number of metacells that a training can be cut to."""
 
@@ -50,6 +75,11 @@ class GranularityMixin(ReadingMixin):
         ``codebook_loss``
             Squared distance of cells to the code of their metacell, mean over cells and
             dimensions (Eq. 10).
+        ``prediction_error``
+            The same to the mean of the *other* cells of the metacell. Unlike the codebook loss, it
+            rises again where metacells begin to follow the noise of single cells.
+        ``prediction_error_se``
+            Standard error of what it exceeds the lowest one by.
         ``cells_per_metacell``
             Cells of the model over metacells.
 
@@ -65,7 +95,9 @@ class GranularityMixin(ReadingMixin):
         n_cells = everything.n_cells
         chosen = np.linspace(0, n_cells - 1, min(n_cells, _MOST_CELLS)).astype(np.int64)
         cells = everything if len(chosen) == n_cells else everything.sample(chosen)
-        cuts = self._cuts(numbers)
+        codebook = self.module.codebook
+        merges = merge_codes(codebook.codes, codebook.usage)
+        cuts = [self._cut(cut_tree(merges, number), n_cells) for number in numbers]
         found = self._in_blocks(lambda block: self._losses_of_cuts(block, cuts), cells)
         mean = {name: values.mean(0, dtype=np.float64) for name, values in found.items()}
         share = {kind: max(of.is_present.mean(), 1e-12) for kind, of in cells.counts.items()}
@@ -78,6 +110,8 @@ class GranularityMixin(ReadingMixin):
                 "margin": mean["margin"],
                 "reconstruction_ratio": plain / quantized,
                 "codebook_loss": mean["codebook_loss"],
+                "prediction_error": mean["prediction_error"],
+                "prediction_error_se": _standard_error(found["prediction_error"]),
                 "cells_per_metacell": n_cells / np.array(numbers),
             },
             index=pd.Index(numbers, name="n_metacells"),
@@ -91,16 +125,15 @@ class GranularityMixin(ReadingMixin):
             check_cut(number, self.n_metacells)
         return numbers
 
-    def _cuts(self, numbers: list[int]) -> list[tuple[Tensor, Tensor]]:
-        """Group of each code and the codes of the groups, for each number of them."""
+    def _cut(self, group: Tensor, n_cells: int) -> _Cut:
         codebook = self.module.codebook
-        merges = merge_codes(codebook.codes, codebook.usage)
-        groups = [cut_tree(merges, number).to(codebook.codes.device) for number in numbers]
-        return [
-            (group, codebook.merged(group, k)) for group, k in zip(groups, numbers, strict=True)
-        ]
+        group = group.to(codebook.codes.device)
+        n_groups = int(group.max()) + 1
+        share = torch.zeros(n_groups).to(codebook.usage).index_add_(0, group, codebook.usage)
+        everything = codebook.merged(torch.zeros_like(group), 1)[0]
+        return _Cut(group, codebook.merged(group, n_groups), share * n_cells, everything)
 
-    def _losses_of_cuts(self, block: Block, cuts: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    def _losses_of_cuts(self, block: Block, cuts: list[_Cut]) -> dict[str, Tensor]:
         """Losses of each cell of a block at each cut, ``(n_cells, n_cuts)`` or ``(n_cells, 1)``."""
         module = self.module
         z = module.inference(block.inputs, block.conditions)["z"]  # B x D
@@ -116,12 +149,12 @@ class GranularityMixin(ReadingMixin):
             },
         )
         found = {f"plain_{kind}": [loss] for kind, loss in nll(plain).items()}
-        for group, codes in cuts:
-            cut = module.codebook.lookup_groups(z, group)
-            decoded = self._decode_groups(codes, cut.assignment, block.conditions)
+        for cut in cuts:
+            chosen = module.codebook.lookup_groups(z, cut.group)
+            decoded = self._decode_groups(cut.codes, chosen.assignment, block.conditions)
             of_cut = {f"quantized_{kind}": loss for kind, loss in nll(decoded).items()}
-            of_cut["margin"] = cut.margin
-            of_cut["codebook_loss"] = (z - codes[cut.assignment]).square().mean(1)
+            of_cut["margin"] = chosen.margin
+            of_cut |= cut.errors(z, chosen.assignment)
             for name, values in of_cut.items():
                 found.setdefault(name, []).append(values)
         return {name: torch.stack(values, 1) for name, values in found.items()}
@@ -135,6 +168,13 @@ class GranularityMixin(ReadingMixin):
         used, row = pairs.unique(dim=0, return_inverse=True)
         z_q = beside(codes[used[:, 0]], module.condition_embedding(used[:, 1:]))
         return {kind: part.quantized_decoder(z_q).take(row) for kind, part in module.parts.items()}
+
+
+def _standard_error(values: np.ndarray) -> np.ndarray:
+    """Standard error of the difference of each column's mean to the lowest mean."""
+    lowest = values[:, values.mean(0).argmin()]
+    spread: np.ndarray = (values - lowest[:, None]).std(0, dtype=np.float64, ddof=1)
+    return spread / np.sqrt(len(values))
 
 
 class _Nll(NamedTuple):
