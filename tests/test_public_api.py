@@ -58,8 +58,14 @@ SIGNATURES = {
             "unlabeled_category": "Unknown",
         },
     ),
-    "MetaQModel.get_assignments": (["adata"], {"n_metacells": None}),
-    "MetaQModel.get_metacells": (["adata"], {"n_metacells": None}),
+    "MetaQModel.get_assignments": (
+        ["adata"],
+        {"n_metacells": None, "within": None, "min_cells": 1},
+    ),
+    "MetaQModel.get_metacells": (
+        ["adata"],
+        {"n_metacells": None, "within": None, "min_cells": 1},
+    ),
     "MetaQModel.get_latent_representation": (["adata"], {}),
     "MetaQModel.get_quantization_report": (["adata"], {}),
     "MetaQModel.get_codebook": ([], {}),

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +14,11 @@ from scmetaq.data._conditions import check_categories
 from scmetaq.data._mudata_validation import check_mudata, with_modality_features
 from scmetaq.data._validation import check_anndata, check_cut, with_features
 from scmetaq.nn import Inputs, cut_tree, merge_codes
+from scmetaq.tl._split_metacells import split_metacells
 
 from ._cells import Cells
 from ._parts import ModelParts
+from ._within import checked_covariates
 
 _BLOCK = 1_024
 """Cells per pass of the encoder. Fixed, and the last block padded, so that a cell's result
@@ -40,7 +42,12 @@ class AssignmentMixin(ModelParts):
     """Reading a trained model: latents, assignments, codes. Nothing here changes the model."""
 
     def get_assignments(
-        self, adata: AnnData | MuData | None = None, *, n_metacells: int | None = None
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        n_metacells: int | None = None,
+        within: str | Sequence[str] | None = None,
+        min_cells: int = 1,
     ) -> pd.DataFrame:
         """Metacell of each cell, also of cells that the model has never seen.
 
@@ -51,21 +58,35 @@ class AssignmentMixin(ModelParts):
         n_metacells
             A smaller number of metacells, without another training: those that are most alike are
             merged. Cuts are nested, a metacell of more lies within one of fewer. By default all.
+        within
+            Covariates that metacells must not mix: a column of ``obs`` or a list of them, also
+            such as the model was not told of. Each of the ``n_metacells`` metacells is split by
+            their combinations, and a piece has the name ``"<metacell>:<category>:..."``.
+        min_cells
+            Pieces of fewer cells are no metacells. By default every piece is one.
 
         Returns
         -------
         Indexed by barcode: ``metacell``, its name, and ``margin``, the similarity to the code
-        minus that to the second best one. A low margin marks a cell between metacells.
+        minus that to the second best one. A low margin marks a cell between metacells. With
+        ``within``, cells of too small pieces and those without a value are in no metacell, and
+        their name is missing.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            ``within`` does not name columns with categories, or no piece has ``min_cells``.
         """
         manager = self._registered(adata)
+        covariates = checked_covariates(manager.adata, within, min_cells)
         n = self.n_metacells if n_metacells is None else self._checked_cut(n_metacells)
         found = self._encode(self._cells(manager), n_groups=n)
-        names = _names(n)
+        names = pd.Categorical.from_codes(found["assignment"], _names(n))
+        assignment = pd.Series(names, manager.adata.obs_names)
+        if covariates is not None:
+            assignment = split_metacells(assignment, covariates, min_cells=min_cells)
         return pd.DataFrame(
-            {
-                _keys.METACELL: pd.Categorical.from_codes(found["assignment"], names).astype(str),
-                _keys.MARGIN: found["margin"],
-            },
+            {_keys.METACELL: assignment.astype(str), _keys.MARGIN: found["margin"]},
             index=manager.adata.obs_names,
         )
 

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from importlib.metadata import version
 
 import pandas as pd
@@ -6,15 +7,22 @@ from mudata import MuData
 
 from scmetaq import _keys
 from scmetaq.tl._aggregate import aggregate_cells, aggregate_modalities
+from scmetaq.tl._split_metacells import metacell_of_piece, split_metacells, with_metacell
 
 from ._assignment import AssignmentMixin
+from ._within import checked_covariates
 
 
 class MetacellMixin(AssignmentMixin):
     """From assignments to an AnnData or a MuData of metacells."""
 
     def get_metacells(
-        self, adata: AnnData | MuData | None = None, *, n_metacells: int | None = None
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        n_metacells: int | None = None,
+        within: str | Sequence[str] | None = None,
+        min_cells: int = 1,
     ) -> AnnData | MuData:
         r"""Metacells: mean and summed raw counts of the cells that share a code.
 
@@ -28,6 +36,11 @@ class MetacellMixin(AssignmentMixin):
             no row.
         n_metacells
             A smaller number of metacells, as in :meth:`get_assignments`.
+        within, min_cells
+            Covariates that metacells must not mix, and the smallest size, as in
+            :meth:`get_assignments`. ``obs["metacell"]`` then tells which of the ``n_metacells``
+            metacells a piece is a part of: pieces of one hold cells in the same state under
+            other covariates. Cells without a metacell are left out.
 
         Returns
         -------
@@ -42,8 +55,25 @@ class MetacellMixin(AssignmentMixin):
         - ``uns["metaq"]``: how the metacells were made.
         """
         adata = self._registered(adata).adata
-        assignment = self.get_assignments(adata, n_metacells=n_metacells)[_keys.METACELL]
-        names, sources = sorted(assignment.unique()), self._sources
+        covariates = checked_covariates(adata, within, min_cells)
+        whole = self.get_assignments(adata, n_metacells=n_metacells)[_keys.METACELL]
+        if covariates is None:
+            return self._aggregated(adata, whole, sorted(whole.unique()))
+        pieces = split_metacells(whole, covariates, min_cells=min_cells)
+        metacells = self._aggregated(adata, pieces, list(pieces.cat.categories))
+        with_metacell(metacells, metacell_of_piece(whole, pieces), _keys.METACELL)
+        metacells.uns[_keys.UNS] |= {
+            "within": list(covariates.columns),
+            "min_cells": min_cells,
+            "n_cells_left_out": int(pieces.isna().sum()),
+        }
+        return metacells
+
+    def _aggregated(
+        self, adata: AnnData | MuData, assignment: pd.Series, names: list[str]
+    ) -> AnnData | MuData:
+        """Metacells of cells by their assignment."""
+        sources = self._sources
         if self._reads_mudata:
             layers = {s.modality: s.layer for s in sources.values() if s.modality}
             metacells = aggregate_modalities(adata, assignment, layers=layers, categories=names)
@@ -61,7 +91,7 @@ class MetacellMixin(AssignmentMixin):
             "settings": settings,
             "modality": " + ".join(layers),
             "layer": layers if self._reads_mudata else next(iter(layers.values())),
-            "n_cells": len(assignment),
+            "n_cells": int(assignment.notna().sum()),
             "n_metacells": int(assignment.nunique()),
             "scmetaq_version": version("scmetaq"),
         }
