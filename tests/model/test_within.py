@@ -75,7 +75,8 @@ def test_small_pieces_are_left_out_and_told(treated):
     found = treated.get_metacells(within=["donor", "stim"], min_cells=least)
     assert set(found.obs_names) == set(sizes.index[sizes >= least])
     told = found.uns["metaq"]
-    assert (told["within"], told["min_cells"]) == (["donor", "stim"], least)
+    assert told["settings"]["within"] == ["donor", "stim"]
+    assert told["settings"]["min_cells"] == least
     assert told["n_cells"] == sizes[sizes >= least].sum()
     assert told["n_cells"] + told["n_cells_left_out"] == treated.adata.n_obs
 
@@ -93,7 +94,7 @@ def test_round_trip_through_h5ad(treated, tmp_path):
     found.write_h5ad(tmp_path / "pieces.h5ad")
     read = anndata.read_h5ad(tmp_path / "pieces.h5ad")
     pd.testing.assert_frame_equal(read.obs, found.obs)
-    assert list(read.uns["metaq"]["within"]) == ["stim"]
+    assert list(read.uns["metaq"]["settings"]["within"]) == ["stim"]
 
 
 def test_modalities_are_split_alike(fit, toy_mdata):

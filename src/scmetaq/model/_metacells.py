@@ -1,19 +1,17 @@
 from collections.abc import Sequence
-from importlib.metadata import version
 
-import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq.tl._aggregate import aggregate_cells, aggregate_modalities
 from scmetaq.tl._split_metacells import metacell_of_piece, split_metacells, with_metacell
 
+from ._aggregation import AggregationMixin
 from ._assignment import AssignmentMixin
 from ._within import checked_covariates
 
 
-class MetacellMixin(AssignmentMixin):
+class MetacellMixin(AggregationMixin, AssignmentMixin):
     """From assignments to an AnnData or a MuData of metacells."""
 
     def get_metacells(
@@ -60,38 +58,8 @@ class MetacellMixin(AssignmentMixin):
         if covariates is None:
             return self._aggregated(adata, whole, sorted(whole.unique()))
         pieces = split_metacells(whole, covariates, min_cells=min_cells)
-        metacells = self._aggregated(adata, pieces, list(pieces.cat.categories))
+        names, columns = list(pieces.cat.categories), list(covariates.columns)
+        metacells = self._aggregated(adata, pieces, names, within=columns, min_cells=min_cells)
         with_metacell(metacells, metacell_of_piece(whole, pieces), _keys.METACELL)
-        metacells.uns[_keys.UNS] |= {
-            "within": list(covariates.columns),
-            "min_cells": min_cells,
-            "n_cells_left_out": int(pieces.isna().sum()),
-        }
+        metacells.uns[_keys.UNS]["n_cells_left_out"] = int(pieces.isna().sum())
         return metacells
-
-    def _aggregated(
-        self, adata: AnnData | MuData, assignment: pd.Series, names: list[str]
-    ) -> AnnData | MuData:
-        """Metacells of cells by their assignment."""
-        sources = self._sources
-        if self._reads_mudata:
-            layers = {s.modality: s.layer for s in sources.values() if s.modality}
-            metacells = aggregate_modalities(adata, assignment, layers=layers, categories=names)
-        else:
-            ((_, source),) = sources.items()
-            metacells = aggregate_cells(adata, assignment, layer=source.layer, categories=names)
-        metacells.uns[_keys.UNS] = self._provenance(assignment)
-        return metacells
-
-    def _provenance(self, assignment: pd.Series) -> dict[str, object]:
-        settings = {k: v for k, v in self.init_params_["non_kwargs"].items() if v is not None}
-        layers = {kind: source.layer or "X" for kind, source in self._sources.items()}
-        return {
-            "function": "scmetaq.MetaQModel.get_metacells",
-            "settings": settings,
-            "modality": " + ".join(layers),
-            "layer": layers if self._reads_mudata else next(iter(layers.values())),
-            "n_cells": int(assignment.notna().sum()),
-            "n_metacells": int(assignment.nunique()),
-            "scmetaq_version": version("scmetaq"),
-        }
