@@ -27,8 +27,16 @@ EXPORTS = {
         "rna_atac_correlation",
         "separation",
     },
-    "scmetaq.pl": {"embedding", "metrics", "purity", "size", "training"},
-    "scmetaq.tl": {"aggregate", "peak_gene_links", "recover_embedding", "spectral_metacells"},
+    "scmetaq.pl": {"conditions", "embedding", "metrics", "purity", "size", "training"},
+    "scmetaq.tl": {
+        "aggregate",
+        "classify_conditions",
+        "covariate_association",
+        "feature_association",
+        "peak_gene_links",
+        "recover_embedding",
+        "spectral_metacells",
+    },
 }
 """Names of the public contract that are there now; more may be."""
 
@@ -99,6 +107,10 @@ SIGNATURES = {
     "COEM.get_metacells": (["adata"], {"n_neighbors": 15, "seed": 0}),
     "COEM.get_latent_representation": (["adata"], {}),
     "tl.aggregate": (["adata_or_mdata", "by"], {"layer": None}),
+    "tl.classify_conditions": (["samples", "label"], {"n_neighbors": 5, "use_rep": None}),
+    "tl.covariate_association": (["samples", "covariates"], {"use_rep": "X_pca"}),
+    "tl.feature_association": (["adata", "samples", "by"], {"use_rep": "X_pca", "layer": None}),
+    "pl.conditions": (["samples", "color"], {"basis": "X_pca", "ax": None}),
     "tl.spectral_metacells": (["z", "n_metacells"], {"n_neighbors": 15, "seed": 0}),
     "tl.recover_embedding": (
         ["adata", "metacells", "use_rep"],
