@@ -10,7 +10,7 @@ import scmetaq
 
 EXPORTS = {
     "scmetaq": {"COEM", "MetaQModel", "data", "metrics", "pl", "tl"},
-    "scmetaq.data": {"demo", "demo_citeseq", "demo_multiome", "find_modalities"},
+    "scmetaq.data": {"demo", "demo_batches", "demo_citeseq", "demo_multiome", "find_modalities"},
     "scmetaq.metrics": {
         "agreement",
         "balanced_accuracy",
@@ -27,7 +27,15 @@ EXPORTS = {
         "rna_atac_correlation",
         "separation",
     },
-    "scmetaq.pl": {"conditions", "embedding", "metrics", "purity", "size", "training"},
+    "scmetaq.pl": {
+        "composition",
+        "conditions",
+        "embedding",
+        "metrics",
+        "purity",
+        "size",
+        "training",
+    },
     "scmetaq.tl": {
         "aggregate",
         "classify_conditions",
@@ -141,6 +149,7 @@ SIGNATURES = {
     "metrics.mixing": (["assignment", "conditions", "labels"], {}),
     "data.demo": ([], {}),
     "data.demo_multiome": ([], {}),
+    "data.demo_batches": ([], {}),
     "data.demo_citeseq": ([], {}),
     "data.find_modalities": (["mdata", "modalities"], {}),
 }

@@ -46,12 +46,14 @@ def conditions(
     ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
     style: dict[str, Any] = {"s": 52, "edgecolors": "white", "linewidths": 0.9, "zorder": 3}
     if values is None:
-        ax.scatter(*position.T, c=ACCENT, **style)
+        ax.scatter(position[:, 0], position[:, 1], c=ACCENT, **style)
     elif isinstance(values, pd.Categorical):
         _draw_categories(ax, position, values, samples.uns.get(f"{color}_colors"), style)
     else:
-        points = ax.scatter(*position.T, c=values, cmap="viridis", **style)
-        scale = ax.figure.colorbar(points, ax=ax, label=str(color), shrink=0.8)
+        points = ax.scatter(position[:, 0], position[:, 1], c=values, cmap="viridis", **style)
+        scale = ax.figure.colorbar(points, ax=ax, shrink=0.8)
+        scale.set_label(str(color), fontsize=8, color=INK)
+        scale.ax.tick_params(labelsize=7)
         scale.outline.set_visible(False)
     if samples.n_obs <= MAX_NAMES:
         _draw_names(ax, position, samples.obs_names)
@@ -84,7 +86,7 @@ def _values(samples: AnnData, color: str) -> Any:
             f"Expected `color` to name a column of `obs`, found no {color!r}. "
             f"Columns there: {sorted(map(str, samples.obs.columns))}."
         )
-    column = samples.obs[color]
+    column: Any = samples.obs[color]
     types = pd.api.types
     if types.is_numeric_dtype(column) and not types.is_bool_dtype(column):
         return column.to_numpy(dtype=float, na_value=np.nan)
@@ -103,10 +105,12 @@ def _draw_categories(
 ) -> None:
     for name, tint in label_colors(list(values.categories), chosen).items():
         if (values == name).any():
-            ax.scatter(*position[values == name].T, c=tint, label=name, **style)
+            x, y = position[values == name].T
+            ax.scatter(x, y, c=tint, label=name, **style)
     absent = values.isna()
     if absent.any():
-        ax.scatter(*position[absent].T, c=GREY, label="unknown", **style)
+        x, y = position[absent].T
+        ax.scatter(x, y, c=GREY, label="unknown", **style)
 
 
 def _draw_names(ax: Axes, position: np.ndarray, names: pd.Index) -> None:
@@ -145,10 +149,10 @@ def _label_axes(ax: Axes, samples: AnnData, basis: str) -> None:
     ratio = samples.uns.get("pca", {}).get("variance_ratio", ()) if basis == "X_pca" else ()
     name = "PC" if basis == "X_pca" else f"{basis.removeprefix('X_')} "
     shares = [f" ({share:.0%} of the variance)" for share in np.asarray(ratio)[:2]] + ["", ""]
-    n_components = samples.obsm[basis].shape[1]
+    components: Any = samples.obsm[basis]
     ax.set_xlabel(f"{name}1{shares[0]}", fontsize=8, color=INK)
-    ax.set_ylabel(f"{name}2{shares[1]}" if n_components > 1 else "", fontsize=8, color=INK)
-    if n_components == 1:
+    ax.set_ylabel(f"{name}2{shares[1]}" if components.shape[1] > 1 else "", fontsize=8, color=INK)
+    if components.shape[1] == 1:
         ax.set_yticks([])
     ax.margins(0.14, 0.18)
     ax.tick_params(labelsize=7)
