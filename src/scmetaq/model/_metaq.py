@@ -21,6 +21,7 @@ from scmetaq.train import MetaQTrainingPlan, StopRule, say_trained
 
 from ._condition_embeddings import ConditionMixin
 from ._granularity import GranularityMixin
+from ._label_transfer import LabelTransferMixin
 from ._loading import LoadingMixin
 from ._metacells import MetacellMixin
 from ._quantization import QuantizationMixin
@@ -36,6 +37,7 @@ class MetaQModel(
     GranularityMixin,
     MetacellMixin,
     QuantizationMixin,
+    LabelTransferMixin,
     ReferenceFitMixin,
     SetupMixin,
     SizeBoundsMixin,
@@ -130,6 +132,7 @@ class MetaQModel(
             lift=self._recipe.lift,
             decoded_share=self._recipe.decoded_share,
         )
+        self._add_prototypes(self.module.codebook.codes.shape[1])
         self._model_summary_string = (
             f"MetaQModel: {n_metacells} metacells of {' + '.join(self._modalities)} counts, "
             f"recipe {recipe!r}, {distance} distance."
@@ -227,6 +230,7 @@ class MetaQModel(
             **kwargs,
         )
         codebook_fit.finish()
+        self._fit_prototypes()
         sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
         n_features = " + ".join(
             f"{n:,} {kind}" if len(sizes) > 1 else f"{n:,}" for kind, n in sizes.items()

@@ -26,6 +26,8 @@ from ._mixture_correction import MixtureCorrection, fit_mixture, one_hot
 from ._mlp import Norm, hidden_layers
 from ._modality_part import ModalityPart, ModalityShape
 from ._neighborhood_mean import neighborhood_mean
+from ._prototype_fit import N_FOLDS, PrototypeFit
+from ._prototypes import LabelPrototypes, PrototypeState
 
 __all__ = [
     "zero_inflated_poisson_nll",
@@ -54,13 +56,17 @@ __all__ = [
     "Encoder",
     "FeatureScaling",
     "Inputs",
+    "LabelPrototypes",
     "Likelihood",
     "LinearPath",
     "Lookup",
     "MixtureCorrection",
     "ModalityPart",
     "ModalityShape",
+    "N_FOLDS",
     "Norm",
+    "PrototypeFit",
+    "PrototypeState",
     "beside",
     "bounded_sizes",
     "codebook_loss",
