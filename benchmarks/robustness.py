@@ -3,9 +3,10 @@
 usage: python benchmarks/robustness.py --data DIR [--datasets ...] [--seeds 0 1 2] [--studies ...]
 
 Starts of the codebook, distances, momenta of the usage average, numbers of cells per metacell and
-bounds of their sizes are changed one at a time, the rest being the default. Momentum moves codes in the published recipe
-only, so it is varied there too, at fewer epochs than published (``--published-epochs``). Runs that
-``results/robustness.json`` has are not repeated, unless ``--again`` says so.
+bounds of their sizes are changed one at a time, the rest being the default. Momentum moves codes
+in the published recipe only, so it is varied there too, at fewer epochs than published
+(``--published-epochs``). Runs that ``results/robustness.json`` has are not repeated, unless
+``--again`` says so.
 """
 
 from __future__ import annotations
