@@ -31,6 +31,7 @@ EXPORTS = {
         "composition",
         "conditions",
         "embedding",
+        "granularity",
         "metrics",
         "purity",
         "size",
@@ -38,6 +39,7 @@ EXPORTS = {
     },
     "scmetaq.tl": {
         "aggregate",
+        "choose_n_metacells",
         "classify_conditions",
         "covariate_association",
         "feature_association",
@@ -56,6 +58,7 @@ METHODS = [
     "get_latent_representation",
     "get_codebook",
     "get_quantization_report",
+    "get_granularity_report",
     "get_condition_embeddings",
     "setup_mudata",
     "save",
@@ -119,6 +122,8 @@ SIGNATURES = {
     "tl.covariate_association": (["samples", "covariates"], {"use_rep": "X_pca"}),
     "tl.feature_association": (["adata", "samples", "by"], {"use_rep": "X_pca", "layer": None}),
     "pl.conditions": (["samples", "color"], {"basis": "X_pca", "ax": None}),
+    "tl.choose_n_metacells": (["model", "grid"], {}),
+    "pl.granularity": (["curve"], {"ax": None}),
     "tl.spectral_metacells": (["z", "n_metacells"], {"n_neighbors": 15, "seed": 0}),
     "tl.recover_embedding": (
         ["adata", "metacells", "use_rep"],

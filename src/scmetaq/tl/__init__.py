@@ -1,6 +1,7 @@
 """Tools that work on the metacells of any method, and on embeddings of samples."""
 
 from scmetaq.tl._aggregate import aggregate
+from scmetaq.tl._choose_n_metacells import choose_n_metacells
 from scmetaq.tl._classify_conditions import classify_conditions
 from scmetaq.tl._covariate_association import covariate_association
 from scmetaq.tl._feature_association import feature_association
@@ -13,6 +14,7 @@ __all__ = [
     "classify_conditions",
     "covariate_association",
     "feature_association",
+    "choose_n_metacells",
     "peak_gene_links",
     "recover_embedding",
     "spectral_metacells",
