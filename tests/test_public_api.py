@@ -27,7 +27,7 @@ EXPORTS = {
         "rna_atac_correlation",
         "separation",
     },
-    "scmetaq.pl": {"embedding", "metrics", "purity", "size", "training"},
+    "scmetaq.pl": {"confusion", "embedding", "metrics", "purity", "size", "training"},
     "scmetaq.tl": {"aggregate", "peak_gene_links", "recover_embedding", "spectral_metacells"},
 }
 """Names of the public contract that are there now; more may be."""
@@ -41,6 +41,9 @@ METHODS = [
     "get_codebook",
     "get_quantization_report",
     "get_condition_embeddings",
+    "predict_labels",
+    "get_prototypes",
+    "add_labels",
     "setup_mudata",
     "save",
     "load",
@@ -64,6 +67,9 @@ SIGNATURES = {
     "MetaQModel.get_quantization_report": (["adata"], {}),
     "MetaQModel.get_codebook": ([], {}),
     "MetaQModel.get_condition_embeddings": ([], {}),
+    "MetaQModel.predict_labels": (["adata"], {"unknown_above": 0.99}),
+    "MetaQModel.get_prototypes": (["landmarks_of"], {"resolution": 1.0, "seed": 0}),
+    "MetaQModel.add_labels": (["adata", "labels_key"], {}),
     "MetaQModel.setup_mudata": (
         ["mdata"],
         {
