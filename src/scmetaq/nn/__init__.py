@@ -1,6 +1,7 @@
 """Parts of the networks. Knows torch only: no AnnData, no pandas."""
 
 from ._attention_layer import AttentionLayer
+from ._bounded_sizes import bounded_sizes
 from ._channel import Channel, ChannelName
 from ._code_tree import cut_tree, merge_codes
 from ._codebook import Codebook, Distance, Lookup, codebook_loss, perplexity, squared_distances
@@ -67,6 +68,7 @@ __all__ = [
     "PrototypeFit",
     "PrototypeState",
     "beside",
+    "bounded_sizes",
     "codebook_loss",
     "cut_tree",
     "exchange",

@@ -5,6 +5,7 @@ from ._epoch_plan import EpochTrainingPlan
 from ._mixture_fit import MixtureFit
 from ._plan import MetaQTrainingPlan
 from ._say_trained import say_trained
+from ._size_bounds import SizeBounds, bound_sizes
 from ._stop_rule import StopRule
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "EpochTrainingPlan",
     "MetaQTrainingPlan",
     "MixtureFit",
+    "SizeBounds",
     "StopRule",
     "TrainingSetSplitter",
+    "bound_sizes",
     "say_trained",
 ]
