@@ -15,6 +15,7 @@ from ._mixture_correction import MixtureCorrection, fit_mixture, one_hot
 from ._mlp import Norm, hidden_layers
 from ._modality_part import ModalityPart, ModalityShape
 from ._neighborhood_mean import neighborhood_mean
+from ._query_offsets import fit_query_offsets
 
 __all__ = [
     "CONDITIONS",
@@ -44,6 +45,7 @@ __all__ = [
     "cut_tree",
     "exchange",
     "fit_mixture",
+    "fit_query_offsets",
     "flat",
     "hidden_layers",
     "initial_codes",
