@@ -9,7 +9,7 @@ import pytest
 import scmetaq
 
 EXPORTS = {
-    "scmetaq": {"MetaQModel", "data", "metrics", "pl", "tl"},
+    "scmetaq": {"COEM", "MetaQModel", "data", "metrics", "pl", "tl"},
     "scmetaq.data": {"demo", "demo_citeseq", "demo_multiome", "find_modalities"},
     "scmetaq.metrics": {
         "agreement",
@@ -77,6 +77,21 @@ SIGNATURES = {
             "modalities": None,
         },
     ),
+    "COEM.setup_mudata": (
+        ["mdata"],
+        {
+            "rna_layer": None,
+            "atac_layer": None,
+            "batch_key": None,
+            "categorical_covariate_keys": None,
+            "labels_key": None,
+            "unlabeled_category": "Unknown",
+            "modalities": None,
+        },
+    ),
+    "COEM.get_assignments": (["adata"], {"n_neighbors": 15, "seed": 0}),
+    "COEM.get_metacells": (["adata"], {"n_neighbors": 15, "seed": 0}),
+    "COEM.get_latent_representation": (["adata"], {}),
     "tl.aggregate": (["adata_or_mdata", "by"], {"layer": None}),
     "tl.spectral_metacells": (["z", "n_metacells"], {"n_neighbors": 15, "seed": 0}),
     "tl.recover_embedding": (
@@ -171,9 +186,10 @@ def test_the_models_verbs_are_there():
     assert positional(scmetaq.MetaQModel.load)[:2] == ["dir_path", "adata"]
 
 
-def test_training_takes_the_words_of_scvi_tools():
+@pytest.mark.parametrize("model", ["COEM", "MetaQModel"])
+def test_training_takes_the_words_of_scvi_tools(model):
     words = ["max_epochs", "accelerator", "devices", "batch_size", "early_stopping", "plan_kwargs"]
-    parameters = inspect.signature(scmetaq.MetaQModel.train).parameters
+    parameters = inspect.signature(getattr(scmetaq, model).train).parameters
     assert set(words) <= set(parameters)
     assert all(parameters[word].default is not inspect.Parameter.empty for word in words)
 

@@ -11,14 +11,18 @@ def z():
     return torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("likelihood", ["nb", "poisson"])
-def test_parameters_per_cell_and_feature(z, likelihood):
-    decoded = CountDecoder(4, 11, likelihood=likelihood)(z)
-    assert decoded.log_rate.shape == (8, 11)
-    if likelihood == "poisson":
-        assert decoded.log_dispersion is None
-    else:
-        assert decoded.log_dispersion.shape == (8, 11)
+@pytest.mark.parametrize(
+    ("likelihood", "names"),
+    [
+        ("nb", {"log_rate", "log_dispersion"}),
+        ("poisson", {"log_rate"}),
+        ("zip", {"log_rate", "zero_logit"}),
+    ],
+)
+def test_parameters_per_cell_and_feature(z, likelihood, names):
+    decoded = CountDecoder(4, 11, likelihood=likelihood)(z)._asdict()
+    assert {name for name, values in decoded.items() if values is not None} == names
+    assert all(decoded[name].shape == (8, 11) for name in names)
 
 
 def test_without_hidden_layers_it_is_linear(z):
@@ -39,11 +43,25 @@ def test_layer_norm_decodes_each_cell_by_itself(z):
     torch.testing.assert_close(decoder(z).log_rate[:1], decoder(z[:1]).log_rate)
 
 
-def test_decoding_distinct_codes_equals_decoding_every_cell(z):
-    decoder, rows = CountDecoder(4, 11), torch.tensor([2, 0, 2, 5, 0])
-    by_code, by_cell = decoder(z), decoder(z[rows])
+@pytest.mark.parametrize("likelihood", ["nb", "poisson", "zip"])
+def test_decoding_distinct_codes_equals_decoding_every_cell(z, likelihood):
+    decoder, rows = CountDecoder(4, 11, likelihood=likelihood), torch.tensor([2, 0, 2, 5, 0])
+    by_code, by_cell = decoder(z).take(rows), decoder(z[rows])
     for code_wise, cell_wise in zip(by_code, by_cell, strict=True):
-        torch.testing.assert_close(code_wise[rows], cell_wise)
+        assert (code_wise is None) == (cell_wise is None)
+        if cell_wise is not None:
+            torch.testing.assert_close(code_wise, cell_wise)
+
+
+def test_excess_zeros_start_rare_and_count_in_the_likelihood(z):
+    decoder = CountDecoder(4, 11, likelihood="zip")
+    decoded = decoder(0 * z)
+    assert (torch.sigmoid(decoded.zero_logit) < 0.2).all()
+    counts, factor = torch.ones(8, 11), torch.ones(8, 1)
+    found = reconstruction_nll(decoded, counts, factor)
+    plain = reconstruction_nll(CountParameters(decoded.log_rate, None), counts, factor)
+    excess = torch.nn.functional.softplus(decoded.zero_logit).mean(1)  # -log(1 - p)
+    torch.testing.assert_close(found, plain + excess)
 
 
 def test_starts_at_the_average_profile():

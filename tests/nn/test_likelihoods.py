@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from scvi.distributions import NegativeBinomial
+from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 
-from scmetaq.nn import negative_binomial_nll, poisson_nll
-from scmetaq.nn._likelihoods import LOG_DISPERSION_RANGE, LOG_RATE_RANGE, bounded
+from scmetaq.nn import negative_binomial_nll, poisson_nll, zero_inflated_poisson_nll
+from scmetaq.nn._likelihoods import LOG_DISPERSION_RANGE, LOG_RATE_RANGE, ZERO_LOGIT_RANGE, bounded
 
 
 def draw(shape=(40, 30), seed=0, dtype=torch.float64):
@@ -93,6 +93,72 @@ def test_poisson_is_the_limit_of_the_negative_binomial():
     torch.testing.assert_close(
         limit[few], poisson_nll(log_m.clamp(max=2), x)[few], rtol=1e-5, atol=1e-5
     )
+
+
+def zip_reference(log_m, logit, x):
+    """The two cases written down as they are defined."""
+    share = torch.sigmoid(logit)
+    p = (1 - share) * torch.distributions.Poisson(log_m.exp()).log_prob(x).exp()
+    return -torch.log(torch.where(x == 0, share + p, p))
+
+
+def test_zero_inflated_poisson_agrees_with_its_definition():
+    log_m, odds, x = draw()
+    x = x.clamp(max=20)  # larger counts underflow in the definition
+    found = value_and_gradients(lambda m, o: zero_inflated_poisson_nll(m, o, x), log_m, odds)
+    expected = value_and_gradients(lambda m, o: zip_reference(m, o, x), log_m, odds)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_zero_inflated_poisson_is_the_limit_of_scvi_tools_distribution():
+    log_m, logit, x = (part.detach() for part in draw())
+    few = x < 10
+    limit = ZeroInflatedNegativeBinomial(
+        mu=log_m.clamp(max=2).exp(), theta=torch.full_like(log_m, 1e7), zi_logits=logit
+    ).log_prob(x)
+    found = zero_inflated_poisson_nll(log_m.clamp(max=2), logit, x)
+    torch.testing.assert_close(found[few], -limit[few], rtol=1e-4, atol=1e-4)
+
+
+def test_zero_inflated_poisson_sums_to_one():
+    x = torch.arange(60, dtype=torch.float64)[:, None].expand(60, 3).contiguous()
+    log_m = torch.tensor([[-3.0, 0.0, 2.0]], dtype=torch.float64).expand(60, 3).contiguous()
+    logit = torch.tensor([[-4.0, 1.0, 0.0]], dtype=torch.float64).expand(60, 3).contiguous()
+    total = (-zero_inflated_poisson_nll(log_m, logit, x)).exp().sum(0)
+    torch.testing.assert_close(total, torch.ones(3, dtype=torch.float64))
+
+
+def test_without_excess_zeros_it_is_the_poisson():
+    log_m, _, x = (part.detach() for part in draw())
+    log_m = log_m.clamp(max=2)
+    found = zero_inflated_poisson_nll(log_m, torch.full_like(log_m, -40.0), x)
+    torch.testing.assert_close(found, poisson_nll(log_m, x), rtol=1e-9, atol=1e-9)
+
+
+def test_zero_inflated_poisson_gradients_by_finite_differences():
+    log_m, logit, x = draw((5, 6))
+    assert torch.autograd.gradcheck(lambda m, o: zero_inflated_poisson_nll(m, o, x), (log_m, logit))
+
+
+def test_zero_inflated_poisson_in_single_precision():
+    log_m, logit, x = draw()
+    exact = value_and_gradients(lambda m, o: zero_inflated_poisson_nll(m, o, x), log_m, logit)
+    inputs = [part.detach().float().requires_grad_() for part in (log_m, logit)]
+    found = value_and_gradients(lambda m, o: zero_inflated_poisson_nll(m, o, x.float()), *inputs)
+    for ours, expected in zip(found, exact, strict=True):
+        torch.testing.assert_close(ours.double(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("log_m", LOG_RATE_RANGE)
+@pytest.mark.parametrize("logit", ZERO_LOGIT_RANGE)
+@pytest.mark.parametrize("count", [0.0, 1.0, 1e6])
+def test_bounds_of_excess_zeros_are_finite_in_single_precision(log_m, logit, count):
+    inputs = [torch.tensor([value]).requires_grad_() for value in (log_m, logit)]
+    nll = zero_inflated_poisson_nll(*inputs, torch.tensor([count]))
+    assert torch.isfinite(nll)
+    assert nll >= 0
+    assert all(torch.isfinite(part) for part in torch.autograd.grad(nll, inputs))
 
 
 @pytest.mark.parametrize("log_m", LOG_RATE_RANGE)

@@ -94,6 +94,24 @@ def _check_go_together(mdata: MuData, names: list[str], *, is_query: bool) -> No
             )
 
 
+def check_paired(mdata: MuData, names: list[str]) -> None:
+    """Refuse cells that lack one of the modalities.
+
+    Raises
+    ------
+    ValueError
+        Such cells are there; the message says how many and how to leave them out.
+    """
+    present = np.column_stack([np.asarray(mdata.obsmap[name]).ravel() > 0 for name in names])
+    n_without = int((~present.all(1)).sum())
+    if n_without:
+        raise ValueError(
+            f"Expected cells that all have {' and '.join(f'mdata[{n!r}]' for n in names)}, found "
+            f"{n_without} of {mdata.n_obs} that do not (mosaic data). Leave them out with "
+            "muon.pp.intersect_obs(mdata), or use MetaQModel, which takes them."
+        )
+
+
 def check_mudata_columns(
     mdata: MuData, keys: Mapping[str, list[str]], where: Mapping[str, str], missing_value: str
 ) -> None:

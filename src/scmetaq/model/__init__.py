@@ -1,3 +1,4 @@
+from ._coem import COEM
 from ._metaq import MetaQModel
 
-__all__ = ["MetaQModel"]
+__all__ = ["COEM", "MetaQModel"]

@@ -1,16 +1,13 @@
-from importlib.metadata import version
-
-import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq.tl._aggregate import aggregate_cells, aggregate_modalities
 
+from ._aggregation import AggregationMixin
 from ._assignment import AssignmentMixin
 
 
-class MetacellMixin(AssignmentMixin):
+class MetacellMixin(AggregationMixin, AssignmentMixin):
     """From assignments to an AnnData or a MuData of metacells."""
 
     def get_metacells(
@@ -43,25 +40,4 @@ class MetacellMixin(AssignmentMixin):
         """
         adata = self._registered(adata).adata
         assignment = self.get_assignments(adata, n_metacells=n_metacells)[_keys.METACELL]
-        names, sources = sorted(assignment.unique()), self._sources
-        if self._reads_mudata:
-            layers = {s.modality: s.layer for s in sources.values() if s.modality}
-            metacells = aggregate_modalities(adata, assignment, layers=layers, categories=names)
-        else:
-            ((_, source),) = sources.items()
-            metacells = aggregate_cells(adata, assignment, layer=source.layer, categories=names)
-        metacells.uns[_keys.UNS] = self._provenance(assignment)
-        return metacells
-
-    def _provenance(self, assignment: pd.Series) -> dict[str, object]:
-        settings = {k: v for k, v in self.init_params_["non_kwargs"].items() if v is not None}
-        layers = {kind: source.layer or "X" for kind, source in self._sources.items()}
-        return {
-            "function": "scmetaq.MetaQModel.get_metacells",
-            "settings": settings,
-            "modality": " + ".join(layers),
-            "layer": layers if self._reads_mudata else next(iter(layers.values())),
-            "n_cells": len(assignment),
-            "n_metacells": int(assignment.nunique()),
-            "scmetaq_version": version("scmetaq"),
-        }
+        return self._aggregated(adata, assignment, sorted(assignment.unique()))

@@ -1,12 +1,10 @@
 import time
-from pathlib import Path
 from typing import Any, get_args
-from zipfile import is_zipfile
 
 import numpy as np
 from anndata import AnnData
 from mudata import MuData
-from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
+from scvi.model.base import BaseModelClass
 
 from scmetaq.data._modality import get_modality
 from scmetaq.data._reference import N_SCORES
@@ -19,14 +17,16 @@ from scmetaq.data._validation import (
 )
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, Distance, Likelihood, ModalityShape
-from scmetaq.train import MetaQTrainingPlan, StopRule, TrainingSetSplitter, say_trained
+from scmetaq.train import MetaQTrainingPlan, StopRule, say_trained
 
 from ._condition_embeddings import ConditionMixin
+from ._loading import LoadingMixin
 from ._metacells import MetacellMixin
 from ._quantization import QuantizationMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import ReferenceFitMixin
 from ._setup import SetupMixin
+from ._training import TrainingMixin
 
 
 class MetaQModel(
@@ -35,7 +35,8 @@ class MetaQModel(
     QuantizationMixin,
     ReferenceFitMixin,
     SetupMixin,
-    UnsupervisedTrainingMixin,
+    LoadingMixin,
+    TrainingMixin,
     BaseModelClass,
 ):
     """Metacells by quantization :cite:p:`Li25`.
@@ -84,7 +85,6 @@ class MetaQModel(
     """
 
     _module_cls = MetaQModule
-    _data_splitter_cls = TrainingSetSplitter
     _training_plan_cls = MetaQTrainingPlan
 
     def __init__(
@@ -150,32 +150,6 @@ class MetaQModel(
             n_scores=min(N_SCORES, n_selected),
         )
 
-    @classmethod
-    def load(cls, dir_path: str | Path, adata: Any = None, **kwargs: Any) -> "MetaQModel":
-        """Load a saved model, with or without cells.
-
-        Parameters
-        ----------
-        dir_path
-            Folder that :meth:`save` wrote.
-        adata
-            Cells for the model; None takes those saved with it, if any.
-        **kwargs
-            Further arguments of :meth:`scvi.model.base.BaseModelClass.load`.
-
-        Raises
-        ------
-        ValueError
-            There is no readable model in the folder, or it is of another class.
-        """
-        file = Path(dir_path) / f"{kwargs.get('prefix') or ''}model.pt"
-        if file.exists() and not is_zipfile(file):
-            raise ValueError(
-                f"{file} cannot be read: it is cut short or no saved model. Save the model again, "
-                "or copy the whole folder."
-            )
-        return super().load(str(dir_path), adata, **kwargs)
-
     def train(
         self,
         max_epochs: int | None = None,
@@ -212,13 +186,7 @@ class MetaQModel(
             Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
             them those of the Lightning trainer.
         """
-        check_positive("max_epochs", max_epochs)
-        check_positive("batch_size", batch_size)
-        if early_stopping and train_size is not None and train_size >= 1:
-            raise ValueError(
-                f"Expected cells held out for early_stopping, found train_size={train_size}. Leave "
-                "train_size out, or pass a share below one."
-            )
+        self._check_training(max_epochs, batch_size, train_size, early_stopping=early_stopping)
         started = time.perf_counter()
         cells, training_set, codebook_fit = self._prepare_training()
         n_cells, recipe = len(cells), self._recipe
@@ -227,31 +195,27 @@ class MetaQModel(
         plan |= plan_kwargs or {}
         if early_stopping:
             kwargs.setdefault("early_stopping_monitor", "reconstruction_loss_validation")
-        splitter = {"training_set": training_set, **(kwargs.pop("datasplitter_kwargs", None) or {})}
-        if splitter.get("external_indexing") is not None:
-            splitter["external_indexing"] = [
-                np.flatnonzero(np.isin(cells, chosen)) for chosen in splitter["external_indexing"]
-            ]
+        splitter = kwargs.pop("datasplitter_kwargs", None) or {}
         if recipe.norm == "batch" and n_cells > batch_size:
             # as published: batch normalisation cannot take a last batch of one cell
-            splitter.setdefault("drop_last", True)
+            splitter = {"drop_last": True, **splitter}
         stop_rule = StopRule()
-        super().train(
+        callbacks = [*kwargs.pop("callbacks", []), codebook_fit, stop_rule]
+        self._train_on(
+            cells,
+            training_set,
             max_epochs=max_epochs or self._default_epochs(n_cells, batch_size),
             accelerator=accelerator,
             devices=devices,
-            train_size=train_size or (0.9 if early_stopping else 1.0),
+            train_size=train_size,
             batch_size=batch_size,
             early_stopping=early_stopping,
             plan_kwargs=plan,
             datasplitter_kwargs=splitter,
-            callbacks=[*kwargs.pop("callbacks", []), codebook_fit, stop_rule],
+            callbacks=callbacks,
             **kwargs,
         )
         codebook_fit.finish()
-        for name in ("train_indices", "validation_indices", "test_indices"):
-            chosen = getattr(self, name)
-            setattr(self, name, None if chosen is None else cells[np.asarray(chosen, dtype=int)])
         sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
         n_features = " + ".join(
             f"{n:,} {kind}" if len(sizes) > 1 else f"{n:,}" for kind, n in sizes.items()

@@ -7,7 +7,7 @@ from scvi import REGISTRY_KEYS
 from scmetaq.data._conditions import Condition
 from scmetaq.data._modality import LAYER_ARGUMENTS, Modality
 from scmetaq.data._modality_counts import modality_counts
-from scmetaq.module import MetaQModule
+from scmetaq.module import CoemModule, MetaQModule
 from scmetaq.nn import CodebookInit
 
 from ._cells import Cells
@@ -29,13 +29,10 @@ class Source(NamedTuple):
 
 
 class ModelParts(_Base):
-    """What the capabilities of a model, each a mixin, may count on."""
+    """What the capabilities of any model, each a mixin, may count on."""
 
-    module: MetaQModule
-    n_metacells: int
+    module: MetaQModule | CoemModule
     _modalities: dict[str, Modality]
-    _recipe: Recipe
-    _codebook_init: CodebookInit
 
     @property
     def _reads_mudata(self) -> bool:
@@ -89,3 +86,12 @@ class ModelParts(_Base):
         """Names of all features of one kind of counts."""
         field = self.registry["field_registries"][self._sources[kind].registry_key]
         return pd.Index(field["state_registry"]["column_names"])
+
+
+class MetaQParts(ModelParts):
+    """What the capabilities of MetaQ may count on besides."""
+
+    module: MetaQModule
+    n_metacells: int
+    _recipe: Recipe
+    _codebook_init: CodebookInit

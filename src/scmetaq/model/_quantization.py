@@ -8,7 +8,8 @@ from torch import Tensor
 
 from scmetaq.nn import PRESENT, CountBatch, CountParameters, perplexity, reconstruction_nll
 
-from ._assignment import AssignmentMixin, Block
+from ._assignment import AssignmentMixin
+from ._reading import Block
 
 
 class QuantizationMixin(AssignmentMixin):

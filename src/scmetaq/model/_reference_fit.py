@@ -10,9 +10,7 @@ from scmetaq.data._reference import (
     MAX_REFERENCE_CELLS,
     LinearMap,
     fit_bridge,
-    fit_reference,
     fit_state,
-    select_features,
     size_factor,
 )
 from scmetaq.data._training_set import training_set
@@ -25,12 +23,12 @@ from scmetaq.nn import (
     flat,
     initial_codes,
     neighborhood_mean,
-    nested,
 )
 from scmetaq.train import CodebookFit
 
 from ._assignment import AssignmentMixin
 from ._cells import Cells
+from ._statistics import StatisticsMixin, spread
 
 _CELLS_PER_CODE = 32
 """Cells per code in the sample that codes are fitted to, where it would otherwise be smaller."""
@@ -49,7 +47,7 @@ class Preparation(NamedTuple):
     codebook_fit: CodebookFit
 
 
-class ReferenceFitMixin(AssignmentMixin):
+class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
     """What training needs of a reference sample of the cells: statistics and a codebook."""
 
     def _prepare_training(self) -> Preparation:
@@ -58,7 +56,7 @@ class ReferenceFitMixin(AssignmentMixin):
         everything = self._cells(self.adata_manager)
         sample = self._codebook_cells(seed)
         sampled = everything.sample(sample)
-        chosen = _spread(len(sample), MAX_REFERENCE_CELLS)
+        chosen = spread(len(sample), MAX_REFERENCE_CELLS)
         reference = sampled if len(chosen) == len(sample) else sampled.sample(chosen)
         is_new = not self.module.codebook.is_fitted
         reliability = {}
@@ -101,23 +99,6 @@ class ReferenceFitMixin(AssignmentMixin):
         size = min(n_cells, max(MAX_REFERENCE_CELLS, _CELLS_PER_CODE * self.n_metacells))
         return np.sort(np.random.default_rng(seed).permutation(n_cells)[:size])
 
-    def _fit_statistics(self, kind: str, counts: sp.csr_matrix, seed: int) -> float:
-        """Choose features of a modality, fit scaling and principal axes; their reliability."""
-        part = self.module.parts[kind]
-        scaling, path = part.feature_scaling, part.linear_path
-        features = select_features(counts, len(scaling.features), by_variance=kind != "atac")
-        n_components = path.profile.axes.shape[1] if path else 1
-        reference = fit_reference(counts, features, n_components=n_components, seed=seed)
-        scaling.set_scaling(*map(torch.as_tensor, (features, reference.mean, reference.scale)))
-        part.decoder.start_at(torch.as_tensor(reference.mean_rate))
-        if path is not None:
-            read = (reference.log.features, reference.sqrt.features)
-            path.set_features(*map(torch.as_tensor, read))
-            for name in ("profile", "log", "sqrt"):
-                fitted = getattr(reference, name)
-                getattr(path, name).set_map(*map(torch.as_tensor, (fitted.axes, fitted.offset)))
-        return reference.reliability
-
     def _selected_inputs(self, cells: Cells) -> dict[str, np.ndarray]:
         """Counts of the selected features of all cells; the others are never held at once."""
         inputs = {}
@@ -134,9 +115,6 @@ class ReferenceFitMixin(AssignmentMixin):
             if not of_kind.is_present.all():
                 inputs[kind][PRESENT] = of_kind.is_present.astype(np.float32)[:, None]
         return flat(inputs) | {CONDITIONS: cells.conditions.astype(np.float32)}
-
-    def _selected(self, kind: str) -> np.ndarray:
-        return self.module.parts[kind].feature_scaling.features.cpu().numpy()
 
     def _linear_inputs(
         self, cells: Cells, reliability: dict[str, float], seed: int
@@ -165,9 +143,6 @@ class ReferenceFitMixin(AssignmentMixin):
             if counts[kind].is_present.all():
                 del inputs[kind][PRESENT]
         return flat(inputs) | {CONDITIONS: cells.conditions.astype(np.float32)}
-
-    def _read_all(self, cells: Cells) -> dict[str, dict[str, np.ndarray]]:
-        return nested(self._in_blocks(lambda block: flat(block.inputs), cells), cells.counts)
 
     def _fit_bridges(self, inputs: dict[str, dict[str, np.ndarray]]) -> None:
         """Learn from cells with two modalities to tell one from the other."""
@@ -242,16 +217,11 @@ def _shared_dimensions(scores: np.ndarray) -> float:
     :math:`(\sum \lambda)^2 / \sum \lambda^2` of the variances :math:`\lambda` of the averages
     along their principal axes.
     """
-    some = torch.from_numpy(scores[_spread(len(scores), _CELLS_FOR_WEIGHTS)])
+    some = torch.from_numpy(scores[spread(len(scores), _CELLS_FOR_WEIGHTS)])
     smooth = neighborhood_mean(some, some)
     variances = torch.linalg.eigvalsh(torch.cov(smooth.T)).clamp_min(0)
     kept = variances.sum() / some.var(0).sum()
     return float(kept * variances.sum().square() / variances.square().sum())
-
-
-def _spread(n: int, at_most: int) -> np.ndarray:
-    """Positions among ``n``, evenly spread, at most so many."""
-    return np.linspace(0, n - 1, min(n, at_most)).astype(np.int64)
 
 
 @torch.no_grad()

@@ -1,4 +1,5 @@
+from ._coem_module import CoemModule
 from ._metaq_module import MetaQModule
 from ._modality_bridges import ModalityBridges
 
-__all__ = ["MetaQModule", "ModalityBridges"]
+__all__ = ["CoemModule", "MetaQModule", "ModalityBridges"]

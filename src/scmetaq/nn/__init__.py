@@ -1,5 +1,7 @@
 """Parts of the networks. Knows torch only: no AnnData, no pandas."""
 
+from ._attention_layer import AttentionLayer
+from ._channel import Channel, ChannelName
 from ._code_tree import cut_tree, merge_codes
 from ._codebook import Codebook, Distance, Lookup, codebook_loss, perplexity, squared_distances
 from ._codebook_init import CodebookInit, initial_codes
@@ -8,9 +10,17 @@ from ._count_batch import CountBatch
 from ._decoder import CountDecoder, CountParameters, reconstruction_nll
 from ._encoder import Encoder, FeatureScaling
 from ._exchange import exchange, quantization_error
+from ._gated_layer import GatedLayer
+from ._gaussian import Gaussian, GaussianHead, gaussian_kl
+from ._gaussian_mixture import GaussianMixture, initial_mixture
 from ._inputs import CONDITIONS, COUNTS, DENOISED_STATE, PRESENT, Inputs, flat, nested
-from ._likelihoods import Likelihood, negative_binomial_nll, poisson_nll
-from ._linear_path import Axes, LinearPath
+from ._likelihoods import (
+    Likelihood,
+    negative_binomial_nll,
+    poisson_nll,
+    zero_inflated_poisson_nll,
+)
+from ._linear_path import Axes, LinearPath, LinearViews
 from ._mixture_correction import MixtureCorrection, fit_mixture, one_hot
 from ._mlp import Norm, hidden_layers
 from ._modality_part import ModalityPart, ModalityShape
@@ -18,6 +28,17 @@ from ._neighborhood_mean import neighborhood_mean
 from ._query_offsets import fit_query_offsets
 
 __all__ = [
+    "zero_inflated_poisson_nll",
+    "initial_mixture",
+    "gaussian_kl",
+    "LinearViews",
+    "GaussianMixture",
+    "GaussianHead",
+    "Gaussian",
+    "GatedLayer",
+    "ChannelName",
+    "Channel",
+    "AttentionLayer",
     "CONDITIONS",
     "COUNTS",
     "DENOISED_STATE",

@@ -7,12 +7,17 @@ from torch import Tensor, nn
 from ._likelihoods import (
     LOG_DISPERSION_RANGE,
     LOG_RATE_RANGE,
+    ZERO_LOGIT_RANGE,
     Likelihood,
     bounded,
     negative_binomial_nll,
     poisson_nll,
+    zero_inflated_poisson_nll,
 )
 from ._mlp import Norm, forward_weighted, hidden_layers
+
+_FIRST_ZERO_LOGIT = -3.0
+"""Log odds of an excess zero before training: one in twenty."""
 
 
 class CountParameters(NamedTuple):
@@ -21,14 +26,16 @@ class CountParameters(NamedTuple):
     log_rate: Tensor
     """Log of the expected count per unit of size factor."""
     log_dispersion: Tensor | None
-    """Log of the inverse dispersion; None for the Poisson."""
+    """Log of the inverse dispersion; None but for the negative binomial."""
+    zero_logit: Tensor | None = None
+    """Log odds of an excess zero; None but for the zero-inflated Poisson."""
 
     def take(self, rows: Tensor) -> "CountParameters":
         """Parameters of chosen rows, in their order and as often as they are named."""
-        dispersion = self.log_dispersion
+        # the gradient of an embedding is a sum of rows, not a sort
         return CountParameters(
-            F.embedding(rows, self.log_rate),  # whose gradient is a sum of rows, not a sort
-            None if dispersion is None else F.embedding(rows, dispersion),
+            F.embedding(rows, self.log_rate),
+            *(None if v is None else F.embedding(rows, v) for v in self[1:]),
         )
 
 
@@ -36,7 +43,8 @@ class CountDecoder(nn.Module):
     r"""Decoder from the latent to the parameters of a count distribution.
 
     Paper Eq. 2 and 4: with :math:`d = g(z)`, the mean is :math:`s \exp(W_\mu d)` for size
-    factor :math:`s` and the inverse dispersion :math:`\exp(W_r d)`.
+    factor :math:`s` and the inverse dispersion :math:`\exp(W_r d)`. Of the zero-inflated Poisson
+    :math:`W_\pi d` are the log odds of an excess zero.
 
     Parameters
     ----------
@@ -45,7 +53,7 @@ class CountDecoder(nn.Module):
     n_features
         Number of features to reconstruct.
     likelihood
-        ``"nb"`` or ``"poisson"``.
+        ``"nb"``, ``"poisson"`` or ``"zip"`` (zero-inflated Poisson).
     hidden
         Widths of the hidden layers; empty for a linear decoder (the paper's for chromatin).
     norm
@@ -67,6 +75,9 @@ class CountDecoder(nn.Module):
         n_hidden = hidden[-1] if hidden else n_latent
         self.log_rate = nn.Linear(n_hidden, n_features)
         self.log_dispersion = nn.Linear(n_hidden, n_features) if likelihood == "nb" else None
+        self.zero_logit = nn.Linear(n_hidden, n_features) if likelihood == "zip" else None
+        if self.zero_logit is not None:
+            nn.init.constant_(self.zero_logit.bias, _FIRST_ZERO_LOGIT)
 
     def forward(self, z: Tensor, n_cells: Tensor | None = None) -> CountParameters:
         """Parameters of the count distribution of cells.
@@ -80,10 +91,12 @@ class CountDecoder(nn.Module):
             by default one.
         """
         d = self.trunk(z) if n_cells is None else forward_weighted(self.trunk, z, n_cells)  # B x H
-        dispersion = None
+        dispersion = zero_logit = None
         if self.log_dispersion is not None:
             dispersion = bounded(_exact(self.log_dispersion(d)), LOG_DISPERSION_RANGE)  # B x M
-        return CountParameters(_exact(self.log_rate(d)), dispersion)  # B x M
+        if self.zero_logit is not None:
+            zero_logit = bounded(_exact(self.zero_logit(d)), ZERO_LOGIT_RANGE)  # B x M
+        return CountParameters(_exact(self.log_rate(d)), dispersion, zero_logit)  # B x M
 
     @torch.no_grad()
     def start_at(self, mean_rate: Tensor) -> None:
@@ -112,8 +125,8 @@ class CountDecoder(nn.Module):
         """Names of the weights that meet the latent."""
         if len(self.trunk):
             return ["trunk.0.weight"]
-        heads = {"log_rate": self.log_rate, "log_dispersion": self.log_dispersion}
-        return [f"{name}.weight" for name, head in heads.items() if head is not None]
+        heads = ("log_rate", "log_dispersion", "zero_logit")
+        return [f"{name}.weight" for name in heads if getattr(self, name) is not None]
 
 
 def _exact(values: Tensor) -> Tensor:
@@ -139,6 +152,8 @@ def reconstruction_nll(parameters: CountParameters, counts: Tensor, size_factor:
     as in the authors' code, keeps losses comparable between data sets.
     """
     log_m = bounded(parameters.log_rate + size_factor.log(), LOG_RATE_RANGE)  # B x M
-    if parameters.log_dispersion is None:
-        return poisson_nll(log_m, counts).mean(1)
-    return negative_binomial_nll(log_m, parameters.log_dispersion, counts).mean(1)
+    if parameters.log_dispersion is not None:
+        return negative_binomial_nll(log_m, parameters.log_dispersion, counts).mean(1)
+    if parameters.zero_logit is not None:
+        return zero_inflated_poisson_nll(log_m, parameters.zero_logit, counts).mean(1)
+    return poisson_nll(log_m, counts).mean(1)

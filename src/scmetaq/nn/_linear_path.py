@@ -46,8 +46,8 @@ class LinearScores(NamedTuple):
     """Principal components of the profile, ``(n_cells, n_components)``."""
 
 
-class LinearPath(nn.Module):
-    """Frozen linear part of the encoder: principal components beside the network.
+class LinearViews(nn.Module):
+    """Principal components of raw counts, fitted before training and frozen.
 
     Three views of counts per 10k: their ``log1p``; their square root, of features of its own;
     and the profile, which is the log view centred and scaled to unit length within each cell,
@@ -57,8 +57,6 @@ class LinearPath(nn.Module):
     ----------
     n_selected
         Number of features that each view reads.
-    n_latent
-        Dimension of the cell state.
     n_components
         Number of principal components of the profile.
     n_scores
@@ -68,15 +66,13 @@ class LinearPath(nn.Module):
     features: Tensor
     sqrt_features: Tensor
 
-    def __init__(self, n_selected: int, n_latent: int, n_components: int, *, n_scores: int):
+    def __init__(self, n_selected: int, n_components: int, *, n_scores: int):
         super().__init__()
         self.register_buffer("features", torch.arange(n_selected))  # M
         self.register_buffer("sqrt_features", torch.arange(n_selected))  # M
         self.profile = Axes(n_selected, n_components)
         self.log = Axes(n_selected, n_scores)
         self.sqrt = Axes(n_selected, n_scores)
-        self.to_state = nn.Linear(2 * n_scores, n_latent).requires_grad_(False)
-        self.smooth_to_state = nn.Linear(2 * n_scores, n_latent).requires_grad_(False)
 
     def forward(self, counts: CountBatch) -> LinearScores:
         """Scores and profile of a batch of cells."""
@@ -91,3 +87,24 @@ class LinearPath(nn.Module):
         """Take over the features that are read, ``(n_selected,)`` each."""
         self.features.copy_(features)
         self.sqrt_features.copy_(sqrt_features)
+
+
+class LinearPath(LinearViews):
+    """Frozen linear part of an encoder: principal components beside the network.
+
+    Parameters
+    ----------
+    n_selected
+        Number of features that each view reads.
+    n_latent
+        Dimension of the cell state.
+    n_components
+        Number of principal components of the profile.
+    n_scores
+        Number of scores of the log and of the square-root view.
+    """
+
+    def __init__(self, n_selected: int, n_latent: int, n_components: int, *, n_scores: int):
+        super().__init__(n_selected, n_components, n_scores=n_scores)
+        self.to_state = nn.Linear(2 * n_scores, n_latent).requires_grad_(False)
+        self.smooth_to_state = nn.Linear(2 * n_scores, n_latent).requires_grad_(False)

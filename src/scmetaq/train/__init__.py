@@ -1,7 +1,19 @@
 from ._codebook_fit import CodebookFit
+from ._coem_plan import CoemTrainingPlan
 from ._data_splitter import TrainingSetSplitter
+from ._epoch_plan import EpochTrainingPlan
+from ._mixture_fit import MixtureFit
 from ._plan import MetaQTrainingPlan
 from ._say_trained import say_trained
 from ._stop_rule import StopRule
 
-__all__ = ["CodebookFit", "MetaQTrainingPlan", "StopRule", "TrainingSetSplitter", "say_trained"]
+__all__ = [
+    "CodebookFit",
+    "CoemTrainingPlan",
+    "EpochTrainingPlan",
+    "MetaQTrainingPlan",
+    "MixtureFit",
+    "StopRule",
+    "TrainingSetSplitter",
+    "say_trained",
+]

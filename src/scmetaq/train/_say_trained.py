@@ -4,7 +4,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from ._stop_rule import StopRule
 
 
-def say_trained(trainer: Trainer, stop_rule: StopRule, *, what: str, seconds: float) -> None:
+def say_trained(
+    trainer: Trainer, stop_rule: StopRule | None = None, *, what: str, seconds: float
+) -> None:
     """Say, where Lightning says such things, what was trained, how long, and what ended it.
 
     Parameters
@@ -12,7 +14,7 @@ def say_trained(trainer: Trainer, stop_rule: StopRule, *, what: str, seconds: fl
     trainer
         The trainer, when training is over.
     stop_rule
-        The rule that it was trained under.
+        The rule that it was trained under, if any.
     what
         What was trained on what.
     seconds
@@ -24,8 +26,8 @@ def say_trained(trainer: Trainer, stop_rule: StopRule, *, what: str, seconds: fl
     )
 
 
-def _reason(trainer: Trainer, stop_rule: StopRule) -> str:
-    if stop_rule.n_calm >= stop_rule.patience:
+def _reason(trainer: Trainer, stop_rule: StopRule | None) -> str:
+    if stop_rule is not None and stop_rule.n_calm >= stop_rule.patience:
         return "losses that stood still"
     if trainer.max_epochs is not None and trainer.current_epoch < trainer.max_epochs:
         return "early stopping or another limit of the trainer"

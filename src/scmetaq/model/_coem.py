@@ -1,0 +1,330 @@
+import time
+from typing import Any, Final, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scvi import settings
+from scvi.data import AnnDataManager
+from scvi.model.base import BaseModelClass
+
+from scmetaq import _keys
+from scmetaq.data._modality import get_modality
+from scmetaq.data._reference import MAX_REFERENCE_CELLS, N_SCORES
+from scmetaq.data._training_set import training_set
+from scmetaq.data._validation import (
+    check_choice,
+    check_n_metacells,
+    check_of_modalities,
+    check_positive,
+)
+from scmetaq.module import CoemModule
+from scmetaq.nn import (
+    COUNTS,
+    ChannelName,
+    Gaussian,
+    Likelihood,
+    ModalityShape,
+    flat,
+)
+from scmetaq.tl._spectral_metacells import spectral_metacells
+from scmetaq.train import CoemTrainingPlan, MixtureFit, say_trained
+
+from ._aggregation import AggregationMixin, metacell_names
+from ._cells import Cells
+from ._loading import LoadingMixin
+from ._paired_setup import KINDS, PairedSetupMixin
+from ._reading import Block
+from ._statistics import StatisticsMixin
+from ._training import TrainingMixin
+
+_CHANNELS: Final[dict[str, ChannelName]] = {"rna": "gated", "atac": "attention"}
+_LIKELIHOODS: Final[dict[str, Likelihood]] = {"rna": "nb", "atac": "zip"}
+_PROFILE_COMPONENTS = 50
+_BATCH_SIZE = 256
+_DECODED_SHARE = 0.25
+"""Share of each batch that is decoded in training."""
+_MAX_STEPS = 600
+"""Steps after which default training ends."""
+_PLAN: Final = {"one_cycle": True, "lr": 2e-3, "max_kl_weight": 0.1}
+_MIXTURE_WARMUP = 0.3
+"""Share of the steps before the prior is fitted."""
+
+
+class COEM(
+    AggregationMixin,
+    StatisticsMixin,
+    PairedSetupMixin,
+    LoadingMixin,
+    TrainingMixin,
+    BaseModelClass,
+):
+    """Cross-modal embedding of RNA and ATAC, and spectral metacells of it :cite:p:`Mao22`.
+
+    A variational autoencoder with a channel for each modality gives a cell one latent by both. The
+    prior of latents is a mixture of normal distributions. Metacells are found afterwards by
+    spectral clustering of the latents, as many as the getter is asked for.
+
+    Parameters
+    ----------
+    adata
+        MuData registered with :meth:`setup_mudata`.
+    registry
+        Registry of a saved model, in place of ``adata``; for internal use.
+    n_latent
+        Dimension of the latent.
+    n_hidden
+        Hidden units of each channel, a multiple of 32.
+    n_components
+        Components of the prior.
+    n_top_features
+        Most features that are read and reconstructed; by default 3,000 (RNA) and 30,000 (ATAC).
+        One number, or a dict of them by modality: ``"rna"``, ``"atac"``.
+    likelihood
+        Count distribution, or a dict of them by modality; by default negative binomial (RNA) and
+        zero-inflated Poisson (ATAC).
+    consistency_weight
+        Weight of the divergences of the joint posterior from those by one modality.
+
+    Examples
+    --------
+    >>> mdata = scmetaq.data.demo_multiome()
+    >>> scmetaq.COEM.setup_mudata(mdata)
+    >>> model = scmetaq.COEM(mdata)
+    >>> model.train()
+    >>> metacells = model.get_metacells(n_metacells=30)
+    """
+
+    _module_cls = CoemModule
+    _training_plan_cls = CoemTrainingPlan
+
+    def __init__(
+        self,
+        adata: MuData | None = None,
+        registry: dict | None = None,
+        *,
+        n_latent: int = 20,
+        n_hidden: int = 128,
+        n_components: int = 20,
+        n_top_features: int | dict[str, int] | None = None,
+        likelihood: Likelihood | dict[str, Likelihood] | None = None,
+        consistency_weight: float = 0.1,
+    ):
+        super().__init__(adata, registry)
+        self.init_params_ = self._get_init_params(locals())
+        check_positive("n_latent", n_latent)
+        check_positive("n_components", n_components)
+        _check_hidden(n_hidden)
+        if consistency_weight < 0:
+            raise ValueError(f"Expected consistency_weight >= 0, found {consistency_weight}.")
+        self._modalities = {kind: get_modality(kind) for kind in KINDS}
+        n_top = check_of_modalities("n_top_features", n_top_features, KINDS)
+        likelihoods = check_of_modalities("likelihood", likelihood, KINDS)
+        self.module = self._module_cls(
+            {kind: self._shape(kind, n_top[kind], likelihoods[kind]) for kind in KINDS},
+            _CHANNELS,
+            n_latent=n_latent,
+            n_hidden=n_hidden,
+            n_components=n_components,
+            consistency_weight=consistency_weight,
+            decoded_share=_DECODED_SHARE,
+        )
+        self._model_summary_string = (
+            f"COEM of {' + '.join(KINDS)} counts: {n_latent} latent dimensions, prior of "
+            f"{n_components} components."
+        )
+
+    def _shape(self, kind: str, n_top: int | None, likelihood: Likelihood | None) -> ModalityShape:
+        """Sizes of the channels of a modality."""
+        check_positive("n_top_features", n_top)
+        check_choice("likelihood", likelihood, (None, *get_args(Likelihood)))
+        n_most = n_top or self._modalities[kind].n_top_features
+        n_selected = min(n_most, len(self._feature_names(kind)))
+        return ModalityShape(
+            n_selected,
+            likelihood or _LIKELIHOODS[kind],
+            n_components=min(_PROFILE_COMPONENTS, n_selected),
+            n_scores=min(N_SCORES, n_selected),
+        )
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float | None = None,
+        batch_size: int | None = None,
+        early_stopping: bool = False,
+        plan_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train the autoencoder; the prior is fitted to the latents on the way and then learns.
+
+        Parameters
+        ----------
+        max_epochs
+            Epochs, passes over the reference sample; by default as many as make 600 steps.
+        accelerator
+            ``"auto"``, ``"cpu"``, ``"gpu"``, ... as in scvi-tools.
+        devices
+            Devices to use, as in scvi-tools.
+        train_size
+            Share of the cells of the reference sample to train on; by default all of them, or
+            0.9 with ``early_stopping``. All cells are embedded either way.
+        batch_size
+            Cells per step; by default 256.
+        early_stopping
+            Stop when the evidence lower bound of held-out cells no longer improves.
+        plan_kwargs
+            Arguments of :class:`~scmetaq.train.CoemTrainingPlan`.
+        **kwargs
+            Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
+            them those of the Lightning trainer.
+        """
+        self._check_training(max_epochs, batch_size, train_size, early_stopping=early_stopping)
+        started = time.perf_counter()
+        seed = settings.seed or 0
+        cells, prepared, mixture_fit = self._prepare_training(seed)
+        batch_size = batch_size or min(_BATCH_SIZE, max(32, len(cells) // 8))
+        n_epochs = round(_MAX_STEPS / np.ceil(len(cells) / batch_size))
+        self._train_on(
+            cells,
+            prepared,
+            max_epochs=max_epochs or int(np.clip(n_epochs, 1, 200)),
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            plan_kwargs={**_PLAN, **(plan_kwargs or {})},
+            callbacks=[*kwargs.pop("callbacks", []), mixture_fit],
+            **kwargs,
+        )
+        sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
+        n_features = " + ".join(f"{n:,} {kind}" for kind, n in sizes.items())
+        say_trained(
+            self.trainer,
+            what=f"an embedding of {len(cells):,} cells x {n_features} features",
+            seconds=time.perf_counter() - started,
+        )
+
+    def _prepare_training(self, seed: int) -> tuple[np.ndarray, AnnDataManager, MixtureFit]:
+        """Fit the statistics unless they are there; the cells to train on and what is read."""
+        n_cells = self.adata.n_obs
+        order = np.random.default_rng(seed).permutation(n_cells)
+        cells = np.sort(order[:MAX_REFERENCE_CELLS])
+        reference = self._cells(self.adata_manager).sample(cells)
+        if not self.module.prior.is_fitted:
+            self._check_components(len(cells))
+            for kind, of_kind in reference.counts.items():
+                self._fit_statistics(kind, of_kind.of(slice(None)), seed)
+        inputs = self._read_all(reference)
+        for kind, of_kind in reference.counts.items():
+            inputs[kind][COUNTS] = of_kind.of(slice(None))[:, self._selected(kind)]
+        mixture_fit = MixtureFit(
+            self.module.prior,
+            lambda: self._posteriors(reference),
+            warmup_fraction=_MIXTURE_WARMUP,
+            seed=seed,
+        )
+        return cells, training_set(flat(inputs)), mixture_fit
+
+    def _check_components(self, n_cells: int) -> None:
+        n_components = self.module.prior.n_components
+        if n_components > n_cells:
+            raise ValueError(
+                f"Expected at most as many components of the prior as cells, found {n_components} "
+                f"and {n_cells}. Make the model with n_components={max(1, n_cells // 50)}."
+            )
+
+    def get_latent_representation(self, adata: MuData | None = None) -> np.ndarray:
+        """Latents of cells, the means of their joint posteriors, ``(n_cells, n_latent)``.
+
+        Parameters
+        ----------
+        adata
+            Cells with both modalities and the features of the model; by default the model's.
+        """
+        return self._posteriors(self._cells(self._registered(adata))).mean.numpy()
+
+    def _posteriors(self, cells: Cells) -> Gaussian:
+        def encode(block: Block) -> dict[str, torch.Tensor]:
+            return self.module.inference(block.inputs)["joint"]._asdict()
+
+        found = self._in_blocks(encode, cells)
+        return Gaussian(**{name: torch.from_numpy(values) for name, values in found.items()})
+
+    def get_assignments(
+        self,
+        adata: MuData | None = None,
+        *,
+        n_metacells: int,
+        n_neighbors: int = 15,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Metacell of each cell, by spectral clustering of the latents.
+
+        The cells are grouped among themselves. Other cells get metacells of their own, and
+        names do not carry over from one call to another.
+
+        Parameters
+        ----------
+        adata
+            Cells to group; by default those of the model.
+        n_metacells
+            Number of metacells, at least 2 and below the number of cells. One per 50 cells is a
+            good start.
+        n_neighbors
+            Neighbours of each cell in the graph.
+        seed
+            Seed of the clustering.
+
+        Returns
+        -------
+        Indexed by barcode: ``metacell``, its name. There is no margin: a cell's metacell follows
+        from the graph of all cells, not from how near it is to this or that metacell.
+        """
+        manager = self._registered(adata)
+        check_n_metacells(n_metacells, manager.adata.n_obs)
+        z = self._posteriors(self._cells(manager)).mean.numpy()
+        found = spectral_metacells(z, n_metacells, n_neighbors=n_neighbors, seed=seed)
+        names = np.array(metacell_names(n_metacells), dtype=object)
+        return pd.DataFrame({_keys.METACELL: names[found]}, index=manager.adata.obs_names)
+
+    def get_metacells(
+        self,
+        adata: MuData | None = None,
+        *,
+        n_metacells: int,
+        n_neighbors: int = 15,
+        seed: int = 0,
+    ) -> AnnData | MuData:
+        r"""Metacells: mean and summed raw counts of the cells of each group.
+
+        Parameters
+        ----------
+        adata
+            Cells to group and aggregate; by default those of the model.
+        n_metacells, n_neighbors, seed
+            As of :meth:`get_assignments`.
+
+        Returns
+        -------
+        MuData with one observation per metacell, indexed by its name, in each modality: in ``X``
+        mean raw counts of **all** features, in ``layers["counts"]`` their sums, both CSR; in
+        ``obs`` ``n_cells``, per categorical column the majority value and ``<column>_fraction``,
+        and means of numeric columns; ``var`` and ``varm`` of the cells; in ``uns["metaq"]`` how
+        the metacells were made.
+        """
+        adata = self._registered(adata).adata
+        settings_ = {"n_metacells": n_metacells, "n_neighbors": n_neighbors, "seed": seed}
+        assignment = self.get_assignments(adata, **settings_)[_keys.METACELL]
+        return self._aggregated(adata, assignment, metacell_names(n_metacells), **settings_)
+
+
+def _check_hidden(n_hidden: int) -> None:
+    if n_hidden < 32 or n_hidden % 32:
+        raise ValueError(f"Expected n_hidden to be a multiple of 32, found {n_hidden}.")

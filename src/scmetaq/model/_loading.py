@@ -1,0 +1,38 @@
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from zipfile import is_zipfile
+
+if TYPE_CHECKING:
+    from scvi.model.base import BaseModelClass as _Base
+else:
+    _Base = object
+
+
+class LoadingMixin(_Base):
+    """Models from disk."""
+
+    @classmethod
+    def load(cls, dir_path: str | Path, adata: Any = None, **kwargs: Any) -> Self:
+        """Load a saved model, with or without cells.
+
+        Parameters
+        ----------
+        dir_path
+            Folder that :meth:`save` wrote.
+        adata
+            Cells for the model; None takes those saved with it, if any.
+        **kwargs
+            Further arguments of :meth:`scvi.model.base.BaseModelClass.load`.
+
+        Raises
+        ------
+        ValueError
+            There is no readable model in the folder, or it is of another class.
+        """
+        file = Path(dir_path) / f"{kwargs.get('prefix') or ''}model.pt"
+        if file.exists() and not is_zipfile(file):
+            raise ValueError(
+                f"{file} cannot be read: it is cut short or no saved model. Save the model again, "
+                "or copy the whole folder."
+            )
+        return super().load(str(dir_path), adata, **kwargs)

@@ -1,0 +1,41 @@
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from scmetaq.data._reference import fit_reference, select_features
+from scmetaq.nn import flat, nested
+
+from ._cells import Cells
+from ._reading import ReadingMixin
+
+
+class StatisticsMixin(ReadingMixin):
+    """What is learnt of features before training, from a reference sample of the cells."""
+
+    def _fit_statistics(self, kind: str, counts: sp.csr_matrix, seed: int) -> float:
+        """Choose features of a modality, fit scaling and principal axes; their reliability."""
+        part = self.module.parts[kind]
+        scaling, path = part.feature_scaling, part.linear_path
+        features = select_features(counts, len(scaling.features), by_variance=kind != "atac")
+        n_components = path.profile.axes.shape[1] if path else 1
+        reference = fit_reference(counts, features, n_components=n_components, seed=seed)
+        scaling.set_scaling(*map(torch.as_tensor, (features, reference.mean, reference.scale)))
+        part.decoder.start_at(torch.as_tensor(reference.mean_rate))
+        if path is not None:
+            read = (reference.log.features, reference.sqrt.features)
+            path.set_features(*map(torch.as_tensor, read))
+            for name in ("profile", "log", "sqrt"):
+                fitted = getattr(reference, name)
+                getattr(path, name).set_map(*map(torch.as_tensor, (fitted.axes, fitted.offset)))
+        return reference.reliability
+
+    def _selected(self, kind: str) -> np.ndarray:
+        return self.module.parts[kind].feature_scaling.features.cpu().numpy()
+
+    def _read_all(self, cells: Cells) -> dict[str, dict[str, np.ndarray]]:
+        return nested(self._in_blocks(lambda block: flat(block.inputs), cells), cells.counts)
+
+
+def spread(n: int, at_most: int) -> np.ndarray:
+    """Positions among ``n``, evenly spread, at most so many."""
+    return np.linspace(0, n - 1, min(n, at_most)).astype(np.int64)

@@ -1,0 +1,68 @@
+from typing import Any
+
+import numpy as np
+from scvi.data import AnnDataManager
+from scvi.model.base import UnsupervisedTrainingMixin
+
+from scmetaq.data._validation import check_positive
+from scmetaq.train import TrainingSetSplitter
+
+
+class TrainingMixin(UnsupervisedTrainingMixin):
+    """scvi-tools' training, of what was prepared from a sample of the cells."""
+
+    _data_splitter_cls = TrainingSetSplitter
+
+    @staticmethod
+    def _check_training(
+        max_epochs: int | None,
+        batch_size: int | None,
+        train_size: float | None,
+        *,
+        early_stopping: bool,
+    ) -> None:
+        """Refuse arguments of ``train`` before any work starts."""
+        check_positive("max_epochs", max_epochs)
+        check_positive("batch_size", batch_size)
+        if early_stopping and train_size is not None and train_size >= 1:
+            raise ValueError(
+                f"Expected cells held out for early_stopping, found train_size={train_size}. Leave "
+                "train_size out, or pass a share below one."
+            )
+
+    def _train_on(
+        self,
+        cells: np.ndarray,
+        training_set: AnnDataManager,
+        *,
+        train_size: float | None,
+        early_stopping: bool,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train on a prepared set, and put cells back in the terms of the user's.
+
+        Parameters
+        ----------
+        cells
+            Indices of the cells of the set.
+        training_set
+            What training reads of them.
+        train_size, early_stopping, datasplitter_kwargs, **kwargs
+            As of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`. By default all cells
+            are trained on, or nine in ten with ``early_stopping``.
+        """
+        splitter = {"training_set": training_set, **(datasplitter_kwargs or {})}
+        if splitter.get("external_indexing") is not None:
+            splitter["external_indexing"] = [
+                np.flatnonzero(np.isin(cells, chosen)) for chosen in splitter["external_indexing"]
+            ]
+        super().train(
+            train_size=train_size or (0.9 if early_stopping else 1.0),
+            early_stopping=early_stopping,
+            datasplitter_kwargs=splitter,
+            **kwargs,
+        )
+        for name in ("train_indices", "validation_indices", "test_indices"):
+            chosen = getattr(self, name)
+            setattr(self, name, None if chosen is None else cells[np.asarray(chosen, dtype=int)])

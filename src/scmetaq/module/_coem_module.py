@@ -1,0 +1,188 @@
+import math
+from typing import Any, cast
+
+import torch
+from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from torch import Tensor, nn
+
+from scmetaq.nn import (
+    COUNTS,
+    PRESENT,
+    Channel,
+    ChannelName,
+    CountParameters,
+    Gaussian,
+    GaussianHead,
+    GaussianMixture,
+    Inputs,
+    ModalityShape,
+    gaussian_kl,
+    hidden_layers,
+    nested,
+    reconstruction_nll,
+)
+
+
+class CoemModule(BaseModuleClass):
+    r"""Variational autoencoder of several modalities of the same cells.
+
+    Letters: ``B`` cells of a batch, ``G`` features of a modality, ``M`` selected ones, ``H`` hidden
+    units, ``D`` dimensions of the joint latent ``z``.
+
+    Parameters
+    ----------
+    modalities
+        Sizes and count distribution of each modality by its name.
+    channels
+        What the channels of each modality are made of.
+    n_latent
+        Dimension of the latent.
+    n_hidden
+        Hidden units of each channel.
+    n_components
+        Components of the prior.
+    consistency_weight
+        Weight of the divergences between the joint posterior and those of one modality.
+    decoded_share
+        Share of the cells of a training batch that are decoded, see :class:`MetaQModule`.
+    """
+
+    parts: dict[str, Channel]
+    """What each modality has for itself."""
+
+    def __init__(
+        self,
+        modalities: dict[str, ModalityShape],
+        channels: dict[str, ChannelName],
+        *,
+        n_latent: int = 20,
+        n_hidden: int = 128,
+        n_components: int = 20,
+        consistency_weight: float = 0.1,
+        decoded_share: float = 1.0,
+    ):
+        super().__init__()
+        self.decoded_share = decoded_share
+        self.consistency_weight = consistency_weight
+        parts = {
+            name: Channel(shape, channels[name], n_hidden=n_hidden, n_latent=n_latent)
+            for name, shape in modalities.items()
+        }
+        self.parts = cast(Any, nn.ModuleDict(parts))
+        self.joint = hidden_layers([n_hidden * len(parts), n_hidden])
+        n_read = sum(part.n_read for part in parts.values())
+        self.posterior = GaussianHead(n_hidden + n_read, n_latent)
+        self.prior = GaussianMixture(n_components, n_latent)
+
+    @auto_move_data
+    def read(self, counts: dict[str, Tensor], present: dict[str, Tensor], _: Tensor) -> Inputs:
+        """What is known of cells before anything is learnt, from raw counts of all features.
+
+        Parameters
+        ----------
+        counts
+            Raw counts ``(B, G)`` of each modality, dense or CSR tensors.
+        present
+            Which cells have each modality, ``(B, 1)``; all do.
+        _
+            Conditions of the cells, of which there are none.
+
+        Returns
+        -------
+        Inputs of :meth:`inference`.
+        """
+        return {
+            name: {PRESENT: present[name], **part.read(counts[name])}
+            for name, part in self.parts.items()
+        }
+
+    def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Inputs]:
+        return {"inputs": nested(tensors, self.parts)}
+
+    @auto_move_data
+    def inference(self, inputs: Inputs) -> dict[str, Any]:
+        """Posteriors of cells.
+
+        Parameters
+        ----------
+        inputs
+            Output of :meth:`read`.
+
+        Returns
+        -------
+        ``joint``, the posterior by all modalities; ``alone``, that by each of them; ``z``
+        ``(B, D)``, a draw of the joint posterior in training and its mean otherwise.
+        """
+        read = {name: part.components(inputs[name]) for name, part in self.parts.items()}
+        hidden = {name: part.encoder(read[name]) for name, part in self.parts.items()}  # B x H
+        of_all = self.joint(torch.cat(list(hidden.values()), 1))  # B x H
+        # the components beside the hidden units: what is linear need not be learnt by the layers
+        joint = self.posterior(torch.cat([of_all, *read.values()], 1))
+        return {
+            "joint": joint,
+            "alone": {k: part.alone(hidden[k], read[k]) for k, part in self.parts.items()},
+            "z": joint.sample() if self.training else joint.mean,
+        }
+
+    def _get_generative_input(
+        self, tensors: dict[str, Tensor], inference_outputs: dict[str, Any], **_: Any
+    ) -> dict[str, Tensor]:
+        return {"z": inference_outputs["z"]}
+
+    @auto_move_data
+    def generative(self, z: Tensor) -> dict[str, CountParameters]:
+        """Count distributions of each modality decoded from latents ``(B, D)``.
+
+        In training the first ``decoded_share`` of the batch is decoded.
+        """
+        n = self._n_decoded(len(z))
+        return {name: part.decode(z[:n]) for name, part in self.parts.items()}
+
+    def _n_decoded(self, n_cells: int) -> int:
+        return math.ceil(n_cells * self.decoded_share) if self.training else n_cells
+
+    def loss(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Any],
+        generative_outputs: dict[str, CountParameters],
+        kl_weight: float = 1.0,
+    ) -> LossOutput:
+        r"""Objective of a batch, in nats per cell.
+
+        .. math::
+            L = -\sum_m \log p(x_m | z) + \beta\, KL(q(z | x) \| p(z))
+            + \alpha \beta \sum_m KL(q(z | x) \| q(z | x_m))
+
+        with :math:`\beta` the ``kl_weight`` and :math:`\alpha` the ``consistency_weight``.
+        """
+        data = nested(tensors, self.parts)
+        joint: Gaussian = inference_outputs["joint"]
+        n = self._n_decoded(len(joint.mean))
+        reconstruction = {
+            name: _nll(decoded, data[name], n) for name, decoded in generative_outputs.items()
+        }  # each n
+        kl = self.prior(joint)  # B
+        consistency = torch.stack(
+            [gaussian_kl(joint, alone) for alone in inference_outputs["alone"].values()]
+        ).sum(0)  # B
+        total = torch.stack(list(reconstruction.values())).sum(0)  # n
+        divergence = kl.mean() + self.consistency_weight * consistency.mean()
+        extra = {f"reconstruction_loss_{k}": v.mean() for k, v in reconstruction.items()}
+        extra |= {"kl_local": kl[:n].mean(), "consistency_loss": consistency.mean()}
+        return LossOutput(
+            loss=total.mean() + kl_weight * divergence,
+            reconstruction_loss=total,
+            kl_local=kl[:n],
+            extra_metrics={k: v.detach() for k, v in extra.items()},
+        )
+
+    def sample(self, *args: Any, **kwargs: Any) -> Any:
+        """Draws of cells are nobody's business yet."""
+        raise NotImplementedError("COEM embeds and groups cells, it does not sample them.")
+
+
+def _nll(parameters: CountParameters, data: dict[str, Tensor], n_cells: int) -> Tensor:
+    """Negative log-likelihood of the first cells of a batch, summed over features, in nats."""
+    counts, factor = data[COUNTS][:n_cells], data["size_factor"][:n_cells]
+    return counts.shape[1] * reconstruction_nll(parameters, counts, factor)
