@@ -10,6 +10,8 @@ from ._count_batch import CountBatch
 from ._decoder import CountDecoder, CountParameters, reconstruction_nll
 from ._encoder import Encoder, FeatureScaling
 from ._exchange import exchange, quantization_error
+from ._factor_model import FactorModel
+from ._feature_coverage import FeatureCoverage
 from ._gated_layer import GatedLayer
 from ._gaussian import Gaussian, GaussianHead, gaussian_kl
 from ._gaussian_mixture import GaussianMixture, initial_mixture
@@ -35,6 +37,8 @@ __all__ = [
     "GaussianMixture",
     "GaussianHead",
     "Gaussian",
+    "FactorModel",
+    "FeatureCoverage",
     "GatedLayer",
     "ChannelName",
     "Channel",

@@ -6,7 +6,7 @@ from ._mixture_correction import MixtureCorrection, one_hot
 _RIDGE = 1.0
 _RIDGE_OF_CLUSTERS = 10.0
 """Cells of a cluster that outweigh what a category adds to cells of any cluster."""
-_N_ROUNDS = 20
+_N_ROUNDS = 10
 _BLOCK = 1_024
 _TOLERANCE = 1e-3
 
@@ -63,7 +63,9 @@ def _moments(
     Of products of the new categories' indicators, ``(C, n_new, n_new)``, and of what is left of
     values without centroids and known categories, by new category ``(C, n_new, D)``.
     """
-    gram, rest = 0, 0
+    n_clusters, n_dims = correction.centroids.shape
+    gram = values.new_zeros(n_clusters, len(new), len(new))
+    rest = values.new_zeros(n_clusters, len(new), n_dims)
     offsets_of_known = correction.offsets.clone()
     offsets_of_known[:, new] = 0
     for v, of_cells, d in zip(
@@ -71,8 +73,8 @@ def _moments(
     ):
         share = correction.shares(correction(v, of_cells))  # B x C
         known = torch.einsum("bc,ba,cad->bd", share, d, offsets_of_known)  # B x D
-        gram = gram + torch.einsum("bc,ba,be->cae", share, d[:, new], d[:, new])
-        rest = rest + torch.einsum("bc,ba,bd->cad", share, d[:, new], v - known)
+        gram += torch.einsum("bc,ba,be->cae", share, d[:, new], d[:, new])
+        rest += torch.einsum("bc,ba,bd->cad", share, d[:, new], v - known)
     n_cells = torch.diagonal(gram, dim1=1, dim2=2)  # C x n_new
     return gram, rest - n_cells[:, :, None] * correction.centroids[:, None]
 
