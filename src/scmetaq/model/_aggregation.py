@@ -80,7 +80,7 @@ class AggregationMixin(ReadingMixin):
             "settings": {k: v for k, v in settings.items() if v is not None},
             "modality": " + ".join(layers),
             "layer": layers if self._reads_mudata else next(iter(layers.values())),
-            "n_cells": len(assignment),
+            "n_cells": int(assignment.notna().sum()),
             "n_metacells": int(assignment.nunique()),
             "scmetaq_version": version("scmetaq"),
         }

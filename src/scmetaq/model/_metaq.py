@@ -20,22 +20,28 @@ from scmetaq.nn import CodebookInit, Distance, Likelihood, ModalityShape
 from scmetaq.train import MetaQTrainingPlan, StopRule, say_trained
 
 from ._condition_embeddings import ConditionMixin
+from ._granularity import GranularityMixin
+from ._label_transfer import LabelTransferMixin
 from ._metacells import MetacellMixin
 from ._quantization import QuantizationMixin
 from ._query_training import QueryTrainingMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import ReferenceFitMixin
 from ._setup import SetupMixin
+from ._size_bounds import SizeBoundsMixin
 from ._training import TrainingMixin
 
 
 class MetaQModel(
     QueryTrainingMixin,
     ConditionMixin,
+    GranularityMixin,
     MetacellMixin,
     QuantizationMixin,
+    LabelTransferMixin,
     ReferenceFitMixin,
     SetupMixin,
+    SizeBoundsMixin,
     TrainingMixin,
     BaseModelClass,
 ):
@@ -126,6 +132,7 @@ class MetaQModel(
             lift=self._recipe.lift,
             decoded_share=self._recipe.decoded_share,
         )
+        self._add_prototypes(self.module.codebook.codes.shape[1])
         self._model_summary_string = (
             f"MetaQModel: {n_metacells} metacells of {' + '.join(self._modalities)} counts, "
             f"recipe {recipe!r}, {distance} distance."
@@ -160,6 +167,8 @@ class MetaQModel(
         train_size: float | None = None,
         batch_size: int | None = None,
         early_stopping: bool = False,
+        min_size: int | None = None,
+        max_size: int | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -184,6 +193,9 @@ class MetaQModel(
             Cells per step; by default the recipe's.
         early_stopping
             Stop when the reconstruction of held-out cells no longer improves.
+        min_size, max_size
+            Fewest and most cells of the model in a metacell; by default one, and no limit. Other
+            cells are assigned as ever, each for itself. See :doc:`/user_guide/granularity`.
         plan_kwargs
             Arguments of :class:`~scmetaq.train.MetaQTrainingPlan`.
         **kwargs
@@ -201,8 +213,10 @@ class MetaQModel(
             )
             return
         self._check_training(max_epochs, batch_size, train_size, early_stopping=early_stopping)
+        bounds = self._size_bounds(min_size, max_size)
         started = time.perf_counter()
         cells, training_set, codebook_fit = self._prepare_training()
+        codebook_fit.bounds = bounds
         n_cells, recipe = len(cells), self._recipe
         batch_size = batch_size or min(recipe.batch_size, max(32, n_cells // 8))
         plan = {"adjust_codes": recipe.adjust_codes, "lr": recipe.lr, "one_cycle": recipe.one_cycle}
@@ -230,6 +244,7 @@ class MetaQModel(
             **kwargs,
         )
         codebook_fit.finish()
+        self._fit_prototypes()
         sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
         n_features = " + ".join(
             f"{n:,} {kind}" if len(sizes) > 1 else f"{n:,}" for kind, n in sizes.items()

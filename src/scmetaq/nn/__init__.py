@@ -1,6 +1,7 @@
 """Parts of the networks. Knows torch only: no AnnData, no pandas."""
 
 from ._attention_layer import AttentionLayer
+from ._bounded_sizes import bounded_sizes
 from ._channel import Channel, ChannelName
 from ._code_tree import cut_tree, merge_codes
 from ._codebook import Codebook, Distance, Lookup, codebook_loss, perplexity, squared_distances
@@ -27,6 +28,8 @@ from ._mixture_correction import MixtureCorrection, fit_mixture, one_hot
 from ._mlp import Norm, hidden_layers
 from ._modality_part import ModalityPart, ModalityShape
 from ._neighborhood_mean import neighborhood_mean
+from ._prototype_fit import N_FOLDS, PrototypeFit
+from ._prototypes import LabelPrototypes, PrototypeState
 from ._query_offsets import fit_query_offsets
 
 __all__ = [
@@ -58,14 +61,19 @@ __all__ = [
     "Encoder",
     "FeatureScaling",
     "Inputs",
+    "LabelPrototypes",
     "Likelihood",
     "LinearPath",
     "Lookup",
     "MixtureCorrection",
     "ModalityPart",
     "ModalityShape",
+    "N_FOLDS",
     "Norm",
+    "PrototypeFit",
+    "PrototypeState",
     "beside",
+    "bounded_sizes",
     "codebook_loss",
     "cut_tree",
     "exchange",

@@ -23,6 +23,8 @@ def beside(values: Tensor, condition: Tensor) -> Tensor:
 class ConditionEmbedding(nn.Module):
     """A learnable vector for each category of each condition key.
 
+    All start at zero: what then tells two categories apart has been learnt from their cells.
+
     Parameters
     ----------
     n_categories
@@ -42,8 +44,7 @@ class ConditionEmbedding(nn.Module):
         super().__init__()
         self.keys = list(n_categories)
         self.tables = nn.ParameterList(
-            nn.Parameter(torch.randn(n, EMBEDDING_DIM) / EMBEDDING_DIM)
-            for n in n_categories.values()
+            nn.Parameter(torch.zeros(n, EMBEDDING_DIM)) for n in n_categories.values()
         )
         self._has_frozen = False
 

@@ -6,6 +6,7 @@ from ._mixture_fit import MixtureFit
 from ._plan import MetaQTrainingPlan
 from ._query_plan import QueryTrainingPlan
 from ._say_trained import say_trained
+from ._size_bounds import SizeBounds, bound_sizes
 from ._stop_rule import StopRule
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "MetaQTrainingPlan",
     "MixtureFit",
     "QueryTrainingPlan",
+    "SizeBounds",
     "StopRule",
     "TrainingSetSplitter",
+    "bound_sizes",
     "say_trained",
 ]
