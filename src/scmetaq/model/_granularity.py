@@ -17,8 +17,8 @@ from scmetaq.nn import (
     reconstruction_nll,
 )
 
-from ._assignment import AssignmentMixin
-from ._reading import Block
+from ._parts import MetaQParts
+from ._reading import Block, ReadingMixin
 
 _MOST_CELLS = 10_000
 """Cells that means are taken over; their standard error is then far below what cuts differ by."""
@@ -49,7 +49,7 @@ class _Cut(NamedTuple):
         return {"codebook_loss": error, "prediction_error": torch.where(n > 1, others, alone)}
 
 
-class GranularityMixin(AssignmentMixin):
+class GranularityMixin(ReadingMixin, MetaQParts):
     """What is left of the cells at each number of metacells that a training can be cut to."""
 
     def get_granularity_report(self, n_metacells: Sequence[int]) -> pd.DataFrame:
