@@ -30,6 +30,7 @@ EXPORTS = {
     "scmetaq.pl": {
         "composition",
         "conditions",
+        "confusion",
         "embedding",
         "granularity",
         "metrics",
@@ -60,6 +61,9 @@ METHODS = [
     "get_quantization_report",
     "get_granularity_report",
     "get_condition_embeddings",
+    "predict_labels",
+    "get_prototypes",
+    "add_labels",
     "setup_mudata",
     "save",
     "load",
@@ -89,6 +93,9 @@ SIGNATURES = {
     "MetaQModel.get_quantization_report": (["adata"], {}),
     "MetaQModel.get_codebook": ([], {}),
     "MetaQModel.get_condition_embeddings": ([], {}),
+    "MetaQModel.predict_labels": (["adata"], {"unknown_above": 0.99}),
+    "MetaQModel.get_prototypes": (["landmarks_of"], {"resolution": 1.0, "seed": 0}),
+    "MetaQModel.add_labels": (["adata", "labels_key"], {}),
     "MetaQModel.setup_mudata": (
         ["mdata"],
         {
