@@ -42,3 +42,47 @@ def test_without_conditions_there_is_nothing():
     embedding = ConditionEmbedding({})
     assert embedding(torch.zeros(5, 0, dtype=torch.long)).shape == (5, 0)
     assert not list(embedding.parameters())
+
+
+def taken_over():
+    torch.manual_seed(0)
+    reference = ConditionEmbedding({"donor": 3, "lane": 2})
+    embedding = ConditionEmbedding({"donor": 5, "lane": 2})
+    embedding.take_over(reference)
+    return reference, embedding
+
+
+def test_known_categories_are_frozen_and_new_ones_start_at_their_mean():
+    reference, embedding = taken_over()
+    assert [tuple(p.shape) for p in embedding.parameters()] == [(2, 10), (0, 10)]
+    assert torch.equal(embedding.table("donor")[:3], reference.table("donor"))
+    assert torch.equal(embedding.table("lane"), reference.table("lane"))
+    mean = reference.tables[0].mean(0)
+    torch.testing.assert_close(embedding.table("donor")[3:], mean.expand(2, -1))
+
+
+def test_weight_decay_does_not_reach_what_is_frozen():
+    _, embedding = taken_over()
+    before = {name: values.clone() for name, values in embedding.state_dict().items()}
+    optimizer = torch.optim.AdamW(embedding.parameters(), lr=0.1, weight_decay=0.5)
+    embedding(torch.tensor([[0, 0], [3, 1], [4, 0]])).square().sum().backward()
+    optimizer.step()
+    after = embedding.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"tables.0"}
+
+
+def test_a_frozen_embedding_can_be_taken_over_again():
+    _, embedding = taken_over()
+    third = ConditionEmbedding({"donor": 6, "lane": 3})
+    third.take_over(embedding)
+    assert torch.equal(third.table("donor")[:5], embedding.table("donor"))
+    assert [len(p) for p in third.parameters()] == [1, 1]
+
+
+def test_frozen_rows_come_back_from_the_state():
+    _, embedding = taken_over()
+    other = ConditionEmbedding({"donor": 5, "lane": 2})
+    other.freeze({"donor": 3, "lane": 2})
+    other.load_state_dict(embedding.state_dict())
+    assert torch.equal(other.table("donor"), embedding.table("donor"))

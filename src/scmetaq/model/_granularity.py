@@ -17,6 +17,7 @@ from scmetaq.nn import (
     reconstruction_nll,
 )
 
+from ._parts import MetaQParts
 from ._reading import Block, ReadingMixin
 
 _MOST_CELLS = 10_000
@@ -48,7 +49,7 @@ class _Cut(NamedTuple):
         return {"codebook_loss": error, "prediction_error": torch.where(n > 1, others, alone)}
 
 
-class GranularityMixin(ReadingMixin):
+class GranularityMixin(ReadingMixin, MetaQParts):
     """What is left of the cells at each number of metacells that a training can be cut to."""
 
     def get_granularity_report(self, n_metacells: Sequence[int]) -> pd.DataFrame:

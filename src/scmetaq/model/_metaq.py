@@ -22,9 +22,9 @@ from scmetaq.train import MetaQTrainingPlan, StopRule, say_trained
 from ._condition_embeddings import ConditionMixin
 from ._granularity import GranularityMixin
 from ._label_transfer import LabelTransferMixin
-from ._loading import LoadingMixin
 from ._metacells import MetacellMixin
 from ._quantization import QuantizationMixin
+from ._query_training import QueryTrainingMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import ReferenceFitMixin
 from ._setup import SetupMixin
@@ -33,6 +33,7 @@ from ._training import TrainingMixin
 
 
 class MetaQModel(
+    QueryTrainingMixin,
     ConditionMixin,
     GranularityMixin,
     MetacellMixin,
@@ -41,7 +42,6 @@ class MetaQModel(
     ReferenceFitMixin,
     SetupMixin,
     SizeBoundsMixin,
-    LoadingMixin,
     TrainingMixin,
     BaseModelClass,
 ):
@@ -155,6 +155,7 @@ class MetaQModel(
             preset.decoder_hidden,
             n_components=min(self._recipe.n_components, n_selected),
             n_scores=min(N_SCORES, n_selected),
+            n_features=len(self._feature_names(kind)),
         )
 
     def train(
@@ -172,6 +173,9 @@ class MetaQModel(
         **kwargs: Any,
     ) -> None:
         """Train the model: encoder first, then the codebook and its decoder.
+
+        The model of a query (:meth:`load_query_data`) learns what its new conditions add, and
+        nothing else; without new conditions there is nothing to learn.
 
         Parameters
         ----------
@@ -198,6 +202,16 @@ class MetaQModel(
             Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
             them those of the Lightning trainer.
         """
+        if self.is_query:
+            self._train_query(
+                max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                batch_size=batch_size,
+                plan_kwargs=plan_kwargs,
+                **kwargs,
+            )
+            return
         self._check_training(max_epochs, batch_size, train_size, early_stopping=early_stopping)
         bounds = self._size_bounds(min_size, max_size)
         started = time.perf_counter()

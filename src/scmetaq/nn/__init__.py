@@ -11,6 +11,8 @@ from ._count_batch import CountBatch
 from ._decoder import CountDecoder, CountParameters, reconstruction_nll
 from ._encoder import Encoder, FeatureScaling
 from ._exchange import exchange, quantization_error
+from ._factor_model import FactorModel
+from ._feature_coverage import FeatureCoverage
 from ._gated_layer import GatedLayer
 from ._gaussian import Gaussian, GaussianHead, gaussian_kl
 from ._gaussian_mixture import GaussianMixture, initial_mixture
@@ -28,6 +30,7 @@ from ._modality_part import ModalityPart, ModalityShape
 from ._neighborhood_mean import neighborhood_mean
 from ._prototype_fit import N_FOLDS, PrototypeFit
 from ._prototypes import LabelPrototypes, PrototypeState
+from ._query_offsets import fit_query_offsets
 
 __all__ = [
     "zero_inflated_poisson_nll",
@@ -37,6 +40,8 @@ __all__ = [
     "GaussianMixture",
     "GaussianHead",
     "Gaussian",
+    "FactorModel",
+    "FeatureCoverage",
     "GatedLayer",
     "ChannelName",
     "Channel",
@@ -73,6 +78,7 @@ __all__ = [
     "cut_tree",
     "exchange",
     "fit_mixture",
+    "fit_query_offsets",
     "flat",
     "hidden_layers",
     "initial_codes",

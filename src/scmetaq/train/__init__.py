@@ -4,6 +4,7 @@ from ._data_splitter import TrainingSetSplitter
 from ._epoch_plan import EpochTrainingPlan
 from ._mixture_fit import MixtureFit
 from ._plan import MetaQTrainingPlan
+from ._query_plan import QueryTrainingPlan
 from ._say_trained import say_trained
 from ._size_bounds import SizeBounds, bound_sizes
 from ._stop_rule import StopRule
@@ -14,6 +15,7 @@ __all__ = [
     "EpochTrainingPlan",
     "MetaQTrainingPlan",
     "MixtureFit",
+    "QueryTrainingPlan",
     "SizeBounds",
     "StopRule",
     "TrainingSetSplitter",

@@ -1,0 +1,102 @@
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from scvi import settings
+
+from scmetaq.data._reference import MAX_REFERENCE_CELLS
+from scmetaq.data._training_set import training_set
+from scmetaq.data._validation import check_positive
+from scmetaq.nn import PRESENT, fit_query_offsets
+from scmetaq.train import QueryTrainingPlan
+
+from ._cells import Cells
+from ._reading import Block
+from ._reference_fit import ReferenceFitMixin
+from ._reference_mapping import ReferenceMappingMixin
+from ._training import TrainingMixin
+
+_STEPS = 60
+_PLAN = {"one_cycle": True, "lr": 2e-2, "weight_decay": 0.0}
+_BATCH_SIZE = 256
+
+
+class QueryTrainingMixin(ReferenceMappingMixin, ReferenceFitMixin, TrainingMixin):
+    """Fitting what the new conditions of a query add."""
+
+    def _train_query(
+        self,
+        max_epochs: int | None = None,
+        *,
+        batch_size: int | None = None,
+        plan_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Tell what new conditions add to cells, then learn their embeddings."""
+        check_positive("max_epochs", max_epochs)
+        check_positive("batch_size", batch_size)
+        if self.adata is None:
+            raise ValueError("The model was loaded without cells: there are none to train on.")
+        new = {key: categories for key, categories in self.new_conditions.items() if categories}
+        if not new:
+            rank_zero_info("No condition of the query is new: there is nothing to train.")
+            return
+        started, seed = time.perf_counter(), settings.seed or 0
+        everything = self._cells(self.adata_manager)
+        chosen = self._cells_of_new_conditions(everything, seed)
+        cells = everything.sample(chosen)
+        if self.module.correction is not None:
+            self._fit_query_offsets(cells)
+        if self._recipe.n_components:
+            inputs = self._linear_inputs(cells, {}, seed)
+        else:
+            inputs = self._selected_inputs(cells)
+        batch_size = batch_size or min(_BATCH_SIZE, max(32, len(chosen) // 8))
+        steps_per_epoch = int(np.ceil(len(chosen) / batch_size))
+        self._training_plan_cls = QueryTrainingPlan
+        self._train_on(
+            chosen,
+            training_set(inputs),
+            train_size=kwargs.pop("train_size", None),
+            early_stopping=kwargs.pop("early_stopping", False),
+            max_epochs=max_epochs or max(1, round(_STEPS / steps_per_epoch)),
+            batch_size=batch_size,
+            plan_kwargs={**_PLAN, **(plan_kwargs or {})},
+            **kwargs,
+        )
+        n_new = sum(map(len, new.values()))
+        rank_zero_info(
+            f"Fitted {n_new} new categories of {', '.join(map(repr, new))} to {len(chosen):,} "
+            f"cells in {time.perf_counter() - started:.0f} s; all else is as in the reference."
+        )
+
+    def _cells_of_new_conditions(self, cells: Cells, seed: int) -> np.ndarray:
+        """Sorted indices of cells of which a condition is new, at most a reference sample."""
+        assert self.reference_ is not None
+        n_known = [self.reference_["n_categories"][found.key] for found in self._conditions]
+        found = np.flatnonzero((cells.conditions >= np.array(n_known)).any(1))
+        return np.sort(np.random.default_rng(seed).permutation(found)[:MAX_REFERENCE_CELLS])
+
+    @torch.no_grad()
+    def _fit_query_offsets(self, cells: Cells) -> None:
+        """Find out what new categories add to scores and profiles."""
+        module, device = self.module, self.module.device
+        correction = module.correction
+        assert correction is not None
+        assert self.reference_ is not None
+
+        def uncorrected(block: Block) -> dict[str, torch.Tensor]:
+            present = {kind: of_kind[PRESENT] for kind, of_kind in block.inputs.items()}
+            return {"values": module.linear_values(module.read_as_is(block.counts, present))}
+
+        values = self._in_blocks(uncorrected, cells)["values"]
+        n_known = self.reference_["n_categories"]
+        new = [range(n_known[found.key], len(found.categories)) for found in self._conditions]
+        fit_query_offsets(
+            correction,
+            torch.from_numpy(values).to(device),
+            torch.from_numpy(cells.conditions).to(device),
+            correction.columns(new),
+        )
