@@ -203,6 +203,11 @@ class MetaQModel(
             them those of the Lightning trainer.
         """
         if self.is_query:
+            if min_size is not None or max_size is not None:
+                raise ValueError(
+                    "Expected no min_size or max_size, found some: the metacells of a query are "
+                    "those of its reference. Bound the sizes when you train the reference."
+                )
             self._train_query(
                 max_epochs,
                 accelerator=accelerator,
