@@ -114,7 +114,6 @@ def test_metacells_of_the_query_are_pure_and_mix_with_the_reference(mapped, refe
         reference.get_assignments()["metacell"].to_numpy()
     )
     label = of_reference.agg(lambda values: values.mode()[0])
-    of_query = mapped.get_assignments()["metacell"]
     right = {
         name: (label[codes].to_numpy() == kinds[codes.index].to_numpy()).mean()
         for name, codes in (
