@@ -23,6 +23,7 @@ from ._condition_embeddings import ConditionMixin
 from ._granularity import GranularityMixin
 from ._label_transfer import LabelTransferMixin
 from ._metacells import MetacellMixin
+from ._new_metacells import NewMetacellsMixin
 from ._quantization import QuantizationMixin
 from ._query_training import QueryTrainingMixin
 from ._recipe import RecipeName, get_recipe
@@ -33,6 +34,7 @@ from ._training import TrainingMixin
 
 
 class MetaQModel(
+    NewMetacellsMixin,
     QueryTrainingMixin,
     ConditionMixin,
     GranularityMixin,

@@ -18,7 +18,7 @@ from ._reference_fit import ReferenceFitMixin
 from ._reference_mapping import ReferenceMappingMixin
 from ._training import TrainingMixin
 
-_STEPS = 60
+_STEPS = 30
 _PLAN = {"one_cycle": True, "lr": 2e-2, "weight_decay": 0.0}
 _BATCH_SIZE = 256
 

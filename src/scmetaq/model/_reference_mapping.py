@@ -224,6 +224,7 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         """Take over everything from the reference."""
         self.reference_ = {
             "n_categories": {c.key: len(c.categories) for c in reference._conditions},
+            "n_metacells": getattr(reference, "n_metacells", 0),
             "missing": {kind: [*absent] for kind, absent in missing.items()},
         }
         self.module.to(reference.module.device)
@@ -232,7 +233,8 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
             is_missing = torch.from_numpy(self._feature_names(kind).isin(absent))
             self.module.parts[kind].coverage.set_missing(is_missing)
         self.module.eval()
-        self.is_trained_, self.history_ = True, {}
+        self.is_trained_ = True
+        self.history_: dict[str, Any] = {}
 
     def _checked_query(self, adata: AnnData | MuData) -> AnnData | MuData:
         """New cells with the features of the model, but for those that its query lacks."""
