@@ -1,5 +1,6 @@
 from ._coem_module import CoemModule
 from ._metaq_module import MetaQModule
 from ._modality_bridges import ModalityBridges
+from ._scpoli_module import SCPoliModule
 
-__all__ = ["CoemModule", "MetaQModule", "ModalityBridges"]
+__all__ = ["CoemModule", "MetaQModule", "ModalityBridges", "SCPoliModule"]
