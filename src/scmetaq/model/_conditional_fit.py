@@ -12,14 +12,15 @@ from scmetaq.module import SCPoliModule
 from scmetaq.nn import CONDITIONS, COUNTS, LABELS, PRESENT, class_means, flat
 
 from ._cells import Cells
-from ._reading import Block, ReadingMixin
+from ._label_transfer import LabelTransferMixin
+from ._reading import Block
 
 _MAX_TRAINING_CELLS = 50_000
 _CELLS_PER_CATEGORY = 50
 """Cells of every condition and label that are in the training sample, where there are so many."""
 
 
-class ConditionalFitMixin(ReadingMixin):
+class ConditionalFitMixin(LabelTransferMixin):
     """What training of :class:`SCPoli` needs of a sample of the cells."""
 
     module: SCPoliModule
@@ -37,14 +38,9 @@ class ConditionalFitMixin(ReadingMixin):
 
     def _labels(self) -> np.ndarray:
         """Labels of the model's cells at each level, -1 for none, ``(n_cells, n_levels)``."""
-        args = self.registry["setup_args"]
-        keys = args["labels_key"] or []
-        obs = self.adata.obs
-        found = [np.empty((len(obs), 0), int)]
-        for key in [keys] if isinstance(keys, str) else keys:
-            column = obs[key].astype(str).where(obs[key] != args["unlabeled_category"])
-            found.append(column.astype("category").cat.codes.to_numpy()[:, None].astype(int))
-        return np.hstack(found)
+        manager = self.adata_manager
+        levels = [self._labels_of(manager, key).codes for key in self._label_keys]
+        return np.stack(levels, 1) if levels else np.empty((manager.adata.n_obs, 0), np.int64)
 
     def _prepare_training(self, sample: Cells, labels: np.ndarray) -> AnnDataManager:
         """Fit the statistics unless they are there; what training reads."""

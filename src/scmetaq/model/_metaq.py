@@ -20,6 +20,7 @@ from scmetaq.nn import CodebookInit, Distance, Likelihood, ModalityShape
 from scmetaq.train import MetaQTrainingPlan, StopRule, say_trained
 
 from ._condition_embeddings import ConditionMixin
+from ._label_transfer import LabelTransferMixin
 from ._loading import LoadingMixin
 from ._metacells import MetacellMixin
 from ._quantization import QuantizationMixin
@@ -33,6 +34,7 @@ class MetaQModel(
     ConditionMixin,
     MetacellMixin,
     QuantizationMixin,
+    LabelTransferMixin,
     ReferenceFitMixin,
     SetupMixin,
     LoadingMixin,
@@ -126,6 +128,7 @@ class MetaQModel(
             lift=self._recipe.lift,
             decoded_share=self._recipe.decoded_share,
         )
+        self._add_prototypes(self.module.codebook.codes.shape[1])
         self._model_summary_string = (
             f"MetaQModel: {n_metacells} metacells of {' + '.join(self._modalities)} counts, "
             f"recipe {recipe!r}, {distance} distance."
@@ -216,6 +219,7 @@ class MetaQModel(
             **kwargs,
         )
         codebook_fit.finish()
+        self._fit_prototypes()
         sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
         n_features = " + ".join(
             f"{n:,} {kind}" if len(sizes) > 1 else f"{n:,}" for kind, n in sizes.items()

@@ -20,11 +20,11 @@ from ._training import TrainingMixin
 
 _LIKELIHOODS: Final = ("nb", "poisson")
 _BATCH_SIZE = 128
-_DECODED_SHARE = 0.25
+_DECODED_SHARE = 0.5
 """Share of each batch that is decoded in training."""
-_MAX_STEPS = 1_000
+_MAX_STEPS = 600
 """Steps after which default training ends."""
-_PLAN: Final = {"one_cycle": True, "lr": 5e-3, "max_kl_weight": 1.0}
+_PLAN: Final = {"one_cycle": True, "lr": 1e-2, "max_kl_weight": 1.0}
 
 
 class SCPoli(
@@ -96,6 +96,7 @@ class SCPoli(
             dropout=dropout,
             decoded_share=_DECODED_SHARE,
         )
+        self._add_prototypes(n_latent)
         keys = ", ".join(found.key for found in self._conditions) or "none"
         self._model_summary_string = (
             f"SCPoli of {' + '.join(self._modalities)} counts: {n_latent} latent dimensions, "
@@ -129,7 +130,7 @@ class SCPoli(
         Parameters
         ----------
         max_epochs
-            Epochs, passes over the training sample; by default as many as make 1,000 steps.
+            Epochs, passes over the training sample; by default as many as make 600 steps.
         eta
             Weight of the prototype loss in fine-tuning, where there are labels.
         pretraining_fraction
@@ -179,6 +180,7 @@ class SCPoli(
             callbacks=callbacks,
             **kwargs,
         )
+        self._fit_prototypes()
         sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
         n_features = " + ".join(f"{n:,} {kind}" for kind, n in sizes.items())
         say_trained(

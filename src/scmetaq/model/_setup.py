@@ -14,14 +14,15 @@ from scvi.data.fields import (
 )
 
 from scmetaq.data._conditions import check_conditions
+from scmetaq.data._labels import check_labels
 from scmetaq.data._modality import (
     COLUMN_ARGUMENTS,
     ModalityName,
     find_modalities,
     get_modality,
 )
-from scmetaq.data._mudata_validation import check_is_mudata, check_mudata, check_mudata_columns
-from scmetaq.data._validation import check_anndata, check_columns
+from scmetaq.data._mudata_validation import check_is_mudata, check_mudata
+from scmetaq.data._validation import check_anndata
 
 if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass as _Base
@@ -61,9 +62,10 @@ class SetupMixin(_Base):
         categorical_covariate_keys
             Further columns with conditions, each with embeddings of its own.
         labels_key
-            Column, or columns, of ``obs`` with labels. Metacells report their majority.
+            Column, or columns, of ``obs`` with labels, such as a coarse and a fine level. Metacells
+            report their majority; :meth:`predict_labels` tells those of cells that have none.
         unlabeled_category
-            Value of ``labels_key`` that means "no label".
+            Value of ``labels_key`` that means "no label", as a missing value does.
         **kwargs
             Passed on to :meth:`scvi.data.AnnDataManager.register_fields`.
 
@@ -78,7 +80,7 @@ class SetupMixin(_Base):
         get_modality(modality)
         check_anndata(adata, layer=layer, is_query=is_transfer)
         if not is_transfer:
-            check_columns(adata, _as_list(labels_key), missing_value=unlabeled_category)
+            check_labels(adata, labels_key, unlabeled_category)
             check_conditions(adata, batch_key, categorical_covariate_keys)
         fields: list[Any] = [LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False)]
         if batch_key is not None:
@@ -122,9 +124,10 @@ class SetupMixin(_Base):
         categorical_covariate_keys
             Further columns with conditions, each with embeddings of its own.
         labels_key
-            Column, or columns, of ``obs`` with labels. Metacells report their majority.
+            Column, or columns, of ``obs`` with labels, such as a coarse and a fine level. Metacells
+            report their majority; :meth:`predict_labels` tells those of cells that have none.
         unlabeled_category
-            Value of ``labels_key`` that means "no label".
+            Value of ``labels_key`` that means "no label", as a missing value does.
         modalities
             Name of the modality that an argument is about, as in scvi-tools:
             ``{"rna_layer": "rna", "adt_layer": "prot"}`` takes RNA and ADT counts from these
@@ -150,8 +153,7 @@ class SetupMixin(_Base):
         layers = {kind: all_layers[kind] for kind in names}
         check_mudata(mdata, names, layers, is_query=is_transfer)
         if not is_transfer:
-            labels = {"labels_key": _as_list(labels_key)}
-            check_mudata_columns(mdata, labels, columns, unlabeled_category)
+            check_labels(mdata, labels_key, unlabeled_category, modalities=columns)
             check_conditions(mdata, batch_key, categorical_covariate_keys, modalities=columns)
         fields: list[Any] = [
             MuDataLayerField(
@@ -176,7 +178,3 @@ class SetupMixin(_Base):
         )
         manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)
-
-
-def _as_list(keys: str | list[str] | None) -> list[str]:
-    return [keys] if isinstance(keys, str) else keys or []

@@ -27,7 +27,9 @@ from ._mlp import Norm, hidden_layers
 from ._modality_part import ModalityPart, ModalityShape
 from ._neighborhood_mean import neighborhood_mean
 from ._profile_decoder import ProfileDecoder
+from ._prototype_fit import N_FOLDS, PrototypeFit
 from ._prototype_loss import class_means, prototype_loss
+from ._prototypes import LabelPrototypes, PrototypeState
 
 __all__ = [
     "zero_inflated_poisson_nll",
@@ -62,13 +64,17 @@ __all__ = [
     "Encoder",
     "FeatureScaling",
     "Inputs",
+    "LabelPrototypes",
     "Likelihood",
     "LinearPath",
     "Lookup",
     "MixtureCorrection",
     "ModalityPart",
     "ModalityShape",
+    "N_FOLDS",
     "Norm",
+    "PrototypeFit",
+    "PrototypeState",
     "beside",
     "codebook_loss",
     "cut_tree",

@@ -1,0 +1,304 @@
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import torch
+from anndata import AnnData
+from mudata import MuData
+
+from scmetaq import _keys
+from scmetaq._progress import with_progress
+from scmetaq.data._labels import Labels, label_keys, read_labels
+from scmetaq.data._validation import check_choice
+from scmetaq.nn import N_FOLDS, LabelPrototypes, PrototypeFit
+from scmetaq.tl._neighbor_affinity import neighbor_affinity
+
+from ._cells import Cells
+from ._reading import ReadingMixin
+
+_CHUNK = 16_384
+"""Cells whose latents are held at a time."""
+_CELLS_FOR_SCALE = 20_000
+"""Cells to which the scale of the uncertainty is fitted, where more have a label."""
+
+_NEIGHBORS = 15
+"""Neighbours of each cell in the graph whose clusters are landmarks."""
+
+
+class LabelTransferMixin(ReadingMixin):
+    """Labels of cells by the nearest prototype in the latent, for any model with latents.
+
+    A model calls :meth:`_add_prototypes` when it makes its module, so that prototypes are part of
+    its state, and :meth:`_fit_prototypes` when it is trained.
+    """
+
+    def predict_labels(
+        self, adata: AnnData | MuData | None = None, *, unknown_above: float = 0.99
+    ) -> pd.DataFrame:
+        """Labels of cells: that of the nearest prototype, how sure it is, whether it is unknown.
+
+        Nothing is drawn at random, and a cell's result does not depend on other cells.
+
+        Parameters
+        ----------
+        adata
+            Cells to label, with the features of the model; by default those of the model. Labels
+            that they may have are not looked at.
+        unknown_above
+            Uncertainty above which a cell counts as of an unknown type, between 0 and 1. One in a
+            hundred cells like those of the reference lies above the default.
+
+        Returns
+        -------
+        Indexed by barcode, for each key of labels
+
+        - ``<key>``: label of the nearest prototype, also of cells of an unknown type;
+        - ``<key>_uncertainty``: share of labelled reference cells that lie nearer to their
+          prototype than this cell to its own, distances being measured by what is typical of the
+          label. The reference cells were compared with prototypes of other cells. It is the same
+          scale for every key and in every call;
+        - ``<key>_unknown``: whether the uncertainty is above ``unknown_above``.
+
+        Raises
+        ------
+        ValueError
+            The model was set up or trained without labels.
+
+        References
+        ----------
+        De Donno et al., scPoli, Nature Methods 2023.
+        """
+        _check_share("unknown_above", unknown_above)
+        self._check_has_prototypes()
+        manager = self._registered(adata)
+        found: dict[str, list[np.ndarray]] = {}
+        for _, z in self._latents_in_chunks(self._cells(manager)):
+            for key, prototypes in self._prototypes.items():
+                label, uncertainty = prototypes.nearest(z)
+                names = np.array(prototypes.labels, dtype=object)
+                found.setdefault(key, []).append(names[label.numpy()])
+                found.setdefault(_uncertainty(key), []).append(uncertainty.numpy())
+        frame = pd.DataFrame(
+            {name: np.concatenate(values) for name, values in found.items()},
+            index=manager.adata.obs_names,
+        )
+        columns: dict[str, pd.Series] = {}
+        for key in self._prototypes:
+            columns |= {name: frame[name] for name in (key, _uncertainty(key))}
+            columns[f"{key}{_keys.UNKNOWN_SUFFIX}"] = frame[_uncertainty(key)] > unknown_above
+        return pd.DataFrame(columns)
+
+    def get_prototypes(
+        self,
+        landmarks_of: AnnData | MuData | None = None,
+        *,
+        resolution: float = 1.0,
+        seed: int = 0,
+    ) -> AnnData:
+        """Prototypes of labels in the latent, and on request landmarks of unlabelled cells.
+
+        Parameters
+        ----------
+        landmarks_of
+            Cells, with labels or without, whose latents are clustered (Leiden); the means of the
+            clusters are landmarks, of which one that is far from all prototypes points to a new
+            type. By default there are none. They are looked at, never trained on, and not kept.
+        resolution
+            Resolution of the clustering: more of it makes more landmarks.
+        seed
+            Seed of the clustering.
+
+        Returns
+        -------
+        A row per prototype, named ``<key>:<label>``, and per landmark, named ``landmark:<number>``.
+        ``X``: their position, ``(n_rows, n_latent)``; ``obs``: ``label`` and ``labels_key``, which
+        are empty of landmarks, ``n_cells``, and ``kind``, ``"label"`` or ``"landmark"``.
+
+        Raises
+        ------
+        ValueError
+            The model has no labels, and no landmarks are asked for.
+        """
+        if landmarks_of is None:
+            self._check_has_prototypes()
+        parts = [
+            _rows(p.means.cpu().numpy(), p.n_cells.cpu().numpy(), p.labels, key)
+            for key, p in self._prototypes.items()
+        ]
+        if landmarks_of is not None:
+            parts.append(self._landmarks(landmarks_of, resolution, seed))
+        X, obs = (list(found) for found in zip(*parts, strict=True))
+        names = [f"z{i}" for i in range(X[0].shape[1])]
+        return AnnData(np.vstack(X), obs=pd.concat(obs), var=pd.DataFrame(index=names))
+
+    def add_labels(self, adata: AnnData | MuData, labels_key: str) -> None:
+        """Make prototypes of new types from labelled cells; nothing is retrained.
+
+        Prototypes that are there, the metric and the scale stay as they are, so cells are
+        labelled as before unless they are nearer to a new type. :meth:`save` keeps the new ones.
+
+        Parameters
+        ----------
+        adata
+            Cells with the features of the model and labels in ``obs[labels_key]``. Cells without a
+            label, or of a type that the model knows, are passed over.
+        labels_key
+            Key of labels that the model was set up with, to which the new types belong.
+
+        Raises
+        ------
+        KeyError
+            No such column.
+        ValueError
+            The model does not know the key, or there are no new types among the labels.
+        """
+        self._check_has_prototypes()
+        check_choice("labels_key", labels_key, list(self._prototypes))
+        prototypes = self._prototypes[labels_key]
+        manager = self._registered(adata)
+        names, codes = self._labels_of(manager, labels_key)
+        if not names:
+            raise KeyError(
+                f"Expected labels in obs[{labels_key!r}] of the cells, found no such column or no "
+                "value in it. Put the names of the new types there."
+            )
+        known = prototypes.labels
+        new = [i for i, name in enumerate(names) if name not in known]
+        if not new:
+            raise ValueError(
+                f"Expected new types in obs[{labels_key!r}], found only labels that the model "
+                f"knows: {', '.join(map(repr, names[:5]))}. They keep their prototypes."
+            )
+        chosen = np.flatnonzero(np.isin(codes, new))
+        sums = np.zeros((len(names), prototypes.means.shape[1]))
+        for cells, z in self._latents_in_chunks(self._cells(manager), chosen):
+            np.add.at(sums, codes[cells], z.numpy())
+        n_cells = np.bincount(codes[chosen], minlength=len(names))[new]
+        means = torch.from_numpy(sums[new] / n_cells[:, None])
+        prototypes.add([names[i] for i in new], means, torch.from_numpy(n_cells))
+
+    if TYPE_CHECKING:
+
+        def _latents(self, cells: Cells) -> np.ndarray:
+            """Latents of cells, ``(n_cells, n_latent)``."""
+
+    @property
+    def _label_keys(self) -> list[str]:
+        """Columns of labels that the model was set up with."""
+        return label_keys(self.registry["setup_args"].get("labels_key"))
+
+    @property
+    def _prototypes(self) -> dict[str, LabelPrototypes]:
+        """Prototypes by key of labels."""
+        return dict(zip(self._label_keys, self.module.prototypes, strict=True))
+
+    def _add_prototypes(self, n_latent: int) -> None:
+        """Make room for prototypes in the state of the module."""
+        self.module.prototypes = torch.nn.ModuleList(
+            LabelPrototypes(n_latent) for _ in self._label_keys
+        )
+
+    def _fit_prototypes(self) -> None:
+        """Fit prototypes to the labels of the model's cells; keys without any stay as they are."""
+        manager = self.adata_manager
+        for key, prototypes in self._prototypes.items():
+            names, codes = self._labels_of(manager, key)
+            sizes = np.bincount(codes[codes >= 0], minlength=len(names))
+            if sizes.max(initial=0) < 2:
+                continue
+            state = self._fitted(self._cells(manager), codes, sizes, prototypes.means.shape[1])
+            prototypes.set_state(names, state)
+
+    def _fitted(self, cells: Cells, codes: np.ndarray, sizes: np.ndarray, n_latent: int) -> Any:
+        """Prototypes of labelled cells, read chunk by chunk."""
+        labelled = np.flatnonzero(codes >= 0)
+        fold, fit = _folds(codes), PrototypeFit(torch.from_numpy(sizes), n_latent)
+        n_sampled = min(len(labelled), _CELLS_FOR_SCALE)
+        sample = labelled[np.linspace(0, len(labelled) - 1, n_sampled).astype(int)]
+        sampled = []
+        for chosen, z in self._latents_in_chunks(cells, labelled):
+            fit.add(z, torch.from_numpy(codes[chosen]), torch.from_numpy(fold[chosen]))
+            sampled.append(z[torch.from_numpy(np.isin(chosen, sample))])
+        of_sample = (torch.from_numpy(values[sample]) for values in (codes, fold))
+        return fit.finish(torch.cat(sampled), *of_sample)
+
+    def _labels_of(self, manager: Any, key: str) -> Labels:
+        args = self.registry["setup_args"]
+        where = (args.get("modalities") or {}).get("labels_key")
+        return read_labels(manager.adata, key, args["unlabeled_category"], where)
+
+    def _latents_in_chunks(
+        self, cells: Cells, chosen: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Indices of cells and their latents, a bounded number at a time."""
+        chosen = np.arange(cells.n_cells) if chosen is None else chosen
+        starts = range(0, len(chosen), _CHUNK)
+        for start in with_progress(starts, "Reading cells", at_least=3):
+            some = chosen[start : start + _CHUNK]
+            yield some, torch.from_numpy(self._latents(cells.sample(some)))
+
+    def _landmarks(
+        self, adata: AnnData | MuData, resolution: float, seed: int
+    ) -> tuple[np.ndarray, pd.DataFrame]:
+        """Means of clusters of latents."""
+        z = self._latents(self._cells(self._registered(adata)))
+        if len(z) <= _NEIGHBORS:
+            raise ValueError(
+                f"Expected more than {_NEIGHBORS} cells to find landmarks in, found {len(z)}."
+            )
+        graph = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(len(z))]))
+        affinity = neighbor_affinity(z, _NEIGHBORS, seed=seed)
+        options: dict[str, Any] = {"flavor": "igraph", "n_iterations": 2, "directed": False}
+        sc.tl.leiden(graph, resolution, adjacency=affinity, random_state=seed, **options)
+        cluster = graph.obs["leiden"].cat.codes.to_numpy()
+        sizes = np.bincount(cluster)
+        means = np.stack([z[cluster == i].mean(0) for i in range(len(sizes))])
+        return _rows(means, sizes, None, "")
+
+    def _check_has_prototypes(self) -> None:
+        self._check_if_trained(warn=False)
+        if not self._label_keys:
+            raise ValueError(
+                "The model knows no labels: name their columns at set-up with labels_key, and "
+                "train it."
+            )
+        for key, prototypes in self._prototypes.items():
+            if not prototypes.labels:
+                raise ValueError(
+                    f"The model has no prototypes of {key!r}: no two cells that it was trained on "
+                    "had a label in common. Train it with labelled cells."
+                )
+
+
+def _rows(
+    means: np.ndarray, n_cells: np.ndarray, labels: list[str] | None, key: str
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Positions and the table of prototypes, or of landmarks, which have no labels."""
+    shown = [str(i) for i in range(len(means))] if labels is None else labels
+    obs = pd.DataFrame(
+        {
+            "label": [""] * len(means) if labels is None else labels,
+            "labels_key": key,
+            _keys.N_CELLS: n_cells,
+            "kind": "landmark" if labels is None else "label",
+        },
+        index=[f"{'landmark' if labels is None else key}:{name}" for name in shown],
+    )
+    return means, obs
+
+
+def _folds(codes: np.ndarray) -> np.ndarray:
+    """Fold of each cell: those of a label are dealt out in turn."""
+    rank = pd.Series(codes).groupby(codes).cumcount().to_numpy()
+    return rank % N_FOLDS
+
+
+def _uncertainty(key: str) -> str:
+    return f"{key}{_keys.UNCERTAINTY_SUFFIX}"
+
+
+def _check_share(name: str, value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"Expected {name} between 0 and 1, found {value!r}.")

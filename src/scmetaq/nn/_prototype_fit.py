@@ -1,0 +1,131 @@
+import torch
+from torch import Tensor
+
+from ._prototypes import N_QUANTILES, PrototypeState, nearest_prototype
+
+N_FOLDS = 5
+_FLOOR = 1e-6
+"""Smallest variance of a whitened dimension, as a share of the mean variance."""
+_PRIOR_CELLS = 100
+"""Cells that the mean over all labels counts for in what is typical of one of them."""
+
+
+class PrototypeFit:
+    r"""Prototypes, their metric and its scale, from labelled cells that come block by block.
+
+    Letters: ``L`` labels, ``D`` dimensions of the latent, ``F`` folds. The metric is the inverse of
+    the covariance within labels
+
+    .. math:: S = (1 - \lambda) \hat S + \lambda \frac{\mathrm{tr} \hat S}{D} I, \qquad
+        \hat S = \frac{\sum_k w_k \sum_{i \in k} (z_i - \mu_k) (z_i - \mu_k)^T}
+        {\sum_k w_k (n_k - 1)}, \qquad w_k = (n_k - 1)^{-1/2}
+
+    so that frequent labels do not decide alone, with the shrinkage :math:`\lambda` of Ledoit and
+    Wolf. For the scale each fold of the cells is compared with prototypes and a metric that were
+    fitted without it. Memory does not grow with the number of cells.
+
+    Parameters
+    ----------
+    n_cells
+        Number of labelled cells of each label, ``(L,)``, at least two of one of them.
+    n_latent
+        Dimension of the latent, ``D``.
+
+    References
+    ----------
+    Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, Journal
+    of Multivariate Analysis 2004.
+    """
+
+    def __init__(self, n_cells: Tensor, n_latent: int):
+        n_labels = len(n_cells)
+        self.weight = (n_cells.double() - 1).clamp_min(1).rsqrt()  # L
+        self.n = torch.zeros(N_FOLDS, n_labels, dtype=torch.float64)  # F x L
+        self.sums = torch.zeros(N_FOLDS, n_labels, n_latent, dtype=torch.float64)  # F x L x D
+        self.outer = torch.zeros(N_FOLDS, n_latent, n_latent, dtype=torch.float64)  # F x D x D
+
+    def add(self, z: Tensor, label: Tensor, fold: Tensor) -> None:
+        """Take note of some cells.
+
+        Parameters
+        ----------
+        z
+            Latents, ``(B, D)``.
+        label
+            Index of the label of each, ``(B,)``.
+        fold
+            Fold of each, ``(B,)``.
+        """
+        for f in fold.unique():
+            rows, of_cell = z[fold == f].double(), label[fold == f]
+            self.n[f].index_add_(0, of_cell, torch.ones(len(rows), dtype=torch.float64))
+            self.sums[f].index_add_(0, of_cell, rows)
+            self.outer[f] += rows.T @ (rows * self.weight[of_cell, None])
+
+    def finish(self, z: Tensor, label: Tensor, fold: Tensor) -> PrototypeState:
+        """Prototypes of all cells.
+
+        Parameters
+        ----------
+        z, label, fold
+            Some of the cells, from which the shrinkage and the scale are told.
+        """
+        folds = torch.arange(N_FOLDS)
+        shrinkage = self._shrinkage(z.double(), label)
+        found = [
+            nearest_prototype(z[fold == f], self._state(folds != f, shrinkage))
+            for f in range(N_FOLDS)
+            if (fold == f).any() and (self.n[folds != f].sum(0) > 1).any()
+        ]
+        state = self._state(folds >= 0, shrinkage)
+        if not found:
+            return state
+        nearest, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
+        typical = _typical(nearest, distance, len(state.n_cells))
+        ranks = torch.arange(N_QUANTILES, dtype=torch.float64) / N_QUANTILES
+        quantiles = torch.quantile(distance / typical[nearest], ranks)
+        return state._replace(typical=typical, quantiles=quantiles)
+
+    def _means(self, folds: Tensor) -> tuple[Tensor, Tensor]:
+        """Number of cells of each label, ``(L,)``, and their mean, ``(L, D)``."""
+        n = self.n[folds].sum(0)
+        return n, self.sums[folds].sum(0) / n.clamp_min(1)[:, None]
+
+    def _covariance(self, folds: Tensor) -> Tensor:
+        """Covariance within labels, ``(D, D)``."""
+        n, means = self._means(folds)
+        between = means.T @ (means * (self.weight * n)[:, None])
+        freedom = (self.weight * (n - 1).clamp_min(0)).sum()
+        return (self.outer[folds].sum(0) - between) / freedom.clamp_min(1e-12)
+
+    def _shrinkage(self, z: Tensor, label: Tensor) -> Tensor:
+        """Share of the identity in the covariance that is expected to be best."""
+        every = torch.ones(N_FOLDS, dtype=torch.bool)
+        (n, means), covariance = self._means(every), self._covariance(every)
+        weight = self.weight[label]  # B
+        fourth = (weight * (z - means[label]).square().sum(1).square()).sum() / weight.sum()
+        n_effective = (self.weight * n).sum().square() / (self.weight.square() * n).sum()
+        error = (fourth - covariance.square().sum()) / n_effective
+        off = covariance - torch.eye(len(covariance)) * covariance.trace() / len(covariance)
+        return (error / off.square().sum().clamp_min(1e-12)).clamp(0, 1)
+
+    def _state(self, folds: Tensor, shrinkage: Tensor) -> PrototypeState:
+        n, means = self._means(folds)
+        covariance = self._covariance(folds)
+        mean_variance = covariance.trace() / len(covariance)
+        identity = torch.eye(len(covariance), dtype=torch.float64)
+        shrunk = torch.lerp(covariance, identity * mean_variance, shrinkage)
+        variances, axes = torch.linalg.eigh(shrunk)
+        floor = (mean_variance * _FLOOR).clamp_min(1e-12)
+        whitening = axes * variances.clamp_min(floor).rsqrt() @ axes.T
+        spread = (whitening @ covariance @ whitening).trace()
+        typical = spread.expand(len(n))
+        return PrototypeState(means, n, whitening, spread, typical, torch.zeros(N_QUANTILES))
+
+
+def _typical(nearest: Tensor, distance: Tensor, n_labels: int) -> Tensor:
+    """Mean distance of the cells next to each prototype, ``(L,)``; of few cells that of all."""
+    n = torch.zeros(n_labels, dtype=torch.float64).index_add_(0, nearest, torch.ones_like(distance))
+    total = torch.zeros_like(n).index_add_(0, nearest, distance)
+    typical = (total + _PRIOR_CELLS * distance.mean()) / (n + _PRIOR_CELLS)
+    return typical.clamp_min(_FLOOR)

@@ -1,0 +1,169 @@
+import json
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+N_QUANTILES = 1_000
+"""Quantiles of the reference that are kept: at 0, 0.001, ..., 0.999."""
+_LARGEST = 1 - 1 / N_QUANTILES
+_ROWS = 1_024
+"""Cells that are compared at a time: a fixed number, so that a cell's result is the same to the
+last bit whichever cells come with it."""
+
+
+class PrototypeState(NamedTuple):
+    """What is known of the labels of one key; see :class:`LabelPrototypes`."""
+
+    means: Tensor
+    n_cells: Tensor
+    whitening: Tensor
+    spread: Tensor
+    typical: Tensor
+    quantiles: Tensor
+
+
+class LabelPrototypes(nn.Module):
+    r"""Prototypes of the labels of one key: their class means in the latent.
+
+    Letters: ``L`` labels, ``D`` dimensions of the latent, ``Q`` quantiles. Cells are compared with
+    the mean :math:`\mu_k` of the :math:`n_k` labelled cells of a label by
+
+    .. math:: d_k^2(z) = \lVert W (z - \mu_k) \rVert^2 - s / n_k
+
+    where :math:`W` whitens what varies within labels, and :math:`s` is the mean squared distance of
+    cells to their label's true mean: the second term takes off what a mean of few cells errs by.
+    The label is that of the nearest prototype. Its distance over :math:`m_k`, the distance that is
+    typical of cells next to that prototype, is compared with the same ratio of reference cells.
+
+    Parameters
+    ----------
+    n_latent
+        Dimension of the latent, ``D``.
+
+    References
+    ----------
+    De Donno et al., scPoli, Nature Methods 2023, for labels by prototypes; Lee et al., A simple
+    unified framework for detecting out-of-distribution samples, NeurIPS 2018, for the distance.
+    """
+
+    means: Tensor
+    n_cells: Tensor
+    whitening: Tensor
+    spread: Tensor
+    typical: Tensor
+    quantiles: Tensor
+    names: Tensor
+
+    def __init__(self, n_latent: int):
+        super().__init__()
+        self.register_buffer("means", torch.zeros(0, n_latent))  # L x D
+        self.register_buffer("n_cells", torch.zeros(0, dtype=torch.int64))  # L
+        self.register_buffer("whitening", torch.eye(n_latent))  # D x D
+        self.register_buffer("spread", torch.tensor(float(n_latent)))
+        self.register_buffer("typical", torch.zeros(0))  # L
+        self.register_buffer("quantiles", torch.zeros(N_QUANTILES))  # Q
+        self.register_buffer("names", _encoded([]))  # UTF-8
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the labels in the order of their prototypes."""
+        return json.loads(bytes(self.names.cpu().tolist()).decode())
+
+    @torch.no_grad()
+    def set_state(self, labels: list[str], state: PrototypeState) -> None:
+        """Take over what :meth:`~scmetaq.nn.PrototypeFit.finish` has found."""
+        for name, values in state._asdict().items():
+            old = self._buffers[name]
+            assert old is not None
+            self._buffers[name] = values.to(old)
+        self.names = _encoded(labels).to(self.names)
+
+    @torch.no_grad()
+    def add(self, labels: list[str], means: Tensor, n_cells: Tensor) -> None:
+        """Add prototypes of further labels; nothing else changes.
+
+        Parameters
+        ----------
+        labels
+            Their names.
+        means
+            Means of their cells, ``(n_new, D)``.
+        n_cells
+            Number of these cells, ``(n_new,)``.
+        """
+        self.names = _encoded([*self.labels, *labels]).to(self.names)
+        self.means = torch.cat([self.means, means.to(self.means)])
+        self.n_cells = torch.cat([self.n_cells, n_cells.to(self.n_cells)])
+        self.typical = torch.cat([self.typical, self.typical.mean().expand(len(labels))])
+
+    @torch.no_grad()
+    def nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Nearest prototype of each cell and the uncertainty of the label.
+
+        Parameters
+        ----------
+        z
+            Latents, ``(n_cells, D)``.
+
+        Returns
+        -------
+        Index of the label, ``(n_cells,)`` int64, and the share of the reference cells that lie
+        nearer to their prototype, as measured by what is typical of it, from 0 to 1,
+        ``(n_cells,)`` float64.
+        """
+        state = PrototypeState(*(getattr(self, name).cpu() for name in PrototypeState._fields))
+        found = [_nearest(rows, state) for rows in z.cpu().split(_ROWS)]
+        label, ratio = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return label, self._share_nearer(ratio)
+
+    def _share_nearer(self, ratio: Tensor) -> Tensor:
+        """Share of reference cells below each; beyond nearly all of them it creeps to one."""
+        table = self.quantiles.cpu().double()
+        above = torch.searchsorted(table, ratio, right=True).clamp(1, N_QUANTILES - 1)
+        low, high = table[above - 1], table[above]
+        within = ((ratio - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+        share = (above - 1 + within) / N_QUANTILES
+        far = table[-1].clamp_min(1e-12)
+        beyond = 1 - (1 - _LARGEST) * far / ratio.clamp_min(far)
+        return torch.where(ratio > table[-1], beyond, share)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Take the sizes that were saved: there may be more labels than this was made for."""
+        for name, values in self._buffers.items():
+            saved = state_dict.get(f"{prefix}{name}")
+            if saved is not None and values is not None:
+                self._buffers[name] = values.new_empty(saved.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def nearest_prototype(z: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]:
+    """Nearest prototype of each cell, and its squared distance: ``(n_cells,)`` each.
+
+    Parameters
+    ----------
+    z
+        Latents, ``(n_cells, D)``.
+    state
+        The prototypes and their metric; labels without cells are passed over.
+    """
+    whitening, n_cells = state.whitening.double(), state.n_cells.double()
+    cells = z.double() @ whitening  # B x D
+    means = state.means.double() @ whitening  # L x D
+    squares = cells.square().sum(1, keepdim=True) + means.square().sum(1)
+    distances = squares - 2 * cells @ means.T - state.spread.double() / n_cells  # B x L
+    found = distances.masked_fill(n_cells == 0, torch.inf).min(1)
+    return found.indices, found.values
+
+
+def _nearest(z: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]:
+    """Nearest prototype of at most a block of cells, and the distance over what is typical."""
+    padded = F.pad(z, (0, 0, 0, _ROWS - len(z)))
+    label, distance = (values[: len(z)] for values in nearest_prototype(padded, state))
+    return label, distance / state.typical.double()[label]
+
+
+def _encoded(labels: list[str]) -> Tensor:
+    """Names as bytes: they are part of the learnt state, and a state holds tensors."""
+    return torch.tensor(list(json.dumps(labels).encode()), dtype=torch.uint8)

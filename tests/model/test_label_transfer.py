@@ -1,0 +1,241 @@
+"""Labels by the nearest prototype."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from scmetaq import MetaQModel
+
+COLUMNS = ["cell_type", "cell_type_uncertainty", "cell_type_unknown"]
+HELD_OUT = "B"
+
+
+@pytest.fixture(scope="module")
+def cells(blood):
+    """Every other cell without a label, and no B cell with one; two levels of labels."""
+    cells = blood.copy()
+    cells.obs["truth"] = cells.obs["cell_type"].astype(str)
+    hidden = (np.arange(cells.n_obs) % 2 == 1) | (cells.obs["truth"] == HELD_OUT)
+    cells.obs["cell_type"] = cells.obs["truth"].mask(hidden, "Unknown")
+    is_t = cells.obs["truth"].str.contains("T|NK")
+    cells.obs["lineage"] = np.where(is_t, "lymphoid", "other")
+    cells.obs.loc[hidden, "lineage"] = None
+    return cells
+
+
+@pytest.fixture(scope="module")
+def labelled(cells, fit):
+    """Trained with partly labelled cells, read only."""
+    return fit(cells.copy(), 10, 15, setup={"labels_key": ["cell_type", "lineage"]})
+
+
+@pytest.fixture(scope="module")
+def predicted(labelled):
+    return labelled.predict_labels()
+
+
+@pytest.fixture
+def mine(cells, fit):
+    """Trained for a moment, to be changed."""
+    return fit(cells.copy(), 10, 2, setup={"labels_key": "cell_type"})
+
+
+def test_labels_of_cells_without_are_told(predicted, cells):
+    wanted = (cells.obs["cell_type"] == "Unknown") & (cells.obs["truth"] != HELD_OUT)
+    right = predicted["cell_type"] == cells.obs["truth"]
+    assert right[wanted].mean() > 0.8
+    lineage = cells.obs["truth"].str.contains("T|NK").map({True: "lymphoid", False: "other"})
+    assert (predicted["lineage"] == lineage)[wanted].mean() > 0.95
+
+
+def test_what_is_given_back(predicted, cells):
+    assert list(predicted) == [
+        *COLUMNS,
+        *(name.replace("cell_type", "lineage") for name in COLUMNS),
+    ]
+    assert predicted.index.equals(cells.obs_names)
+    assert predicted["cell_type_unknown"].dtype == bool
+    assert predicted["cell_type_uncertainty"].between(0, 1).all()
+    assert "Unknown" not in set(predicted["cell_type"])
+
+
+def test_a_type_held_out_of_the_reference_is_uncertain(predicted, cells):
+    is_new = cells.obs["truth"] == HELD_OUT
+    uncertainty = predicted["cell_type_uncertainty"]
+    assert uncertainty[is_new].median() > 0.95
+    assert uncertainty[~is_new].median() < 0.7
+
+
+def test_unknown_follows_from_the_uncertainty(labelled, predicted, cells):
+    for threshold in (0.5, 0.99):
+        found = labelled.predict_labels(unknown_above=threshold)
+        expected = predicted["cell_type_uncertainty"] > threshold
+        pd.testing.assert_series_equal(found["cell_type_unknown"], expected, check_names=False)
+    known = cells.obs["cell_type"] != "Unknown"
+    assert predicted["cell_type_unknown"][known].mean() < 0.03
+
+
+def test_the_same_in_any_order_and_alone(labelled, predicted, cells):
+    again = cells[::-3].copy()
+    found = labelled.predict_labels(again)
+    pd.testing.assert_frame_equal(found, predicted.loc[again.obs_names], check_exact=True)
+    alone = cells[[7]].copy()
+    expected = predicted.loc[alone.obs_names]
+    pd.testing.assert_frame_equal(labelled.predict_labels(alone), expected, check_exact=True)
+
+
+def test_labels_of_new_cells_are_not_looked_at(labelled, predicted, cells):
+    other = cells.copy()
+    del other.obs["lineage"]
+    other.obs["cell_type"] = "never seen"
+    found = labelled.predict_labels(other)
+    pd.testing.assert_frame_equal(found, predicted, check_exact=True)
+    assert list(other.obs["cell_type"].unique()) == ["never seen"]
+
+
+def test_save_and_load(labelled, predicted, cells, tmp_path):
+    labelled.save(tmp_path / "model")
+    loaded = MetaQModel.load(tmp_path / "model", cells.copy(), accelerator="cpu")
+    pd.testing.assert_frame_equal(loaded.predict_labels(), predicted, check_exact=True)
+    without = MetaQModel.load(tmp_path / "model", False, accelerator="cpu")
+    found = without.predict_labels(cells.copy())
+    pd.testing.assert_frame_equal(found, predicted, check_exact=True)
+
+
+def test_prototypes_are_class_means_of_all_labelled_cells(labelled, cells):
+    found = labelled.get_prototypes()
+    z = pd.DataFrame(labelled.get_latent_representation(), index=cells.obs_names)
+    for key in ("cell_type", "lineage"):
+        known = cells.obs[key].replace("Unknown", None).dropna()
+        means = z.loc[known.index].groupby(known.astype(str)).mean()
+        of_key = found[found.obs["labels_key"] == key]
+        assert list(of_key.obs["label"]) == list(means.index)
+        np.testing.assert_allclose(of_key.X, means, atol=1e-5)
+        assert list(of_key.obs["n_cells"]) == list(known.value_counts().sort_index())
+    assert "lineage:lymphoid" in found.obs_names
+
+
+def test_landmarks_come_on_request(labelled, cells, tmp_path):
+    before = {k: v.clone() for k, v in labelled.module.state_dict().items()}
+    found = labelled.get_prototypes(cells.copy())
+    landmarks = found[found.obs["kind"] == "landmark"]
+    assert landmarks.obs["n_cells"].sum() == cells.n_obs
+    assert 3 <= landmarks.n_obs <= 30
+    assert found.obs_names.is_unique
+    found.write_h5ad(tmp_path / "prototypes.h5ad")
+    after = labelled.module.state_dict()
+    assert all(torch.equal(values, after[name]) for name, values in before.items())
+
+
+def test_reading_chunk_by_chunk_gives_the_same(labelled, predicted, cells, monkeypatch):
+    monkeypatch.setattr("scmetaq.model._label_transfer._CHUNK", 64)
+    found = labelled.predict_labels(cells.copy())
+    pd.testing.assert_frame_equal(found, predicted, check_exact=True)
+    kept = {k: v.clone() for k, v in labelled.module.prototypes.state_dict().items()}
+    labelled._fit_prototypes()
+    for name, values in labelled.module.prototypes.state_dict().items():
+        torch.testing.assert_close(values, kept[name], rtol=1e-4, atol=1e-4)
+
+
+def test_new_types_become_prototypes(mine, cells, tmp_path):
+    before = mine.predict_labels()
+    state = {k: v.clone() for k, v in mine.module.state_dict().items()}
+    query = cells[cells.obs["truth"] == HELD_OUT].copy()
+    query.obs["cell_type"] = query.obs["truth"]
+    mine.add_labels(query, "cell_type")
+    z = mine.get_latent_representation(query.copy())
+    prototypes = mine.get_prototypes()
+    np.testing.assert_allclose(prototypes[f"cell_type:{HELD_OUT}"].X[0], z.mean(0), atol=1e-5)
+    assert prototypes.obs["n_cells"].iloc[-1] == query.n_obs
+    for name, values in mine.module.state_dict().items():
+        if not name.startswith("prototypes.0."):
+            assert torch.equal(values, state[name])
+    after = mine.predict_labels()
+    changed = after["cell_type"] != before["cell_type"]
+    assert set(after["cell_type"][changed]) == {HELD_OUT}
+    assert (after.loc[query.obs_names, "cell_type"] == HELD_OUT).mean() > 0.9
+    unchanged = before[~changed & (after["cell_type"] != HELD_OUT)]
+    pd.testing.assert_frame_equal(after.loc[unchanged.index], unchanged, check_exact=True)
+    mine.save(tmp_path / "model")
+    loaded = MetaQModel.load(tmp_path / "model", cells.copy(), accelerator="cpu")
+    pd.testing.assert_frame_equal(loaded.predict_labels(), after, check_exact=True)
+
+
+def test_added_labels_are_checked(mine, cells):
+    state = {k: v.clone() for k, v in mine.module.state_dict().items()}
+    with pytest.raises(
+        ValueError, match="Unknown labels_key 'celltype': expected one of 'cell_type'"
+    ):
+        mine.add_labels(cells.copy(), "celltype")
+    with pytest.raises(ValueError, match="new types.*found only labels that the model knows"):
+        mine.add_labels(cells.copy(), "cell_type")
+    without = cells.copy()
+    del without.obs["cell_type"]
+    with pytest.raises(KeyError, match="no such column"):
+        mine.add_labels(without, "cell_type")
+    after = mine.module.state_dict()
+    assert all(torch.equal(values, after[name]) for name, values in state.items())
+
+
+def test_without_labels_it_says_so(model):
+    for ask in (model.predict_labels, model.get_prototypes):
+        with pytest.raises(ValueError, match="knows no labels.*labels_key"):
+            ask()
+    with pytest.raises(ValueError, match="knows no labels"):
+        model.add_labels(model.adata, "cell_type")
+
+
+def test_landmarks_need_no_labels(model):
+    found = model.get_prototypes(model.adata)
+    assert set(found.obs["kind"]) == {"landmark"}
+
+
+def test_landmarks_need_enough_cells(model, again):
+    with pytest.raises(ValueError, match="more than 15 cells to find landmarks in, found 9"):
+        model.get_prototypes(again(index=slice(9)))
+
+
+def test_before_training_it_says_so(toy):
+    MetaQModel.setup_anndata(toy, labels_key="state")
+    with pytest.raises(RuntimeError, match="[Tt]rain"):
+        MetaQModel(toy, 6).predict_labels()
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, "high", True])
+def test_the_threshold_is_checked(labelled, threshold):
+    with pytest.raises(ValueError, match="unknown_above between 0 and 1"):
+        labelled.predict_labels(unknown_above=threshold)
+
+
+def test_a_single_label_is_that_of_all_cells(fit, toy):
+    """Which leaves the question whether a cell is like those that have it."""
+    toy.obs["state"] = toy.obs["state"].astype(str).replace({"b": "Unknown", "c": "Unknown"})
+    truth = np.repeat(["a", "b", "c"], 50)
+    found = fit(toy, 6, 10, setup={"labels_key": "state"}).predict_labels()
+    assert set(found["state"]) == {"a"}
+    uncertainty = found["state_uncertainty"]
+    assert uncertainty[truth != "a"].median() > 0.99 > 0.8 > uncertainty[truth == "a"].median()
+
+
+def test_numbers_and_categories_are_labels_too(fit, toy):
+    toy.obs["cluster"] = toy.obs["state"].cat.codes.astype(int)
+    model = fit(toy, setup={"labels_key": ["cluster", "state"]})
+    found = model.predict_labels()
+    assert set(found["cluster"]) == {"0", "1", "2"}
+    assert list(found["state"].map({"a": "0", "b": "1", "c": "2"})) == list(found["cluster"])
+
+
+@pytest.mark.parametrize("where", ["rna", None])
+def test_labels_of_several_modalities(fit, mosaic, where, tmp_path):
+    modalities = {"rna_layer": "rna", "adt_layer": "adt"}
+    if where:
+        mosaic["rna"].obs["kind"] = mosaic["rna"].obs["state"]
+        modalities["labels_key"] = where
+    key = "kind" if where else "state"
+    model = fit(mosaic, setup={"labels_key": key, "modalities": modalities})
+    found = model.predict_labels()
+    assert (found[key] == mosaic.obs["state"].astype(str)).mean() > 0.9
+    model.save(tmp_path / "model")
+    loaded = MetaQModel.load(tmp_path / "model", mosaic.copy(), accelerator="cpu")
+    pd.testing.assert_frame_equal(loaded.predict_labels(), found, check_exact=True)
