@@ -191,16 +191,25 @@ def records_of(dataset: Dataset, args: argparse.Namespace) -> list[dict[str, Any
         for method in METHODS:
             file = args.cache / f"{dataset.name}__{method}__{seed}.npz"
             if file.exists():
-                found = np.load(file)
-                scores = transfer_scores(found, adata, labels, asked)
-                if found["z"].size:
-                    scores |= integration_scores(found["z"], adata, labels)
-                scores["cpu_seconds"] = float(found["cpu_seconds"])
-                numbers = {name: round(float(value), 5) for name, value in scores.items()}
                 about = {"dataset": dataset.name, "method": method, "seed": seed, "asked": asked}
-                records.append(about | numbers)
-                print(f"score {file.stem}", flush=True)
+                records.append(about | scored(file, adata, labels, asked))
     return records
+
+
+def scored(file: Path, adata: anndata.AnnData, labels: pd.Series, asked: str) -> dict[str, float]:
+    """Scores of one run, which stay in the cache as long as the run does."""
+    kept = file.with_suffix(".json")
+    if kept.exists() and kept.stat().st_mtime > file.stat().st_mtime:
+        return json.loads(kept.read_text())
+    found = np.load(file)
+    scores = transfer_scores(found, adata, labels, asked)
+    if found["z"].size:
+        scores |= integration_scores(found["z"], adata, labels)
+    scores["cpu_seconds"] = float(found["cpu_seconds"])
+    numbers = {name: round(float(value), 5) for name, value in scores.items()}
+    kept.write_text(json.dumps(numbers) + "\n")
+    print(f"score {file.stem}", flush=True)
+    return numbers
 
 
 def integration_scores(

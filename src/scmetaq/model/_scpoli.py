@@ -24,7 +24,7 @@ _DECODED_SHARE = 0.5
 """Share of each batch that is decoded in training."""
 _MAX_STEPS = 600
 """Steps after which default training ends."""
-_PLAN: Final = {"one_cycle": True, "lr": 1e-2, "max_kl_weight": 1.0}
+_PLAN: Final = {"one_cycle": True, "lr": 2e-2, "max_kl_weight": 1.0}
 
 
 class SCPoli(
@@ -115,7 +115,7 @@ class SCPoli(
         self,
         max_epochs: int | None = None,
         *,
-        eta: float = 1.0,
+        eta: float = 10.0,
         pretraining_fraction: float = 0.9,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
