@@ -9,7 +9,6 @@ the README.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -17,12 +16,13 @@ from typing import Any, Final
 import anndata
 import numpy as np
 import pandas as pd
+from _command_line import cache_folder, command_line, run_missing
 from _datasets import DATASETS, Dataset
 from _markdown import write_between
-from _methods import HERE, METHODS, Method
-from _runs import Run, cpu_model, execute_missing, finished
+from _methods import METHODS, Method
+from _runs import Run, cpu_model, finished
 from _summary import spread
-from quality import machine, without_environment
+from quality import machine
 
 from scmetaq import metrics
 
@@ -77,40 +77,15 @@ SHOWN: Final = {
 
 def main() -> int:
     """Run what is missing, score what is there, write results and tables."""
-    args = command_line().parse_args()
-    cache = args.cache or args.peers / "runs"
-    cache.mkdir(parents=True, exist_ok=True)
+    args = command_line(__doc__, AWARE, SETS, out="integration.json").parse_args()
     datasets = [SETS[name] for name in args.datasets if SETS[name].path(args.data).exists()]
-    runs = [
-        Run(dataset, AWARE[method], seed, cache)
-        for method in args.methods
-        for seed in args.seeds
-        for dataset in datasets
-    ]
-    skipped = without_environment([AWARE[name] for name in args.methods], args.peers)
-    failed = execute_missing(runs, args.peers, args.data, again=args.again)
+    done, cache = run_missing(args, AWARE, datasets, args.data), cache_folder(args)
     records = [found for dataset in datasets for found in records_of(dataset, args.data, cache)]
     rows = summary(records)
-    results = {"machine": machine(), "summary": rows, "runs": records}
-    results |= {"skipped": skipped, "failed": failed}
+    results = {"machine": machine(), "summary": rows, "runs": records, **done._asdict()}
     args.out.write_text(json.dumps(results, indent=1) + "\n")
     write_between(args.readme, BEGIN, END, f"\n{tables(rows)}\n")
-    return 1 if failed else 0
-
-
-def command_line() -> argparse.ArgumentParser:
-    """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
-    parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
-    parser.add_argument("--methods", nargs="*", choices=list(AWARE), default=list(AWARE))
-    parser.add_argument("--datasets", nargs="*", choices=list(SETS), default=list(SETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "integration.json")
-    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
-    parser.add_argument("--cache", type=Path, help="folder of finished runs; default: PEERS/runs")
-    parser.add_argument("--again", action="store_true", help="run also what the cache holds")
-    return parser
+    return 1 if done.failed else 0
 
 
 def records_of(dataset: Dataset, folder: Path, cache: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ own, then everything in the cache is scored, with each modality in turn, and wri
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from pathlib import Path
@@ -17,12 +16,13 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from _command_line import cache_folder, command_line, run_missing
 from _markdown import write_between
-from _methods import HERE, Method
+from _methods import Method
 from _paired import GATES, PAIRED, PairedDataset
-from _runs import Run, cpu_model, execute_missing, finished
+from _runs import Run, cpu_model, finished
 from _summary import spread
-from quality import machine, without_environment
+from quality import machine
 
 from scmetaq import metrics
 
@@ -92,21 +92,14 @@ WHOLE: Final = ("n_metacells", "size_cv", "size_max", "cpu_seconds", "peak_mb")
 
 def main() -> int:
     """Run what is missing, score what is there, write results and tables."""
-    args = command_line().parse_args()
-    cache = args.cache or args.peers / "runs"
+    args = command_line(__doc__, METHODS, PAIRED, out="multiome.json", files="h5mu").parse_args()
+    cache = cache_folder(args)
     prepared = cache / "paired"
     prepared.mkdir(parents=True, exist_ok=True)
     datasets = [PAIRED[name] for name in args.datasets if PAIRED[name].source(args.data).exists()]
     for dataset in datasets:
         dataset.prepare(args.data, prepared)
-    runs = [
-        Run(dataset, METHODS[method], seed, cache)
-        for method in args.methods
-        for seed in args.seeds
-        for dataset in datasets
-    ]
-    skipped = without_environment([METHODS[name] for name in args.methods], args.peers)
-    failed = execute_missing(runs, args.peers, prepared, again=args.again)
+    done = run_missing(args, METHODS, datasets, prepared)
     records = [
         found
         for dataset in PAIRED.values()
@@ -114,25 +107,10 @@ def main() -> int:
         for found in records_of(dataset, prepared, cache)
     ]
     results = {"machine": machine(), "summary": summary(records), "runs": records}
-    results |= {"skipped": skipped, "failed": failed}
+    results |= done._asdict()
     args.out.write_text(json.dumps(results, indent=1) + "\n")
     write_between(args.readme, BEGIN, END, f"\n{tables(results['summary'])}\n")
-    return 1 if failed else 0
-
-
-def command_line() -> argparse.ArgumentParser:
-    """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of h5mu files")
-    parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
-    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--datasets", nargs="*", choices=list(PAIRED), default=list(PAIRED))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "multiome.json")
-    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
-    parser.add_argument("--cache", type=Path, help="folder of finished runs; default: PEERS/runs")
-    parser.add_argument("--again", action="store_true", help="run also what the cache holds")
-    return parser
+    return 1 if done.failed else 0
 
 
 def records_of(dataset: PairedDataset, prepared: Path, cache: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ kept there.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -20,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from _command_line import cache_folder, command_line, run_missing
 from _datasets import CELLS_PER_METACELL, DATASETS, Dataset, present
 from _markdown import write_between
-from _methods import HERE, METHODS, Method
-from _runs import THREADS, Run, cpu_model, execute_missing, finished
+from _methods import METHODS
+from _runs import THREADS, cpu_model, finished
 from _scores import record
 from _summary import over_seeds, over_sets
 from _tables import BEGIN, END, report
@@ -33,56 +33,19 @@ PACKAGES = ("scmetaq", "scvi-tools", "scanpy", "scikit-learn", "numpy", "scipy",
 
 def main() -> int:
     """Run what is missing, score what is there, write results and tables."""
-    args = command_line().parse_args()
-    cache = args.cache or args.peers / "runs"
-    cache.mkdir(parents=True, exist_ok=True)
-    datasets = present(args.datasets, args.data)
-    runs = [
-        Run(dataset, METHODS[method], seed, cache)
-        for method in args.methods
-        for seed in args.seeds
-        for dataset in datasets
-    ]
-    skipped = without_environment([METHODS[name] for name in args.methods], args.peers)
-    failed = execute_missing(runs, args.peers, args.data, again=args.again)
-    records = all_records(args.data, cache)
+    args = command_line(__doc__, METHODS, DATASETS, out="rna.json").parse_args()
+    done = run_missing(args, METHODS, present(args.datasets, args.data), args.data)
+    records = all_records(args.data, cache_folder(args))
     records += kept_records(args.out, records)
     if not records:
         print("Nothing to report: no finished run in the cache.")
         return 1
-    results = {**condense(records), "skipped": skipped, "failed": failed}
+    results = {**condense(records), **done._asdict()}
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(results, indent=1) + "\n")
     write_between(args.readme, BEGIN, END, f"\n{report(results)}\n")
     print_seeds(results)
-    return 1 if failed else 0
-
-
-def command_line() -> argparse.ArgumentParser:
-    """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
-    parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
-    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--datasets", nargs="*", choices=list(DATASETS), default=list(DATASETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "rna.json")
-    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
-    parser.add_argument("--cache", type=Path, help="folder of finished runs; default: PEERS/runs")
-    parser.add_argument("--again", action="store_true", help="run also what the cache holds")
-    return parser
-
-
-def without_environment(methods: list[Method], peers: Path) -> list[str]:
-    """Methods that cannot run here, each with its reason, which is also printed."""
-    missing = [method for method in methods if method.python(peers) is None]
-    reasons = [
-        f"{method.name} (no environment `{method.environment}`; benchmarks/peers/setup.sh makes it)"
-        for method in missing
-    ]
-    for reason in reasons:
-        print(f"skip  {reason}", flush=True)
-    return reasons
+    return 1 if done.failed else 0
 
 
 def all_records(folder: Path, cache: Path) -> list[dict[str, Any]]:

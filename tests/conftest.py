@@ -1,6 +1,10 @@
+import contextlib
+import html
+import io
 import logging
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,6 +15,7 @@ from mudata import MuData
 from scipy import sparse
 
 import scmetaq
+import scmetaq.cli
 
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 TRAINER = {"accelerator": "cpu", "enable_progress_bar": False}
@@ -153,3 +158,51 @@ def assignments(model):
 def toy_model(_toy):
     """Trained on the toy counts, read only: six metacells of 150 cells."""
     return _fit(_toy.copy())
+
+
+class Outcome(NamedTuple):
+    """What a call of the command line left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    def refuses(self, *words: str) -> bool:
+        """Whether this is bad input, told in one line with these words and without a traceback."""
+        line = self.err.strip().splitlines()[-1]
+        told = all(word in line for word in words) and line.startswith("Error: ")
+        return self.status == 2 and told and "Traceback" not in self.err
+
+
+def _run(*arguments: object) -> Outcome:
+    """Call the command line in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            scmetaq.cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def run():
+    return _run
+
+
+def _printed_code(out: Path) -> str:
+    """Code to go on with, as the report in a folder shows it, without UMAP.
+
+    Fuzzy simplicial sets and UMAP compile for minutes; Gaussian neighbours and diffusion maps are
+    called in the same way and need no compiler.
+    """
+    page = (out / "report.html").read_text()
+    code = html.unescape(page.split("<pre><code>")[1].split("</code></pre>")[0])
+    assert "n_neighbors=5" in code
+    code = code.replace("n_neighbors=5", "n_neighbors=5, method='gauss'")
+    return code.replace("sc.tl.umap", "sc.tl.diffmap").replace("sc.pl.umap", "sc.pl.diffmap")
+
+
+@pytest.fixture(scope="session")
+def printed_code():
+    return _printed_code

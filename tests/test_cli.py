@@ -1,12 +1,10 @@
 """The command: exit status, messages, and what it leaves on disk."""
 
 import contextlib
-import html
 import io
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import anndata
 import numpy as np
@@ -15,39 +13,11 @@ import pytest
 import scipy.sparse as sp
 
 import scmetaq
-from scmetaq.cli import _errors, _infer, _input, main
+from scmetaq.cli import _errors, _infer, _input
 
 SOURCE = Path(scmetaq.__file__).parent
 N_METACELLS = 6
 FILES = {"metacells.h5ad", "assignments.csv", "model", "report.html"}
-
-
-class Outcome(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    def refuses(self, *words: str) -> bool:
-        """Whether this is bad input, told in one line with these words and without a traceback."""
-        line = self.err.strip().splitlines()[-1]
-        told = all(word in line for word in words) and line.startswith("Error: ")
-        return self.status == 2 and told and "Traceback" not in self.err
-
-
-def run(*arguments: object) -> Outcome:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-    return Outcome(status, out.getvalue(), err.getvalue())
-
-
-def printed_code(out: Path) -> str:
-    """Code to go on with, as the report shows it."""
-    page = (out / "report.html").read_text()
-    return html.unescape(page.split("<pre><code>")[1].split("</code></pre>")[0])
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +27,7 @@ def cells(blood):
     adata = adata[:, np.asarray((adata.X > 0).sum(0)).ravel() > 0].copy()
     adata.layers["lognorm"] = sp.csr_matrix(np.log1p(adata.X.toarray() / 3))
     adata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(adata.n_obs, 2))
+    adata.obs["lane"] = pd.Categorical(np.array(["l1", "l2"])[np.arange(160) % 2])
     adata.obs["nothing"] = pd.Series(pd.NA, index=adata.obs_names, dtype="string")
     return adata
 
@@ -69,10 +40,11 @@ def path(cells, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def inferred(path, tmp_path_factory):
+def inferred(run, path, tmp_path_factory):
     """A finished run: what was said, and the directory in a folder of its own."""
     out = tmp_path_factory.mktemp("inferred") / "deep" / "run"
     words = ("--n-metacells", N_METACELLS, "--max-epochs", 3, "--labels-key", "cell_type")
+    words += ("--batch-key", "lane")
     outcome = run("infer", path, *words, "--out", out, "--accelerator", "cpu")
     assert outcome.status == 0, outcome.err
     return outcome, out
@@ -135,8 +107,8 @@ def test_model_gives_the_same_assignments(inferred, path):
 def test_printed_quality_is_that_of_the_metacells(inferred, cells):
     outcome, out = inferred
     assignments = pd.read_csv(out / "assignments.csv", index_col="barcode")["metacell"]
-    frame = scmetaq.metrics.evaluate(cells, assignments, "cell_type")
-    for metric in ("compactness", "separation", "purity"):
+    frame = scmetaq.metrics.evaluate(cells, assignments, "cell_type", conditions="lane")
+    for metric in ("compactness", "separation", "purity", "mixing"):
         mean = frame.loc[frame["metric"] == metric, "value"].mean()
         (line,) = [line for line in outcome.out.splitlines() if line.startswith(metric)]
         assert f"{mean:.3f}" in line
@@ -147,20 +119,19 @@ def test_report_tells_of_the_run(inferred, path):
     command = f"scmetaq infer {path} --n-metacells {N_METACELLS}"
     for words in (f"{N_METACELLS} metacells of 160 cells", command, "cell_type", "Training"):
         assert words in page
+    assert "Metacells and <em>lane</em>" in page
 
 
-def test_code_in_the_report_runs(inferred, monkeypatch):
+def test_code_in_the_report_runs(printed_code, inferred, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
-    code = printed_code(inferred[1]).replace("sc.tl.umap", "sc.tl.diffmap")
-    code = code.replace("sc.pl.umap(", "sc.pl.pca(")  # UMAP takes its time to compile
     names: dict = {}
     with contextlib.redirect_stderr(io.StringIO()):
-        exec(code, names)
+        exec(printed_code(inferred[1]), names)
     assert names["cells"].obs["metacell"].notna().all()
     assert names["metacells"].n_obs == N_METACELLS
 
 
-def test_demo_needs_nothing_else(monkeypatch, tmp_path):
+def test_demo_needs_nothing_else(run, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     asked = []
     monkeypatch.setattr(_infer, "infer", asked.append)
@@ -173,7 +144,7 @@ def test_demo_needs_nothing_else(monkeypatch, tmp_path):
     assert _input.read_cells(options.source).n_obs == scmetaq.data.demo().n_obs
 
 
-def test_zarr_store_is_read(cells, tmp_path, untrained):
+def test_zarr_store_is_read(run, cells, tmp_path, untrained):
     cells.write_zarr(tmp_path / "cells.zarr")
     outcome = run("infer", tmp_path / "cells.zarr", "--out", tmp_path / "out")
     assert f"Read 160 cells x {cells.n_vars} features" in outcome.err
@@ -196,7 +167,7 @@ def test_zarr_store_is_read(cells, tmp_path, untrained):
         (("--metacells", "5"), ("No such option", "--metacells")),
     ],
 )
-def test_bad_options_are_refused(path, tmp_path, untrained, words, told):
+def test_bad_options_are_refused(run, path, tmp_path, untrained, words, told):
     outcome = run("infer", path, "--out", tmp_path / "out", *words)
     assert outcome.refuses(*told), outcome
     assert "KeyError" not in outcome.err
@@ -211,12 +182,12 @@ def test_bad_options_are_refused(path, tmp_path, untrained, words, told):
         ("none.h5mu", ("There is no", "none.h5mu")),
     ],
 )
-def test_bad_inputs_are_refused(tmp_path, name, told):
+def test_bad_inputs_are_refused(run, tmp_path, name, told):
     assert run("infer", name, "--out", tmp_path / "out").refuses(*told)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_truncated_file_is_refused(path, tmp_path, share):
+def test_truncated_file_is_refused(run, path, tmp_path, share):
     broken = tmp_path / "broken.h5ad"
     whole = path.read_bytes()
     broken.write_bytes(whole[: int(share * len(whole))])
@@ -225,31 +196,31 @@ def test_truncated_file_is_refused(path, tmp_path, share):
     assert not (tmp_path / "out").exists()
 
 
-def test_store_of_another_kind_is_refused(tmp_path):
+def test_store_of_another_kind_is_refused(run, tmp_path):
     (tmp_path / "cells.zarr").mkdir()
     outcome = run("infer", tmp_path / "cells.zarr", "--out", tmp_path / "out")
     assert outcome.refuses("cells.zarr cannot be read as AnnData"), outcome
 
 
-def test_missing_words_are_refused(path):
+def test_missing_words_are_refused(run, path):
     assert run("infer").refuses("INPUT")
     assert run("infer", path).refuses("--out")
     assert run("evaluate", path).refuses("ASSIGNMENTS")
     assert run("guess").refuses("guess")
 
 
-def test_missing_device_is_refused_before_training(path, tmp_path, untrained, monkeypatch):
+def test_missing_device_is_refused_before_training(run, path, tmp_path, untrained, monkeypatch):
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     outcome = run("infer", path, "--out", tmp_path / "out", "--accelerator", "mps")
     assert outcome.refuses("no mps", "--accelerator"), outcome
 
 
-def test_an_earlier_result_is_kept(path, earlier):
+def test_an_earlier_result_is_kept(run, path, earlier):
     assert run("infer", path, "--out", earlier).refuses("exists", "--overwrite")
     assert (earlier / "report.html").read_text() == "old"
 
 
-def test_an_earlier_result_is_replaced_if_asked(inferred, path, earlier):
+def test_an_earlier_result_is_replaced_if_asked(run, inferred, path, earlier):
     _, out = inferred
     words = ("--labels-key", "cell_type", "--overwrite")
     outcome = run("evaluate", path, out / "assignments.csv", "--out", earlier, *words)
@@ -259,14 +230,14 @@ def test_an_earlier_result_is_replaced_if_asked(inferred, path, earlier):
     assert [file.name for file in earlier.parent.iterdir()] == ["earlier"]
 
 
-def test_a_directory_of_other_things_is_never_replaced(path, earlier):
+def test_a_directory_of_other_things_is_never_replaced(run, path, earlier):
     (earlier / "thesis.tex").write_text("years")
     outcome = run("infer", path, "--out", earlier, "--overwrite")
     assert outcome.refuses("thesis.tex", "not replaced"), outcome
     assert (earlier / "thesis.tex").read_text() == "years"
 
 
-def test_inputs_are_never_replaced(inferred, path):
+def test_inputs_are_never_replaced(run, inferred, path):
     _, out = inferred
     outcome = run("evaluate", path, out / "assignments.csv", "--out", out.parent, "--overwrite")
     assert outcome.refuses("choose another --out"), outcome
@@ -275,13 +246,13 @@ def test_inputs_are_never_replaced(inferred, path):
     assert {file.name for file in out.iterdir()} == FILES
 
 
-def test_a_file_is_no_directory(path, tmp_path):
+def test_a_file_is_no_directory(run, path, tmp_path):
     (tmp_path / "file").touch()
     assert run("infer", path, "--out", tmp_path / "file", "--overwrite").refuses("is a file")
     assert run("infer", path, "--out", tmp_path / "file" / "run").refuses("is a file")
 
 
-def test_a_failed_training_leaves_nothing(path, tmp_path, earlier, untrained):
+def test_a_failed_training_leaves_nothing(run, path, tmp_path, earlier, untrained):
     for out, words in ((tmp_path / "new", ()), (earlier, ("--overwrite",))):
         outcome = run("infer", path, "--out", out, *words)
         assert outcome.status == 1
@@ -293,7 +264,7 @@ def test_a_failed_training_leaves_nothing(path, tmp_path, earlier, untrained):
     assert (earlier / "report.html").read_text() == "old"
 
 
-def test_a_failed_writing_leaves_nothing(inferred, path, earlier, monkeypatch):
+def test_a_failed_writing_leaves_nothing(run, inferred, path, earlier, monkeypatch):
     def write_report(path, *args, **kwargs):
         Path(path).write_text("half")
         raise OSError("disk full")
@@ -308,7 +279,7 @@ def test_a_failed_writing_leaves_nothing(inferred, path, earlier, monkeypatch):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, "lightning"])
-def test_a_stopped_run_leaves_nothing(path, tmp_path, monkeypatch, stop):
+def test_a_stopped_run_leaves_nothing(run, path, tmp_path, monkeypatch, stop):
     def train(self, *args, **kwargs):
         try:
             raise KeyboardInterrupt
@@ -324,7 +295,7 @@ def test_a_stopped_run_leaves_nothing(path, tmp_path, monkeypatch, stop):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_debug_shows_the_traceback(path, tmp_path, untrained):
+def test_debug_shows_the_traceback(run, path, tmp_path, untrained):
     outcome = run("infer", path, "--out", tmp_path / "out", "--debug")
     assert outcome.status == 1
     assert "Traceback" in outcome.err
@@ -333,7 +304,7 @@ def test_debug_shows_the_traceback(path, tmp_path, untrained):
     assert "Traceback" in outcome.err
 
 
-def test_warnings_for_the_user_are_told(cells, tmp_path, untrained):
+def test_warnings_for_the_user_are_told(run, cells, tmp_path, untrained):
     silent = cells.copy()
     silent.X[:, 0] = 0
     silent.write_h5ad(tmp_path / "silent.h5ad")
@@ -342,7 +313,7 @@ def test_warnings_for_the_user_are_told(cells, tmp_path, untrained):
     assert f"1 of {cells.n_vars} features have no counts" in note
 
 
-def test_evaluate_gives_the_numbers_of_the_metrics(inferred, path, cells, tmp_path):
+def test_evaluate_gives_the_numbers_of_the_metrics(run, inferred, path, cells, tmp_path):
     table = inferred[1] / "assignments.csv"
     out = tmp_path / "judged"
     outcome = run("evaluate", path, table, "--labels-key", "cell_type", "--out", out)
@@ -355,7 +326,22 @@ def test_evaluate_gives_the_numbers_of_the_metrics(inferred, path, cells, tmp_pa
     assert "6 metacells of 160 cells" in (out / "report.html").read_text()
 
 
-def test_evaluate_reads_the_table_of_another_method(path, cells, tmp_path):
+def test_evaluate_judges_the_mixing_of_batches(run, inferred, path, cells, tmp_path):
+    table, out = inferred[1] / "assignments.csv", tmp_path / "judged"
+    words = ("--labels-key", "cell_type", "--batch-key", "lane")
+    outcome = run("evaluate", path, table, *words, "--out", out)
+    assert outcome.status == 0, outcome.err
+    written = pd.read_csv(out / "metrics.csv").set_index("metric")["value"]
+    assignment = pd.read_csv(table, index_col="barcode")["metacell"]
+    expected = scmetaq.metrics.mixing(assignment, cells.obs["lane"], cells.obs["cell_type"])
+    np.testing.assert_allclose(written["mixing"], expected.mixing)
+    np.testing.assert_allclose(written["one_condition"], expected.one_condition)
+    page = (out / "report.html").read_text()
+    assert "Metacells and <em>lane</em>" in page
+    assert f"Mixing {expected.mixing:.3f}" in page
+
+
+def test_evaluate_reads_the_table_of_another_method(run, path, cells, tmp_path):
     groups = pd.Series(np.arange(160) % 4, index=cells.obs_names).sample(frac=1, random_state=0)
     groups[cells.obs_names[:10]] = -1
     groups = pd.concat([groups.drop(cells.obs_names[10]), pd.Series({"stranger": 0})])
@@ -379,17 +365,19 @@ def test_evaluate_reads_the_table_of_another_method(path, cells, tmp_path):
         ("barcode,metacell\nx,a\nx,b\n", ("one row per barcode", "'x'")),
     ],
 )
-def test_bad_tables_are_refused(path, tmp_path, text, told):
+def test_bad_tables_are_refused(run, path, tmp_path, text, told):
     (tmp_path / "table.csv").write_text(text)
     outcome = run("evaluate", path, tmp_path / "table.csv", "--out", tmp_path / "out")
     assert outcome.refuses(*told), outcome
     assert not (tmp_path / "out").exists()
 
 
-def test_evaluate_refuses_unknown_names(inferred, path, tmp_path):
+def test_evaluate_refuses_unknown_names(run, inferred, path, tmp_path):
     table, out = inferred[1] / "assignments.csv", tmp_path / "out"
     refused = run("evaluate", path, table, "--out", out, "--labels-key", "missing")
     assert refused.refuses("'missing'", "'cell_type'"), refused
+    refused = run("evaluate", path, table, "--out", out, "--batch-key", "missing")
+    assert refused.refuses("'missing'", "'lane'"), refused
     refused = run("evaluate", path, table, "--out", out, "--layer", "missing")
     assert refused.refuses("'missing'", "'lognorm'"), refused
     assert not out.exists()

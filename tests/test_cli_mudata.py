@@ -1,10 +1,8 @@
 """The command on cells with several modalities: what differs from one modality."""
 
 import contextlib
-import html
 import io
 from pathlib import Path
-from typing import NamedTuple
 
 import mudata
 import numpy as np
@@ -14,33 +12,11 @@ from anndata import AnnData
 from mudata import MuData
 
 import scmetaq
-from scmetaq.cli import _next_steps, main
+from scmetaq.cli import _next_steps
 
 FILES = {"metacells.h5mu", "assignments.csv", "model", "report.html"}
 N_METACELLS = 15
 KINDS = ("rna", "adt", "atac")
-
-
-class Outcome(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    def refuses(self, *words: str) -> bool:
-        """Whether this is bad input, told in one line with these words and without a traceback."""
-        line = self.err.strip().splitlines()[-1]
-        told = all(word in line for word in words) and line.startswith("Error: ")
-        return self.status == 2 and told and "Traceback" not in self.err
-
-
-def run(*arguments: object) -> Outcome:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-    return Outcome(status, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +39,7 @@ def path(cells, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def inferred(path, tmp_path_factory):
+def inferred(run, path, tmp_path_factory):
     """A finished run: what was said, and the directory."""
     out = tmp_path_factory.mktemp("inferred") / "run"
     words = ("--n-metacells", N_METACELLS, "--max-epochs", 3, "--labels-key", "state")
@@ -134,15 +110,11 @@ def test_report_tells_of_each_modality(inferred, path):
     assert f"scmetaq infer {path}" in page
 
 
-def test_code_in_the_report_runs(inferred, monkeypatch):
-    _, out = inferred
+def test_code_in_the_report_runs(printed_code, inferred, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
-    page = (out / "report.html").read_text()
-    code = html.unescape(page.split("<pre><code>")[1].split("</code></pre>")[0])
-    code = code.replace("sc.tl.umap", "sc.tl.diffmap").replace("sc.pl.umap", "sc.pl.diffmap")
     names: dict = {}
     with contextlib.redirect_stderr(io.StringIO()):
-        exec(code, names)
+        exec(printed_code(inferred[1]), names)
     assert names["cells"].obs["metacell"].notna().all()
     assert list(names["joint"].obs_names) == list(names["metacells"].obs_names)
     assert names["joint"].obsm["X_joint"].shape == (N_METACELLS, 14 + 7 + 14)
@@ -166,7 +138,7 @@ def test_code_is_for_the_cells_at_hand():
         compile(code, "next", "exec")
 
 
-def test_zarr_store_is_read(cells, tmp_path, untrained):
+def test_zarr_store_is_read(run, cells, tmp_path, untrained):
     cells.copy().write_zarr(tmp_path / "cells.zarr")
     outcome = run("infer", tmp_path / "cells.zarr", "--out", tmp_path / "out")
     assert "Read 150 cells (60 rna features" in outcome.err
@@ -185,7 +157,7 @@ def test_zarr_store_is_read(cells, tmp_path, untrained):
         (("--labels-key", "atac:donor"), ("'labels_key': ['donor']", "'labels_key': 'atac'")),
     ],
 )
-def test_options_find_what_they_are_about(path, tmp_path, untrained, words, told):
+def test_options_find_what_they_are_about(run, path, tmp_path, untrained, words, told):
     outcome = run("infer", path, "--out", tmp_path / "out", *words)
     assert outcome.status == 1
     assert all(word in outcome.err for word in told), outcome
@@ -202,14 +174,14 @@ def test_options_find_what_they_are_about(path, tmp_path, untrained, words, told
         (("--n-metacells", "150"), ("fewer than the 150 cells", "--n-metacells 3")),
     ],
 )
-def test_bad_options_are_refused(path, tmp_path, untrained, words, told):
+def test_bad_options_are_refused(run, path, tmp_path, untrained, words, told):
     outcome = run("infer", path, "--out", tmp_path / "out", *words)
     assert outcome.refuses(*told), outcome
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_truncated_file_is_refused(path, tmp_path, share):
+def test_truncated_file_is_refused(run, path, tmp_path, share):
     broken = tmp_path / "broken.h5mu"
     whole = path.read_bytes()
     broken.write_bytes(whole[: int(share * len(whole))])
@@ -218,13 +190,13 @@ def test_truncated_file_is_refused(path, tmp_path, share):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_anndata_under_another_name_is_refused(cells, tmp_path):
+def test_an_anndata_under_another_name_is_refused(run, cells, tmp_path):
     cells["rna"].copy().write_h5ad(tmp_path / "rna.h5mu")
     outcome = run("infer", tmp_path / "rna.h5mu", "--out", tmp_path / "out")
     assert outcome.refuses("rna.h5mu cannot be read as MuData", ".h5ad"), outcome
 
 
-def test_modalities_that_cannot_be_used_are_refused(cells, tmp_path, untrained):
+def test_modalities_that_cannot_be_used_are_refused(run, cells, tmp_path, untrained):
     logged = cells["adt"].copy()
     logged.X = np.log1p(logged.X.toarray())
     bad = {
@@ -242,7 +214,7 @@ def test_modalities_that_cannot_be_used_are_refused(cells, tmp_path, untrained):
         assert "modalities={" not in outcome.err
 
 
-def test_other_modalities_are_left_out_aloud(cells, tmp_path, untrained):
+def test_other_modalities_are_left_out_aloud(run, cells, tmp_path, untrained):
     tags = AnnData(np.ones((150, 2), np.float32), pd.DataFrame(index=cells.obs_names))
     MuData({"rna": cells["rna"].copy(), "hto": tags}).write_h5mu(tmp_path / "cells.h5mu")
     outcome = run("infer", tmp_path / "cells.h5mu", "--out", tmp_path / "out")
@@ -250,19 +222,23 @@ def test_other_modalities_are_left_out_aloud(cells, tmp_path, untrained):
     assert "Read 150 cells (60 rna features)" in outcome.err
 
 
-def test_evaluate_judges_each_modality(inferred, path, cells, tmp_path):
+def test_evaluate_judges_each_modality(run, inferred, path, cells, tmp_path):
     table, out = inferred[1] / "assignments.csv", tmp_path / "judged"
-    outcome = run("evaluate", path, table, "--labels-key", "rna:kind", "--out", out)
+    words = ("--labels-key", "rna:kind", "--batch-key", "state")
+    outcome = run("evaluate", path, table, *words, "--out", out)
     assert outcome.status == 0, outcome.err
     written = pd.read_csv(out / "metrics.csv")
     assignment = pd.read_csv(table, index_col="barcode")["metacell"]
-    frame = scmetaq.metrics.evaluate(cells, assignment, cells["rna"].obs["kind"])
+    kind = cells["rna"].obs["kind"]
+    frame = scmetaq.metrics.evaluate(cells, assignment, kind, conditions="state")
     assert list(written.columns) == ["metric", "modality", "metacell", "value", "better"]
     np.testing.assert_allclose(written["value"], frame["value"])
-    assert "Each modality" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "Each modality" in page
+    assert "Metacells and <em>state</em>" in page
 
 
-def test_mosaic_cells_are_inferred_and_judged(mosaic, tmp_path):
+def test_mosaic_cells_are_inferred_and_judged(run, mosaic, tmp_path):
     mosaic.obsm["X_umap"] = np.random.default_rng(0).normal(size=(150, 2))
     path, out = tmp_path / "mosaic.h5mu", tmp_path / "out"
     mosaic.write_h5mu(path)

@@ -10,7 +10,7 @@ import scmetaq
 
 EXPORTS = {
     "scmetaq": {"COEM", "MetaQModel", "SCPoli", "data", "metrics", "pl", "tl"},
-    "scmetaq.data": {"demo", "demo_citeseq", "demo_multiome", "find_modalities"},
+    "scmetaq.data": {"demo", "demo_batches", "demo_citeseq", "demo_multiome", "find_modalities"},
     "scmetaq.metrics": {
         "agreement",
         "balanced_accuracy",
@@ -27,8 +27,27 @@ EXPORTS = {
         "rna_atac_correlation",
         "separation",
     },
-    "scmetaq.pl": {"embedding", "metrics", "purity", "size", "training"},
-    "scmetaq.tl": {"aggregate", "peak_gene_links", "recover_embedding", "spectral_metacells"},
+    "scmetaq.pl": {
+        "composition",
+        "conditions",
+        "confusion",
+        "embedding",
+        "granularity",
+        "metrics",
+        "purity",
+        "size",
+        "training",
+    },
+    "scmetaq.tl": {
+        "aggregate",
+        "choose_n_metacells",
+        "classify_conditions",
+        "covariate_association",
+        "feature_association",
+        "peak_gene_links",
+        "recover_embedding",
+        "spectral_metacells",
+    },
 }
 """Names of the public contract that are there now; more may be."""
 
@@ -40,7 +59,11 @@ METHODS = [
     "get_latent_representation",
     "get_codebook",
     "get_quantization_report",
+    "get_granularity_report",
     "get_condition_embeddings",
+    "predict_labels",
+    "get_prototypes",
+    "add_labels",
     "setup_mudata",
     "save",
     "load",
@@ -58,12 +81,21 @@ SIGNATURES = {
             "unlabeled_category": "Unknown",
         },
     ),
-    "MetaQModel.get_assignments": (["adata"], {"n_metacells": None}),
-    "MetaQModel.get_metacells": (["adata"], {"n_metacells": None}),
+    "MetaQModel.get_assignments": (
+        ["adata"],
+        {"n_metacells": None, "within": None, "min_cells": 1},
+    ),
+    "MetaQModel.get_metacells": (
+        ["adata"],
+        {"n_metacells": None, "within": None, "min_cells": 1},
+    ),
     "MetaQModel.get_latent_representation": (["adata"], {}),
     "MetaQModel.get_quantization_report": (["adata"], {}),
     "MetaQModel.get_codebook": ([], {}),
     "MetaQModel.get_condition_embeddings": ([], {}),
+    "MetaQModel.predict_labels": (["adata"], {"unknown_above": 0.99}),
+    "MetaQModel.get_prototypes": (["landmarks_of"], {"resolution": 1.0, "seed": 0}),
+    "MetaQModel.add_labels": (["adata", "labels_key"], {}),
     "MetaQModel.setup_mudata": (
         ["mdata"],
         {
@@ -108,6 +140,12 @@ SIGNATURES = {
     "COEM.get_metacells": (["adata"], {"n_neighbors": 15, "seed": 0}),
     "COEM.get_latent_representation": (["adata"], {}),
     "tl.aggregate": (["adata_or_mdata", "by"], {"layer": None}),
+    "tl.classify_conditions": (["samples", "label"], {"n_neighbors": 5, "use_rep": None}),
+    "tl.covariate_association": (["samples", "covariates"], {"use_rep": "X_pca"}),
+    "tl.feature_association": (["adata", "samples", "by"], {"use_rep": "X_pca", "layer": None}),
+    "pl.conditions": (["samples", "color"], {"basis": "X_pca", "ax": None}),
+    "tl.choose_n_metacells": (["model", "grid"], {}),
+    "pl.granularity": (["curve"], {"ax": None}),
     "tl.spectral_metacells": (["z", "n_metacells"], {"n_neighbors": 15, "seed": 0}),
     "tl.recover_embedding": (
         ["adata", "metacells", "use_rep"],
@@ -138,6 +176,7 @@ SIGNATURES = {
     "metrics.mixing": (["assignment", "conditions", "labels"], {}),
     "data.demo": ([], {}),
     "data.demo_multiome": ([], {}),
+    "data.demo_batches": ([], {}),
     "data.demo_citeseq": ([], {}),
     "data.find_modalities": (["mdata", "modalities"], {}),
 }

@@ -76,6 +76,16 @@ def test_embeddings_of_each_key(fit, cells):
     assert embeddings["lane"].obs["n_cells"].to_dict() == n_cells.to_dict()
 
 
+def test_embeddings_have_their_principal_components(fit, cells):
+    found = fit(cells.copy(), 8, 3, setup={"batch_key": "lane"}).get_condition_embeddings()["lane"]
+    centred = found.X - found.X.mean(0)
+    components = found.obsm["X_pca"]
+    assert components.shape == (3, 2)
+    np.testing.assert_allclose(components @ components.T, centred @ centred.T, atol=1e-6)
+    assert abs(components[:, 0]).sum() > abs(components[:, 1]).sum()
+    np.testing.assert_allclose(found.uns["pca"]["variance_ratio"].sum(), 1, rtol=1e-5)
+
+
 def test_embeddings_carry_what_is_the_same_in_all_cells_of_a_category(fit, cells):
     cells = cells.copy()
     cells.obs["site"] = pd.Categorical(cells.obs["batch"].map({"x": "here", "y": "there"}))

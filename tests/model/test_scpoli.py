@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import scvi
 import torch
@@ -290,3 +291,49 @@ def test_without_labels_there_are_no_prototypes(toy):
     model = fit(toy, 1, setup={})
     with pytest.raises(ValueError, match="The model knows no labels"):
         model.predict_labels()
+
+
+@pytest.fixture(scope="module")
+def query(cells):
+    """A third donor, with five genes ten times as high, of which five other genes are missing."""
+    found = cells[::3].copy()
+    factor = np.ones(60)
+    factor[30:35] = 10
+    found.X = sparse.csr_matrix(found.X.multiply(factor))
+    found.obs["donor"] = "third"
+    found.obs[["state", "half"]] = "?"
+    return found[:, 5:].copy()
+
+
+@pytest.fixture(scope="module")
+def mapped(scpoli, query):
+    scvi.settings.seed = 0
+    return train(SCPoli.load_query_data(query.copy(), scpoli), 8, batch_size=25)
+
+
+def test_all_but_the_new_donor_is_that_of_the_reference(mapped, scpoli, cells):
+    known = scpoli.module.state_dict()
+    found = mapped.module.state_dict()
+    others = [n for n in known if not n.startswith("condition_embedding") and "coverage" not in n]
+    assert all(torch.equal(found[name], known[name]) for name in others)
+    donors = mapped.get_condition_embeddings()["donor"]
+    assert donors.obs_names.tolist() == ["first", "second", "third"]
+    np.testing.assert_array_equal(donors.X[:2], scpoli.get_condition_embeddings()["donor"].X)
+    assert abs(donors.X[2] - donors.X[:2].mean(0)).max() > 0.01
+
+
+def test_cells_of_the_new_donor_get_their_labels(mapped, query):
+    assert mapped.missing_features["rna"].tolist() == [f"gene{i}" for i in range(5)]
+    found = mapped.predict_labels()
+    state = np.repeat(["a", "b", "c"], 50)[::3]
+    assert (found["state"] == state).mean() > 0.9
+    losses = mapped.history["train_loss"].to_numpy(dtype=float)
+    assert losses[-1] < losses[0]
+
+
+def test_a_query_is_saved_and_loaded(mapped, query, tmp_path):
+    mapped.save(tmp_path / "model")
+    loaded = SCPoli.load(tmp_path / "model", query.copy(), accelerator="cpu")
+    np.testing.assert_array_equal(
+        loaded.get_latent_representation(), mapped.get_latent_representation()
+    )

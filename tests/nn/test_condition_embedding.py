@@ -6,6 +6,9 @@ from scmetaq.nn import ConditionEmbedding
 def test_vectors_of_all_keys_stand_side_by_side():
     torch.manual_seed(0)
     embedding = ConditionEmbedding({"donor": 4, "lane": 2})
+    with torch.no_grad():
+        for table in embedding.tables:
+            table.normal_(std=0.1)
     conditions = torch.tensor([[3, 0], [0, 1], [3, 1]])
     found = embedding(conditions)
     assert found.shape == (3, embedding.n_dims) == (3, 20)
@@ -23,7 +26,63 @@ def test_no_vector_is_longer_than_one():
     torch.testing.assert_close(norms, torch.tensor([1.0, 0.1 * 10**0.5, 0.0]))
 
 
+def test_categories_that_are_not_used_alike_move_apart_from_zero():
+    embedding = ConditionEmbedding({"donor": 3})
+    assert not embedding.table("donor").any()
+    weight = torch.randn(10, generator=torch.Generator().manual_seed(0))
+    told = embedding(torch.tensor([[0], [1], [2], [2]])) @ weight
+    ((told - torch.tensor([1.0, 1.0, -1.0, -1.0])) ** 2).sum().backward()
+    gradient = embedding.tables[0].grad
+    assert torch.isfinite(gradient).all()
+    torch.testing.assert_close(gradient[0], gradient[1])
+    torch.testing.assert_close(gradient[2], -2 * gradient[0])
+
+
 def test_without_conditions_there_is_nothing():
     embedding = ConditionEmbedding({})
     assert embedding(torch.zeros(5, 0, dtype=torch.long)).shape == (5, 0)
     assert not list(embedding.parameters())
+
+
+def taken_over():
+    torch.manual_seed(0)
+    reference = ConditionEmbedding({"donor": 3, "lane": 2})
+    embedding = ConditionEmbedding({"donor": 5, "lane": 2})
+    embedding.take_over(reference)
+    return reference, embedding
+
+
+def test_known_categories_are_frozen_and_new_ones_start_at_their_mean():
+    reference, embedding = taken_over()
+    assert [tuple(p.shape) for p in embedding.parameters()] == [(2, 10), (0, 10)]
+    assert torch.equal(embedding.table("donor")[:3], reference.table("donor"))
+    assert torch.equal(embedding.table("lane"), reference.table("lane"))
+    mean = reference.tables[0].mean(0)
+    torch.testing.assert_close(embedding.table("donor")[3:], mean.expand(2, -1))
+
+
+def test_weight_decay_does_not_reach_what_is_frozen():
+    _, embedding = taken_over()
+    before = {name: values.clone() for name, values in embedding.state_dict().items()}
+    optimizer = torch.optim.AdamW(embedding.parameters(), lr=0.1, weight_decay=0.5)
+    embedding(torch.tensor([[0, 0], [3, 1], [4, 0]])).square().sum().backward()
+    optimizer.step()
+    after = embedding.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"tables.0"}
+
+
+def test_a_frozen_embedding_can_be_taken_over_again():
+    _, embedding = taken_over()
+    third = ConditionEmbedding({"donor": 6, "lane": 3})
+    third.take_over(embedding)
+    assert torch.equal(third.table("donor")[:5], embedding.table("donor"))
+    assert [len(p) for p in third.parameters()] == [1, 1]
+
+
+def test_frozen_rows_come_back_from_the_state():
+    _, embedding = taken_over()
+    other = ConditionEmbedding({"donor": 5, "lane": 2})
+    other.freeze({"donor": 3, "lane": 2})
+    other.load_state_dict(embedding.state_dict())
+    assert torch.equal(other.table("donor"), embedding.table("donor"))

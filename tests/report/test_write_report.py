@@ -5,7 +5,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from scmetaq.metrics import evaluate
+from scmetaq.metrics import evaluate, mixing
 from scmetaq.report import write_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -155,3 +155,20 @@ def test_report_of_several_modalities_without_labels(tmp_path, mdata, assignment
     assert "Each modality" in page.headings
     assert "Quality" not in page.headings
     assert page.text.count("equally many metacells") == 1
+
+
+def test_mixing_of_a_condition_is_shown(write, adata, assignments):
+    adata.obs["lane"] = [1, 2] * 30
+    adata.obs.loc["cell0", "lane"] = None
+    _, page = write(labels_key="cell_type", batch_key="lane")
+    assert "lane" in page.headings
+    known = adata.obs["lane"].notna() & assignments["metacell"].notna()
+    mixed = mixing(
+        assignments.loc[known, "metacell"],
+        adata.obs.loc[known, "lane"],
+        adata.obs["cell_type"][known],
+    )
+    assert f"Mixing {mixed.mixing:.3f}" in page.text
+    assert "as its label does" in page.text
+    _, page = write(batch_key="lane")
+    assert "Without labels all cells count as alike" in page.text

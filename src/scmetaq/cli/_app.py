@@ -193,6 +193,15 @@ def evaluate_command(
             show_default=False,
         ),
     ] = None,
+    batch_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of obs with the batch, to judge how metacells mix batches; also of one "
+            "modality (rna:COLUMN).",
+            show_default=False,
+        ),
+    ] = None,
     layer: Layer = None,
     overwrite: Overwrite = False,
     debug: Debug = False,
@@ -211,6 +220,7 @@ def evaluate_command(
                 out=out,
                 layer=layer,
                 labels_key=labels_key or (DEMO_LABELS if source.is_demo else None),
+                batch_key=batch_key,
                 overwrite=overwrite,
                 command=_command(context),
                 debug=debug,

@@ -49,6 +49,7 @@ class EvaluateOptions:
     out: Path
     layer: str | None
     labels_key: str | None
+    batch_key: str | None
     overwrite: bool
     command: str
     debug: bool
@@ -71,6 +72,7 @@ def evaluate(options: EvaluateOptions) -> None:
         names = find_modalities(data, note) if options.source.is_mudata else {}
         say(f"Read {describe(data, names)} from {options.source.name}.")
         labels = find_labels(data, [options.labels_key] if options.labels_key else [])
+        batches = find_labels(data, [options.batch_key] if options.batch_key else [])
         if names:
             find_layers(data, names, options.layer)
         table = _aligned(table, data, options, note)
@@ -80,6 +82,7 @@ def evaluate(options: EvaluateOptions) -> None:
                 data,
                 table["metacell"],
                 labels.first(data),
+                conditions=batches.first(data),
                 layer=options.layer,
                 modalities=list(names.values()) or None,
             )
@@ -91,12 +94,14 @@ def evaluate(options: EvaluateOptions) -> None:
                 table,
                 metrics=quality,
                 labels_key=labels.names,
+                batch_key=next(iter(batches.names), None),
                 layer=options.layer,
                 facts={
                     "Input": options.source.name,
                     **facts(data, names, options.layer),
                     "Assignments": str(options.assignments),
                     "Labels": ", ".join(labels.names) or "none",
+                    "Batch": ", ".join(batches.names) or "none",
                     "Time": f"{time.perf_counter() - started:.0f} s",
                     "Command": options.command,
                 },

@@ -193,6 +193,7 @@ def _write(
         data,
         assignments["metacell"],
         labels.first(data),
+        conditions=options.batch_key,
         layer=options.layer,
         modalities=list(names.values()) or None,
     )
@@ -209,6 +210,7 @@ def _write(
             assignments,
             metrics=quality,
             labels_key=labels.names,
+            batch_key=options.batch_key,
             layer=options.layer,
             embedding=model.get_latent_representation() if names else None,
             facts=_facts(model, cells, options, seconds),

@@ -22,6 +22,7 @@ _SHOWN = {
     "separation": "separation",
     "purity": "purity",
     "balanced_accuracy": "balanced accuracy",
+    "mixing": "mixing of batches",
 }
 
 

@@ -71,7 +71,7 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
         No such column, or a category that the model has not seen.
     """
     for key, categories, modality in conditions:
-        part = _part(data, modality)
+        part = part_of(data, modality)
         check_columns(part, [key], where="the new cells")
         column = pd.Series(part.obs[key])
         known = [str(category) for category in categories]
@@ -85,7 +85,7 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
             )
 
 
-def _part(data: AnnData | MuData, modality: str | None) -> AnnData | MuData:
+def part_of(data: AnnData | MuData, modality: str | None) -> AnnData | MuData:
     if modality is None:
         return data
     assert isinstance(data, MuData)
@@ -97,7 +97,7 @@ def _obs(
 ) -> tuple[AnnData | MuData, str]:
     """Whose ``obs`` has the columns of an argument, and what the user calls it."""
     name = modalities.get(argument)
-    part = _part(data, name)
+    part = part_of(data, name)
     if name is None:
         return data, "mdata" if isinstance(data, MuData) else "adata"
     if keys and not part.obs_names.equals(data.obs_names):

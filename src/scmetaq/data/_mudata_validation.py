@@ -57,6 +57,8 @@ def check_mudata(
     for name in names.values():
         _check_is_up_to_date(mdata, name)
     for kind, name in names.items():
+        if is_query and mdata.mod[name].n_obs == 0:  # a modality that no new cell has
+            continue
         where = f"mdata[{name!r}]"
         check_anndata(mdata.mod[name], layer=layers[kind], is_query=is_query, where=where)
     _check_go_together(mdata, list(names.values()), is_query=is_query)

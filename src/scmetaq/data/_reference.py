@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
+from ._factors import Factors, fit_factors
 from ._sparse_pca import sparse_pca
 
 MAX_REFERENCE_CELLS: Final = 20_000
@@ -45,14 +46,20 @@ class Reference(NamedTuple):
     """Mean log1p counts per 10k of the selected features, ``(n_selected,)``."""
     scale: np.ndarray
     """Their standard deviation, ``(n_selected,)``."""
+    rate: np.ndarray
+    """Mean count per unit of size factor of all features, ``(n_features,)``."""
     mean_rate: np.ndarray
-    """Mean count per unit of size factor, ``(n_selected,)``."""
+    """The same of the selected features, ``(n_selected,)``."""
     profile: LinearMap
     """Principal axes of centred, unit-length log profiles."""
     log: LinearMap
     """Reliability-weighted principal axes of half-scaled log counts."""
     sqrt: LinearMap
     """The same of square-root counts."""
+    log_factors: Factors
+    """What the scores of the log view say of its features."""
+    sqrt_factors: Factors
+    """The same of the square-root view."""
     reliability: float
     """Share of the variance along these axes that two halves of the counts agree on."""
 
@@ -138,18 +145,21 @@ def fit_reference(
     log = _transformed(counts, features, np.log1p)  # N x M
     mean, scale = _mean_and_std(log)
     sqrt_features = _most_variable(np.sqrt(_normalised(counts)), len(features))
-    total = size_factor(counts).sum()
-    (log_axes, of_log), (sqrt_axes, of_sqrt) = (
+    rate = np.asarray(counts.sum(0)).ravel() / size_factor(counts).sum()
+    (log_axes, log_factors, of_log), (sqrt_axes, sqrt_factors, of_sqrt) = (
         _state_axes(counts, halves, chosen, transform, seed)
         for chosen, transform in ((features, np.log1p), (sqrt_features, np.sqrt))
     )
     return Reference(
         mean=mean,
         scale=np.maximum(scale, _MIN_SCALE),
-        mean_rate=np.asarray(counts[:, features].sum(0)).ravel() / total,
+        rate=rate,
+        mean_rate=rate[features],
         profile=_profile_axes(log, features, n_components, seed),
         log=log_axes,
         sqrt=sqrt_axes,
+        log_factors=log_factors,
+        sqrt_factors=sqrt_factors,
         reliability=(of_log + of_sqrt) / 2,
     )
 
@@ -206,14 +216,15 @@ def _state_axes(
     features: np.ndarray,
     transform: np.ufunc,
     seed: int,
-) -> tuple[LinearMap, float]:
+) -> tuple[LinearMap, Factors, float]:
     r"""Principal axes of half-scaled transformed counts, each weighted by its reliability.
 
     Dividing by the square root of the standard deviation is half-way between unscaled counts,
     which listen to highly expressed features, and z-scores, which listen to noise. Reliability
     is the correlation of an axis between two halves of every cell's counts (binomial count
     splitting), stepped up to full depth by the Spearman-Brown formula :math:`2r/(1+r)`. Returned
-    with the axes is its mean over them, the variances being the weights.
+    with the axes are what scores say of the features, and the mean reliability over the axes, the
+    variances being the weights.
     """
     full = _transformed(counts, features, transform)
     weight = 1 / np.sqrt(np.maximum(_mean_and_std(full)[1], _MIN_SCALE))  # M
@@ -228,10 +239,13 @@ def _state_axes(
     variance = (full @ axes).var(0)  # S
     axes = axes * reliability
     offset = (fitted.mean / weight) @ axes
-    total = (full @ axes - offset).var(0).sum()
-    axes, offset = axes / np.sqrt(2 * total + _MIN_SCALE), offset / np.sqrt(2 * total + _MIN_SCALE)
+    scores = full @ axes - offset
+    total = scores.var(0).sum()
+    scale = np.sqrt(2 * total + _MIN_SCALE)
+    axes, offset = axes / scale, offset / scale
     fitted_map = LinearMap(features, axes.astype(np.float32), offset.astype(np.float32))
-    return fitted_map, float(reliability @ variance / max(variance.sum(), _MIN_SCALE))
+    factors = fit_factors(full, scores / scale)
+    return fitted_map, factors, float(reliability @ variance / max(variance.sum(), _MIN_SCALE))
 
 
 def _halves(counts: sp.csr_matrix, seed: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:

@@ -9,14 +9,14 @@ _MIN_SCALE = 1e-6
 
 
 class Scaling(NamedTuple):
-    """Statistics of the selected features, each ``(n_selected,)``."""
+    """Statistics of features."""
 
     mean: np.ndarray
-    """Mean log1p counts per 10k."""
+    """Mean log1p counts per 10k of the selected features, ``(n_selected,)``."""
     scale: np.ndarray
-    """Their standard deviation."""
-    mean_rate: np.ndarray
-    """Mean count per unit of size factor."""
+    """Their standard deviation, ``(n_selected,)``."""
+    rate: np.ndarray
+    """Mean count per unit of size factor of all features, ``(n_features,)``."""
 
 
 def fit_scaling(counts: sp.csr_matrix, features: np.ndarray) -> Scaling:
@@ -30,5 +30,5 @@ def fit_scaling(counts: sp.csr_matrix, features: np.ndarray) -> Scaling:
         Indices of the features that are read, ``(n_selected,)``.
     """
     mean, scale = _mean_and_std(_transformed(counts, features, np.log1p))
-    total = np.asarray(counts[:, features].sum(0)).ravel()
-    return Scaling(mean, np.maximum(scale, _MIN_SCALE), total / size_factor(counts).sum())
+    rate = np.asarray(counts.sum(0)).ravel() / size_factor(counts).sum()
+    return Scaling(mean, np.maximum(scale, _MIN_SCALE), rate)

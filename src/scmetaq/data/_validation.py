@@ -46,7 +46,7 @@ def check_anndata(
             "adata = anndata.read_h5ad(path)."
         )
     _check_shape(adata, where)
-    _check_layer(adata, layer, where)
+    check_layer(adata, layer, where)
     check_unique(adata.obs_names, "barcodes (obs_names)", f"{where}.obs_names_make_unique()")
     check_unique(adata.var_names, "feature names (var_names)", f"{where}.var_names_make_unique()")
     _check_counts(adata, layer, where, is_query=is_query)
@@ -206,7 +206,7 @@ def _check_shape(adata: AnnData, where: str) -> None:
         )
 
 
-def _check_layer(adata: AnnData, layer: str | None, where: str) -> None:
+def check_layer(adata: AnnData, layer: str | None, where: str) -> None:
     layers = [name for name in adata.layers.keys() if name is not None]  # noqa: SIM118
     if layer is not None and layer not in layers:
         there = ", ".join(map(repr, layers)) or "none"
@@ -230,7 +230,7 @@ def check_unique(names: pd.Index, what: str, fix: str) -> None:
 
 def _check_counts(adata: AnnData, layer: str | None, where: str, *, is_query: bool) -> None:
     fix = f"sc.pp.filter_cells({where}, min_counts=1)"
-    if where != "adata":
+    if where.startswith("mdata"):
         fix += "; mdata.update()"
     where += ".X" if layer is None else f".layers[{layer!r}]"
     counts = by_rows(adata.X if layer is None else adata.layers[layer])

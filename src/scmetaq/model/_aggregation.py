@@ -17,6 +17,14 @@ def metacell_names(n_metacells: int) -> list[str]:
     return [f"mc{i:0{width}d}" for i in range(n_metacells)]
 
 
+def _without(metacells: AnnData, missing: pd.Index) -> AnnData:
+    if not len(missing):
+        return metacells
+    measured = metacells[:, ~metacells.var_names.isin(missing)].copy()
+    measured.var = pd.DataFrame(measured.var).infer_objects()
+    return measured
+
+
 class AggregationMixin(ReadingMixin):
     """From the metacell of each cell to an AnnData or a MuData of metacells."""
 
@@ -44,8 +52,25 @@ class AggregationMixin(ReadingMixin):
         else:
             ((_, source),) = sources.items()
             metacells = aggregate_cells(adata, assignment, layer=source.layer, categories=names)
+        metacells = self._of_measured(metacells)
         metacells.uns[_keys.UNS] = self._provenance(assignment, settings)
         return metacells
+
+    def _of_measured(self, metacells: AnnData | MuData) -> AnnData | MuData:
+        """Metacells of a query without the features, and modalities, that it lacks."""
+        missing = self._missing_features
+        if self.reference_ is None:
+            return metacells
+        if isinstance(metacells, AnnData):
+            return _without(metacells, next(iter(missing.values())))
+        parts = {
+            source.modality: _without(metacells.mod[source.modality], missing[kind])
+            for kind, source in self._sources.items()
+            if metacells.mod[source.modality].n_obs
+        }
+        measured = MuData(parts)
+        measured.obs = metacells.obs.loc[measured.obs_names]
+        return measured
 
     def _provenance(self, assignment: pd.Series, more: dict[str, Any]) -> dict[str, object]:
         settings = {**self.init_params_["non_kwargs"], **more}
@@ -55,7 +80,7 @@ class AggregationMixin(ReadingMixin):
             "settings": {k: v for k, v in settings.items() if v is not None},
             "modality": " + ".join(layers),
             "layer": layers if self._reads_mudata else next(iter(layers.values())),
-            "n_cells": len(assignment),
+            "n_cells": int(assignment.notna().sum()),
             "n_metacells": int(assignment.nunique()),
             "scmetaq_version": version("scmetaq"),
         }

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
@@ -7,18 +9,25 @@ from mudata import MuData
 from scmetaq import _keys
 from scmetaq.data._validation import check_cut
 from scmetaq.nn import cut_tree, merge_codes
+from scmetaq.tl._split_metacells import split_metacells
 
 from ._aggregation import metacell_names
 from ._cells import Cells
 from ._parts import MetaQParts
 from ._reading import Block, ReadingMixin
+from ._within import checked_covariates
 
 
 class AssignmentMixin(ReadingMixin, MetaQParts):
     """Reading a trained model: latents, assignments, codes. Nothing here changes the model."""
 
     def get_assignments(
-        self, adata: AnnData | MuData | None = None, *, n_metacells: int | None = None
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        n_metacells: int | None = None,
+        within: str | Sequence[str] | None = None,
+        min_cells: int = 1,
     ) -> pd.DataFrame:
         """Metacell of each cell, also of cells that the model has never seen.
 
@@ -29,21 +38,35 @@ class AssignmentMixin(ReadingMixin, MetaQParts):
         n_metacells
             A smaller number of metacells, without another training: those that are most alike are
             merged. Cuts are nested, a metacell of more lies within one of fewer. By default all.
+        within
+            Covariates that metacells must not mix: a column of ``obs`` or a list of them, also
+            such as the model was not told of. Each of the ``n_metacells`` metacells is split by
+            their combinations, and a piece has the name ``"<metacell>:<category>:..."``.
+        min_cells
+            Pieces of fewer cells are no metacells. By default every piece is one.
 
         Returns
         -------
         Indexed by barcode: ``metacell``, its name, and ``margin``, the similarity to the code
-        minus that to the second best one. A low margin marks a cell between metacells.
+        minus that to the second best one. A low margin marks a cell between metacells. With
+        ``within``, cells of too small pieces and those without a value are in no metacell, and
+        their name is missing.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            ``within`` does not name columns with categories, or no piece has ``min_cells``.
         """
         manager = self._registered(adata)
+        covariates = checked_covariates(manager.adata, within, min_cells)
         n = self.n_metacells if n_metacells is None else self._checked_cut(n_metacells)
         found = self._encode(self._cells(manager), n_groups=n)
-        names = metacell_names(n)
+        names = pd.Categorical.from_codes(found["assignment"], metacell_names(n))
+        assignment = pd.Series(names, manager.adata.obs_names)
+        if covariates is not None:
+            assignment = split_metacells(assignment, covariates, min_cells=min_cells)
         return pd.DataFrame(
-            {
-                _keys.METACELL: pd.Categorical.from_codes(found["assignment"], names).astype(str),
-                _keys.MARGIN: found["margin"],
-            },
+            {_keys.METACELL: assignment.astype(str), _keys.MARGIN: found["margin"]},
             index=manager.adata.obs_names,
         )
 

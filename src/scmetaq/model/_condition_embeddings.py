@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import scanpy as sc
 from anndata import AnnData
 
 from scmetaq import _keys
@@ -20,7 +21,8 @@ class ConditionMixin(ModelParts):
         -------
         AnnData by condition key, a row per category: ``X`` with its vector, ``obs["n_cells"]``,
         and the columns of the cells' ``obs`` that are the same for all cells of each category
-        (where the model has cells).
+        (where the model has cells); ``obsm["X_pca"]`` with all principal components of the
+        vectors and ``uns["pca"]["variance_ratio"]``.
 
         Raises
         ------
@@ -38,7 +40,7 @@ class ConditionMixin(ModelParts):
                 "categorical_covariate_keys."
             )
         embedding = self.module.condition_embedding
-        return {
+        found = {
             key: AnnData(
                 embedding.table(key).detach().cpu().numpy(),
                 obs=self._obs_of_categories(key, [str(c) for c in categories], modality),
@@ -46,6 +48,10 @@ class ConditionMixin(ModelParts):
             )
             for key, categories, modality in self._conditions
         }
+        for of_key in found.values():
+            n_components = min(of_key.n_obs - 1, of_key.n_vars)
+            sc.pp.pca(of_key, n_comps=n_components, svd_solver="full")
+        return found
 
     def _obs_of_categories(
         self, key: str, categories: list[str], modality: str | None

@@ -13,6 +13,7 @@ from scmetaq.nn import CONDITIONS, COUNTS, LABELS, PRESENT, class_means, flat
 
 from ._cells import Cells
 from ._label_transfer import LabelTransferMixin
+from ._query_training import QueryTrainingMixin
 from ._reading import Block
 
 _MAX_TRAINING_CELLS = 50_000
@@ -20,7 +21,7 @@ _CELLS_PER_CATEGORY = 50
 """Cells of every condition and label that are in the training sample, where there are so many."""
 
 
-class ConditionalFitMixin(LabelTransferMixin):
+class ConditionalFitMixin(QueryTrainingMixin, LabelTransferMixin):
     """What training of :class:`SCPoli` needs of a sample of the cells."""
 
     module: SCPoliModule
@@ -47,16 +48,25 @@ class ConditionalFitMixin(LabelTransferMixin):
         if not self.is_trained_:
             for kind, of_kind in sample.counts.items():
                 self._fit_features(kind, of_kind.of(np.flatnonzero(of_kind.is_present)))
+        inputs = self._inputs(sample) | {LABELS: labels.astype(np.float32)}
+        return training_set(inputs)
+
+    def _query_inputs(self, cells: Cells, seed: int) -> dict[str, np.ndarray]:
+        """What training reads of the cells of new conditions, which have no say in prototypes."""
+        return self._inputs(cells)
+
+    def _inputs(self, cells: Cells) -> dict[str, np.ndarray]:
         inputs = {}
-        for kind, of_kind in sample.counts.items():
-            counts = of_kind.of(slice(None))
+        for kind, of_kind in cells.counts.items():
+            everything = of_kind.of(slice(None))
+            part = self.module.parts[kind]
+            share = 1.0 if part.missing is None else float(part.coverage.share)
             inputs[kind] = {
-                COUNTS: counts[:, self._selected(kind)],
-                "size_factor": size_factor(counts),
+                COUNTS: everything[:, self._selected(kind)],
+                "size_factor": size_factor(everything) / share,
                 PRESENT: of_kind.is_present.astype(np.float32)[:, None],
             }
-        others = {CONDITIONS: sample.conditions, LABELS: labels}
-        return training_set(flat(inputs) | {k: v.astype(np.float32) for k, v in others.items()})
+        return flat(inputs) | {CONDITIONS: cells.conditions.astype(np.float32)}
 
     def _fit_features(self, kind: str, counts: sp.csr_matrix) -> None:
         """Choose features of a modality, and fit their scaling and the average profile."""
@@ -66,7 +76,8 @@ class ConditionalFitMixin(LabelTransferMixin):
         scaling = fit_scaling(counts, features)
         known = (features, scaling.mean, scaling.scale)
         part.feature_scaling.set_scaling(*map(torch.as_tensor, known))
-        part.decoder.start_at(torch.as_tensor(scaling.mean_rate))
+        part.coverage.set_rate(torch.as_tensor(scaling.rate))
+        part.decoder.start_at(torch.as_tensor(scaling.rate[features]))
 
     def _selected(self, kind: str) -> np.ndarray:
         return self.module.parts[kind].feature_scaling.features.cpu().numpy()

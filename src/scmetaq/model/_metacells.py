@@ -1,17 +1,26 @@
+from collections.abc import Sequence
+
 from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys
+from scmetaq.tl._split_metacells import metacell_of_piece, split_metacells, with_metacell
 
 from ._aggregation import AggregationMixin
 from ._assignment import AssignmentMixin
+from ._within import checked_covariates
 
 
 class MetacellMixin(AggregationMixin, AssignmentMixin):
     """From assignments to an AnnData or a MuData of metacells."""
 
     def get_metacells(
-        self, adata: AnnData | MuData | None = None, *, n_metacells: int | None = None
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        n_metacells: int | None = None,
+        within: str | Sequence[str] | None = None,
+        min_cells: int = 1,
     ) -> AnnData | MuData:
         r"""Metacells: mean and summed raw counts of the cells that share a code.
 
@@ -25,6 +34,11 @@ class MetacellMixin(AggregationMixin, AssignmentMixin):
             no row.
         n_metacells
             A smaller number of metacells, as in :meth:`get_assignments`.
+        within, min_cells
+            Covariates that metacells must not mix, and the smallest size, as in
+            :meth:`get_assignments`. ``obs["metacell"]`` then tells which of the ``n_metacells``
+            metacells a piece is a part of: pieces of one hold cells in the same state under
+            other covariates. Cells without a metacell are left out.
 
         Returns
         -------
@@ -39,5 +53,13 @@ class MetacellMixin(AggregationMixin, AssignmentMixin):
         - ``uns["metaq"]``: how the metacells were made.
         """
         adata = self._registered(adata).adata
-        assignment = self.get_assignments(adata, n_metacells=n_metacells)[_keys.METACELL]
-        return self._aggregated(adata, assignment, sorted(assignment.unique()))
+        covariates = checked_covariates(adata, within, min_cells)
+        whole = self.get_assignments(adata, n_metacells=n_metacells)[_keys.METACELL]
+        if covariates is None:
+            return self._aggregated(adata, whole, sorted(whole.unique()))
+        pieces = split_metacells(whole, covariates, min_cells=min_cells)
+        names, columns = list(pieces.cat.categories), list(covariates.columns)
+        metacells = self._aggregated(adata, pieces, names, within=columns, min_cells=min_cells)
+        with_metacell(metacells, metacell_of_piece(whole, pieces), _keys.METACELL)
+        metacells.uns[_keys.UNS]["n_cells_left_out"] = int(pieces.isna().sum())
+        return metacells

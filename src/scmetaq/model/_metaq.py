@@ -20,24 +20,28 @@ from scmetaq.nn import CodebookInit, Distance, Likelihood, ModalityShape
 from scmetaq.train import MetaQTrainingPlan, StopRule, say_trained
 
 from ._condition_embeddings import ConditionMixin
+from ._granularity import GranularityMixin
 from ._label_transfer import LabelTransferMixin
-from ._loading import LoadingMixin
 from ._metacells import MetacellMixin
 from ._quantization import QuantizationMixin
+from ._query_offsets import QueryOffsetMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import ReferenceFitMixin
 from ._setup import SetupMixin
+from ._size_bounds import SizeBoundsMixin
 from ._training import TrainingMixin
 
 
 class MetaQModel(
+    QueryOffsetMixin,
     ConditionMixin,
+    GranularityMixin,
     MetacellMixin,
     QuantizationMixin,
     LabelTransferMixin,
     ReferenceFitMixin,
     SetupMixin,
-    LoadingMixin,
+    SizeBoundsMixin,
     TrainingMixin,
     BaseModelClass,
 ):
@@ -151,6 +155,7 @@ class MetaQModel(
             preset.decoder_hidden,
             n_components=min(self._recipe.n_components, n_selected),
             n_scores=min(N_SCORES, n_selected),
+            n_features=len(self._feature_names(kind)),
         )
 
     def train(
@@ -162,10 +167,15 @@ class MetaQModel(
         train_size: float | None = None,
         batch_size: int | None = None,
         early_stopping: bool = False,
+        min_size: int | None = None,
+        max_size: int | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Train the model: encoder first, then the codebook and its decoder.
+
+        The model of a query (:meth:`load_query_data`) learns what its new conditions add, and
+        nothing else; without new conditions there is nothing to learn.
 
         Parameters
         ----------
@@ -183,15 +193,30 @@ class MetaQModel(
             Cells per step; by default the recipe's.
         early_stopping
             Stop when the reconstruction of held-out cells no longer improves.
+        min_size, max_size
+            Fewest and most cells of the model in a metacell; by default one, and no limit. Other
+            cells are assigned as ever, each for itself. See :doc:`/user_guide/granularity`.
         plan_kwargs
             Arguments of :class:`~scmetaq.train.MetaQTrainingPlan`.
         **kwargs
             Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
             them those of the Lightning trainer.
         """
+        if self.is_query:
+            self._train_query(
+                max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                batch_size=batch_size,
+                plan_kwargs=plan_kwargs,
+                **kwargs,
+            )
+            return
         self._check_training(max_epochs, batch_size, train_size, early_stopping=early_stopping)
+        bounds = self._size_bounds(min_size, max_size)
         started = time.perf_counter()
         cells, training_set, codebook_fit = self._prepare_training()
+        codebook_fit.bounds = bounds
         n_cells, recipe = len(cells), self._recipe
         batch_size = batch_size or min(recipe.batch_size, max(32, n_cells // 8))
         plan = {"adjust_codes": recipe.adjust_codes, "lr": recipe.lr, "one_cycle": recipe.one_cycle}

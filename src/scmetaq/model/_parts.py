@@ -33,6 +33,15 @@ class ModelParts(_Base):
 
     module: MetaQModule | CoemModule | SCPoliModule
     _modalities: dict[str, Modality]
+    reference_: dict[str, Any] | None = None
+    """Of a query's model: ``n_categories`` of each condition key that its reference knows, and the
+    features ``missing`` from the query by kind. None otherwise."""
+
+    @property
+    def _missing_features(self) -> dict[str, pd.Index]:
+        """Features of the model that its cells were not measured in, by kind."""
+        missing = (self.reference_ or {}).get("missing", {})
+        return {kind: pd.Index(missing.get(kind, []), dtype=object) for kind in self._sources}
 
     @property
     def _reads_mudata(self) -> bool:

@@ -75,7 +75,9 @@ class QuantizationMixin(AssignmentMixin):
             selected = CountBatch(block.counts[kind]).dense(part.feature_scaling.features)
             for name in ("plain", "quantized"):
                 parameters: CountParameters = decoded[name][kind]
-                nll = reconstruction_nll(parameters, selected, block.inputs[kind]["size_factor"])
+                nll = reconstruction_nll(
+                    parameters, selected, block.inputs[kind]["size_factor"], part.missing
+                )
                 found[f"{name}_{kind}"] = nll * block.inputs[kind][PRESENT][:, 0]
         return found
 

@@ -110,11 +110,17 @@ class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
             ]
             inputs[kind] = {
                 COUNTS: sp.vstack([block[:, features] for block in blocks], format="csr"),
-                "size_factor": np.concatenate([size_factor(block) for block in blocks]),
+                "size_factor": np.concatenate([size_factor(block) for block in blocks])
+                / self._measured_share(kind),
             }
             if not of_kind.is_present.all():
                 inputs[kind][PRESENT] = of_kind.is_present.astype(np.float32)[:, None]
         return flat(inputs) | {CONDITIONS: cells.conditions.astype(np.float32)}
+
+    def _measured_share(self, kind: str) -> float:
+        """Share of the counts that fall on the features that cells were measured in."""
+        lacks_any = len(self._missing_features[kind]) > 0
+        return float(self.module.parts[kind].coverage.share) if lacks_any else 1.0
 
     def _linear_inputs(
         self, cells: Cells, reliability: dict[str, float], seed: int

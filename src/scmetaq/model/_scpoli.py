@@ -14,7 +14,6 @@ from scmetaq.train import FineTuning, SCPoliTrainingPlan, say_trained
 
 from ._condition_embeddings import ConditionMixin
 from ._conditional_fit import ConditionalFitMixin
-from ._loading import LoadingMixin
 from ._setup import SetupMixin
 from ._training import TrainingMixin
 
@@ -31,7 +30,6 @@ class SCPoli(
     ConditionMixin,
     ConditionalFitMixin,
     SetupMixin,
-    LoadingMixin,
     TrainingMixin,
     BaseModelClass,
 ):
@@ -109,7 +107,11 @@ class SCPoli(
         check_choice("likelihood", likelihood, (None, *_LIKELIHOODS))
         preset = self._modalities[kind]
         n_selected = min(n_top or preset.n_top_features, len(self._feature_names(kind)))
-        return ModalityShape(n_selected, likelihood or preset.likelihood)
+        return ModalityShape(
+            n_selected,
+            likelihood or preset.likelihood,
+            n_features=len(self._feature_names(kind)),
+        )
 
     def train(
         self,
@@ -126,6 +128,9 @@ class SCPoli(
         **kwargs: Any,
     ) -> None:
         """Train the model: pre-training, then fine-tuning with the prototypes of the labels.
+
+        The model of a query (:meth:`load_query_data`) learns embeddings of its new conditions, and
+        nothing else; without new conditions there is nothing to learn.
 
         Parameters
         ----------
@@ -153,6 +158,16 @@ class SCPoli(
             Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
             them those of the Lightning trainer.
         """
+        if self.is_query:
+            self._train_query(
+                max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                batch_size=batch_size,
+                plan_kwargs=plan_kwargs,
+                **kwargs,
+            )
+            return
         self._check_training(max_epochs, batch_size, train_size, early_stopping=early_stopping)
         _check_prototype_training(eta, pretraining_fraction)
         started = time.perf_counter()

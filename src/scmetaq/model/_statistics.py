@@ -3,7 +3,7 @@ import scipy.sparse as sp
 import torch
 
 from scmetaq.data._reference import fit_reference, select_features
-from scmetaq.nn import flat, nested
+from scmetaq.nn import ModalityPart, flat, nested
 
 from ._cells import Cells
 from ._reading import ReadingMixin
@@ -20,6 +20,8 @@ class StatisticsMixin(ReadingMixin):
         n_components = path.profile.axes.shape[1] if path else 1
         reference = fit_reference(counts, features, n_components=n_components, seed=seed)
         scaling.set_scaling(*map(torch.as_tensor, (features, reference.mean, reference.scale)))
+        if isinstance(part, ModalityPart):
+            part.coverage.set_rate(torch.as_tensor(reference.rate))
         part.decoder.start_at(torch.as_tensor(reference.mean_rate))
         if path is not None:
             read = (reference.log.features, reference.sqrt.features)
@@ -27,6 +29,8 @@ class StatisticsMixin(ReadingMixin):
             for name in ("profile", "log", "sqrt"):
                 fitted = getattr(reference, name)
                 getattr(path, name).set_map(*map(torch.as_tensor, (fitted.axes, fitted.offset)))
+            path.log_factors.set_factors(*map(torch.as_tensor, reference.log_factors))
+            path.sqrt_factors.set_factors(*map(torch.as_tensor, reference.sqrt_factors))
         return reference.reliability
 
     def _selected(self, kind: str) -> np.ndarray:

@@ -1,6 +1,13 @@
 from ._coem_module import CoemModule
 from ._metaq_module import MetaQModule
 from ._modality_bridges import ModalityBridges
+from ._reference_mapping import ReferenceMappingModule
 from ._scpoli_module import SCPoliModule
 
-__all__ = ["CoemModule", "MetaQModule", "ModalityBridges", "SCPoliModule"]
+__all__ = [
+    "CoemModule",
+    "MetaQModule",
+    "ModalityBridges",
+    "ReferenceMappingModule",
+    "SCPoliModule",
+]

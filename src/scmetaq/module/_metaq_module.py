@@ -2,7 +2,7 @@ import math
 from typing import Any, cast
 
 import torch
-from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from scvi.module.base import LossOutput, auto_move_data
 from torch import Tensor, nn
 
 from scmetaq.nn import (
@@ -25,12 +25,13 @@ from scmetaq.nn import (
 
 from ._modality_bridges import ModalityBridges
 from ._reconstruction import added_up, reconstruction
+from ._reference_mapping import ReferenceMappingModule
 
 MAX_CLUSTERS = 100
 """Most clusters within which what conditions add is told."""
 
 
-class MetaQModule(BaseModuleClass):
+class MetaQModule(ReferenceMappingModule):
     r"""Quantising autoencoder of the counts of one or several modalities.
 
     Letters: ``B`` cells of a batch, ``G`` features of a modality, ``M`` selected ones,
@@ -108,6 +109,11 @@ class MetaQModule(BaseModuleClass):
             self.correction = MixtureCorrection(n_clusters, list(conditions.values()), n_read)
         self.codebook = Codebook(n_codes, ends[-1], distance=distance, momentum=momentum, lift=lift)
 
+    def grown_parts(self) -> dict[str, Any]:
+        """What knows of conditions."""
+        parts: dict[str, Any] = {"condition_embedding": self.condition_embedding}
+        return parts if self.correction is None else {**parts, "correction": self.correction}
+
     @torch.no_grad()
     def set_weights(self, weights: dict[str, float]) -> None:
         """Set the weights of the modalities in the joint latent; only their ratios matter.
@@ -146,14 +152,18 @@ class MetaQModule(BaseModuleClass):
         there, and what conditions add is taken off, as far as :attr:`bridges` and
         :attr:`correction` are fitted.
         """
+        inputs = self.read_as_is(counts, present)
+        if self.correction is None:
+            return inputs
+        return self._replaced(inputs, self.correction(self.linear_values(inputs), conditions))
+
+    def read_as_is(self, counts: dict[str, Tensor], present: dict[str, Tensor]) -> Inputs:
+        """The same as :meth:`read` with what conditions add."""
         inputs = {
             name: {PRESENT: present[name], **part.read(counts[name])}
             for name, part in self.parts.items()
         }
-        inputs = self.bridges(inputs)
-        if self.correction is None:
-            return inputs
-        return self._replaced(inputs, self.correction(self.linear_values(inputs), conditions))
+        return self.bridges(inputs)
 
     def linear_values(self, inputs: Inputs) -> Tensor:
         """Scores and profiles of all modalities side by side, as much as each weighs."""
@@ -266,13 +276,14 @@ class MetaQModule(BaseModuleClass):
         """
         n = self._n_decoded(len(inference_outputs["z"]))
         data = nested(tensors, self.parts)
-        plain = reconstruction(generative_outputs["plain"], data, n)
+        missing = {name: part.missing for name, part in self.parts.items()}
+        plain = reconstruction(generative_outputs["plain"], data, n, missing)
         total = plain.loss
         extra = {f"reconstruction_loss_{name}": loss for name, loss in plain.by_modality.items()}
         if len(self.parts) == 1:
             extra.clear()
         if "quantized" in generative_outputs:
-            quantized = reconstruction(generative_outputs["quantized"], data, n)
+            quantized = reconstruction(generative_outputs["quantized"], data, n, missing)
             held = codebook_loss(inference_outputs["z"], generative_outputs["z_q"]).mean()
             extra |= {"quantized_loss": quantized.loss, "codebook_loss": held}
             total = total + quantized.loss + held

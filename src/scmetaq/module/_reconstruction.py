@@ -1,4 +1,4 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -17,13 +17,29 @@ class Reconstruction(NamedTuple):
 
 
 def reconstruction(
-    parameters: dict[str, CountParameters], data: Inputs, n_cells: int
+    parameters: dict[str, CountParameters],
+    data: Inputs,
+    n_cells: int,
+    missing: Mapping[str, Tensor | None] | None = None,
 ) -> Reconstruction:
-    """Losses of the first cells of a batch."""
+    """Losses of the first cells of a batch.
+
+    Parameters
+    ----------
+    parameters
+        What was decoded, by modality.
+    data
+        Counts and size factors.
+    n_cells
+        How many cells were decoded.
+    missing
+        Selected features that were not measured, by modality; by default none.
+    """
     by_modality, per_cell = {}, []
     for name, decoded in parameters.items():
         counts, factor = data[name][COUNTS][:n_cells], data[name]["size_factor"][:n_cells]
-        nll = reconstruction_nll(decoded, counts, factor)  # B
+        lacking = missing[name] if missing else None
+        nll = reconstruction_nll(decoded, counts, factor, lacking)  # B
         if PRESENT in data[name]:
             present = data[name][PRESENT][:n_cells, 0]  # B
             nll = nll * present

@@ -2,7 +2,7 @@ import math
 from typing import Any, cast
 
 import torch
-from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from scvi.module.base import LossOutput, auto_move_data
 from torch import Tensor, nn
 
 from scmetaq.nn import (
@@ -24,9 +24,10 @@ from scmetaq.nn import (
 )
 
 from ._reconstruction import added_up
+from ._reference_mapping import ReferenceMappingModule
 
 
-class SCPoliModule(BaseModuleClass):
+class SCPoliModule(ReferenceMappingModule):
     r"""Variational autoencoder that knows the conditions of cells, with prototypes of labels.
 
     Letters: ``B`` cells of a batch, ``G`` features of a modality, ``M`` selected ones, ``D``
@@ -157,7 +158,10 @@ class SCPoliModule(BaseModuleClass):
         """
         data, posterior = nested(tensors, self.parts), inference_outputs["posterior"]
         n = self._n_decoded(len(posterior.mean))
-        reconstruction = {k: _nll(found, data[k], n) for k, found in generative_outputs.items()}
+        reconstruction = {
+            name: _nll(found, data[name], n, self.parts[name].missing)
+            for name, found in generative_outputs.items()
+        }
         total = added_up(reconstruction.values())  # n
         kl = gaussian_kl(posterior, _standard_normal(posterior))  # B
         loss = total.mean() + kl_weight * kl.mean()
@@ -184,14 +188,24 @@ class SCPoliModule(BaseModuleClass):
         raise NotImplementedError("SCPoli embeds cells and transfers labels, it samples no cells.")
 
 
-def _nll(parameters: CountParameters, data: dict[str, Tensor], n_cells: int) -> Tensor:
-    """Negative log-likelihood of the first cells, summed over features, in nats.
+def _nll(
+    parameters: CountParameters,
+    data: dict[str, Tensor],
+    n_cells: int,
+    is_missing: Tensor | None,
+) -> Tensor:
+    """Negative log-likelihood of the first cells, summed over the features measured, in nats.
 
     Zero for cells that lack the modality.
     """
-    counts = data[COUNTS][:n_cells]
+    counts, n_features = data[COUNTS][:n_cells], data[COUNTS].shape[1]
     library = counts.sum(1, keepdim=True).clamp_min(1)  # B x 1
-    nll = counts.shape[1] * reconstruction_nll(parameters, counts, library)  # B
+    if is_missing is not None:  # shares are those among the others
+        n_features -= int(is_missing.sum())
+        measured = parameters.log_rate.masked_fill(is_missing, -torch.inf)
+        log_rate = parameters.log_rate - measured.logsumexp(1, keepdim=True)
+        parameters = parameters._replace(log_rate=log_rate)
+    nll = n_features * reconstruction_nll(parameters, counts, library, is_missing)  # B
     return nll * data[PRESENT][:n_cells, 0]
 
 

@@ -1,6 +1,7 @@
 """Parts of the networks. Knows torch only: no AnnData, no pandas."""
 
 from ._attention_layer import AttentionLayer
+from ._bounded_sizes import bounded_sizes
 from ._channel import Channel, ChannelName
 from ._code_tree import cut_tree, merge_codes
 from ._codebook import Codebook, Distance, Lookup, codebook_loss, perplexity, squared_distances
@@ -11,6 +12,8 @@ from ._count_batch import CountBatch
 from ._decoder import CountDecoder, CountParameters, reconstruction_nll
 from ._encoder import Encoder, FeatureScaling
 from ._exchange import exchange, quantization_error
+from ._factor_model import FactorModel
+from ._feature_coverage import FeatureCoverage
 from ._gated_layer import GatedLayer
 from ._gaussian import Gaussian, GaussianHead, gaussian_kl, gaussian_product
 from ._gaussian_mixture import GaussianMixture, initial_mixture
@@ -30,6 +33,7 @@ from ._profile_decoder import ProfileDecoder
 from ._prototype_fit import N_FOLDS, PrototypeFit
 from ._prototype_loss import class_means, prototype_loss
 from ._prototypes import LabelPrototypes, PrototypeState
+from ._query_offsets import fit_query_offsets
 
 __all__ = [
     "zero_inflated_poisson_nll",
@@ -39,6 +43,8 @@ __all__ = [
     "GaussianMixture",
     "GaussianHead",
     "Gaussian",
+    "FactorModel",
+    "FeatureCoverage",
     "GatedLayer",
     "ChannelName",
     "Channel",
@@ -76,10 +82,12 @@ __all__ = [
     "PrototypeFit",
     "PrototypeState",
     "beside",
+    "bounded_sizes",
     "codebook_loss",
     "cut_tree",
     "exchange",
     "fit_mixture",
+    "fit_query_offsets",
     "flat",
     "hidden_layers",
     "initial_codes",

@@ -43,6 +43,7 @@ class Codebook(nn.Module):
 
     codes: nn.Parameter
     usage: Tensor
+    offsets: Tensor
     fitted: Tensor
 
     def __init__(
@@ -61,9 +62,12 @@ class Codebook(nn.Module):
         self.codes = nn.Parameter(torch.empty(n_codes, n_latent))  # K x D
         nn.init.uniform_(self.codes, -1 / n_codes, 1 / n_codes)
         self.register_buffer("usage", torch.zeros(n_codes))  # K
+        self.register_buffer("offsets", torch.zeros(n_codes))  # K
         self.register_buffer("fitted", torch.tensor(False))
         self.is_fitted = False
         """``fitted`` where the host need not wait for the device to know it."""
+        self.is_bounded = False
+        """Whether there are ``offsets``, likewise."""
 
     @property
     def n_codes(self) -> int:
@@ -76,14 +80,33 @@ class Codebook(nn.Module):
             return self._direction(z) @ self._direction(self.codes).T  # B x K
         return -squared_distances(z, self.codes)  # B x K
 
+    def preference(self, z: Tensor) -> Tensor:
+        """Similarity plus the offsets that keep sizes within bounds, ``(n_cells, n_codes)``.
+
+        With offsets cells stand on the border between codes, so that it takes double precision to
+        tell them apart.
+        """
+        if not self.is_bounded:
+            return self.similarity(z)
+        return self.exact_similarity(z) + self.offsets  # B x K
+
+    def exact_similarity(self, z: Tensor) -> Tensor:
+        """Similarity in double precision, where the device has it."""
+        if z.device.type == "mps":
+            return self.similarity(z)
+        z, codes = z.double(), self.codes.double()
+        if self.distance == "cosine":
+            return self._direction(z) @ self._direction(codes).T  # B x K
+        return -squared_distances(z, codes)  # B x K
+
     def _direction(self, rows: Tensor) -> Tensor:
         """Lifted rows scaled to unit length, ``(n, n_latent + 1)``."""
         return F.normalize(F.pad(rows, (0, 1), value=self.lift), dim=1)
 
     def forward(self, z: Tensor) -> Lookup:
         """Most similar code of each cell and the margin to the second (Eq. 5)."""
-        best = self.similarity(z).topk(2, dim=1)  # B x 2
-        return Lookup(best.indices[:, 0], best.values[:, 0] - best.values[:, 1])
+        best = self.preference(z).topk(2, dim=1)  # B x 2
+        return Lookup(best.indices[:, 0], (best.values[:, 0] - best.values[:, 1]).to(z.dtype))
 
     def lookup_groups(self, z: Tensor, group: Tensor) -> Lookup:
         """Group of the most similar code of each cell, and the margin to the other groups.
@@ -95,11 +118,26 @@ class Codebook(nn.Module):
         group
             Group of each code, ``(n_codes,)``, at least two of them.
         """
-        similarity = self.similarity(z)  # B x K
-        best = similarity.max(1)
+        preference = self.preference(z)  # B x K
+        best = preference.max(1)
         found = group[best.indices]  # B
-        others = similarity.masked_fill(found[:, None] == group, -torch.inf).amax(1)  # B
-        return Lookup(found, best.values - others)
+        others = preference.masked_fill(found[:, None] == group, -torch.inf).amax(1)  # B
+        return Lookup(found, (best.values - others).to(z.dtype))
+
+    def merged(self, group: Tensor, n_groups: int) -> Tensor:
+        """Codes of groups of codes: their means by usage, ``(n_groups, n_latent)``.
+
+        Parameters
+        ----------
+        group
+            Group of each code, ``(n_codes,)``.
+        n_groups
+            Number of groups.
+        """
+        weight = self.usage.clamp_min(1e-12)  # K
+        total = torch.zeros(n_groups, self.codes.shape[1]).to(self.codes)  # n_groups x D
+        total.index_add_(0, group, self.codes.detach() * weight[:, None])
+        return total / torch.zeros(n_groups).to(weight).index_add_(0, group, weight)[:, None]
 
     def embed(self, assignment: Tensor) -> Tensor:
         """Codes of assigned cells, ``(n_cells, n_latent)``."""
@@ -107,10 +145,17 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def set_codes(self, codes: Tensor) -> None:
-        """Replace all codes, ``(n_codes, n_latent)``, and forget the usage."""
+        """Replace all codes, ``(n_codes, n_latent)``, and forget usage and offsets."""
         self.codes.copy_(codes)
         self.usage.zero_()
+        self.set_offsets(torch.zeros_like(self.offsets))
         self._set_fitted(True)
+
+    @torch.no_grad()
+    def set_offsets(self, offsets: Tensor) -> None:
+        """What to add to the similarities of each code, ``(n_codes,)``; zeros for nothing."""
+        self.offsets.copy_(offsets)
+        self.is_bounded = bool((offsets != 0).any())
 
     def forget_codes(self) -> None:
         """Count the codes as not fitted, so that training puts new ones in their place."""
@@ -123,6 +168,7 @@ class Codebook(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.is_fitted = bool(self.fitted)
+        self.is_bounded = bool((self.offsets != 0).any())
 
     def count_cells(self, assignment: Tensor) -> Tensor:
         """Cells of each code, ``(n_codes,)``; unlike ``bincount`` this never waits for a device."""

@@ -23,10 +23,17 @@ def beside(values: Tensor, condition: Tensor) -> Tensor:
 class ConditionEmbedding(nn.Module):
     """A learnable vector for each category of each condition key.
 
+    All start at zero: what then tells two categories apart has been learnt from their cells.
+
     Parameters
     ----------
     n_categories
         Number of categories of each key, by its name.
+
+    Notes
+    -----
+    After :meth:`freeze` the first categories of each key are kept for good: their vectors are in
+    buffers, which no optimiser sees, and the parameters hold the other categories only.
 
     References
     ----------
@@ -37,9 +44,9 @@ class ConditionEmbedding(nn.Module):
         super().__init__()
         self.keys = list(n_categories)
         self.tables = nn.ParameterList(
-            nn.Parameter(torch.randn(n, EMBEDDING_DIM) / EMBEDDING_DIM)
-            for n in n_categories.values()
+            nn.Parameter(torch.zeros(n, EMBEDDING_DIM)) for n in n_categories.values()
         )
+        self._has_frozen = False
 
     @property
     def n_dims(self) -> int:
@@ -48,8 +55,46 @@ class ConditionEmbedding(nn.Module):
 
     def table(self, key: str) -> Tensor:
         """Vectors of the categories of a key, of length one at most, ``(n_categories, 10)``."""
-        rows = self.tables[self.keys.index(key)]
+        rows = self._rows(self.keys.index(key))
         return rows / rows.norm(dim=1, keepdim=True).clamp_min(_MAX_NORM)
+
+    def _rows(self, i: int) -> Tensor:
+        """Vectors of the categories of a key at full length, ``(n_categories, 10)``."""
+        new = self.tables[i]
+        return torch.cat([getattr(self, f"frozen_{i}"), new]) if self._has_frozen else new
+
+    @torch.no_grad()
+    def freeze(self, n_frozen: dict[str, int]) -> None:
+        """Keep the first so many categories of each key as they are; only the others still learn.
+
+        Parameters
+        ----------
+        n_frozen
+            Number of categories by key, at most those there are.
+        """
+        rows = [self._rows(i).detach() for i in range(len(self.keys))]
+        for i, key in enumerate(self.keys):
+            self.register_buffer(f"frozen_{i}", rows[i][: n_frozen[key]].clone())
+            self.tables[i] = nn.Parameter(rows[i][n_frozen[key] :].clone())
+        self._has_frozen = True
+
+    @torch.no_grad()
+    def take_over(self, reference: "ConditionEmbedding") -> None:
+        """Freeze the vectors of another's categories; further ones start at the mean of these.
+
+        Parameters
+        ----------
+        reference
+            Embedding of the same keys, whose categories come first here.
+        """
+        n_frozen = {}
+        for i, key in enumerate(self.keys):
+            known, n_all = reference._rows(i), len(self._rows(i))
+            n_frozen[key] = len(known)
+            further = known.mean(0).expand(n_all - len(known), -1)
+            self.tables[i] = nn.Parameter(torch.cat([known, further]))
+        self._has_frozen = False
+        self.freeze(n_frozen)
 
     def forward(self, conditions: Tensor) -> Tensor:
         """Vectors of cells.

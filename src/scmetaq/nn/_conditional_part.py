@@ -3,8 +3,8 @@ import math
 from torch import Tensor, nn
 
 from ._condition_embedding import beside
-from ._count_batch import CountBatch
 from ._encoder import FeatureScaling
+from ._feature_coverage import FeatureCoverage
 from ._gaussian import Gaussian, GaussianHead
 from ._inputs import COUNTS
 from ._mlp import hidden_layers
@@ -36,6 +36,7 @@ class ConditionalPart(nn.Module):
     def __init__(self, shape: ModalityShape, *, n_latent: int, n_conditions: int, dropout: float):
         super().__init__()
         n_hidden = math.ceil(math.sqrt(shape.n_selected))
+        self.coverage = FeatureCoverage(shape.n_features)
         self.feature_scaling = FeatureScaling(shape.n_selected)
         self.encoder = hidden_layers([shape.n_selected + n_conditions, n_hidden], dropout=dropout)
         self.posterior = GaussianHead(n_hidden, n_latent)
@@ -60,7 +61,7 @@ class ConditionalPart(nn.Module):
         -------
         ``size_factor`` ``(B, 1)``, over all features, and ``counts`` ``(B, M)`` of the selected.
         """
-        batch = CountBatch(counts)
+        batch = self.coverage.batch(counts)
         selected = batch.dense(self.feature_scaling.features)
         return {"size_factor": batch.size_factor, COUNTS: selected}
 
@@ -74,5 +75,10 @@ class ConditionalPart(nn.Module):
         condition
             Embedding of the conditions, ``(B, n_conditions)``.
         """
-        scaled = self.feature_scaling(inputs[COUNTS], inputs["size_factor"])  # B x M
+        scaled = self.feature_scaling(inputs[COUNTS], inputs["size_factor"], self.missing)  # B x M
         return self.posterior(self.encoder(beside(scaled, condition)))
+
+    @property
+    def missing(self) -> Tensor | None:
+        """Which selected features are missing, ``(M,)`` bool; None if none of all features is."""
+        return self.coverage.missing_of(self.feature_scaling.features)

@@ -17,9 +17,12 @@ class CountBatch:
     ----------
     counts
         Raw counts, ``(n_cells, n_features)``: a CSR or a dense tensor.
+    share
+        Share of the library size that falls on these features, ``()``; all of it by default.
     """
 
-    def __init__(self, counts: Tensor):
+    def __init__(self, counts: Tensor, *, share: Tensor | None = None):
+        self._share = share
         self.n_cells, self.n_features = counts.shape
         if counts.layout is not torch.sparse_csr:
             self._rows, self._columns = counts.nonzero(as_tuple=True)  # nnz
@@ -36,7 +39,8 @@ class CountBatch:
     def size_factor(self) -> Tensor:
         """Library size over the target sum, ``(n_cells, 1)``."""
         total = self.values.new_zeros(self.n_cells).index_add_(0, self._rows, self.values)
-        return total[:, None].clamp_min(1) / TARGET_SUM
+        factor = total[:, None].clamp_min(1) / TARGET_SUM
+        return factor if self._share is None else factor / self._share
 
     @cached_property
     def per_10k(self) -> Tensor:

@@ -134,7 +134,12 @@ def _exact(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
-def reconstruction_nll(parameters: CountParameters, counts: Tensor, size_factor: Tensor) -> Tensor:
+def reconstruction_nll(
+    parameters: CountParameters,
+    counts: Tensor,
+    size_factor: Tensor,
+    is_missing: Tensor | None = None,
+) -> Tensor:
     """Negative log-likelihood of raw counts under decoded parameters (paper Eq. 1, 3).
 
     Parameters
@@ -145,6 +150,8 @@ def reconstruction_nll(parameters: CountParameters, counts: Tensor, size_factor:
         Raw counts, shape ``(n_cells, n_features)``.
     size_factor
         Library size over the target sum, shape ``(n_cells, 1)``.
+    is_missing
+        Features that were not measured and do not count, ``(n_features,)`` bool; by default none.
 
     Returns
     -------
@@ -153,7 +160,9 @@ def reconstruction_nll(parameters: CountParameters, counts: Tensor, size_factor:
     """
     log_m = bounded(parameters.log_rate + size_factor.log(), LOG_RATE_RANGE)  # B x M
     if parameters.log_dispersion is not None:
-        return negative_binomial_nll(log_m, parameters.log_dispersion, counts).mean(1)
-    if parameters.zero_logit is not None:
-        return zero_inflated_poisson_nll(log_m, parameters.zero_logit, counts).mean(1)
-    return poisson_nll(log_m, counts).mean(1)
+        nll = negative_binomial_nll(log_m, parameters.log_dispersion, counts)
+    elif parameters.zero_logit is not None:
+        nll = zero_inflated_poisson_nll(log_m, parameters.zero_logit, counts)
+    else:
+        nll = poisson_nll(log_m, counts)
+    return nll.mean(1) if is_missing is None else nll[:, ~is_missing].mean(1)

@@ -25,7 +25,9 @@ class FeatureScaling(nn.Module):
         self.register_buffer("mean", torch.zeros(n_selected))  # M
         self.register_buffer("scale", torch.ones(n_selected))  # M
 
-    def forward(self, selected: Tensor, size_factor: Tensor) -> Tensor:
+    def forward(
+        self, selected: Tensor, size_factor: Tensor, is_missing: Tensor | None = None
+    ) -> Tensor:
         """Log1p counts per 10k of zero mean and unit variance, clipped at 10.
 
         Parameters
@@ -34,13 +36,17 @@ class FeatureScaling(nn.Module):
             Raw counts of the selected features, ``(n_cells, n_selected)``.
         size_factor
             Library size over 10k, ``(n_cells, 1)``.
+        is_missing
+            Which features are missing and taken as average, ``(n_selected,)`` bool; by default
+            none.
 
         Returns
         -------
         ``(n_cells, n_selected)``.
         """
         log = torch.log1p(selected / size_factor)  # B x M
-        return ((log - self.mean) / self.scale).clamp(-_CLIP, _CLIP)
+        scaled = ((log - self.mean) / self.scale).clamp(-_CLIP, _CLIP)
+        return scaled if is_missing is None else scaled.masked_fill(is_missing, 0)
 
     @torch.no_grad()
     def set_scaling(self, features: Tensor, mean: Tensor, scale: Tensor) -> None:

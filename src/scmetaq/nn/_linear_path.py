@@ -5,6 +5,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ._count_batch import CountBatch
+from ._factor_model import FactorModel
+from ._feature_coverage import FeatureCoverage
 
 
 class Axes(nn.Module):
@@ -73,11 +75,24 @@ class LinearViews(nn.Module):
         self.profile = Axes(n_selected, n_components)
         self.log = Axes(n_selected, n_scores)
         self.sqrt = Axes(n_selected, n_scores)
+        self.log_factors = FactorModel(n_selected, n_scores)
+        self.sqrt_factors = FactorModel(n_selected, n_scores)
 
-    def forward(self, counts: CountBatch) -> LinearScores:
-        """Scores and profile of a batch of cells."""
+    def forward(self, counts: CountBatch, coverage: FeatureCoverage | None = None) -> LinearScores:
+        """Scores and profile of a batch of cells.
+
+        Parameters
+        ----------
+        counts
+            Raw counts of all features.
+        coverage
+            Which features are missing and are filled in; by default none.
+        """
         log = counts.dense(self.features, counts.per_10k.log1p())  # B x M
         sqrt = counts.dense(self.sqrt_features, counts.per_10k.sqrt())  # B x M
+        if coverage is not None:
+            log = _filled(log, self.log_factors, coverage.missing_of(self.features))
+            sqrt = _filled(sqrt, self.sqrt_factors, coverage.missing_of(self.sqrt_features))
         unit = F.normalize(log - log.mean(1, keepdim=True), dim=1)  # B x M
         scores = torch.cat([self.log(log), self.sqrt(sqrt)], 1)  # B x 2S
         return LinearScores(scores, self.profile(unit))
@@ -87,6 +102,10 @@ class LinearViews(nn.Module):
         """Take over the features that are read, ``(n_selected,)`` each."""
         self.features.copy_(features)
         self.sqrt_features.copy_(sqrt_features)
+
+
+def _filled(values: Tensor, factors: FactorModel, is_missing: Tensor | None) -> Tensor:
+    return values if is_missing is None else factors(values, is_missing)
 
 
 class LinearPath(LinearViews):

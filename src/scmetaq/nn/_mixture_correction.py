@@ -1,3 +1,4 @@
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -93,6 +94,30 @@ class MixtureCorrection(nn.Module):
             (share * design[:, [a]]) @ self.offsets[:, a] for a in range(self.offsets.shape[1])
         ]
         return torch.stack(added).sum(0)
+
+    def shares(self, corrected: Tensor) -> Tensor:
+        """Shares of the clusters in cells without what conditions add, ``(n_cells, C)``."""
+        return torch.softmax(2 * (_cosine(corrected, self.centroids) - 1) / _WIDTH, 1)
+
+    @torch.no_grad()
+    def take_over(self, reference: "MixtureCorrection") -> None:
+        """Take over another's clusters and what its categories add; further ones add nothing.
+
+        Parameters
+        ----------
+        reference
+            Correction with the same clusters and keys, whose categories come first here.
+        """
+        known = self.columns([range(n) for n in reference.n_categories])
+        self.centroids.copy_(reference.centroids)
+        self.offsets.zero_()[:, known] = reference.offsets
+        self.log_penalty.zero_()[:, known] = reference.log_penalty
+
+    def columns(self, categories: Sequence[Iterable[int]]) -> Tensor:
+        """Positions of some categories of each key among those of all keys side by side."""
+        starts = [sum(self.n_categories[:i]) for i in range(len(self.n_categories))]
+        found = [start + a for start, of in zip(starts, categories, strict=True) for a in of]
+        return torch.tensor(found, dtype=torch.long, device=self.offsets.device)
 
     @torch.no_grad()
     def set_mixture(self, mixture: Mixture) -> None:

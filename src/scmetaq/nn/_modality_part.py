@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from ._condition_embedding import beside
-from ._count_batch import CountBatch
 from ._decoder import CountDecoder
 from ._encoder import Encoder, FeatureScaling
+from ._feature_coverage import FeatureCoverage
 from ._inputs import COUNTS
 from ._likelihoods import Likelihood
 from ._linear_path import LinearPath
@@ -27,6 +27,8 @@ class ModalityShape:
     """Principal components of the profile beside the learnt state; 0: no linear path."""
     n_scores: int = 50
     """Scores of each of the two views from which the state is first estimated."""
+    n_features: int = 0
+    """All features, of which those of a query may be missing; 0: none ever is."""
 
 
 class ModalityPart(nn.Module):
@@ -72,6 +74,7 @@ class ModalityPart(nn.Module):
         self.columns = columns
         self.n_joint, self.n_conditions = n_joint, n_conditions
         self.register_buffer("scale", torch.ones(()))
+        self.coverage = FeatureCoverage(shape.n_features)
         self.feature_scaling = FeatureScaling(shape.n_selected)
         self.linear_path = None
         if shape.n_components:
@@ -106,11 +109,12 @@ class ModalityPart(nn.Module):
         ``size_factor`` ``(B, 1)`` and ``scores`` and ``profile`` of the linear path or, where
         there is none, ``counts``, the raw counts of the selected features.
         """
-        batch = CountBatch(counts)
+        batch = self.coverage.batch(counts)
         if self.linear_path is None:
             selected = batch.dense(self.feature_scaling.features)
             return {"size_factor": batch.size_factor, COUNTS: selected}
-        return {"size_factor": batch.size_factor, **self.linear_path(batch)._asdict()}
+        scores = self.linear_path(batch, self.coverage)
+        return {"size_factor": batch.size_factor, **scores._asdict()}
 
     def encode(
         self, inputs: dict[str, Tensor], all_scores: Tensor | None, condition: Tensor
@@ -132,7 +136,9 @@ class ModalityPart(nn.Module):
         State ``(B, n_latent)`` and block ``(B, D)``.
         """
         if self.linear_path is None:
-            scaled = self.feature_scaling(inputs[COUNTS], inputs["size_factor"])  # B x M
+            scaled = self.feature_scaling(  # B x M
+                inputs[COUNTS], inputs["size_factor"], self.missing
+            )
             state = self.encoder(beside(scaled, condition))
             return state, state * self.scale
         assert all_scores is not None
@@ -140,6 +146,11 @@ class ModalityPart(nn.Module):
         state = self.linear_path.to_state(inputs["scores"]) + residual
         block = torch.cat([state, inputs["profile"]], 1)  # B x D
         return state, block * self.scale
+
+    @property
+    def missing(self) -> Tensor | None:
+        """Which selected features are missing, ``(M,)`` bool; None if none of all features is."""
+        return self.coverage.missing_of(self.feature_scaling.features)
 
     def block(self, z: Tensor) -> Tensor:
         """The block of this modality in joint latents ``(B, n_joint)``."""

@@ -9,6 +9,7 @@ from anndata import AnnData
 from scmetaq import pl
 from scmetaq.pl._svg import svg_source
 
+from ._conditions import ConditionSummary
 from ._labels import LabelSummary
 from ._layout import MAX_CELLS, Layout
 
@@ -82,6 +83,17 @@ def purity(summary: LabelSummary, colors: Sequence[str] | None = None) -> Pictur
     return Picture(
         svg_source(pl.purity(shown, summary.key)), "Purity of metacells by label", caption
     )
+
+
+def composition(summary: ConditionSummary) -> Picture:
+    """Shares of the categories of a condition in each metacell."""
+    order = "by majority label, and within a label from unmixed to mixed"
+    caption = (
+        f"Each column is a metacell, its colours the shares of {summary.key} among its cells. "
+        f"Metacells are in order {order if summary.groups is not None else 'of their mixing'}."
+    )
+    ax = pl.composition(summary.counts, summary.groups, colors=summary.colors)
+    return Picture(svg_source(ax), f"Shares of {summary.key} in each metacell", caption)
 
 
 def training(history: Mapping[str, pd.DataFrame]) -> Picture:

@@ -15,6 +15,7 @@ from scmetaq import _keys
 from scmetaq.metrics import evaluate
 
 from . import _pictures, _tables
+from ._conditions import summarize_conditions
 from ._labels import LabelSummary, as_text, find_labels, summarize_labels
 from ._layout import lay_out
 
@@ -28,6 +29,7 @@ def write_report(
     *,
     metrics: pd.DataFrame | None = None,
     labels_key: str | Sequence[str] | None = None,
+    batch_key: str | None = None,
     layer: str | None = None,
     embedding: np.ndarray | None = None,
     facts: Mapping[str, object] | None = None,
@@ -53,6 +55,9 @@ def write_report(
     labels_key
         Column, or columns, of ``obs`` with labels; in MuData also of a modality, as in
         ``"rna:cell_type"``. The first colours the cells.
+    batch_key
+        Column of ``obs`` with the batch, or another condition, whose mixing is shown; in MuData
+        also of a modality.
     layer
         Layer with the raw counts (in MuData: of each modality that has it). None: ``X``.
     embedding
@@ -75,8 +80,13 @@ def write_report(
     keys = [labels_key] if isinstance(labels_key, str) else list(labels_key or [])
     found = [find_labels(adata, key) for key in keys]
     labels, colors = [column for column, _ in found], [chosen for _, chosen in found]
+    batches, batch_colors = (None, None) if batch_key is None else find_labels(adata, batch_key)
+    first = labels[0] if labels else None
     if metrics is None:
-        metrics = evaluate(adata, assignment, labels[0] if labels else None, layer=layer)
+        metrics = evaluate(adata, assignment, first, conditions=batches, layer=layer)
+    mixed = []
+    if batches is not None:
+        mixed.append(summarize_conditions(assignment, batches, first, colors=batch_colors))
     summaries = [summarize_labels(assignment, column) for column in labels]
     per_metacell = _tables.metacell_values(metrics)
     modalities, joint = _tables.modalities(metrics), _tables.of_modality(metrics, None)
@@ -96,6 +106,7 @@ def write_report(
         modalities=modalities,
         each_modality=_tables.modality_rows(metrics),
         labels=[(s, _pictures.purity(s, c)) for s, c in zip(summaries, colors, strict=True)],
+        conditions=[(of, _pictures.composition(of)) for of in mixed],
         doubtful=doubtful,
         chosen_by=chosen_by,
         training=None if history is None else _pictures.training(history),
@@ -158,6 +169,7 @@ def _tiles(metrics: pd.DataFrame) -> list[tuple[str, str, str]]:
         "separation": "separation",
         "purity": "purity",
         "balanced_accuracy": "balanced accuracy",
+        "mixing": "mixing",
     }
     hints = {"higher": "higher is better", "lower": "lower is better"}
     tiles = []

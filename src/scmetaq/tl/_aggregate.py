@@ -15,20 +15,24 @@ from numpy.typing import ArrayLike
 from scmetaq import _keys
 from scmetaq.metrics._cell_values import cell_values
 from scmetaq.metrics._groups import factorize_metacells
+from scmetaq.tl._split_metacells import (
+    find_covariates,
+    metacell_of_piece,
+    split_metacells,
+    with_metacell,
+)
 from scmetaq.tl._summarize_obs import summarize_obs
 
+type By = str | Sequence[str] | pd.Series | ArrayLike
+
 
 @overload
-def aggregate(
-    adata_or_mdata: AnnData, by: str | pd.Series | ArrayLike = ..., *, layer: str | None = ...
-) -> AnnData: ...
+def aggregate(adata_or_mdata: AnnData, by: By = ..., *, layer: str | None = ...) -> AnnData: ...
 @overload
-def aggregate(
-    adata_or_mdata: MuData, by: str | pd.Series | ArrayLike = ..., *, layer: str | None = ...
-) -> MuData: ...
+def aggregate(adata_or_mdata: MuData, by: By = ..., *, layer: str | None = ...) -> MuData: ...
 def aggregate(
     adata_or_mdata: AnnData | MuData,
-    by: str | pd.Series | ArrayLike = _keys.METACELL,
+    by: By = _keys.METACELL,
     *,
     layer: str | None = None,
 ) -> AnnData | MuData:
@@ -45,7 +49,9 @@ def aggregate(
     by
         Metacell of each cell: a column of ``obs``, a Series aligned by barcode, or an array of
         shape ``(n_cells,)`` in the order of the cells. Cells whose value is missing or the number
-        -1 are left out; every other value names a metacell.
+        -1 are left out; every other value names a metacell. Or a list of columns, such as
+        ``["metacell", "donor"]``: metacells by the first are split by the others into pieces
+        named ``"<metacell>:<donor>"`` that never mix them.
     layer
         Layer with the raw counts (in MuData: of each modality that has it, ``X`` of the others).
         None: ``X``.
@@ -59,7 +65,8 @@ def aggregate(
     - ``layers["counts"]``: summed raw counts, CSR;
     - ``obs["n_cells"]``: number of cells; per categorical, text or boolean column the majority
       value and ``<column>_fraction``, the fraction of the cells with a value that have this one;
-      means of numeric columns. Columns of other kinds are left out;
+      means of numeric columns. Columns of other kinds are left out. Of pieces, the first column
+      of ``by`` names the metacell that each is a part of;
     - ``var`` and ``varm`` as in the cells;
     - ``uns["metaq"]``: how the metacells were made.
 
@@ -71,16 +78,24 @@ def aggregate(
     Li et al., MetaQ, Nature Communications 2025, Eq. 17.
     """
     _check_data(adata_or_mdata)
-    assignment = cell_values(adata_or_mdata, by, what="by")
+    columns = _columns_to_split_by(adata_or_mdata, by)
+    if columns:
+        table = find_covariates(adata_or_mdata, columns, what="by")
+        whole = table[columns[0]]
+        assignment = split_metacells(whole, table[columns[1:]])
+    else:
+        assignment = cell_values(adata_or_mdata, by, what="by")
     metacells: AnnData | MuData
     if isinstance(adata_or_mdata, MuData):
         layers = _layer_of_each(adata_or_mdata, layer)
         metacells = aggregate_modalities(adata_or_mdata, assignment, layers=layers)
     else:
         metacells = aggregate_cells(adata_or_mdata, assignment, layer=layer)
+    if columns:
+        with_metacell(metacells, metacell_of_piece(whole, assignment), columns[0])
     metacells.uns[_keys.UNS] = {
         "function": "scmetaq.tl.aggregate",
-        "by": by if isinstance(by, str) else "values given by the caller",
+        "by": by if isinstance(by, str) else columns or "values given by the caller",
         "layer": "X" if layer is None else layer,
         "n_cells": int(assignment.notna().sum()),
         "n_cells_left_out": int(assignment.isna().sum()),
@@ -166,6 +181,14 @@ def aggregate_modalities(
 def _check_data(data: Any) -> None:
     if not isinstance(data, AnnData | MuData):
         raise TypeError(f"Expected an AnnData or a MuData with cells, found {type(data).__name__}.")
+
+
+def _columns_to_split_by(data: AnnData | MuData, by: Any) -> list[str]:
+    """The columns of a list of columns; none if there is one value per cell, or one column."""
+    is_list = isinstance(by, list | tuple) and all(isinstance(name, str) for name in by)
+    if not is_list or (len(by) == data.n_obs and not set(by) <= set(data.obs)):
+        return []
+    return list(by)
 
 
 def _metacells(assignment: pd.Series, categories: Sequence[str] | None) -> pd.Categorical:

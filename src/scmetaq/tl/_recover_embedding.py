@@ -14,6 +14,7 @@ from sklearn.neural_network import MLPRegressor
 from scmetaq import _keys
 from scmetaq.metrics._cell_values import cell_values
 from scmetaq.metrics._groups import factorize_metacells
+from scmetaq.tl._log_counts import log_counts
 
 _N_HIDDEN: Final = 256
 _N_EPOCHS: Final = 1_000
@@ -158,21 +159,7 @@ def _positions(assignment: pd.Series, names: pd.Index) -> np.ndarray:
 
 def _components(adata: AnnData, layer: str | None, seed: int) -> np.ndarray:
     """Principal components of log1p counts per 10k, ``(n_cells, at most 50)``."""
-    if layer is not None and layer not in adata.layers:
-        there = sorted(filter(None, adata.layers.keys()))
-        raise KeyError(f"Expected `layer` to name a layer, found no {layer!r}. Layers: {there}.")
-    counts: Any = adata.X if layer is None else adata.layers[layer]
-    where = "`X`" if layer is None else f"layer {layer!r}"
-    if counts is None:
-        raise ValueError(f"Expected raw counts in {where}, found nothing. Name a layer or `basis`.")
-    counts = sp.csr_matrix(counts, dtype=np.float64)
-    if not (np.isfinite(counts.data) & (counts.data >= 0)).all():
-        raise ValueError(
-            f"Expected raw counts in {where}, found negative or missing values. Name the layer "
-            "with raw counts, or an embedding as `basis`."
-        )
-    total = np.asarray(counts.sum(1)).ravel()
-    log = sp.csr_matrix(sp.diags_array(1e4 / np.where(total > 0, total, 1)) @ counts).log1p()
+    log = log_counts(adata, layer, otherwise="a layer or `basis`")
     n_components = min(_N_COMPONENTS, min(log.shape) - 1)
     return PCA(n_components, svd_solver="arpack", random_state=seed).fit_transform(log)
 

@@ -6,8 +6,10 @@ from ._epoch_plan import EpochTrainingPlan
 from ._fine_tuning import FineTuning
 from ._mixture_fit import MixtureFit
 from ._plan import MetaQTrainingPlan
+from ._query_plan import QueryTrainingPlan
 from ._say_trained import say_trained
 from ._scpoli_plan import SCPoliTrainingPlan
+from ._size_bounds import SizeBounds, bound_sizes
 from ._stop_rule import StopRule
 
 __all__ = [
@@ -19,7 +21,10 @@ __all__ = [
     "EpochTrainingPlan",
     "MetaQTrainingPlan",
     "MixtureFit",
+    "QueryTrainingPlan",
+    "SizeBounds",
     "StopRule",
     "TrainingSetSplitter",
+    "bound_sizes",
     "say_trained",
 ]

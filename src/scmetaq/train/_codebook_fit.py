@@ -9,6 +9,8 @@ from torch import Tensor
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, exchange, initial_codes
 
+from ._size_bounds import SizeBounds, bound_sizes
+
 
 class CodebookFit(Callback):
     """Fits the codebook to the latents of a reference sample, in the middle and at the end.
@@ -49,6 +51,8 @@ class CodebookFit(Callback):
         self.init = init
         self.refine = refine
         self.seed = seed
+        self.bounds: SizeBounds | None = None
+        """Sizes that metacells must have."""
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -61,14 +65,16 @@ class CodebookFit(Callback):
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Refine the codes and see that each has a cell."""
+        """Refine the codes and see that each has a cell, or as many as the bounds say."""
         if not self.module.codebook.is_fitted:
             self._initialise()
         z = self.reference_latents()
         codebook = self.module.codebook
-        if self.refine:
-            codebook.set_codes(self._exchanged(z, codebook.codes.detach()))
+        codes = codebook.codes.detach().clone()
+        codebook.set_codes(self._exchanged(z, codes) if self.refine else codes)
         codebook.claim_cells(z)
+        if self.bounds is not None:
+            bound_sizes(codebook, self.bounds, move_codes=self.refine)
         codebook.set_usage(z)
 
     def _initialise(self) -> None:

@@ -1,0 +1,161 @@
+"""Compare metacells made within each cell type and sample: one command from counts to a table.
+
+usage: python benchmarks/pure.py --data DIR [--methods ...] [--seeds 0 1 2]
+
+As ``quality.py``: every (data set, method, seed) that the cache lacks is run in a process of its
+own, then everything in the cache is scored and written to ``results/pure.json`` and into the
+README. All methods make one metacell per ten cells, none of which mixes cell types or samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+import anndata
+import numpy as np
+import pandas as pd
+from _command_line import cache_folder, command_line, run_missing
+from _markdown import write_between
+from _methods import Method
+from _pure import CELLS_PER_METACELL, GROUPS, GroupedDataset, scores
+from _runs import Run, cpu_model, finished
+from _summary import spread
+from quality import machine
+
+BEGIN: Final = "<!-- pure: written by pure.py -->"
+END: Final = "<!-- pure: end -->"
+SETS: Final = {
+    dataset.name: dataset
+    for dataset in (
+        GroupedDataset("kang_pbmc_labelled_1267genes", "made by clustering these counts"),
+    )
+}
+BATCH: Final = ("--batch-key", "batch")
+METHODS: Final[dict[str, Method]] = {
+    method.name: method
+    for method in (
+        Method(
+            "scmetaq-within",
+            "methods/run_within.py",
+            "this package: one training that knows the samples, split by `within=`",
+            BATCH,
+        ),
+        Method(
+            "scmetaq-within-blind",
+            "methods/run_within.py",
+            "the same without knowing of samples",
+        ),
+        Method(
+            "scmetaq-grouped",
+            "methods/run_grouped.py",
+            "this package, default recipe, a training in each group",
+            ("--by", "default"),
+        ),
+        Method(
+            "scmetaq-published-grouped",
+            "methods/run_grouped.py",
+            'this package, `recipe="published"`, a training in each group, as in the paper',
+            ("--by", "published"),
+        ),
+        Method(
+            "kmeans-grouped",
+            "methods/run_grouped.py",
+            "k-means in each group, on principal components of all cells",
+            ("--by", "kmeans"),
+        ),
+        Method(
+            "random-grouped",
+            "methods/run_grouped.py",
+            "cells of each group dealt at random into equal parts",
+            ("--by", "random"),
+        ),
+    )
+}
+SHOWN: Final = {
+    "n_metacells": "metacells",
+    "size_cv": "size CV",
+    "tau treatment": "tau, treatment",
+    "r treatment": "r, treatment",
+    "tau type": "tau, cell type",
+    "r type": "r, cell type",
+    "compactness": "compactness",
+    "separation": "separation",
+    "cpu_seconds": "CPU s",
+}
+
+
+def main() -> int:
+    """Run what is missing, score what is there, write results and table."""
+    args = command_line(__doc__, METHODS, SETS, out="pure.json").parse_args()
+    datasets = [SETS[name] for name in args.datasets if SETS[name].path(args.data).exists()]
+    done, cache = run_missing(args, METHODS, datasets, args.data), cache_folder(args)
+    records = []
+    for dataset in datasets:
+        adata = dataset.read(args.data)[0]
+        runs = [run for method in METHODS.values() for run in finished(dataset, method, cache)]
+        records += [record(run, adata) for run in runs]
+    rows = summary(records)
+    results = {
+        "machine": machine(),
+        "cells_per_metacell": CELLS_PER_METACELL,
+        "groups": GROUPS,
+        "summary": rows,
+        "runs": records,
+        **done._asdict(),
+    }
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    write_between(args.readme, BEGIN, END, f"\n{table(rows)}\n")
+    return 1 if done.failed else 0
+
+
+def record(run: Run, adata: anndata.AnnData) -> dict[str, Any]:
+    """Everything known about one run; scores are kept beside its assignment."""
+    report, file = run.report(), run.file(".metrics.json")
+    digest = hashlib.sha256(run.file(".npy").read_bytes()).hexdigest()
+    if not file.exists() or json.loads(file.read_text())["assignment"] != digest:
+        print(f"score {run.stem}", flush=True)
+        found = scores(adata, np.load(run.file(".npy")))
+        file.write_text(json.dumps({"assignment": digest, "scores": found}) + "\n")
+    return {
+        "dataset": run.dataset.name,
+        "method": run.method.name,
+        "seed": run.seed,
+        "n_cells": adata.n_obs,
+        **{key: report[key] for key in ("version", "seconds", "cpu_seconds", "peak_mb")},
+        "cpu": report.get("cpu", cpu_model()),
+        **json.loads(file.read_text())["scores"],
+    }
+
+
+def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Median and range over seeds, per data set and method."""
+    return [
+        {
+            "dataset": dataset,
+            "method": method,
+            "seeds": sorted(map(int, of_pair["seed"])),
+            **{name: spread(of_pair[name]) for name in SHOWN},
+        }
+        for (dataset, method), of_pair in pd.DataFrame(records).groupby(
+            ["dataset", "method"], sort=False
+        )
+    ]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Medians over seeds, a row per method."""
+    lines = ["| method | seeds | " + " | ".join(SHOWN.values()) + " |"]
+    lines.append("|" + " --- |" * 2 + " ---: |" * len(SHOWN))
+    for row in rows:
+        cells = [
+            f"{row[key]['median']:.{0 if key in ('n_metacells', 'cpu_seconds') else 3}f}"
+            for key in SHOWN
+        ]
+        lines.append(f"| {row['method']} | {len(row['seeds'])} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,179 @@
+"""How much choices of method and seeds matter, as in Fig. 6 of the MetaQ paper: one command.
+
+usage: python benchmarks/robustness.py --data DIR [--datasets ...] [--seeds 0 1 2] [--studies ...]
+
+Starts of the codebook, distances, momenta of the usage average, numbers of cells per metacell and
+bounds of their sizes are changed one at a time, the rest being the default. Momentum moves codes
+in the published recipe only, so it is varied there too, at fewer epochs than published
+(``--published-epochs``). Runs that ``results/robustness.json`` has are not repeated, unless
+``--again`` says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import anndata
+import numpy as np
+import pandas as pd
+import scvi
+from _datasets import DATASETS
+from _in_process import Key, assign, with_missing
+from _markdown import write_between
+from _methods import HERE
+from quality import machine
+
+from scmetaq import MetaQModel, metrics
+
+BEGIN: Final = "<!-- robustness: written by robustness.py -->"
+END: Final = "<!-- robustness: end -->"
+NAMES: Final = ("dataset", "study", "method", "setting", "seed")
+DEFAULT_SETS: Final = ("sc_mixology_5batch", "pbmc_facs_sorted", "pbmc3k")
+MOMENTA: Final = (0.8, 0.85, 0.9, 0.95, 0.99)
+GRANULARITIES: Final = (25, 50, 75, 100, 150)
+SIZES: Final = ((None, None), (10, 150), (25, 100), (40, 60))
+"""Fewest and most cells of metacells that have 50 on average."""
+STUDIES: Final = (
+    "start",
+    "distance",
+    "granularity",
+    "sizes",
+    "momentum",
+    "momentum, published recipe",
+)
+SCORES: Final = ("purity", "balanced_accuracy", "compactness", "separation", "size_cv")
+
+
+def main() -> None:
+    """Run what is missing, then write results and table."""
+    args = command_line().parse_args()
+    for records in with_missing(args.out, tasks(args), names=NAMES, again=args.again):
+        results = {"machine": machine(), "published_epochs": args.published_epochs}
+        args.out.write_text(json.dumps({**results, "runs": records}, indent=1) + "\n")
+        if records:
+            write_between(args.readme, BEGIN, END, f"\n{table(pd.DataFrame(records))}\n")
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
+    parser.add_argument("--datasets", nargs="*", choices=list(DATASETS), default=DEFAULT_SETS)
+    parser.add_argument("--studies", nargs="*", choices=STUDIES, default=STUDIES)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--published-epochs", type=int, default=60)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "robustness.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--again", action="store_true", help="run also what the results have")
+    return parser
+
+
+def settings(study: str, published_epochs: int) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Method, setting and arguments of a run, for all settings of a study."""
+    if study == "start":
+        for init in ("kmeans", "random", "geometric"):
+            yield "scmetaq", init, {"codebook_init": init}
+    elif study == "distance":
+        for distance in ("cosine", "euclidean"):
+            yield "scmetaq", distance, {"distance": distance}
+    elif study == "granularity":
+        methods = ("scmetaq", "kmeans-pca", "kmeans-pca-scaled")
+        for cells, method in itertools.product(GRANULARITIES, methods):
+            yield method, cells, {"cells_per_metacell": cells}
+    elif study == "sizes":
+        for least, most in SIZES:
+            name = "free" if least is None else f"{least} to {most}"
+            yield "scmetaq", name, {"train": {"min_size": least, "max_size": most}}
+    else:
+        published = {"recipe": "published", "train": {"max_epochs": published_epochs}}
+        more = published if "published" in study else {}
+        for momentum in MOMENTA:
+            yield "scmetaq", momentum, {"usage_momentum": momentum, **more}
+
+
+def tasks(args: argparse.Namespace) -> Iterator[tuple[Key, Callable[[], dict[str, Any]]]]:
+    """All runs that were asked for, seed by seed."""
+    for seed, name in itertools.product(args.seeds, args.datasets):
+        adata, labels = DATASETS[name].read(args.data)
+        for study in args.studies:
+            for method, setting, options in settings(study, args.published_epochs):
+                key = (name, study, method, setting, seed)
+                yield key, lambda key=key, of=(adata, labels, options): run(key, *of)
+
+
+def run(
+    key: Key, adata: anndata.AnnData, labels: pd.Series, options: dict[str, Any]
+) -> dict[str, Any]:
+    """One assignment and its scores."""
+    method, seed = key[2], key[4]
+    options = dict(options)
+    n_metacells = round(adata.n_obs / options.pop("cells_per_metacell", 50))
+    start = time.perf_counter()
+    if method == "scmetaq":
+        found = assign_by_model(adata.copy(), n_metacells, seed, **options)
+    else:
+        found = assign(method, adata, n_metacells, seed)
+    seconds = round(time.perf_counter() - start, 1)
+    return {"n_metacells": n_metacells, "seconds": seconds} | scores(adata, found, labels)
+
+
+def assign_by_model(
+    adata: anndata.AnnData,
+    n_metacells: int,
+    seed: int,
+    *,
+    train: dict[str, Any] | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """Metacell of each cell by the model with some other arguments."""
+    scvi.settings.seed = seed
+    MetaQModel.setup_anndata(adata)
+    model = MetaQModel(adata, n_metacells, **options)
+    model.train(accelerator="cpu", logger=False, enable_progress_bar=False, **(train or {}))
+    return pd.factorize(model.get_assignments()["metacell"], sort=True)[0]
+
+
+def scores(adata: anndata.AnnData, assignment: np.ndarray, labels: pd.Series) -> dict[str, float]:
+    """Scores of an assignment; cells without a label count for those that need none."""
+    quality = metrics.evaluate(adata, assignment, labels).groupby("metric")["value"].mean()
+    return {name: round(float(quality[name]), 5) for name in SCORES}
+
+
+def table(runs: pd.DataFrame) -> str:
+    """Markdown: per study and setting the mean over sets of medians over seeds, and its range."""
+    lines = []
+    for study, of_study in runs.groupby("study", sort=False):
+        names = ", ".join(of_study["dataset"].unique())
+        lines += [f"#### {study[0].upper()}{study[1:]}", "", f"{names}.", "", *_rows(of_study), ""]
+    return "\n".join(lines).rstrip()
+
+
+def _rows(runs: pd.DataFrame) -> list[str]:
+    names = [name.replace("_", " ") for name in SCORES]
+    lines = [
+        "| setting | method | sets | seeds | " + " | ".join(names) + " |",
+        "| --- | --- |" + " ---: |" * (len(SCORES) + 2),
+    ]
+    for (setting, method), of_row in runs.groupby(["setting", "method"], sort=False):
+        seeds = of_row.groupby("dataset")["seed"].nunique()
+        n_seeds = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()}–{seeds.max()}"
+        cells = " | ".join(_cell(of_row, name) for name in SCORES)
+        lines.append(f"| {setting} | {method} | {len(seeds)} | {n_seeds} | {cells} |")
+    return lines
+
+
+def _cell(runs: pd.DataFrame, name: str) -> str:
+    """Mean over sets of medians over seeds; half the range over seeds, averaged over sets."""
+    by_set = runs.groupby("dataset")[name]
+    half = ((by_set.max() - by_set.min()) / 2).mean()
+    return f"{by_set.median().mean():.3f} ± {half:.3f}"
+
+
+if __name__ == "__main__":
+    main()

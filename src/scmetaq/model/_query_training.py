@@ -1,0 +1,76 @@
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
+from scvi import settings
+
+from scmetaq.data._reference import MAX_REFERENCE_CELLS
+from scmetaq.data._training_set import training_set
+from scmetaq.data._validation import check_positive
+from scmetaq.train import QueryTrainingPlan
+
+from ._cells import Cells
+from ._reference_mapping import ReferenceMappingMixin
+from ._training import TrainingMixin
+
+_STEPS = 60
+_PLAN = {"one_cycle": True, "lr": 2e-2, "weight_decay": 0.0, "n_epochs_kl_warmup": None}
+_BATCH_SIZE = 256
+
+
+class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
+    """Fitting what the new conditions of a query add."""
+
+    def _train_query(
+        self,
+        max_epochs: int | None = None,
+        *,
+        batch_size: int | None = None,
+        plan_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Tell what new conditions add to cells, then learn their embeddings."""
+        check_positive("max_epochs", max_epochs)
+        check_positive("batch_size", batch_size)
+        if self.adata is None:
+            raise ValueError("The model was loaded without cells: there are none to train on.")
+        new = {key: categories for key, categories in self.new_conditions.items() if categories}
+        if not new:
+            rank_zero_info("No condition of the query is new: there is nothing to train.")
+            return
+        started, seed = time.perf_counter(), settings.seed or 0
+        everything = self._cells(self.adata_manager)
+        chosen = self._cells_of_new_conditions(everything, seed)
+        cells = everything.sample(chosen)
+        inputs = self._query_inputs(cells, seed)
+        batch_size = batch_size or min(_BATCH_SIZE, max(32, len(chosen) // 8))
+        steps_per_epoch = int(np.ceil(len(chosen) / batch_size))
+        self._training_plan_cls = QueryTrainingPlan
+        self._train_on(
+            chosen,
+            training_set(inputs),
+            train_size=kwargs.pop("train_size", None),
+            early_stopping=kwargs.pop("early_stopping", False),
+            max_epochs=max_epochs or max(1, round(_STEPS / steps_per_epoch)),
+            batch_size=batch_size,
+            plan_kwargs={**_PLAN, **(plan_kwargs or {})},
+            **kwargs,
+        )
+        n_new = sum(map(len, new.values()))
+        rank_zero_info(
+            f"Fitted {n_new} new categories of {', '.join(map(repr, new))} to {len(chosen):,} "
+            f"cells in {time.perf_counter() - started:.0f} s; all else is as in the reference."
+        )
+
+    if TYPE_CHECKING:
+
+        def _query_inputs(self, cells: Cells, seed: int) -> dict[str, np.ndarray]:
+            """What training reads of the cells of new conditions."""
+
+    def _cells_of_new_conditions(self, cells: Cells, seed: int) -> np.ndarray:
+        """Sorted indices of cells of which a condition is new, at most a reference sample."""
+        assert self.reference_ is not None
+        n_known = [self.reference_["n_categories"][found.key] for found in self._conditions]
+        found = np.flatnonzero((cells.conditions >= np.array(n_known)).any(1))
+        return np.sort(np.random.default_rng(seed).permutation(found)[:MAX_REFERENCE_CELLS])

@@ -1,0 +1,271 @@
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from lightning.pytorch.utilities import rank_zero_info
+from mudata import MuData
+
+from scmetaq.data._conditions import check_categories
+from scmetaq.data._mudata_validation import check_mudata
+from scmetaq.data._query import Aligned, aligned_adata, aligned_mudata
+from scmetaq.data._query_conditions import align_conditions, new_categories
+from scmetaq.data._validation import check_anndata
+
+from ._loading import LoadingMixin
+from ._reading import ReadingMixin
+
+
+class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
+    """New cells, also of new conditions, mapped onto a trained model.
+
+    The module is a :class:`~scmetaq.module.ReferenceMappingModule`, whose parts have a
+    :class:`~scmetaq.nn.FeatureCoverage`.
+    """
+
+    module: Any
+
+    @classmethod
+    def load_query_data(
+        cls,
+        query: AnnData | MuData,
+        reference: str | Path | Self,
+        *,
+        min_shared: float = 0.2,
+        accelerator: str = "auto",
+        device: int | str = "auto",
+    ) -> Self:
+        """A model of new cells, made of a trained one: nothing of the reference cells is needed.
+
+        Batches and other conditions may be new: they get embeddings and corrections of their own,
+        which :meth:`train` fits. Everything else is that of the reference, and stays so to the
+        last bit. Features are matched by name. Those that only the query has are passed over.
+        Those that it lacks are filled in with what a factor model of the reference expects from
+        the others; see :attr:`missing_features`.
+
+        Parameters
+        ----------
+        query
+            New cells with raw counts where the reference had them, and its columns of conditions.
+            Of several modalities at least one must be there. It is not changed.
+        reference
+            A trained model, or a folder that :meth:`save` wrote.
+        min_shared
+            Least share of the features that the model reads which the query must have.
+        accelerator, device
+            Device to load a saved model to, as in scvi-tools.
+
+        Returns
+        -------
+        A model whose cells are those of the query. Before :meth:`train`, cells of known
+        conditions get exactly what the reference would give them.
+
+        Raises
+        ------
+        TypeError, KeyError, ValueError
+            The query is not raw counts of named cells, lacks a condition, all modalities or too
+            many features, or the reference is not trained.
+
+        References
+        ----------
+        Lotfollahi et al., scArches, Nature Biotechnology 2022; Kang et al., Symphony, Nature
+        Communications 2021.
+
+        Examples
+        --------
+        >>> query_model = scmetaq.MetaQModel.load_query_data(query, "model")
+        >>> query_model.train()
+        >>> query_model.get_assignments()
+        """
+        known = cls._loaded_reference(reference, accelerator=accelerator, device=device)
+        aligned = known._aligned(query)
+        known._check_shared(aligned.missing, min_shared)
+        known._check_counts(aligned.data)
+        new = new_categories(aligned.data, known._conditions)
+        set_up = cls.setup_mudata if known._reads_mudata else cls.setup_anndata
+        set_up(
+            aligned.data,
+            source_registry=known.registry,
+            extend_categories=True,
+            **known.registry["setup_args"],
+        )
+        params = known.init_params_
+        others = [v for of_kwargs in params["kwargs"].values() for v in of_kwargs.items()]
+        model = cls(aligned.data, **params["non_kwargs"], **dict(others))
+        model._become_query_of(known, aligned.missing)
+        rank_zero_info(_told(model, new))
+        return model
+
+    @property
+    def is_query(self) -> bool:
+        """Whether the model was made by :meth:`load_query_data`."""
+        return self.reference_ is not None
+
+    @property
+    def missing_features(self) -> dict[str, pd.Index]:
+        """Features of the reference that the query lacks, by kind of counts."""
+        return self._missing_features
+
+    @property
+    def new_conditions(self) -> dict[str, list[Any]]:
+        """Categories of each condition key that the reference does not know."""
+        n_known = self.reference_["n_categories"] if self.reference_ is not None else {}
+        return {
+            found.key: found.categories[n_known.get(found.key, len(found.categories)) :]
+            for found in self._conditions
+        }
+
+    @classmethod
+    def load(cls, dir_path: str | Path, adata: Any = None, **kwargs: Any) -> Self:
+        """Load a saved model, with or without cells.
+
+        Parameters
+        ----------
+        dir_path
+            Folder that :meth:`save` wrote.
+        adata
+            Cells for the model; None takes those saved with it, if any, False none. For the model
+            of a query they may lack the features that the query lacked.
+        **kwargs
+            Further arguments of :meth:`scvi.model.base.BaseModelClass.load`.
+
+        Raises
+        ------
+        ValueError
+            There is no readable model in the folder, or it is of another class.
+        """
+        if adata is None or adata is False:
+            return super().load(dir_path, adata, **kwargs)
+        without_cells = super().load(dir_path, False, **kwargs)
+        if not without_cells.is_query:
+            return super().load(dir_path, adata, **kwargs)
+        without_cells.adata = without_cells._checked_query(adata)
+        return without_cells
+
+    @classmethod
+    def _loaded_reference(cls, reference: Any, **device: Any) -> Self:
+        if isinstance(reference, str | Path):
+            reference = cls.load(reference, False, **device)
+        if not isinstance(reference, cls):
+            raise TypeError(
+                f"Expected a trained {cls.__name__} or the folder of a saved one as reference, "
+                f"found {type(reference).__name__}."
+            )
+        if not reference.is_trained_:
+            raise ValueError("The reference is not trained: call its train() first.")
+        return reference
+
+    def _aligned(
+        self, query: AnnData | MuData, lacking: Mapping[str, pd.Index] | None = None
+    ) -> Aligned:
+        """New cells in the form of the model's own; ``lacking`` features are passed over."""
+        names = {kind: self._feature_names(kind) for kind in self._sources}
+        lacking = lacking or {}
+        if not self._reads_mudata:
+            ((kind, source),) = self._sources.items()
+            data, missing = aligned_adata(
+                query, names[kind], layer=source.layer, lacking=lacking.get(kind)
+            )
+            aligned = Aligned(data, {kind: missing})
+        else:
+            name_of = {kind: str(source.modality) for kind, source in self._sources.items()}
+            data, by_name = aligned_mudata(
+                query,
+                {name_of[kind]: of_kind for kind, of_kind in names.items()},
+                layers={name_of[kind]: s.layer for kind, s in self._sources.items()},
+                lacking={name_of[kind]: less for kind, less in lacking.items()},
+            )
+            aligned = Aligned(data, {kind: by_name[name] for kind, name in name_of.items()})
+        align_conditions(aligned.data, self._conditions)
+        return aligned
+
+    def _check_counts(self, data: AnnData | MuData) -> None:
+        """Refuse what are not raw counts of cells."""
+        sources = self._sources
+        if isinstance(data, AnnData):
+            ((_, source),) = sources.items()
+            check_anndata(data, layer=source.layer, is_query=True, where="query")
+            return
+        names = {kind: str(source.modality) for kind, source in sources.items()}
+        layers = {kind: source.layer for kind, source in sources.items()}
+        check_mudata(data, names, layers, is_query=True)
+
+    def _absent_modalities(self) -> dict[str, str]:
+        """Kinds of counts, and names of their modalities, that no cell of the query has."""
+        if not self._reads_mudata:
+            return {}
+        names = {kind: str(source.modality) for kind, source in self._sources.items()}
+        return {kind: name for kind, name in names.items() if not self.adata.mod[name].n_obs}
+
+    def _read_features(self, kind: str) -> np.ndarray:
+        """Names of the features that the model reads, of one kind of counts."""
+        part = self.module.parts[kind]
+        read = [part.feature_scaling.features]
+        if part.linear_path is not None:
+            read.append(part.linear_path.sqrt_features)
+        return self._feature_names(kind)[torch.cat(read).unique().cpu().numpy()].to_numpy()
+
+    def _check_shared(self, missing: Mapping[str, pd.Index], min_shared: float) -> None:
+        for kind, absent in missing.items():
+            names, read = self._feature_names(kind), self._read_features(kind)
+            n_shared = int((~np.isin(read, absent)).sum())
+            if n_shared < min_shared * len(read):
+                raise ValueError(
+                    f"Expected at least {min_shared:.0%} of the {len(read):,} {kind} features that "
+                    f"the reference reads, found {n_shared:,} in the query. Features of the "
+                    f"reference are called {names[0]!r}, {names[-1]!r}, ...: bring the query's "
+                    "var_names to the same kind of names."
+                )
+
+    def _become_query_of(self, reference: Self, missing: Mapping[str, pd.Index]) -> None:
+        """Take over everything from the reference."""
+        self.reference_ = {
+            "n_categories": {c.key: len(c.categories) for c in reference._conditions},
+            "missing": {kind: [*absent] for kind, absent in missing.items()},
+        }
+        self.module.to(reference.module.device)
+        self.module.take_over(reference.module)
+        for kind, absent in missing.items():
+            is_missing = torch.from_numpy(self._feature_names(kind).isin(absent))
+            self.module.parts[kind].coverage.set_missing(is_missing)
+        self.module.eval()
+        self.is_trained_ = True
+        self.history_: dict[str, Any] = {}
+
+    def _checked_query(self, adata: AnnData | MuData) -> AnnData | MuData:
+        """New cells with the features of the model, but for those that its query lacks."""
+        if self.reference_ is None:
+            return super()._checked_query(adata)
+        aligned = self._aligned(adata, self.missing_features)
+        for kind, absent in aligned.missing.items():
+            further = absent.difference(self.missing_features[kind])
+            if len(further):
+                raise ValueError(
+                    f"Expected the {kind} features that the query was measured in, found "
+                    f"{len(further)} missing, e.g. {further[0]!r}. Map these cells on their own "
+                    "with load_query_data."
+                )
+        self._check_counts(aligned.data)
+        check_categories(aligned.data, self._conditions)
+        return aligned.data
+
+
+def _told(model: ReferenceMappingMixin, new: Mapping[str, list[Any]]) -> str:
+    """What a query is like, compared with its reference."""
+    parts = []
+    for kind, absent in model.missing_features.items():
+        n_features = len(model._feature_names(kind))
+        if len(absent):
+            n_of_all = f"{len(absent):,} of {n_features:,} {kind} features"
+            parts.append(f"{n_of_all} are missing and filled in")
+    for kind, name in model._absent_modalities().items():
+        parts.append(f"{kind} ({name!r}) is missing and told from the others")
+    for key, categories in new.items():
+        if categories:
+            shown = ", ".join(map(str, categories[:5])) + (", ..." if len(categories) > 5 else "")
+            parts.append(f"{len(categories)} new in {key!r} ({shown}): call train() to fit them")
+    report = "; ".join(parts) or "all features are there, no condition is new"
+    return f"Query of {model.adata.n_obs:,} cells: {report}."

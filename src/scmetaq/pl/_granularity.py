@@ -1,0 +1,81 @@
+"""Curves over the number of metacells."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator, ScalarFormatter
+
+from scmetaq.pl._style import ACCENT, INK, PALETTE, new_axes, strip_frame
+
+MARGIN, RATIO = "margin", "reconstruction_ratio"
+LABELS = {MARGIN: "margin (similarity difference)", RATIO: "reconstruction ratio"}
+
+
+def granularity(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw margin and reconstruction ratio over the number of metacells.
+
+    Parameters
+    ----------
+    curve
+        Output of :func:`scmetaq.tl.choose_n_metacells`: indexed by the number of metacells, with
+        the columns ``margin`` and ``reconstruction_ratio``. The number in ``attrs["suggested"]``,
+        if there is one, is marked.
+    ax
+        Axes to draw on; None: of a new figure. The ratio has a second axis on their right.
+
+    Raises
+    ------
+    TypeError
+        Not a DataFrame.
+    KeyError
+        A column is missing.
+    """
+    _check_curve(curve)
+    ax = new_axes(ax, 4.6, 3.0)
+    right = ax.twinx()
+    for axes, name, color in ((ax, MARGIN, ACCENT), (right, RATIO, PALETTE[5])):
+        axes.plot(curve.index, curve[name], color=color, marker="o", markersize=3, linewidth=1.3)
+        axes.set_ylabel(LABELS[name], fontsize=9, color=color)
+        axes.tick_params(labelsize=8)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks(_ticks(curve))
+    ax.set_xlabel("metacells", fontsize=9, color=INK)
+    strip_frame(ax)
+    strip_frame(right, keep=("right",))
+    if curve.attrs.get("suggested") is not None:
+        _mark(ax, curve.attrs["suggested"])
+    return ax
+
+
+def _check_curve(curve: pd.DataFrame) -> None:
+    if not isinstance(curve, pd.DataFrame):
+        raise TypeError(f"Expected a DataFrame, found {type(curve).__name__}.")
+    missing = [name for name in LABELS if name not in curve]
+    if missing:
+        raise KeyError(
+            f"Expected the columns {list(LABELS)}, found {list(map(str, curve.columns))}. Make "
+            "the table by `scmetaq.tl.choose_n_metacells`."
+        )
+
+
+def _ticks(curve: pd.DataFrame) -> list[int]:
+    """Up to six of the numbers, evenly among them."""
+    numbers = list(curve.index)
+    n = min(6, len(numbers))
+    return [numbers[round(i * (len(numbers) - 1) / max(1, n - 1))] for i in range(n)]
+
+
+def _mark(ax: Axes, number: int) -> None:
+    """A line at the suggested number, and the number."""
+    ax.axvline(number, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+    ax.annotate(
+        f"suggested: {number}",
+        (number, 1),
+        xycoords=ax.get_xaxis_transform(),
+        xytext=(-4, 6),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+        color=INK,
+    )

@@ -1,0 +1,90 @@
+"""How many metacells the cells can bear."""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import numpy as np
+import pandas as pd
+
+N_NUMBERS: Final = 20
+"""Numbers tried by default."""
+SPAN: Final = 50
+"""Largest over smallest of them."""
+ERROR: Final = "prediction_error"
+STANDARD_ERROR: Final = "prediction_error_se"
+
+
+class HasGranularityReport(Protocol):
+    """A trained model that can be cut to fewer metacells."""
+
+    n_metacells: int
+
+    def get_granularity_report(self, n_metacells: Sequence[int]) -> pd.DataFrame:
+        """Table with one row per number of metacells."""
+        ...
+
+
+def choose_n_metacells(
+    model: HasGranularityReport, grid: Sequence[int] | None = None
+) -> pd.DataFrame:
+    r"""Number of metacells at which more of them no longer say more about cells.
+
+    The metacells of a trained model are merged to each number of the grid, nothing is trained
+    again. The paper's two curves are there: the similarity difference, whose decline levels off,
+    and the reconstruction ratio, which goes on rising. Neither has an optimum, so the suggestion
+    comes from a third: how well the *other* cells of its metacell predict a cell,
+
+    .. math::
+        \frac{1}{N D} \sum_i \Big\| z_i - \frac{1}{n_i - 1} \sum_{j \ne i,\, a_j = a_i} z_j \Big\|^2
+
+    with :math:`n_i` the cells of the metacell of cell :math:`i`. Too few metacells mix states; too
+    many follow the noise of single cells, and their means are noisy. Suggested is the smallest
+    number whose error exceeds the lowest by no more than one standard error of the difference
+    :cite:p:`Breiman84`.
+
+    Parameters
+    ----------
+    model
+        Trained :class:`~scmetaq.MetaQModel`, best with one metacell per 10 cells: only numbers up
+        to its own can be tried.
+    grid
+        Numbers to try, each from 2 to the ``n_metacells`` of the model. By default 20 of them,
+        evenly spaced in their logarithm, from a fiftieth of the model's number.
+
+    Returns
+    -------
+    The table of :meth:`~scmetaq.MetaQModel.get_granularity_report`, one row per number. In its
+    ``attrs``: ``"suggested"``, the number; ``"reached"``, whether the error has its lowest value
+    before the end of the grid. If not, more metacells may be better: train a model with more.
+
+    Raises
+    ------
+    TypeError
+        Not a model that can be cut, or a number of the grid is not whole.
+    ValueError
+        The model is not trained, or the grid is empty or holds numbers out of range.
+
+    Examples
+    --------
+    >>> model = scmetaq.MetaQModel(adata, n_metacells=adata.n_obs // 10)
+    >>> model.train()
+    >>> curve = scmetaq.tl.choose_n_metacells(model)
+    >>> metacells = model.get_metacells(n_metacells=curve.attrs["suggested"])
+    """
+    if not hasattr(model, "get_granularity_report"):
+        raise TypeError(
+            f"Expected a trained MetaQModel, found {type(model).__name__}: it has no "
+            "`get_granularity_report`."
+        )
+    numbers = _default_grid(model.n_metacells) if grid is None else list(grid)
+    curve = model.get_granularity_report(numbers)
+    excess = curve[ERROR] - curve[ERROR].min()
+    curve.attrs["suggested"] = int(curve.index[(excess <= curve[STANDARD_ERROR]).argmax()])
+    curve.attrs["reached"] = bool(excess.argmin() < len(curve) - 1)
+    return curve
+
+
+def _default_grid(largest: int) -> list[int]:
+    """Whole numbers evenly spaced in their logarithm, up to the largest."""
+    numbers = np.geomspace(max(2, largest / SPAN), largest, N_NUMBERS)
+    return sorted({int(number) for number in numbers.round()})

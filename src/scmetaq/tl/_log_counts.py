@@ -1,0 +1,36 @@
+"""Log-normalised counts."""
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from anndata import AnnData
+
+
+def log_counts(adata: AnnData, layer: str | None, *, otherwise: str = "a layer") -> sp.csr_matrix:
+    """log1p counts per 10k, ``(n_cells, n_features)``, in double precision.
+
+    Parameters
+    ----------
+    adata
+        Cells with raw counts. Not changed.
+    layer
+        Layer with the raw counts; None: ``X``.
+    otherwise
+        What a user without raw counts in ``X`` can name, for messages.
+    """
+    if layer is not None and layer not in adata.layers:
+        there = sorted(filter(None, adata.layers.keys()))
+        raise KeyError(f"Expected `layer` to name a layer, found no {layer!r}. Layers: {there}.")
+    counts: Any = adata.X if layer is None else adata.layers[layer]
+    where = "`X`" if layer is None else f"layer {layer!r}"
+    if counts is None:
+        raise ValueError(f"Expected raw counts in {where}, found nothing. Name {otherwise}.")
+    counts = sp.csr_matrix(counts, dtype=np.float64)
+    if not (np.isfinite(counts.data) & (counts.data >= 0)).all():
+        raise ValueError(
+            f"Expected raw counts in {where}, found negative or missing values. Name {otherwise} "
+            "with raw counts."
+        )
+    total = np.asarray(counts.sum(1)).ravel()
+    return sp.csr_matrix(sp.diags_array(1e4 / np.where(total > 0, total, 1)) @ counts).log1p()

@@ -1,0 +1,418 @@
+"""New cells mapped onto a trained model."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scipy import sparse
+
+from scmetaq import MetaQModel, metrics
+
+
+def in_batches(cells, rng, names=("x", "y", "z")):
+    """The cells in batches that multiply genes by factors of their own."""
+    batch = np.arange(cells.n_obs) % len(names)
+    factors = rng.gamma(4.0, 0.25, (len(names), cells.n_vars))
+    counts = rng.poisson(cells.X.toarray() * factors[batch]).astype(np.float32)
+    counts[:, 0] += 1
+    cells.X = sparse.csr_matrix(counts)
+    cells.obs["batch"] = pd.Categorical(np.array(names)[batch])
+    cells.obs["lane"] = np.array([1, 2])[np.arange(cells.n_obs) // 3 % 2]
+    return cells
+
+
+@pytest.fixture(scope="module")
+def cells(blood):
+    return in_batches(blood.copy(), np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def known(cells):
+    return cells[cells.obs["batch"] != "z"].copy()
+
+
+@pytest.fixture(scope="module")
+def reference(known, fit):
+    setup = {"batch_key": "batch", "categorical_covariate_keys": ["lane"]}
+    return fit(known.copy(), 8, 20, setup=setup)
+
+
+@pytest.fixture
+def query(cells):
+    """Cells of a batch that the reference has not seen; to change at will."""
+    return cells[cells.obs["batch"] == "z"].copy()
+
+
+@pytest.fixture(scope="module")
+def mapped(cells, reference, train):
+    model = MetaQModel.load_query_data(cells[cells.obs["batch"] == "z"].copy(), reference)
+    return train(model, None)
+
+
+def same(a, b):
+    pd.testing.assert_frame_equal(a, b, check_exact=True)
+
+
+def test_cells_of_known_conditions_get_what_the_reference_gives_them(reference, known):
+    some = known[::-2].copy()
+    model = MetaQModel.load_query_data(some, reference)
+    same(model.get_assignments(), reference.get_assignments(some))
+    same(model.get_codebook(), reference.get_codebook())
+    z, expected = model.get_latent_representation(), reference.get_latent_representation(some)
+    np.testing.assert_array_equal(z, expected)
+
+
+def test_also_after_training_on_other_conditions(mapped, reference, known):
+    same(mapped.get_assignments(known.copy()), reference.get_assignments())
+
+
+def test_everything_but_the_rows_of_new_conditions_is_bit_identical(mapped, reference):
+    before, after = reference.module.state_dict(), mapped.module.state_dict()
+    frozen = {f"condition_embedding.frozen_{i}": f"condition_embedding.tables.{i}" for i in (0, 1)}
+    rows = set(frozen.values())
+    assert set(after) == set(before) | set(frozen)
+    columns = {"correction.offsets", "correction.log_penalty"}
+    for name in set(before) - rows - columns:
+        assert torch.equal(after[name], before[name]), name
+    for name, was in frozen.items():
+        assert torch.equal(after[name], before[was])
+    old = mapped.module.correction.columns([range(2), range(2)])
+    for name in columns:
+        assert torch.equal(after[name][:, old], before[name])
+    assert [len(after[name]) for name in sorted(rows)] == [1, 0]
+    learnt = {name for name, p in mapped.module.named_parameters() if p.requires_grad}
+    assert learnt == rows
+
+
+def test_new_conditions_are_learnt(mapped, reference, query):
+    untrained = MetaQModel.load_query_data(query, reference)
+    new = mapped.module.correction.columns([range(2, 3), []])
+    assert mapped.module.correction.offsets[:, new].abs().max() > 0
+    assert not untrained.module.correction.offsets[:, new].any()
+    row, start = (m.module.condition_embedding.tables[0] for m in (mapped, untrained))
+    assert not torch.equal(row, start)
+    embeddings = mapped.get_condition_embeddings()
+    assert list(embeddings["batch"].obs_names) == ["x", "y", "z"]
+    assert mapped.new_conditions == {"batch": ["z"], "lane": []}
+    assert mapped.is_query
+    assert not reference.is_query
+
+
+def test_metacells_of_the_query_are_pure_and_mix_with_the_reference(mapped, reference, cells):
+    found = pd.concat([reference.get_assignments(), mapped.get_assignments()])["metacell"]
+    found = found.loc[cells.obs_names]
+    kinds = cells.obs["cell_type"]
+    assert metrics.mixing(found, cells.obs["batch"], kinds).mixing > 0.8
+    of_reference = kinds[reference.adata.obs_names].groupby(
+        reference.get_assignments()["metacell"].to_numpy()
+    )
+    label = of_reference.agg(lambda values: values.mode()[0])
+    of_query = mapped.get_assignments()["metacell"]
+    assert (label[of_query].to_numpy() == kinds[of_query.index].to_numpy()).mean() > 0.75
+
+
+def test_the_users_object_stays_as_it_is(reference, query, train):
+    query = query[:, ::-1].copy()
+    obs, var, X = query.obs.copy(), query.var.copy(), query.X.copy()
+    train(MetaQModel.load_query_data(query, reference), 1)
+    pd.testing.assert_frame_equal(query.obs, obs)
+    pd.testing.assert_frame_equal(query.var, var)
+    assert abs(query.X - X).nnz == 0
+    assert not query.uns
+    assert not query.obsm
+
+
+def test_without_new_conditions_there_is_nothing_to_train(reference, known):
+    model = MetaQModel.load_query_data(known[:50].copy(), reference)
+    before = {name: values.clone() for name, values in model.module.state_dict().items()}
+    model.train()
+    assert all(torch.equal(v, before[name]) for name, v in model.module.state_dict().items())
+    assert getattr(model, "trainer", None) is None
+
+
+def test_a_folder_will_do(mapped, reference, query, train, tmp_path):
+    reference.save(tmp_path / "model")
+    model = MetaQModel.load_query_data(query, tmp_path / "model", accelerator="cpu")
+    same(train(model, None).get_assignments(), mapped.get_assignments())
+
+
+def test_save_and_load(mapped, query, known, tmp_path):
+    mapped.save(tmp_path / "query")
+    for loaded in (
+        MetaQModel.load(tmp_path / "query", query, accelerator="cpu"),
+        MetaQModel.load(tmp_path / "query", False, accelerator="cpu"),
+    ):
+        same(loaded.get_assignments(query), mapped.get_assignments())
+        same(loaded.get_assignments(known.copy()), mapped.get_assignments(known.copy()))
+        assert loaded.new_conditions == mapped.new_conditions
+        learnt = [name for name, p in loaded.module.named_parameters() if p.requires_grad]
+        assert learnt == ["condition_embedding.tables.0", "condition_embedding.tables.1"]
+
+
+@pytest.mark.slow
+def test_a_fresh_process_gives_the_same(mapped, query, tmp_path):
+    mapped.save(tmp_path / "query")
+    query.write_h5ad(tmp_path / "query.h5ad")
+    code = (
+        "import sys, anndata\n"
+        "from scmetaq import MetaQModel\n"
+        "query = anndata.read_h5ad(sys.argv[2])\n"
+        "model = MetaQModel.load(sys.argv[1], query, accelerator='cpu')\n"
+        "model.get_assignments().to_pickle(sys.argv[3])\n"
+    )
+    paths = [str(tmp_path / name) for name in ("query", "query.h5ad", "found.pkl")]
+    subprocess.run([sys.executable, "-c", code, *paths], check=True, capture_output=True)
+    same(pd.read_pickle(paths[2]), mapped.get_assignments())
+
+
+def test_a_query_can_be_a_reference(mapped, query, train):
+    query.obs["batch"] = np.array(["z", "w"])[np.arange(query.n_obs) % 2]
+    again = MetaQModel.load_query_data(query, mapped)
+    assert again.new_conditions["batch"] == ["w"]
+    train(again, 2)
+    of_z = query[query.obs["batch"] == "z"].copy()
+    same(again.get_assignments(of_z), mapped.get_assignments(of_z))
+
+
+class TestFeatures:
+    def test_order_and_further_features_do_not_matter(self, reference, known):
+        further = AnnData(
+            sparse.random(known.n_obs, 30, 0.3, "csr", dtype=np.float32, random_state=0).ceil(),
+            obs=known.obs,
+            var=pd.DataFrame(index=[f"new{i}" for i in range(30)]),
+        )
+        X = sparse.hstack([further.X, known.X], format="csr")
+        names = [*further.var_names, *known.var_names]
+        wide = AnnData(X, obs=known.obs.copy(), var=pd.DataFrame(index=names))[:, ::-1].copy()
+        model = MetaQModel.load_query_data(wide, reference)
+        same(model.get_assignments(), reference.get_assignments())
+        assert not len(model.missing_features["rna"])
+        assert list(model.get_metacells().var_names) == list(known.var_names)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def fewer(cls, known):
+        """The reference's own cells without three features in ten."""
+        there = np.random.default_rng(1).random(known.n_vars) > 0.3
+        return known[:, there].copy()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls, fewer, reference):
+        return MetaQModel.load_query_data(fewer, reference)
+
+    def test_missing_ones_are_reported(self, model, fewer, known):
+        missing = known.var_names.difference(fewer.var_names, sort=False)
+        assert list(model.missing_features["rna"]) == list(missing)
+
+    def test_missing_ones_are_filled_in(self, model, fewer, known, reference):
+        """Far better than taking them for zero."""
+        expected = reference.get_assignments()["metacell"]
+        zeros = known.copy()
+        zeros[:, ~zeros.var_names.isin(fewer.var_names)].X = 0
+        z = reference.get_latent_representation()
+        error = np.square(model.get_latent_representation() - z).sum()
+        with_zeros = np.square(reference.get_latent_representation(zeros) - z).sum()
+        assert error < 0.5 * with_zeros
+        assert (model.get_assignments()["metacell"] == expected).mean() > 0.7
+
+    def test_metacells_have_what_was_measured(self, model, fewer):
+        metacells = model.get_metacells()
+        assert list(metacells.var_names) == list(fewer.var_names)
+        assert metacells.layers["counts"].sum() == fewer.X.sum()
+        assert metacells.obs["n_cells"].sum() == fewer.n_obs
+
+    def test_save_and_load(self, model, fewer, tmp_path):
+        model.save(tmp_path / "query")
+        loaded = MetaQModel.load(tmp_path / "query", fewer, accelerator="cpu")
+        same(loaded.get_assignments(), model.get_assignments())
+        loaded = MetaQModel.load(tmp_path / "query", False, accelerator="cpu")
+        same(loaded.get_assignments(fewer[:7].copy()), model.get_assignments()[:7])
+        assert list(loaded.missing_features["rna"]) == list(model.missing_features["rna"])
+
+    def test_what_the_query_lacks_is_not_read_of_other_cells_either(self, model, known):
+        same(model.get_assignments(known.copy()), model.get_assignments())
+
+    def test_further_missing_ones_are_told(self, model, fewer):
+        with pytest.raises(ValueError, match="found 1 missing.*load_query_data"):
+            model.get_assignments(fewer[:, 1:].copy())
+
+    def test_training_and_the_report_pass_over_them(self, fewer, reference, train):
+        other = fewer.copy()
+        other.obs["batch"] = "w"
+        model = train(MetaQModel.load_query_data(other, reference), 2)
+        assert np.isfinite(list(model.get_quantization_report().values())).all()
+
+    def test_too_few_are_refused(self, known, reference):
+        with pytest.raises(ValueError, match=r"at least 20% of the 500.*found 40 in the query"):
+            MetaQModel.load_query_data(known[:, :40].copy(), reference)
+        with pytest.raises(ValueError, match=r"at least 90% of the 500.*found 400"):
+            MetaQModel.load_query_data(known[:, :400].copy(), reference, min_shared=0.9)
+
+    def test_other_names_are_refused(self, known, reference):
+        known = known.copy()
+        known.var_names = [f"ENSG{i}" for i in range(known.n_vars)]
+        with pytest.raises(ValueError, match="found 0 in the query.*var_names"):
+            MetaQModel.load_query_data(known, reference)
+
+    def test_the_layer_of_the_reference(self, fit, toy):
+        toy.layers["raw"] = toy.X.copy()
+        reference = fit(toy.copy(), setup={"layer": "raw"})
+        toy.X = None
+        model = MetaQModel.load_query_data(toy[:, 5:].copy(), reference)
+        assert model.get_metacells().layers["counts"].sum() == toy.layers["raw"][:, 5:].sum()
+        del toy.layers["raw"]
+        with pytest.raises(KeyError, match=r"No layer 'raw' in query\.layers"):
+            MetaQModel.load_query_data(toy, reference)
+
+
+class TestBadInput:
+    def test_no_such_column(self, query, reference):
+        del query.obs["batch"]
+        with pytest.raises(KeyError, match=r"No column 'batch' in query\.obs.*'new'"):
+            MetaQModel.load_query_data(query, reference)
+
+    def test_a_missing_value(self, query, reference):
+        query.obs["batch"] = query.obs["batch"].cat.add_categories("w")
+        query.obs.loc[query.obs_names[:3], "batch"] = np.nan
+        with pytest.raises(ValueError, match=r"found 3 missing values in query\.obs\['batch'\]"):
+            MetaQModel.load_query_data(query, reference)
+
+    @pytest.mark.parametrize("of", [int, float, str])
+    def test_conditions_as_numbers(self, known, reference, of):
+        """Known by how they are written, whatever their type."""
+        known = known.copy()
+        known.obs["lane"] = known.obs["lane"].astype(of)
+        model = MetaQModel.load_query_data(known, reference)
+        same(model.get_assignments(), reference.get_assignments())
+
+    def test_new_numbers_are_new_categories(self, query, reference):
+        query.obs["batch"] = np.arange(query.n_obs) % 2
+        query.obs["lane"] = 3.0
+        model = MetaQModel.load_query_data(query, reference)
+        assert model.new_conditions == {"batch": ["0", "1"], "lane": [3]}
+
+    def test_a_number_where_the_reference_has_numbers(self, query, reference):
+        query.obs["lane"] = "left"
+        with pytest.raises(ValueError, match="'lane' of new cells to be int.*found 'left'"):
+            MetaQModel.load_query_data(query, reference)
+
+    def test_no_categories(self, query, reference):
+        query.obs["batch"] = np.random.default_rng(0).random(query.n_obs)
+        with pytest.raises(ValueError, match="133 new values for 133 cells"):
+            MetaQModel.load_query_data(query, reference)
+
+    def test_a_condition_with_one_cell(self, query, reference, train):
+        with pytest.warns(UserWarning, match="fewer than 10 cells, e.g. 'z' with 1"):
+            model = MetaQModel.load_query_data(query[:1].copy(), reference)
+        assert len(train(model, 1).get_assignments()) == 1
+
+    def test_no_counts(self, query, reference):
+        query.X = query.X.copy()
+        query.X.data += 0.5
+        with pytest.raises(ValueError, match=r"non-integer.*in query\.X|in query\.X.*non-integer"):
+            MetaQModel.load_query_data(query, reference)
+
+    def test_no_anndata(self, reference):
+        with pytest.raises(TypeError, match="Expected query to be an AnnData, found str"):
+            MetaQModel.load_query_data("cells.h5ad", reference)
+
+    def test_no_reference(self, query, toy):
+        with pytest.raises(TypeError, match="Expected a trained MetaQModel"):
+            MetaQModel.load_query_data(query, 3)
+        MetaQModel.setup_anndata(toy)
+        with pytest.raises(ValueError, match="not trained"):
+            MetaQModel.load_query_data(toy, MetaQModel(toy, 5))
+        with pytest.raises(ValueError, match="Failed to load"):
+            MetaQModel.load_query_data(query, "no folder")
+
+    def test_a_category_that_neither_knows(self, mapped, query):
+        query.obs["batch"] = "w"
+        with pytest.raises(ValueError, match="found 'w'"):
+            mapped.get_assignments(query)
+
+    def test_training_without_cells(self, mapped, tmp_path):
+        mapped.save(tmp_path / "query")
+        with pytest.raises(ValueError, match="without cells"):
+            MetaQModel.load(tmp_path / "query", False, accelerator="cpu").train()
+
+
+def test_a_reference_without_conditions(model, again):
+    query = MetaQModel.load_query_data(again(index=slice(40)), model)
+    query.train()
+    same(query.get_assignments(), model.get_assignments()[:40])
+    assert query.new_conditions == {}
+
+
+def test_the_published_recipe_is_frozen_too(known, query, fit, train):
+    reference = fit(known.copy(), 8, 3, setup={"batch_key": "batch"}, recipe="published")
+    model = train(MetaQModel.load_query_data(query[:, 50:].copy(), reference), 2)
+    before, after = reference.module.state_dict(), model.module.state_dict()
+    may_differ = {"condition_embedding.tables.0", "parts.rna.coverage.is_missing"}
+    for name in set(before) - may_differ:
+        assert torch.equal(after[name], before[name]), name
+    assert any("running_mean" in name for name in before)
+
+
+class TestMuData:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def pair(cls, paired, fit):
+        """A reference of RNA and proteins, and its cells."""
+        mdata = MuData({kind: paired[kind].copy() for kind in ("rna", "adt")})
+        mdata.obs["batch"] = np.array(["x", "y"])[np.arange(150) % 2]
+        return fit(mdata, 6, 10, setup={"batch_key": "batch"}), mdata
+
+    def test_the_same_cells_get_the_same(self, pair):
+        reference, mdata = pair
+        query = mdata[::-1].copy()
+        model = MetaQModel.load_query_data(query, reference)
+        same(model.get_assignments(), reference.get_assignments(query))
+
+    def test_a_modality_may_be_missing(self, pair, train, tmp_path):
+        reference, mdata = pair
+        query = MuData({"rna": mdata["rna"].copy()})
+        query.obs["batch"] = "z"
+        model = train(MetaQModel.load_query_data(query, reference), 2)
+        found = model.get_assignments()["metacell"]
+        state = mdata["rna"].obs["state"]
+        assert metrics.purity(found, state.loc[found.index]).mean() > 0.9
+        assert list(model.get_metacells().mod) == ["rna"]
+        model.save(tmp_path / "query")
+        loaded = MetaQModel.load(tmp_path / "query", query, accelerator="cpu")
+        same(loaded.get_assignments(), model.get_assignments())
+        assert list(query.mod) == ["rna"]
+
+    def test_the_first_modality_may_be_missing_as_well(self, pair, tmp_path):
+        reference, mdata = pair
+        query = MuData({"adt": mdata["adt"].copy()})
+        query.obs["batch"] = mdata.obs["batch"]
+        model = MetaQModel.load_query_data(query, reference)
+        model.save(tmp_path / "query")
+        loaded = MetaQModel.load(tmp_path / "query", query, accelerator="cpu")
+        same(loaded.get_assignments(), model.get_assignments())
+
+    def test_features_of_a_modality_may_be_missing(self, pair):
+        reference, mdata = pair
+        parts = {"rna": mdata["rna"].copy(), "adt": mdata["adt"][:, :6].copy()}
+        query = MuData(parts)
+        query.obs["batch"] = mdata.obs["batch"]
+        model = MetaQModel.load_query_data(query, reference)
+        assert list(model.missing_features["adt"]) == ["protein6", "protein7"]
+        assert model.get_metacells()["adt"].n_vars == 6
+
+    def test_none_of_the_modalities(self, pair):
+        reference, mdata = pair
+        query = MuData({"gex": mdata["rna"].copy()})
+        with pytest.raises(ValueError, match="at least one of the reference's modalities.*'gex'"):
+            MetaQModel.load_query_data(query, reference)
+
+    def test_an_anndata(self, pair):
+        reference, mdata = pair
+        with pytest.raises(TypeError, match="Expected a MuData, found AnnData"):
+            MetaQModel.load_query_data(mdata["rna"].copy(), reference)

@@ -1,0 +1,124 @@
+import pytest
+import torch
+
+from scmetaq.nn import MixtureCorrection, fit_mixture, fit_query_offsets
+
+
+def simulate(n, added, seed):
+    """Three states; what a condition adds differs between them a little."""
+    generator = torch.Generator().manual_seed(seed)
+    state = torch.arange(n) % 3
+    noise = 0.2 * torch.randn(n, 6, generator=generator)
+    return state, 3 * torch.eye(3, 6)[state] + added[state] + noise
+
+
+@pytest.fixture(scope="module")
+def added():
+    generator = torch.Generator().manual_seed(1)
+    shared = torch.randn(3, 1, 6, generator=generator)
+    return shared + 0.3 * torch.randn(3, 3, 6, generator=generator)  # condition x state x D
+
+
+@pytest.fixture(scope="module")
+def reference(added):
+    """A correction that was fitted to two conditions, and its cells."""
+    parts = [simulate(300, added[a], a) for a in range(2)]
+    values = torch.cat([values for _, values in parts])
+    conditions = torch.arange(2).repeat_interleave(300)[:, None]
+    mixture = fit_mixture(
+        values, conditions, [2], start=values[:3], generator=torch.Generator().manual_seed(0)
+    )
+    correction = MixtureCorrection(3, [2], 6)
+    correction.set_mixture(mixture)
+    return correction, torch.cat([state for state, _ in parts]), correction(values, conditions)
+
+
+def extended(reference, n_categories=(3,)):
+    correction = MixtureCorrection(3, list(n_categories), 6)
+    correction.take_over(reference)
+    return correction
+
+
+def test_new_cells_come_to_those_of_their_state(reference, added):
+    known, state_of_known, corrected_known = reference
+    state, values = simulate(120, added[2], 7)
+    conditions = torch.full((120, 1), 2)
+    correction = extended(known)
+
+    def agreement():
+        found = correction(values, conditions)
+        nearest = torch.cdist(found, corrected_known).argmin(1)
+        return (state_of_known[nearest] == state).float().mean(), found
+
+    before, _ = agreement()
+    fit_query_offsets(correction, values, conditions, torch.tensor([2]))
+    after, found = agreement()
+    assert after == 1 >= before
+    centres = torch.stack([corrected_known[state_of_known == s].mean(0) for s in range(3)])
+    means = torch.stack([found[state == s].mean(0) for s in range(3)])
+    # of the three units and more that the condition adds
+    assert (means - centres).norm(dim=1).max() < 0.5
+
+
+def test_what_was_known_stays_bit_identical(reference, added):
+    known, _, _ = reference
+    _, values = simulate(60, added[2], 7)
+    correction = extended(known)
+    fit_query_offsets(correction, values, torch.full((60, 1), 2), torch.tensor([2]))
+    assert torch.equal(correction.centroids, known.centroids)
+    assert torch.equal(correction.offsets[:, :2], known.offsets)
+    assert torch.equal(correction.log_penalty[:, :2], known.log_penalty)
+    assert correction.offsets[:, 2].abs().max() > 0.1
+
+
+def test_cells_of_known_conditions_are_corrected_as_before(reference, added):
+    known, _, _ = reference
+    _, values = simulate(60, added[1], 3)
+    conditions = torch.ones(60, 1, dtype=torch.long)
+    correction = extended(known)
+    assert torch.equal(correction(values, conditions), known(values, conditions))
+
+
+def test_a_single_cell_moves_half_way(reference, added):
+    """The ridge counts as much as one cell: nothing is invented from nothing."""
+    known, _, _ = reference
+    _, values = simulate(1, added[2], 7)
+    conditions = torch.full((1, 1), 2)
+    correction = extended(known)
+    fit_query_offsets(correction, values, conditions, torch.tensor([2]))
+    taken_off = values - correction(values, conditions)
+    full = values - correction.centroids[correction.shares(values).argmax()]
+    assert 0.3 < taken_off.norm() / full.norm() < 0.8
+
+
+def test_columns_of_several_keys_stand_where_they_belong():
+    reference = MixtureCorrection(2, [2, 3], 4)
+    torch.manual_seed(0)
+    for buffer in reference.buffers():
+        buffer.normal_()
+    correction = MixtureCorrection(2, [3, 5], 4)
+    correction.take_over(reference)
+    new = correction.columns([range(2, 3), range(3, 5)])
+    assert new.tolist() == [2, 6, 7]
+    assert torch.equal(correction.offsets[:, [0, 1, 3, 4, 5]], reference.offsets)
+    assert not correction.offsets[:, new].any()
+    values = torch.randn(5, 4)
+    conditions = torch.tensor([[0, 0], [1, 2], [0, 1], [1, 0], [0, 2]])
+    torch.testing.assert_close(correction(values, conditions), reference(values, conditions))
+
+
+def test_new_categories_of_two_keys_are_told_apart():
+    """Of each key one new category, in half of the cells: what they add is found for each."""
+    generator = torch.Generator().manual_seed(0)
+    correction = MixtureCorrection(2, [2, 2], 5)
+    correction.centroids.copy_(4 * torch.eye(2, 5))
+    state = torch.arange(400) % 2
+    conditions = torch.randint(0, 2, (400, 2), generator=generator)
+    a, b = 0.5 * torch.randn(2, 5, generator=generator)
+    noise = 0.1 * torch.randn(400, 5, generator=generator)
+    values = correction.centroids[state] + conditions[:, [0]] * a + conditions[:, [1]] * b + noise
+    fit_query_offsets(correction, values, conditions, torch.tensor([1, 3]))
+    for column, expected in ((1, a), (3, b)):
+        torch.testing.assert_close(
+            correction.offsets[:, column], expected.expand(2, -1), atol=0.08, rtol=0
+        )

@@ -1,0 +1,51 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from scmetaq import pl
+from scmetaq.pl._style import PALETTE
+
+
+@pytest.fixture
+def counts():
+    """Cells of two batches in four metacells."""
+    return pd.DataFrame({"a": [10, 5, 1, 0], "b": [0, 5, 3, 8]}, index=[f"mc{i}" for i in range(4)])
+
+
+def test_shares_of_each_metacell_are_stacked(counts):
+    ax = pl.composition(counts)
+    first, second = ax.collections
+    box = first.get_datalim(ax.transData)
+    assert (box.x0, box.x1) == (0, 4)
+    area = [_area(part.get_paths()[0]) for part in (first, second)]
+    shares = counts.div(counts.sum(axis=1), axis=0)
+    np.testing.assert_allclose(area, shares.sum())
+    assert [to_hex(c.get_facecolor()[0]).upper() for c in (first, second)] == list(PALETTE[:2])
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
+    assert ax.get_xlabel() == "4 metacells"
+
+
+def _area(path):
+    x, y = path.vertices[:, 0], path.vertices[:, 1]
+    return abs(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
+
+
+def test_groups_are_parted_and_named(counts):
+    groups = pd.Series(["T", "T", "B", "B"], counts.index[::-1])
+    ax = pl.composition(counts, groups)
+    assert [text.get_text() for text in ax.texts] == ["B", "T"]
+    assert [line.get_xdata()[0] for line in ax.lines] == [2]
+
+
+def test_given_axes_and_colours_are_used(counts):
+    ax = pl.composition(counts)
+    again = pl.composition(counts, colors=["#ff0000", "#00ff00"], ax=ax)
+    assert again is ax
+    assert to_hex(ax.collections[2].get_facecolor()[0]) == "#ff0000"
+
+
+def test_metacells_without_cells_are_refused(counts):
+    counts.iloc[1] = 0
+    with pytest.raises(ValueError, match=r"cells in each metacell, found shape \(4, 2\)"):
+        pl.composition(counts)

@@ -1,0 +1,148 @@
+import mudata
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from mudata import MuData
+
+from scmetaq.tl import aggregate
+from scmetaq.tl._split_metacells import (
+    find_covariates,
+    metacell_of_piece,
+    split_metacells,
+)
+
+
+@pytest.fixture
+def cells():
+    """120 cells x 5 genes in four metacells, of three donors, treated or not, some unknown."""
+    rng = np.random.default_rng(0)
+    obs = pd.DataFrame(
+        {
+            "metacell": rng.choice(["mc0", "mc1", "mc2", "mc3"], 120),
+            "donor": pd.Categorical(rng.choice(["d2", "d1", "d3"], 120), ["d2", "d1", "d3"]),
+            "stim": rng.random(120) < 0.3,
+            "lane": rng.integers(1, 3, 120),
+            "depth": rng.normal(size=120),
+            "_scvi_batch": 0,
+        },
+        index=[f"cell{i}" for i in range(120)],
+    )
+    obs.loc[obs.index[:7], "donor"] = None
+    obs.loc[obs.index[5:9], "metacell"] = None
+    counts = rng.poisson(2.0, (120, 5)).astype(np.float32)
+    return AnnData(counts, obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(5)]))
+
+
+def test_pieces_are_the_groups_of_pandas(cells):
+    obs = cells.obs
+    pieces = split_metacells(obs["metacell"], obs[["donor", "stim"]])
+    for (metacell, donor, stim), group in obs.groupby(["metacell", "donor", "stim"], observed=True):
+        assert (pieces[group.index] == f"{metacell}:{donor}:{stim}").all()
+    assert pieces.isna().sum() == obs[["metacell", "donor"]].isna().any(axis=1).sum() == 9
+
+
+def test_pieces_are_ordered_by_metacell_and_by_the_categories(cells):
+    pieces = split_metacells(cells.obs["metacell"], cells.obs[["donor"]])
+    expected = [f"mc{i}:{donor}" for i in range(4) for donor in ("d2", "d1", "d3")]
+    assert pieces.cat.categories.tolist() == expected
+
+
+def test_small_pieces_are_left_out(cells):
+    obs = cells.obs
+    every, large = (
+        split_metacells(obs["metacell"], obs[["donor", "stim"]], min_cells=n) for n in (1, 5)
+    )
+    sizes = every.value_counts()
+    assert 1 <= sizes.min() < 5
+    assert set(large.cat.categories) == set(sizes.index[sizes >= 5])
+    kept = large.notna()
+    assert (large[kept].astype(str) == every[kept].astype(str)).all()
+    assert (every[~kept].dropna().map(sizes) < 5).all()
+
+
+def test_each_piece_knows_its_metacell(cells):
+    obs = cells.obs
+    pieces = split_metacells(obs["metacell"], obs[["donor"]])
+    found = metacell_of_piece(obs["metacell"], pieces)
+    assert found.index.tolist() != []
+    assert all(name.split(":")[0] == metacell for name, metacell in found.items())
+    assert set(found.index) == set(pieces.dropna())
+
+
+def test_numbers_name_pieces_without_a_point(cells):
+    numbers = pd.Series(np.arange(120) % 3 - 1, cells.obs_names)
+    lane = cells.obs[["lane"]].astype(float)
+    lane.iloc[0] = np.nan
+    pieces = split_metacells(numbers, lane)
+    assert pieces.cat.categories.tolist() == ["0:1", "0:2", "1:1", "1:2"]
+    assert pieces.isna().sum() == (numbers == -1).sum()
+
+
+def test_aggregate_by_columns(cells):
+    found = aggregate(cells, ["metacell", "donor"])
+    known = cells.obs[["metacell", "donor"]].notna().all(axis=1)
+    expected = aggregate(
+        cells,
+        (cells.obs["metacell"].astype(str) + ":" + cells.obs["donor"].astype(str)).where(known),
+    )
+    assert set(found.obs_names) == set(expected.obs_names)
+    np.testing.assert_array_equal(
+        found.layers["counts"].toarray(), expected[found.obs_names].layers["counts"].toarray()
+    )
+    assert (found.obs["donor_fraction"] == 1).all()
+    assert found.obs_names.tolist() == [
+        f"{m}:{d}" for m, d in zip(found.obs["metacell"], found.obs["donor"], strict=True)
+    ]
+    told = found.uns["metaq"]
+    assert told["by"] == ["metacell", "donor"]
+    assert (told["n_cells"], told["n_cells_left_out"]) == (111, 9)
+
+
+def test_a_list_of_one_value_per_cell_is_an_assignment(cells):
+    names = ["a", "b"] * 60
+    assert aggregate(cells, names).obs["n_cells"].tolist() == [60, 60]
+
+
+def test_modalities_are_split_alike(cells, tmp_path):
+    adt = AnnData(np.ones((100, 3), np.float32), pd.DataFrame(index=cells.obs_names[20:]))
+    adt.var_names = ["p0", "p1", "p2"]
+    adt.obs["plate"] = pd.Categorical(np.array(["x", "y"])[np.arange(100) % 2])
+    rna = AnnData(cells.X, pd.DataFrame(index=cells.obs_names), cells.var)
+    mdata = MuData({"rna": rna, "adt": adt})
+    mdata.obs["metacell"], mdata.obs["donor"] = cells.obs["metacell"], cells.obs["donor"]
+    found = aggregate(mdata, ["metacell", "donor"])
+    assert found.obs["n_cells"].sum() == 111
+    assert found["adt"].obs["metacell"].tolist() == [n[:3] for n in found["adt"].obs_names]
+    by_plate = aggregate(mdata, ["metacell", "adt:plate"])
+    assert by_plate.obs["n_cells"].sum() == cells.obs["metacell"][20:].notna().sum()
+    assert (by_plate["adt"].obs["plate_fraction"] == 1).all()
+    found.write_h5mu(tmp_path / "pieces.h5mu")
+    read = mudata.read_h5mu(tmp_path / "pieces.h5mu")
+    assert read.obs["metacell"].tolist() == found.obs["metacell"].tolist()
+
+
+def test_bad_columns_are_named(cells):
+    with pytest.raises(KeyError, match=r"found no 'sex'.*\['depth', 'donor', 'lane', 'metacell'"):
+        find_covariates(cells, ["donor", "sex"], what="within")
+    with pytest.raises(KeyError, match="`by` to name columns.*found no 'sex'"):
+        aggregate(cells, ["metacell", "sex"])
+    with pytest.raises(TypeError, match="'depth', found decimal numbers"):
+        find_covariates(cells, "depth", what="within")
+    with pytest.raises(TypeError, match="a column of `obs` or a list"):
+        find_covariates(cells, [1], what="within")
+    with pytest.raises(TypeError, match="a column of `obs` or a list"):
+        find_covariates(cells, [], what="within")
+    with pytest.raises(ValueError, match="found 'donor' named repeatedly"):
+        find_covariates(cells, ["donor", "donor"], what="within")
+
+
+def test_nothing_to_split_is_told(cells):
+    metacell, donor = cells.obs["metacell"], cells.obs[["donor"]]
+    with pytest.raises(ValueError, match=r"largest piece, \d+ cells, found 100"):
+        split_metacells(metacell, donor, min_cells=100)
+    with pytest.raises(ValueError, match="a value of 'donor', found none among 120"):
+        split_metacells(metacell, donor.assign(donor=None))
+    clash = pd.DataFrame({"a": ["x:y", "x"], "b": ["z", "y:z"]}, index=["c0", "c1"])
+    with pytest.raises(ValueError, match="'m:x:y:z', since categories contain ':'"):
+        split_metacells(pd.Series(["m", "m"], clash.index), clash)
