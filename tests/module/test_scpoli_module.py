@@ -17,7 +17,10 @@ CONDITIONS = torch.arange(12)[:, None] % torch.tensor([3, 2])
 
 def make(**kwargs):
     torch.manual_seed(0)
-    return SCPoliModule(SHAPES, conditions={"donor": 3, "lane": 2}, n_latent=4, **kwargs)
+    module = SCPoliModule(SHAPES, conditions={"donor": 3, "lane": 2}, n_latent=4, **kwargs)
+    for table in module.condition_embedding.tables:
+        torch.nn.init.normal_(table)
+    return module
 
 
 @pytest.fixture
@@ -129,3 +132,26 @@ def test_without_conditions(counts):
 def test_cells_are_not_sampled():
     with pytest.raises(NotImplementedError, match="samples no cells"):
         make().sample()
+
+
+def test_what_was_not_measured_does_not_matter(counts):
+    """Neither to the latent nor to the loss, whatever stands in its place."""
+    shapes = {"rna": ModalityShape(20, "nb", n_features=20)}
+    torch.manual_seed(0)
+    module = SCPoliModule(shapes, n_latent=4).eval()
+    part = module.parts["rna"]
+    part.coverage.set_rate(torch.ones(20))
+    part.coverage.set_missing(torch.arange(20) < 5)
+    none, there = torch.zeros(12, 0), {"rna": torch.ones(12, 1)}
+    lacking = counts["rna"].clone()
+    lacking[:, :5] = 0
+    inputs = module.read({"rna": lacking}, there, none)
+    torch.testing.assert_close(
+        inputs["rna"]["size_factor"], lacking.sum(1, keepdim=True) / 1e4 / 0.75
+    )
+    losses = []
+    for bias in (0.0, 3.0):
+        with torch.no_grad():
+            part.decoder.logits.bias[:5] = bias
+        losses.append(module(flat(inputs) | {"conditions": none})[2].loss)
+    torch.testing.assert_close(*losses)

@@ -57,6 +57,8 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
             plan_kwargs={**_PLAN, **(plan_kwargs or {})},
             **kwargs,
         )
+        if not self.history_:  # scvi-tools goes on with the losses that were there before
+            self.history_ = self.trainer.logger.history
         n_new = sum(map(len, new.values()))
         rank_zero_info(
             f"Fitted {n_new} new categories of {', '.join(map(repr, new))} to {len(chosen):,} "
