@@ -25,7 +25,7 @@ from ._label_transfer import LabelTransferMixin
 from ._metacells import MetacellMixin
 from ._new_metacells import NewMetacellsMixin
 from ._quantization import QuantizationMixin
-from ._query_training import QueryTrainingMixin
+from ._query_offsets import QueryOffsetMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import ReferenceFitMixin
 from ._setup import SetupMixin
@@ -35,7 +35,7 @@ from ._training import TrainingMixin
 
 class MetaQModel(
     NewMetacellsMixin,
-    QueryTrainingMixin,
+    QueryOffsetMixin,
     ConditionMixin,
     GranularityMixin,
     MetacellMixin,
