@@ -171,7 +171,7 @@ def _compared(done: list[dict[str, Any]], records: list[dict[str, Any]]) -> list
     ]
     for cells, of_cells in by_set.groupby("cells"):
         for how in ("cut", "trained"):
-            means = [f"{of_cells[f'{how} {s}'].mean():.4f}" for s in SCORES]
+            means = [f"{of_cells[f'{how} {s}'].mean():.4g}" for s in SCORES]
             lines.append(f"| {cells} | {len(of_cells)} | {how} | " + " | ".join(means) + " |")
     return lines
 

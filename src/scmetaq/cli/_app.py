@@ -10,7 +10,7 @@ from typing import Annotated, cast
 
 import typer
 
-from . import _evaluate, _infer
+from . import _evaluate, _infer, _map
 from ._errors import BAD_INPUT, STOPPED, BadInput, exit_status, say_error
 from ._input import DEMO_LABELS, DEMO_OUT, Source, find_source
 from ._output import check_output
@@ -223,6 +223,55 @@ def evaluate_command(
                 batch_key=batch_key,
                 overwrite=overwrite,
                 command=_command(context),
+                debug=debug,
+            )
+        )
+
+
+@app.command("map")
+def map_command(
+    query: Annotated[
+        str,
+        typer.Argument(
+            metavar="QUERY",
+            help="New cells with raw counts: an .h5ad file, an .h5mu file or a .zarr store.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the trained model, e.g. results/model of [bold]scmetaq infer[/].",
+            show_default=False,
+        ),
+    ] = None,
+    out: Out = None,
+    new_metacells: Annotated[
+        bool,
+        typer.Option("--new-metacells", help="Add metacells for states that the model lacks."),
+    ] = False,
+    accelerator: Annotated[_infer.Accelerator, typer.Option(help="Device to use.")] = "auto",
+    overwrite: Overwrite = False,
+    debug: Debug = False,
+) -> None:
+    """Map new cells onto a trained model: metacells, and labels with their uncertainty."""
+    with exit_status(debug=debug):
+        source = find_source(query)
+        if model is None:
+            raise BadInput("Missing option --model DIR: which model should cells be mapped onto?")
+        _map.check_model(model)
+        out = _required(out)
+        inputs = [*_files(source), model]
+        check_output(out, overwrite=overwrite, results=_map.RESULTS, inputs=inputs)
+        _map.map_cells(
+            _map.MapOptions(
+                source=source,
+                model=model,
+                out=out,
+                accelerator=accelerator,
+                new_metacells=new_metacells,
+                overwrite=overwrite,
                 debug=debug,
             )
         )

@@ -130,7 +130,7 @@ def _set_up(cells: _Cells, options: InferOptions) -> MetaQModel:
         "labels_key": labels.columns or None,
     }
     with bad_input():
-        _check_accelerator(options.accelerator)
+        check_accelerator(options.accelerator)
         scvi.settings.seed = options.seed
         if names:
             layers = find_layers(data, names, options.layer)
@@ -153,7 +153,8 @@ def _number(n_cells: int, asked: int | None) -> int:
     return number
 
 
-def _check_accelerator(name: Accelerator) -> None:
+def check_accelerator(name: Accelerator) -> None:
+    """Refuse a device that is not there."""
     import torch
 
     there = {"gpu": torch.cuda.is_available() or torch.backends.mps.is_available()}

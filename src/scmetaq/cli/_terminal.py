@@ -50,9 +50,31 @@ def show_results(metrics: pd.DataFrame, out: Path, files: Mapping[str, str]) -> 
     files
         What is in it: name and description.
     """
+    _show(_quality(metrics), out, files)
+
+
+def show_facts(facts: Mapping[str, str], out: Path, files: Mapping[str, str]) -> None:
+    """Print a few numbers and where the results are.
+
+    Parameters
+    ----------
+    facts
+        Numbers by name.
+    out, files
+        As for :func:`show_results`.
+    """
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    for name, value in facts.items():
+        table.add_row(name, value)
+    _show(table, out, files)
+
+
+def _show(table: Table, out: Path, files: Mapping[str, str]) -> None:
     console = Console(highlight=False)
     console.print()
-    console.print(_quality(metrics))
+    console.print(table)
     console.print()
     console.print(f"Written to {out}{'' if str(out).endswith('/') else '/'}", markup=False)
     width = max(map(len, files))

@@ -46,8 +46,9 @@ class AggregationMixin(ReadingMixin):
         """
         sources = self._sources
         metacells: AnnData | MuData
-        if self._reads_mudata:
-            layers = {s.modality: s.layer for s in sources.values() if s.modality}
+        if isinstance(adata, MuData):
+            there = {name for name, part in adata.mod.items() if part.n_obs}
+            layers = {s.modality: s.layer for s in sources.values() if s.modality in there}
             metacells = aggregate_modalities(adata, assignment, layers=layers, categories=names)
         else:
             ((_, source),) = sources.items()
@@ -66,7 +67,7 @@ class AggregationMixin(ReadingMixin):
         parts = {
             source.modality: _without(metacells.mod[source.modality], missing[kind])
             for kind, source in self._sources.items()
-            if metacells.mod[source.modality].n_obs
+            if source.modality in metacells.mod
         }
         measured = MuData(parts)
         measured.obs = metacells.obs.loc[measured.obs_names]

@@ -224,6 +224,7 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         """Take over everything from the reference."""
         self.reference_ = {
             "n_categories": {c.key: len(c.categories) for c in reference._conditions},
+            "n_metacells": getattr(reference, "n_metacells", 0),
             "missing": {kind: [*absent] for kind, absent in missing.items()},
         }
         self.module.to(reference.module.device)

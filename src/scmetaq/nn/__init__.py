@@ -4,7 +4,16 @@ from ._attention_layer import AttentionLayer
 from ._bounded_sizes import bounded_sizes
 from ._channel import Channel, ChannelName
 from ._code_tree import cut_tree, merge_codes
-from ._codebook import Codebook, Distance, Lookup, codebook_loss, perplexity, squared_distances
+from ._codebook import (
+    N_QUANTILES,
+    Codebook,
+    Distance,
+    Lookup,
+    codebook_loss,
+    distances_without,
+    perplexity,
+    squared_distances,
+)
 from ._codebook_init import CodebookInit, initial_codes
 from ._condition_embedding import ConditionEmbedding, beside
 from ._conditional_part import ConditionalPart
@@ -36,6 +45,7 @@ from ._prototypes import LabelPrototypes, PrototypeState
 from ._query_offsets import fit_query_offsets
 
 __all__ = [
+    "N_QUANTILES",
     "zero_inflated_poisson_nll",
     "initial_mixture",
     "gaussian_kl",
@@ -85,6 +95,7 @@ __all__ = [
     "bounded_sizes",
     "codebook_loss",
     "cut_tree",
+    "distances_without",
     "exchange",
     "fit_mixture",
     "fit_query_offsets",

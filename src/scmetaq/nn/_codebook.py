@@ -5,6 +5,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 Distance = Literal["cosine", "euclidean"]
+N_QUANTILES = 1_001
+"""Quantiles that are kept: at 0, 0.001, ..., 1."""
 
 
 class Lookup(NamedTuple):
@@ -44,6 +46,10 @@ class Codebook(nn.Module):
     codes: nn.Parameter
     usage: Tensor
     offsets: Tensor
+    reach: Tensor
+    """Quantiles of the squared distances of cells to codes that they had no part in."""
+    n_cells: Tensor
+    """Number of cells that ``usage`` and ``reach`` are about."""
     fitted: Tensor
 
     def __init__(
@@ -63,6 +69,8 @@ class Codebook(nn.Module):
         nn.init.uniform_(self.codes, -1 / n_codes, 1 / n_codes)
         self.register_buffer("usage", torch.zeros(n_codes))  # K
         self.register_buffer("offsets", torch.zeros(n_codes))  # K
+        self.register_buffer("reach", torch.zeros(N_QUANTILES))  # Q
+        self.register_buffer("n_cells", torch.tensor(0))
         self.register_buffer("fitted", torch.tensor(False))
         self.is_fitted = False
         """``fitted`` where the host need not wait for the device to know it."""
@@ -182,8 +190,33 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def set_usage(self, z: Tensor) -> None:
-        """Replace the moving average by the shares of the cells ``z``, ``(n_cells, D)``."""
-        self.usage.copy_(self.count_cells(self(z).assignment) / len(z))
+        """Replace the moving average by the shares of the cells ``z``, ``(n_cells, D)``.
+
+        How far they are from their codes is kept as well.
+        """
+        assignment = self(z).assignment
+        self.usage.copy_(self.count_cells(assignment) / len(z))
+        self.n_cells.fill_(len(z))
+        distances = distances_without(z, self.codes, assignment).double().sort().values
+        place = torch.linspace(0, len(z) - 1, N_QUANTILES).round().long()
+        self.reach.copy_(distances[place.to(distances.device)])
+
+    @torch.no_grad()
+    def add_codes(self, codes: Tensor, n_cells: Tensor) -> None:
+        """Add codes; those there are, and their usage, stay as they are.
+
+        Parameters
+        ----------
+        codes
+            Further codes, ``(n_new, n_latent)``.
+        n_cells
+            Cells of each; their usage is this over the number of cells of the others, ``(n_new,)``.
+        """
+        grown = torch.cat([self.codes.detach(), codes.to(self.codes)])
+        self.codes = nn.Parameter(grown, requires_grad=self.codes.requires_grad)
+        usage = n_cells.to(self.usage) / self.n_cells.clamp_min(1)
+        self.usage = torch.cat([self.usage, usage])
+        self.offsets = torch.cat([self.offsets, torch.zeros_like(usage)])
 
     @torch.no_grad()
     def adjust_small(self, z: Tensor) -> None:
@@ -236,6 +269,29 @@ class Codebook(nn.Module):
             self.codes[empty] = z[worst[: len(empty)]]
             moved += len(empty)
         return moved
+
+
+def distances_without(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
+    r"""Squared distances of cells to their code as it would be without them, ``(n_cells,)``.
+
+    The mean of the :math:`n` cells of a code is nearer to each of them than to other cells of the
+    same state: without the cell its distance is :math:`n / (n - 1)` as large. Infinite for a cell
+    that is alone.
+
+    Parameters
+    ----------
+    z
+        Latents, ``(n_cells, n_latent)``.
+    codes
+        ``(n_codes, n_latent)``.
+    assignment
+        Code of each cell, ``(n_cells,)``.
+    """
+    size = torch.bincount(assignment, minlength=len(codes))[assignment]  # N
+    factor = size / (size - 1)
+    return torch.where(
+        size > 1, (z - codes[assignment]).square().sum(1) * factor.square(), torch.inf
+    )
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

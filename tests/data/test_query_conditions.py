@@ -1,0 +1,40 @@
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+
+from scmetaq.data._conditions import Condition
+from scmetaq.data._query_conditions import align_conditions, new_categories
+
+
+def cells(values):
+    return AnnData(obs=pd.DataFrame({"batch": values}, index=[f"c{i}" for i in range(len(values))]))
+
+
+@pytest.mark.parametrize(
+    ("known", "values", "expected"),
+    [
+        (["1", "2"], [1, 2, 3, 3], ["1", "2", "3", "3"]),
+        (["1", "2"], [1.0, 2.0, 2.0, 3.0], ["1", "2", "2", "3"]),
+        ([1, 2], ["1", "2", "2", "3"], [1, 2, 2, 3]),
+        (["a", "b"], pd.Categorical(["b", "a", "a", "c"]), ["b", "a", "a", "c"]),
+        ([True, False], [True, False, True, True], [True, False, True, True]),
+    ],
+)
+def test_values_are_known_by_how_they_are_written(known, values, expected):
+    data, conditions = cells(values), [Condition("batch", known, None)]
+    align_conditions(data, conditions)
+    assert data.obs["batch"].tolist() == expected
+
+
+def test_new_ones_are_named_and_small_ones_warned_about():
+    data, conditions = cells(["a"] * 5 + ["c"] * 12 + ["b"] * 2), [Condition("batch", ["a"], None)]
+    align_conditions(data, conditions)
+    with pytest.warns(UserWarning, match="1 new categories of 'batch'.*'b' with 2"):
+        assert new_categories(data, conditions) == {"batch": ["b", "c"]}
+
+
+def test_a_column_without_categories():
+    conditions = [Condition("batch", ["a", "b"], None)]
+    with pytest.raises(ValueError, match="found 20 new values for 20 cells"):
+        align_conditions(cells(np.linspace(0, 1, 20)), conditions)
