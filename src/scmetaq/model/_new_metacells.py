@@ -1,10 +1,9 @@
-import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from scvi import settings
 
 from scmetaq.data._validation import check_positive
-from scmetaq.nn import N_QUANTILES, distances_without, exchange, initial_codes, squared_distances
+from scmetaq.nn import N_QUANTILES, distances_without, initial_codes, squared_distances
+from scmetaq.train import say
 
 from ._assignment import AssignmentMixin
 from ._reference_mapping import ReferenceMappingMixin
@@ -13,19 +12,22 @@ from ._reference_mapping import ReferenceMappingMixin
 class NewMetacellsMixin(ReferenceMappingMixin, AssignmentMixin):
     """Metacells for states of a query that its reference has none for."""
 
-    def add_metacells(self, *, quantile: float = 0.99, min_cells: int = 10) -> list[str]:
+    def add_metacells(self, *, quantile: float = 0.9, min_cells: int = 10) -> list[str]:
         """Add metacells for cells of the query that are far from those of the reference.
 
-        Cells farther from their code than the given quantile of the reference's own cells are
-        grouped anew, as densely as the reference is. A group becomes a metacell if it has
-        ``min_cells`` and most of its cells are then as near to it as cells of the reference are to
-        theirs: single odd cells do not make one. Codes of the reference stay as they are, to the
-        last bit; names of the new metacells follow theirs. Call it after :meth:`train`, and once.
+        Cells whose learnt state is farther from all codes than the given quantile of the
+        reference's own cells are grouped anew. A group becomes a metacell if it has ``min_cells``
+        and half of them are as near to each other as that quantile: odd cells that have nothing in
+        common do not make one. Codes of the reference stay as they are, to the last bit; names of
+        the new metacells follow theirs. Call it after :meth:`train`, and once.
+
+        A state that differs from the reference's in features which do not vary there cannot be
+        seen in its latent, and is missed.
 
         Parameters
         ----------
         quantile
-            Share of the reference's cells that are nearer to their code than a cell must be far.
+            Share of the reference's cells that must be nearer to their code.
         min_cells
             Fewest cells of a new metacell.
 
@@ -51,7 +53,7 @@ class NewMetacellsMixin(ReferenceMappingMixin, AssignmentMixin):
             self.module.codebook.add_codes(codes, sizes)
             self.n_metacells += len(codes)
             self.init_params_["non_kwargs"]["n_metacells"] = self.n_metacells
-        rank_zero_info(f"Added {len(codes)} metacells to {self.n_metacells - len(codes)}.")
+        say(f"Added {len(codes)} metacells to {self.n_metacells - len(codes)}.")
         return self.metacell_names[self.n_metacells - len(codes) :]
 
     @property
@@ -67,22 +69,25 @@ class NewMetacellsMixin(ReferenceMappingMixin, AssignmentMixin):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Codes for cells that are far from all there are, and how many cells each has."""
         codebook, seed = self.module.codebook, settings.seed or 0
+        states = self.module.state_dimensions
         limit = codebook.reach[round(quantile * (N_QUANTILES - 1))]
-        held = codebook.embed(codebook(z).assignment)
-        far = z[(z - held).square().sum(1) > limit]
-        if len(far) < max(2, min_cells):
+        nearest = squared_distances(z[:, states], codebook.codes[:, states]).amin(1)
+        z = z[nearest > limit]
+        n = len(z) // (2 * min_cells)
+        if n == 0:
             return codebook.codes[:0], codebook.usage[:0]
-        density = float(codebook.n_cells) / codebook.n_codes
-        n = int(np.clip(round(len(far) / density), 1, len(far) // 2))
-        if n == 1:
-            codes = far.mean(0, keepdim=True)
-        else:
+        far = z[:, states]
+        start = far.mean(0, keepdim=True)
+        if n > 1:
             start = torch.as_tensor(initial_codes(far.cpu().numpy(), n, seed=seed)).to(far)
-            generator = torch.Generator(far.device).manual_seed(seed)
-            codes = exchange(far, start, generator=generator)
-        assignment = squared_distances(far, codes).argmin(1)
-        distances = distances_without(far, codes, assignment)
+        assignment = squared_distances(far, start).argmin(1)
         sizes = torch.bincount(assignment, minlength=n)
-        typical = torch.stack([distances[assignment == k].median() for k in range(n)])
-        kept = (sizes >= min_cells) & (typical <= limit)
-        return codes[kept], sizes[kept]
+        means = torch.zeros(n, z.shape[1]).to(z).index_add_(0, assignment, z)
+        means /= sizes.clamp_min(1)[:, None]
+        distances = distances_without(far, means[:, states], assignment)
+        kept = [
+            k
+            for k in range(n)
+            if sizes[k] >= min_cells and distances[assignment == k].median() <= limit
+        ]
+        return means[kept], sizes[kept]

@@ -39,5 +39,5 @@ class QueryOffsetMixin(QueryTrainingMixin, ReferenceFitMixin):
             correction,
             torch.from_numpy(values).to(device),
             torch.from_numpy(cells.conditions).to(device),
-            correction.columns(new),
+            new=correction.columns(new),
         )

@@ -2,13 +2,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_info
 from scvi import settings
 
 from scmetaq.data._reference import MAX_REFERENCE_CELLS
 from scmetaq.data._training_set import training_set
 from scmetaq.data._validation import check_positive
-from scmetaq.train import QueryTrainingPlan
+from scmetaq.train import QueryTrainingPlan, say
 
 from ._cells import Cells
 from ._reference_mapping import ReferenceMappingMixin
@@ -37,7 +36,7 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
             raise ValueError("The model was loaded without cells: there are none to train on.")
         new = {key: categories for key, categories in self.new_conditions.items() if categories}
         if not new:
-            rank_zero_info("No condition of the query is new: there is nothing to train.")
+            say("No condition of the query is new: there is nothing to train.")
             return
         started, seed = time.perf_counter(), settings.seed or 0
         everything = self._cells(self.adata_manager)
@@ -60,7 +59,7 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
         if not self.history_:  # scvi-tools goes on with the losses that were there before
             self.history_ = self.trainer.logger.history
         n_new = sum(map(len, new.values()))
-        rank_zero_info(
+        say(
             f"Fitted {n_new} new categories of {', '.join(map(repr, new))} to {len(chosen):,} "
             f"cells in {time.perf_counter() - started:.0f} s; all else is as in the reference."
         )

@@ -109,6 +109,15 @@ class MetaQModule(ReferenceMappingModule):
             self.correction = MixtureCorrection(n_clusters, list(conditions.values()), n_read)
         self.codebook = Codebook(n_codes, ends[-1], distance=distance, momentum=momentum, lift=lift)
 
+    @property
+    def state_dimensions(self) -> Tensor:
+        """Dimensions of the latent that are learnt states, with little noise in them."""
+        ranges = [
+            range(part.columns.start, part.columns.start + part.encoder.head.out_features)
+            for part in self.parts.values()
+        ]
+        return torch.tensor([i for dimensions in ranges for i in dimensions], device=self.device)
+
     def grown_parts(self) -> dict[str, Any]:
         """What knows of conditions."""
         parts: dict[str, Any] = {"condition_embedding": self.condition_embedding}

@@ -205,7 +205,7 @@ def _nll(
         measured = parameters.log_rate.masked_fill(is_missing, -torch.inf)
         log_rate = parameters.log_rate - measured.logsumexp(1, keepdim=True)
         parameters = parameters._replace(log_rate=log_rate)
-    nll = n_features * reconstruction_nll(parameters, counts, library, is_missing)  # B
+    nll = n_features * reconstruction_nll(parameters, counts, library, is_missing=is_missing)  # B
     return nll * data[PRESENT][:n_cells, 0]
 
 

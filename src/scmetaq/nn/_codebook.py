@@ -9,6 +9,10 @@ N_QUANTILES = 1_001
 """Quantiles that are kept: at 0, 0.001, ..., 1."""
 
 
+_FEWEST_FOR_REACH = 5
+"""Cells of a code from which it is told how far cells are from theirs."""
+
+
 class Lookup(NamedTuple):
     """Nearest codes of a batch of cells."""
 
@@ -49,7 +53,7 @@ class Codebook(nn.Module):
     reach: Tensor
     """Quantiles of the squared distances of cells to codes that they had no part in."""
     n_cells: Tensor
-    """Number of cells that ``usage`` and ``reach`` are about."""
+    """Number of cells that ``usage`` is about."""
     fitted: Tensor
 
     def __init__(
@@ -190,16 +194,27 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def set_usage(self, z: Tensor) -> None:
-        """Replace the moving average by the shares of the cells ``z``, ``(n_cells, D)``.
+        """Replace the moving average by the shares of the cells ``z``, ``(n_cells, D)``."""
+        self.usage.copy_(self.count_cells(self(z).assignment) / len(z))
+        self.n_cells.fill_(len(z))
 
-        How far they are from their codes is kept as well.
+    @torch.no_grad()
+    def set_reach(self, z: Tensor, dimensions: Tensor) -> None:
+        """Take up how far cells are from codes that they had no part in.
+
+        Parameters
+        ----------
+        z
+            Latents of the cells that codes were fitted to, ``(n_cells, D)``.
+        dimensions
+            Those in which distances are taken, ``(n_dims,)``.
         """
         assignment = self(z).assignment
-        self.usage.copy_(self.count_cells(assignment) / len(z))
-        self.n_cells.fill_(len(z))
-        distances = distances_without(z, self.codes, assignment).double().sort().values
-        place = torch.linspace(0, len(z) - 1, N_QUANTILES).round().long()
-        self.reach.copy_(distances[place.to(distances.device)])
+        distances = distances_without(z[:, dimensions], self.codes[:, dimensions], assignment)
+        size = torch.bincount(assignment, minlength=self.n_codes)[assignment]
+        known = distances[size >= min(_FEWEST_FOR_REACH, int(size.max()))].double().sort().values
+        place = torch.linspace(0, len(known) - 1, N_QUANTILES).round().long()
+        self.reach.copy_(known[place.to(known.device)])
 
     @torch.no_grad()
     def add_codes(self, codes: Tensor, n_cells: Tensor) -> None:

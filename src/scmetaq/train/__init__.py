@@ -7,6 +7,7 @@ from ._fine_tuning import FineTuning
 from ._mixture_fit import MixtureFit
 from ._plan import MetaQTrainingPlan
 from ._query_plan import QueryTrainingPlan
+from ._say import say
 from ._say_trained import say_trained
 from ._scpoli_plan import SCPoliTrainingPlan
 from ._size_bounds import SizeBounds, bound_sizes
@@ -26,5 +27,6 @@ __all__ = [
     "StopRule",
     "TrainingSetSplitter",
     "bound_sizes",
+    "say",
     "say_trained",
 ]

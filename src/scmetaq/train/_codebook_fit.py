@@ -76,6 +76,7 @@ class CodebookFit(Callback):
         if self.bounds is not None:
             bound_sizes(codebook, self.bounds, move_codes=self.refine)
         codebook.set_usage(z)
+        codebook.set_reach(z, self.module.state_dimensions)
 
     def _initialise(self) -> None:
         z = self.reference_latents()

@@ -1,0 +1,81 @@
+"""Metacells for states that the reference lacks."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scvi
+
+from scmetaq import MetaQModel
+
+
+@pytest.fixture(scope="module")
+def cells(blood):
+    return blood.copy()
+
+
+@pytest.fixture(scope="module")
+def reference(cells, fit):
+    """All kinds of cells but B cells."""
+    return fit(cells[cells.obs["cell_type"] != "B"].copy(), 10, 20)
+
+
+@pytest.fixture(scope="module")
+def grown(cells, reference):
+    scvi.settings.seed = 0
+    model = MetaQModel.load_query_data(cells.copy(), reference)
+    return model, model.add_metacells()
+
+
+def test_the_state_that_was_missing_gets_metacells(grown, cells):
+    model, names = grown
+    assert names == model.new_metacells
+    assert names[0] == "mc0010"
+    kinds = cells.obs["cell_type"].to_numpy()
+    is_new = model.get_assignments()["metacell"].isin(names).to_numpy()
+    assert is_new[kinds == "B"].mean() > 0.8
+    assert is_new[kinds != "B"].mean() < 0.1
+
+
+def test_those_of_the_reference_stay_as_they_are(grown, reference):
+    model, names = grown
+    before, after = reference.get_codebook(), model.get_codebook()
+    pd.testing.assert_frame_equal(after[:10], before, check_exact=True)
+    assert list(after.index[10:]) == names
+    assert model.n_metacells == 10 + len(names)
+    assert reference.n_metacells == 10
+    assert reference.init_params_["non_kwargs"]["n_metacells"] == 10
+
+
+def test_save_and_load(grown, cells, tmp_path):
+    model, names = grown
+    model.save(tmp_path / "model")
+    loaded = MetaQModel.load(tmp_path / "model", cells.copy(), accelerator="cpu")
+    pd.testing.assert_frame_equal(loaded.get_assignments(), model.get_assignments())
+    assert loaded.new_metacells == names
+
+
+def test_they_can_be_merged_and_aggregated(grown, cells):
+    model, names = grown
+    metacells = model.get_metacells()
+    assert set(names) <= set(metacells.obs_names)
+    assert metacells.obs["n_cells"].sum() == cells.n_obs
+    assert model.get_assignments(n_metacells=4)["metacell"].nunique() <= 4
+    assert np.isfinite(list(model.get_quantization_report().values())).all()
+
+
+def test_where_nothing_is_missing_none_are_added(cells, reference):
+    known = cells[cells.obs["cell_type"] != "B"].copy()
+    model = MetaQModel.load_query_data(known, reference)
+    before = model.get_assignments()
+    assert model.add_metacells(quantile=0.99) == model.new_metacells == []
+    pd.testing.assert_frame_equal(model.get_assignments(), before)
+
+
+def test_bad_input(reference, grown, tmp_path):
+    with pytest.raises(ValueError, match="load_query_data"):
+        reference.add_metacells()
+    assert reference.new_metacells == []
+    with pytest.raises(ValueError, match="quantile between 0 and 1, found 2"):
+        grown[0].add_metacells(quantile=2)
+    with pytest.raises(ValueError, match="min_cells"):
+        grown[0].add_metacells(min_cells=0)
