@@ -15,7 +15,7 @@ from scmetaq.model._recipe import RECIPES
 
 HERE = Path(__file__).parent
 GENERATED = HERE / "generated"
-COMMANDS = ("infer", "evaluate")
+COMMANDS = ("infer", "map", "evaluate")
 
 project = "scmetaq"
 author = "The scmetaq developers"
