@@ -173,9 +173,7 @@ def _rows(runs: pd.DataFrame) -> list[str]:
             f"**{value:.2f}**" if value >= best[share] - 5e-3 else f"{value:.2f}"
             for share, value in means[method].reindex(shares).items()
         ]
-        purity = (
-            of_method["purity"].median() if of_method.empty else _means(of_method, "purity").mean()
-        )
+        purity = _means(of_method, "purity").mean()
         seeds = of_method.groupby("dataset")["seed"].nunique()
         n_seeds = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()}–{seeds.max()}"
         lines.append(

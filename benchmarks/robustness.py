@@ -2,10 +2,11 @@
 
 usage: python benchmarks/robustness.py --data DIR [--datasets ...] [--seeds 0 1 2] [--studies ...]
 
-Starts of the codebook, distances, momenta of the usage average and numbers of cells per metacell
-are changed one at a time, the rest being the default. Momentum moves codes in the published recipe
-only, so it is varied there too, at fewer epochs than published (``--published-epochs``). Runs that
-``results/robustness.json`` has are not repeated, unless ``--again`` says so.
+Starts of the codebook, distances, momenta of the usage average, numbers of cells per metacell and
+bounds of their sizes are changed one at a time, the rest being the default. Momentum moves codes
+in the published recipe only, so it is varied there too, at fewer epochs than published
+(``--published-epochs``). Runs that ``results/robustness.json`` has are not repeated, unless
+``--again`` says so.
 """
 
 from __future__ import annotations
@@ -36,8 +37,17 @@ NAMES: Final = ("dataset", "study", "method", "setting", "seed")
 DEFAULT_SETS: Final = ("sc_mixology_5batch", "pbmc_facs_sorted", "pbmc3k")
 MOMENTA: Final = (0.8, 0.85, 0.9, 0.95, 0.99)
 GRANULARITIES: Final = (25, 50, 75, 100, 150)
-STUDIES: Final = ("start", "distance", "granularity", "momentum", "momentum, published recipe")
-SCORES: Final = ("purity", "balanced_accuracy", "compactness", "separation")
+SIZES: Final = ((None, None), (10, 150), (25, 100), (40, 60))
+"""Fewest and most cells of metacells that have 50 on average."""
+STUDIES: Final = (
+    "start",
+    "distance",
+    "granularity",
+    "sizes",
+    "momentum",
+    "momentum, published recipe",
+)
+SCORES: Final = ("purity", "balanced_accuracy", "compactness", "separation", "size_cv")
 
 
 def main() -> None:
@@ -76,8 +86,12 @@ def settings(study: str, published_epochs: int) -> Iterator[tuple[str, Any, dict
         methods = ("scmetaq", "kmeans-pca", "kmeans-pca-scaled")
         for cells, method in itertools.product(GRANULARITIES, methods):
             yield method, cells, {"cells_per_metacell": cells}
+    elif study == "sizes":
+        for least, most in SIZES:
+            name = "free" if least is None else f"{least} to {most}"
+            yield "scmetaq", name, {"train": {"min_size": least, "max_size": most}}
     else:
-        published = {"recipe": "published", "max_epochs": published_epochs}
+        published = {"recipe": "published", "train": {"max_epochs": published_epochs}}
         more = published if "published" in study else {}
         for momentum in MOMENTA:
             yield "scmetaq", momentum, {"usage_momentum": momentum, **more}
@@ -114,21 +128,21 @@ def assign_by_model(
     n_metacells: int,
     seed: int,
     *,
-    max_epochs: int | None = None,
+    train: dict[str, Any] | None = None,
     **options: Any,
 ) -> np.ndarray:
     """Metacell of each cell by the model with some other arguments."""
     scvi.settings.seed = seed
     MetaQModel.setup_anndata(adata)
     model = MetaQModel(adata, n_metacells, **options)
-    model.train(max_epochs, accelerator="cpu", logger=False, enable_progress_bar=False)
+    model.train(accelerator="cpu", logger=False, enable_progress_bar=False, **(train or {}))
     return pd.factorize(model.get_assignments()["metacell"], sort=True)[0]
 
 
 def scores(adata: anndata.AnnData, assignment: np.ndarray, labels: pd.Series) -> dict[str, float]:
     """Scores of an assignment; cells without a label count for those that need none."""
     quality = metrics.evaluate(adata, assignment, labels).groupby("metric")["value"].mean()
-    return {name: round(float(quality[name]), 5) for name in (*SCORES, "size_cv")}
+    return {name: round(float(quality[name]), 5) for name in SCORES}
 
 
 def table(runs: pd.DataFrame) -> str:

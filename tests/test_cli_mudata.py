@@ -1,7 +1,6 @@
 """The command on cells with several modalities: what differs from one modality."""
 
 import contextlib
-import html
 import io
 from pathlib import Path
 
@@ -111,15 +110,11 @@ def test_report_tells_of_each_modality(inferred, path):
     assert f"scmetaq infer {path}" in page
 
 
-def test_code_in_the_report_runs(inferred, monkeypatch):
-    _, out = inferred
+def test_code_in_the_report_runs(printed_code, inferred, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
-    page = (out / "report.html").read_text()
-    code = html.unescape(page.split("<pre><code>")[1].split("</code></pre>")[0])
-    code = code.replace("sc.tl.umap", "sc.tl.diffmap").replace("sc.pl.umap", "sc.pl.diffmap")
     names: dict = {}
     with contextlib.redirect_stderr(io.StringIO()):
-        exec(code, names)
+        exec(printed_code(inferred[1]), names)
     assert names["cells"].obs["metacell"].notna().all()
     assert list(names["joint"].obs_names) == list(names["metacells"].obs_names)
     assert names["joint"].obsm["X_joint"].shape == (N_METACELLS, 14 + 7 + 14)

@@ -9,7 +9,7 @@ import pytest
 import scmetaq
 
 EXPORTS = {
-    "scmetaq": {"COEM", "MetaQModel", "data", "metrics", "pl", "tl"},
+    "scmetaq": {"COEM", "MetaQModel", "SCPoli", "data", "metrics", "pl", "tl"},
     "scmetaq.data": {"demo", "demo_batches", "demo_citeseq", "demo_multiome", "find_modalities"},
     "scmetaq.metrics": {
         "agreement",
@@ -30,6 +30,7 @@ EXPORTS = {
     "scmetaq.pl": {
         "composition",
         "conditions",
+        "confusion",
         "embedding",
         "granularity",
         "metrics",
@@ -60,6 +61,9 @@ METHODS = [
     "get_quantization_report",
     "get_granularity_report",
     "get_condition_embeddings",
+    "predict_labels",
+    "get_prototypes",
+    "add_labels",
     "setup_mudata",
     "save",
     "load",
@@ -89,6 +93,9 @@ SIGNATURES = {
     "MetaQModel.get_quantization_report": (["adata"], {}),
     "MetaQModel.get_codebook": ([], {}),
     "MetaQModel.get_condition_embeddings": ([], {}),
+    "MetaQModel.predict_labels": (["adata"], {"unknown_above": 0.99}),
+    "MetaQModel.get_prototypes": (["landmarks_of"], {"resolution": 1.0, "seed": 0}),
+    "MetaQModel.add_labels": (["adata", "labels_key"], {}),
     "MetaQModel.setup_mudata": (
         ["mdata"],
         {
@@ -114,6 +121,21 @@ SIGNATURES = {
             "modalities": None,
         },
     ),
+    "SCPoli.setup_anndata": (
+        ["adata"],
+        {
+            "modality": "rna",
+            "layer": None,
+            "batch_key": None,
+            "categorical_covariate_keys": None,
+            "labels_key": None,
+            "unlabeled_category": "Unknown",
+        },
+    ),
+    "SCPoli.get_latent_representation": (["adata"], {}),
+    "SCPoli.get_condition_embeddings": ([], {}),
+    "SCPoli.predict_labels": (["adata"], {}),
+    "SCPoli.add_labels": (["adata", "labels_key"], {}),
     "COEM.get_assignments": (["adata"], {"n_neighbors": 15, "seed": 0}),
     "COEM.get_metacells": (["adata"], {"n_neighbors": 15, "seed": 0}),
     "COEM.get_latent_representation": (["adata"], {}),
@@ -218,7 +240,7 @@ def test_the_models_verbs_are_there():
     assert positional(scmetaq.MetaQModel.load)[:2] == ["dir_path", "adata"]
 
 
-@pytest.mark.parametrize("model", ["COEM", "MetaQModel"])
+@pytest.mark.parametrize("model", ["COEM", "MetaQModel", "SCPoli"])
 def test_training_takes_the_words_of_scvi_tools(model):
     words = ["max_epochs", "accelerator", "devices", "batch_size", "early_stopping", "plan_kwargs"]
     parameters = inspect.signature(getattr(scmetaq, model).train).parameters

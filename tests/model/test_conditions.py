@@ -62,9 +62,14 @@ def test_save_and_load(aware, cells, tmp_path):
     pd.testing.assert_frame_equal(loaded.get_assignments(), aware.get_assignments())
 
 
-def test_embeddings_of_each_key(fit, cells):
+@pytest.fixture(scope="module")
+def of_two_keys(cells, fit):
     setup = {"batch_key": "batch", "categorical_covariate_keys": ["lane"]}
-    model = fit(cells.copy(), 8, 3, setup=setup)
+    return fit(cells.copy(), 8, 3, setup=setup)
+
+
+def test_embeddings_of_each_key(of_two_keys, cells):
+    model = of_two_keys
     embeddings = model.get_condition_embeddings()
     assert {key: list(e.obs_names) for key, e in embeddings.items()} == {
         "batch": ["x", "y"],
@@ -76,8 +81,8 @@ def test_embeddings_of_each_key(fit, cells):
     assert embeddings["lane"].obs["n_cells"].to_dict() == n_cells.to_dict()
 
 
-def test_embeddings_have_their_principal_components(fit, cells):
-    found = fit(cells.copy(), 8, 3, setup={"batch_key": "lane"}).get_condition_embeddings()["lane"]
+def test_embeddings_have_their_principal_components(of_two_keys):
+    found = of_two_keys.get_condition_embeddings()["lane"]
     centred = found.X - found.X.mean(0)
     components = found.obsm["X_pca"]
     assert components.shape == (3, 2)

@@ -239,3 +239,45 @@ def test_labels_of_several_modalities(fit, mosaic, where, tmp_path):
     model.save(tmp_path / "model")
     loaded = MetaQModel.load(tmp_path / "model", mosaic.copy(), accelerator="cpu")
     pd.testing.assert_frame_equal(loaded.predict_labels(), found, check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def query(cells, fit, train):
+    """A third of the cells in a batch of their own, mapped onto a model of the others."""
+    cells = cells.copy()
+    third = np.arange(cells.n_obs) % 3
+    cells.obs["batch"] = np.array(["x", "y", "z"])[third]
+    cells.obs["cell_type"] = cells.obs["truth"].mask(cells.obs["truth"] == HELD_OUT, "Unknown")
+    setup = {"labels_key": "cell_type", "batch_key": "batch"}
+    reference = fit(cells[third != 2].copy(), 8, 15, setup=setup)
+    new = cells[third == 2].copy()
+    del new.obs["cell_type"]
+    model = train(MetaQModel.load_query_data(new, reference), 3)
+    return model, reference, new
+
+
+def test_a_query_has_the_prototypes_of_its_reference(query, tmp_path):
+    model, reference, new = query
+    of_reference = reference.module.prototypes.state_dict()
+    for name, values in model.module.prototypes.state_dict().items():
+        assert torch.equal(values, of_reference[name])
+    found = model.predict_labels()
+    known = new.obs["truth"] != HELD_OUT
+    assert (found["cell_type"] == new.obs["truth"])[known].mean() > 0.8
+    model.save(tmp_path / "model")
+    loaded = MetaQModel.load(tmp_path / "model", new.copy(), accelerator="cpu")
+    pd.testing.assert_frame_equal(loaded.predict_labels(), found, check_exact=True)
+
+
+def test_new_types_of_a_query_become_prototypes(query, tmp_path):
+    model, reference, new = query
+    model.save(tmp_path / "model")
+    model = MetaQModel.load(tmp_path / "model", new.copy(), accelerator="cpu")
+    named = new.copy()
+    named.obs["cell_type"] = named.obs["truth"]
+    model.add_labels(named, "cell_type")
+    found = model.predict_labels()["cell_type"]
+    is_new = new.obs["truth"] == HELD_OUT
+    assert (found[is_new] == HELD_OUT).mean() > 0.9
+    assert (found[~is_new] == HELD_OUT).mean() < 0.1
+    assert HELD_OUT not in set(reference.get_prototypes().obs["label"])

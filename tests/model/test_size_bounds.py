@@ -93,3 +93,12 @@ def test_bounds_that_cannot_be(toy, bounds, error, message):
     with pytest.raises(error, match=message):
         model.train(**bounds)
     assert not model.is_trained
+
+
+def test_a_query_has_the_sizes_of_its_reference(bounded, toy):
+    query = scmetaq.MetaQModel.load_query_data(toy, bounded)
+    pd.testing.assert_series_equal(
+        query.get_assignments()["metacell"], bounded.get_assignments()["metacell"]
+    )
+    with pytest.raises(ValueError, match="found some: the metacells of a query are those of"):
+        query.train(min_size=5)

@@ -399,6 +399,9 @@ def make_conditioned(**kwargs):
         if name.endswith("axes"):
             buffer.normal_(std=0.05)
     module.codebook.set_codes(torch.randn(K, module.codebook.codes.shape[1]))
+    with torch.no_grad():  # as after training: before it, all conditions are alike
+        for table in module.condition_embedding.tables:
+            table.normal_(std=0.1)
     return module
 
 

@@ -3,12 +3,18 @@ import torch
 from scmetaq.nn import ConditionEmbedding
 
 
-def test_vectors_of_all_keys_stand_side_by_side():
+def learnt(n_categories):
+    """An embedding as after training: before it, all vectors are zero."""
     torch.manual_seed(0)
-    embedding = ConditionEmbedding({"donor": 4, "lane": 2})
+    embedding = ConditionEmbedding(n_categories)
     with torch.no_grad():
         for table in embedding.tables:
             table.normal_(std=0.1)
+    return embedding
+
+
+def test_vectors_of_all_keys_stand_side_by_side():
+    embedding = learnt({"donor": 4, "lane": 2})
     conditions = torch.tensor([[3, 0], [0, 1], [3, 1]])
     found = embedding(conditions)
     assert found.shape == (3, embedding.n_dims) == (3, 20)
@@ -45,8 +51,7 @@ def test_without_conditions_there_is_nothing():
 
 
 def taken_over():
-    torch.manual_seed(0)
-    reference = ConditionEmbedding({"donor": 3, "lane": 2})
+    reference = learnt({"donor": 3, "lane": 2})
     embedding = ConditionEmbedding({"donor": 5, "lane": 2})
     embedding.take_over(reference)
     return reference, embedding

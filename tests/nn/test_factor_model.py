@@ -11,7 +11,8 @@ def simulated(n=400, n_features=30, n_factors=3, seed=0):
     noise = 0.3 * torch.randn(n, n_features, generator=generator)
     mean = torch.randn(n_features, generator=generator)
     model = FactorModel(n_features, n_factors)
-    model.set_factors(mean, loadings, torch.full((n_features,), 0.09), torch.ones(n_factors))
+    variances = {"noise": torch.full((n_features,), 0.09), "prior": torch.ones(n_factors)}
+    model.set_factors(mean, loadings, **variances)
     return mean + factors @ loadings + noise, model
 
 
@@ -47,6 +48,6 @@ def test_axes_that_do_not_exist_do_no_harm():
     wide = FactorModel(30, 5)
     loadings, prior = torch.zeros(5, 30), torch.full((5,), 1e-10)
     loadings[:3], prior[:3] = model.loadings, 1.0
-    wide.set_factors(model.mean, loadings, model.noise, prior)
+    wide.set_factors(model.mean, loadings, noise=model.noise, prior=prior)
     is_missing = torch.arange(30) < 10
     torch.testing.assert_close(wide(values, is_missing), model(values, is_missing))

@@ -51,3 +51,12 @@ def test_a_row_that_stands_for_cells_is_as_good_as_the_cells(x, norm, training):
         torch.testing.assert_close(found.grad, expected.grad, atol=1e-4, rtol=1e-4)
     for name, expected in other.state_dict().items():
         torch.testing.assert_close(layers.state_dict()[name], expected)
+
+
+def test_dropout_silences_units_in_training_only(x):
+    layers = hidden_layers([6, 200], dropout=0.5)
+    kept = (layers(x) > 0).float().mean()
+    in_evaluation = layers.eval()(x)
+    assert (in_evaluation > 0).float().mean() > 1.5 * kept
+    torch.testing.assert_close(layers(x), in_evaluation, rtol=0, atol=0)
+    assert not any(isinstance(m, torch.nn.Dropout) for m in hidden_layers([6, 9]))

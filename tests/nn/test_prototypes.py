@@ -96,6 +96,13 @@ def test_uncertainty_grows_to_one_and_never_gets_there(prototypes):
     assert 0.999 < uncertainty[-1] < 1
 
 
+def test_cells_nearer_than_all_of_the_reference_are_still_told_apart(prototypes):
+    away = torch.linspace(0.1, 1.0, 20)[:, None] * torch.full((N_LATENT,), 0.3)
+    uncertainty = prototypes.nearest(prototypes.means[0] + away)[1]
+    assert (uncertainty.diff() > 0).all()
+    assert 0 <= uncertainty[0] < 0.01
+
+
 @pytest.mark.parametrize("order", ["reversed", "alone"])
 def test_cells_are_labelled_alone(prototypes, cells, order):
     z = cells[0]

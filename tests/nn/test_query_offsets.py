@@ -51,7 +51,7 @@ def test_new_cells_come_to_those_of_their_state(reference, added):
         return (state_of_known[nearest] == state).float().mean(), found
 
     before, _ = agreement()
-    fit_query_offsets(correction, values, conditions, torch.tensor([2]))
+    fit_query_offsets(correction, values, conditions, new=torch.tensor([2]))
     after, found = agreement()
     assert after == 1 >= before
     centres = torch.stack([corrected_known[state_of_known == s].mean(0) for s in range(3)])
@@ -64,7 +64,7 @@ def test_what_was_known_stays_bit_identical(reference, added):
     known, _, _ = reference
     _, values = simulate(60, added[2], 7)
     correction = extended(known)
-    fit_query_offsets(correction, values, torch.full((60, 1), 2), torch.tensor([2]))
+    fit_query_offsets(correction, values, torch.full((60, 1), 2), new=torch.tensor([2]))
     assert torch.equal(correction.centroids, known.centroids)
     assert torch.equal(correction.offsets[:, :2], known.offsets)
     assert torch.equal(correction.log_penalty[:, :2], known.log_penalty)
@@ -85,7 +85,7 @@ def test_a_single_cell_moves_half_way(reference, added):
     _, values = simulate(1, added[2], 7)
     conditions = torch.full((1, 1), 2)
     correction = extended(known)
-    fit_query_offsets(correction, values, conditions, torch.tensor([2]))
+    fit_query_offsets(correction, values, conditions, new=torch.tensor([2]))
     taken_off = values - correction(values, conditions)
     full = values - correction.centroids[correction.shares(values).argmax()]
     assert 0.3 < taken_off.norm() / full.norm() < 0.8
@@ -117,7 +117,7 @@ def test_new_categories_of_two_keys_are_told_apart():
     a, b = 0.5 * torch.randn(2, 5, generator=generator)
     noise = 0.1 * torch.randn(400, 5, generator=generator)
     values = correction.centroids[state] + conditions[:, [0]] * a + conditions[:, [1]] * b + noise
-    fit_query_offsets(correction, values, conditions, torch.tensor([1, 3]))
+    fit_query_offsets(correction, values, conditions, new=torch.tensor([1, 3]))
     for column, expected in ((1, a), (3, b)):
         torch.testing.assert_close(
             correction.offsets[:, column], expected.expand(2, -1), atol=0.08, rtol=0

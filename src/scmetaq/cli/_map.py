@@ -140,8 +140,7 @@ def _facts(
         "metacells with new cells": f"{n_used:,} of {model.n_metacells:,}",
         "margin, median": f"{assignments['margin'].median():.4g}",
     }
-    for column in () if labels is None else labels:
+    for column, values in ({} if labels is None else labels).items():
         if column.endswith("_unknown"):
-            key = column.removesuffix("_unknown")
-            facts[f"cells of unknown {key}"] = f"{int(labels[column].sum()):,}"
+            facts[f"cells of unknown {column.removesuffix('_unknown')}"] = f"{int(values.sum()):,}"
     return facts

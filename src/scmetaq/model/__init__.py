@@ -1,4 +1,5 @@
 from ._coem import COEM
 from ._metaq import MetaQModel
+from ._scpoli import SCPoli
 
-__all__ = ["COEM", "MetaQModel"]
+__all__ = ["COEM", "MetaQModel", "SCPoli"]

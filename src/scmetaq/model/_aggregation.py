@@ -48,7 +48,7 @@ class AggregationMixin(ReadingMixin):
         metacells: AnnData | MuData
         if isinstance(adata, MuData):
             there = {name for name, part in adata.mod.items() if part.n_obs}
-            layers = {s.modality: s.layer for s in sources.values() if s.modality in there}
+            layers = {str(s.modality): s.layer for s in sources.values() if s.modality in there}
             metacells = aggregate_modalities(adata, assignment, layers=layers, categories=names)
         else:
             ((_, source),) = sources.items()

@@ -4,12 +4,15 @@ import scanpy as sc
 from anndata import AnnData
 
 from scmetaq import _keys
+from scmetaq.module import MetaQModule, SCPoliModule
 
-from ._assignment import AssignmentMixin
+from ._parts import ModelParts
 
 
-class ConditionMixin(AssignmentMixin):
+class ConditionMixin(ModelParts):
     """What a model has learnt of batches, donors and other conditions."""
+
+    module: MetaQModule | SCPoliModule
 
     def get_condition_embeddings(self) -> dict[str, AnnData]:
         """Learnt vectors of the categories of each condition key: embeddings of samples.

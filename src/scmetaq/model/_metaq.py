@@ -25,7 +25,7 @@ from ._label_transfer import LabelTransferMixin
 from ._metacells import MetacellMixin
 from ._new_metacells import NewMetacellsMixin
 from ._quantization import QuantizationMixin
-from ._query_training import QueryTrainingMixin
+from ._query_offsets import QueryOffsetMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import ReferenceFitMixin
 from ._setup import SetupMixin
@@ -35,7 +35,7 @@ from ._training import TrainingMixin
 
 class MetaQModel(
     NewMetacellsMixin,
-    QueryTrainingMixin,
+    QueryOffsetMixin,
     ConditionMixin,
     GranularityMixin,
     MetacellMixin,
@@ -205,6 +205,11 @@ class MetaQModel(
             them those of the Lightning trainer.
         """
         if self.is_query:
+            if min_size is not None or max_size is not None:
+                raise ValueError(
+                    "Expected no min_size or max_size, found some: the metacells of a query are "
+                    "those of its reference. Bound the sizes when you train the reference."
+                )
             self._train_query(
                 max_epochs,
                 accelerator=accelerator,

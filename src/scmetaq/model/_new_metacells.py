@@ -1,9 +1,9 @@
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from scvi import settings
 
 from scmetaq.data._validation import check_positive
 from scmetaq.nn import N_QUANTILES, distances_without, initial_codes, squared_distances
+from scmetaq.train import say
 
 from ._assignment import AssignmentMixin
 from ._reference_mapping import ReferenceMappingMixin
@@ -53,7 +53,7 @@ class NewMetacellsMixin(ReferenceMappingMixin, AssignmentMixin):
             self.module.codebook.add_codes(codes, sizes)
             self.n_metacells += len(codes)
             self.init_params_["non_kwargs"]["n_metacells"] = self.n_metacells
-        rank_zero_info(f"Added {len(codes)} metacells to {self.n_metacells - len(codes)}.")
+        say(f"Added {len(codes)} metacells to {self.n_metacells - len(codes)}.")
         return self.metacell_names[self.n_metacells - len(codes) :]
 
     @property

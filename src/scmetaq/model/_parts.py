@@ -7,7 +7,7 @@ from scvi import REGISTRY_KEYS
 from scmetaq.data._conditions import Condition
 from scmetaq.data._modality import LAYER_ARGUMENTS, Modality
 from scmetaq.data._modality_counts import modality_counts
-from scmetaq.module import CoemModule, MetaQModule
+from scmetaq.module import CoemModule, MetaQModule, SCPoliModule
 from scmetaq.nn import CodebookInit
 
 from ._cells import Cells
@@ -31,7 +31,7 @@ class Source(NamedTuple):
 class ModelParts(_Base):
     """What the capabilities of any model, each a mixin, may count on."""
 
-    module: MetaQModule | CoemModule
+    module: MetaQModule | CoemModule | SCPoliModule
     _modalities: dict[str, Modality]
     reference_: dict[str, Any] | None = None
     """Of a query's model: ``n_categories`` of each condition key that its reference knows, and the

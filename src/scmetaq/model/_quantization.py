@@ -75,9 +75,8 @@ class QuantizationMixin(AssignmentMixin):
             selected = CountBatch(block.counts[kind]).dense(part.feature_scaling.features)
             for name in ("plain", "quantized"):
                 parameters: CountParameters = decoded[name][kind]
-                nll = reconstruction_nll(
-                    parameters, selected, block.inputs[kind]["size_factor"], part.missing
-                )
+                factor = block.inputs[kind]["size_factor"]
+                nll = reconstruction_nll(parameters, selected, factor, is_missing=part.missing)
                 found[f"{name}_{kind}"] = nll * block.inputs[kind][PRESENT][:, 0]
         return found
 

@@ -1,29 +1,24 @@
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from lightning.pytorch.utilities import rank_zero_info
 from scvi import settings
 
 from scmetaq.data._reference import MAX_REFERENCE_CELLS
 from scmetaq.data._training_set import training_set
 from scmetaq.data._validation import check_positive
-from scmetaq.nn import PRESENT, fit_query_offsets
-from scmetaq.train import QueryTrainingPlan
+from scmetaq.train import QueryTrainingPlan, say
 
 from ._cells import Cells
-from ._reading import Block
-from ._reference_fit import ReferenceFitMixin
 from ._reference_mapping import ReferenceMappingMixin
 from ._training import TrainingMixin
 
-_STEPS = 30
-_PLAN = {"one_cycle": True, "lr": 2e-2, "weight_decay": 0.0}
+_STEPS = 60
+_PLAN = {"one_cycle": True, "lr": 2e-2, "weight_decay": 0.0, "n_epochs_kl_warmup": None}
 _BATCH_SIZE = 256
 
 
-class QueryTrainingMixin(ReferenceMappingMixin, ReferenceFitMixin, TrainingMixin):
+class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
     """Fitting what the new conditions of a query add."""
 
     def _train_query(
@@ -41,18 +36,13 @@ class QueryTrainingMixin(ReferenceMappingMixin, ReferenceFitMixin, TrainingMixin
             raise ValueError("The model was loaded without cells: there are none to train on.")
         new = {key: categories for key, categories in self.new_conditions.items() if categories}
         if not new:
-            rank_zero_info("No condition of the query is new: there is nothing to train.")
+            say("No condition of the query is new: there is nothing to train.")
             return
         started, seed = time.perf_counter(), settings.seed or 0
         everything = self._cells(self.adata_manager)
         chosen = self._cells_of_new_conditions(everything, seed)
         cells = everything.sample(chosen)
-        if self.module.correction is not None:
-            self._fit_query_offsets(cells)
-        if self._recipe.n_components:
-            inputs = self._linear_inputs(cells, {}, seed)
-        else:
-            inputs = self._selected_inputs(cells)
+        inputs = self._query_inputs(cells, seed)
         batch_size = batch_size or min(_BATCH_SIZE, max(32, len(chosen) // 8))
         steps_per_epoch = int(np.ceil(len(chosen) / batch_size))
         self._training_plan_cls = QueryTrainingPlan
@@ -66,11 +56,18 @@ class QueryTrainingMixin(ReferenceMappingMixin, ReferenceFitMixin, TrainingMixin
             plan_kwargs={**_PLAN, **(plan_kwargs or {})},
             **kwargs,
         )
+        if not self.history_:  # scvi-tools goes on with the losses that were there before
+            self.history_ = self.trainer.logger.history
         n_new = sum(map(len, new.values()))
-        rank_zero_info(
+        say(
             f"Fitted {n_new} new categories of {', '.join(map(repr, new))} to {len(chosen):,} "
             f"cells in {time.perf_counter() - started:.0f} s; all else is as in the reference."
         )
+
+    if TYPE_CHECKING:
+
+        def _query_inputs(self, cells: Cells, seed: int) -> dict[str, np.ndarray]:
+            """What training reads of the cells of new conditions."""
 
     def _cells_of_new_conditions(self, cells: Cells, seed: int) -> np.ndarray:
         """Sorted indices of cells of which a condition is new, at most a reference sample."""
@@ -78,25 +75,3 @@ class QueryTrainingMixin(ReferenceMappingMixin, ReferenceFitMixin, TrainingMixin
         n_known = [self.reference_["n_categories"][found.key] for found in self._conditions]
         found = np.flatnonzero((cells.conditions >= np.array(n_known)).any(1))
         return np.sort(np.random.default_rng(seed).permutation(found)[:MAX_REFERENCE_CELLS])
-
-    @torch.no_grad()
-    def _fit_query_offsets(self, cells: Cells) -> None:
-        """Find out what new categories add to scores and profiles."""
-        module, device = self.module, self.module.device
-        correction = module.correction
-        assert correction is not None
-        assert self.reference_ is not None
-
-        def uncorrected(block: Block) -> dict[str, torch.Tensor]:
-            present = {kind: of_kind[PRESENT] for kind, of_kind in block.inputs.items()}
-            return {"values": module.linear_values(module.read_as_is(block.counts, present))}
-
-        values = self._in_blocks(uncorrected, cells)["values"]
-        n_known = self.reference_["n_categories"]
-        new = [range(n_known[found.key], len(found.categories)) for found in self._conditions]
-        fit_query_offsets(
-            correction,
-            torch.from_numpy(values).to(device),
-            torch.from_numpy(cells.conditions).to(device),
-            correction.columns(new),
-        )

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from lightning.pytorch.utilities import rank_zero_info
 from mudata import MuData
 
 from scmetaq.data._conditions import check_categories
@@ -14,6 +13,7 @@ from scmetaq.data._mudata_validation import check_mudata
 from scmetaq.data._query import Aligned, aligned_adata, aligned_mudata
 from scmetaq.data._query_conditions import align_conditions, new_categories
 from scmetaq.data._validation import check_anndata
+from scmetaq.train import say
 
 from ._loading import LoadingMixin
 from ._reading import ReadingMixin
@@ -96,7 +96,7 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         others = [v for of_kwargs in params["kwargs"].values() for v in of_kwargs.items()]
         model = cls(aligned.data, **params["non_kwargs"], **dict(others))
         model._become_query_of(known, aligned.missing)
-        rank_zero_info(_told(model, new))
+        say(_told(model, new))
         return model
 
     @property

@@ -29,8 +29,10 @@ class StatisticsMixin(ReadingMixin):
             for name in ("profile", "log", "sqrt"):
                 fitted = getattr(reference, name)
                 getattr(path, name).set_map(*map(torch.as_tensor, (fitted.axes, fitted.offset)))
-            path.log_factors.set_factors(*map(torch.as_tensor, reference.log_factors))
-            path.sqrt_factors.set_factors(*map(torch.as_tensor, reference.sqrt_factors))
+            for name in ("log_factors", "sqrt_factors"):
+                factors = getattr(reference, name)._asdict()
+                tensors = {key: torch.as_tensor(values) for key, values in factors.items()}
+                getattr(path, name).set_factors(**tensors)
         return reference.reliability
 
     def _selected(self, kind: str) -> np.ndarray:

@@ -2,5 +2,12 @@ from ._coem_module import CoemModule
 from ._metaq_module import MetaQModule
 from ._modality_bridges import ModalityBridges
 from ._reference_mapping import ReferenceMappingModule
+from ._scpoli_module import SCPoliModule
 
-__all__ = ["CoemModule", "MetaQModule", "ModalityBridges", "ReferenceMappingModule"]
+__all__ = [
+    "CoemModule",
+    "MetaQModule",
+    "ModalityBridges",
+    "ReferenceMappingModule",
+    "SCPoliModule",
+]

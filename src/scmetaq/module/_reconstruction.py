@@ -39,7 +39,7 @@ def reconstruction(
     for name, decoded in parameters.items():
         counts, factor = data[name][COUNTS][:n_cells], data[name]["size_factor"][:n_cells]
         lacking = missing[name] if missing else None
-        nll = reconstruction_nll(decoded, counts, factor, lacking)  # B
+        nll = reconstruction_nll(decoded, counts, factor, is_missing=lacking)  # B
         if PRESENT in data[name]:
             present = data[name][PRESENT][:n_cells, 0]  # B
             nll = nll * present

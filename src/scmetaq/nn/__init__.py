@@ -16,6 +16,7 @@ from ._codebook import (
 )
 from ._codebook_init import CodebookInit, initial_codes
 from ._condition_embedding import ConditionEmbedding, beside
+from ._conditional_part import ConditionalPart
 from ._count_batch import CountBatch
 from ._decoder import CountDecoder, CountParameters, reconstruction_nll
 from ._encoder import Encoder, FeatureScaling
@@ -23,9 +24,9 @@ from ._exchange import exchange, quantization_error
 from ._factor_model import FactorModel
 from ._feature_coverage import FeatureCoverage
 from ._gated_layer import GatedLayer
-from ._gaussian import Gaussian, GaussianHead, gaussian_kl
+from ._gaussian import Gaussian, GaussianHead, gaussian_kl, gaussian_product
 from ._gaussian_mixture import GaussianMixture, initial_mixture
-from ._inputs import CONDITIONS, COUNTS, DENOISED_STATE, PRESENT, Inputs, flat, nested
+from ._inputs import CONDITIONS, COUNTS, DENOISED_STATE, LABELS, PRESENT, Inputs, flat, nested
 from ._likelihoods import (
     Likelihood,
     negative_binomial_nll,
@@ -37,7 +38,9 @@ from ._mixture_correction import MixtureCorrection, fit_mixture, one_hot
 from ._mlp import Norm, hidden_layers
 from ._modality_part import ModalityPart, ModalityShape
 from ._neighborhood_mean import neighborhood_mean
+from ._profile_decoder import ProfileDecoder
 from ._prototype_fit import N_FOLDS, PrototypeFit
+from ._prototype_loss import class_means, prototype_loss
 from ._prototypes import LabelPrototypes, PrototypeState
 from ._query_offsets import fit_query_offsets
 
@@ -56,6 +59,12 @@ __all__ = [
     "ChannelName",
     "Channel",
     "AttentionLayer",
+    "ConditionalPart",
+    "LABELS",
+    "ProfileDecoder",
+    "gaussian_product",
+    "prototype_loss",
+    "class_means",
     "CONDITIONS",
     "COUNTS",
     "DENOISED_STATE",

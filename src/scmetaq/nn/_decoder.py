@@ -138,6 +138,7 @@ def reconstruction_nll(
     parameters: CountParameters,
     counts: Tensor,
     size_factor: Tensor,
+    *,
     is_missing: Tensor | None = None,
 ) -> Tensor:
     """Negative log-likelihood of raw counts under decoded parameters (paper Eq. 1, 3).

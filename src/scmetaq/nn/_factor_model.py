@@ -53,7 +53,7 @@ class FactorModel(nn.Module):
         return torch.where(is_missing, self.mean + factors @ self.loadings, values)  # B x M
 
     @torch.no_grad()
-    def set_factors(self, mean: Tensor, loadings: Tensor, noise: Tensor, prior: Tensor) -> None:
+    def set_factors(self, mean: Tensor, loadings: Tensor, *, noise: Tensor, prior: Tensor) -> None:
         """Take over a fitted model: ``(M,)``, ``(S, M)``, and variances ``(M,)`` and ``(S,)``."""
         for name, fitted in (("mean", mean), ("loadings", loadings)):
             getattr(self, name).copy_(fitted)

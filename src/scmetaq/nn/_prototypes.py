@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 N_QUANTILES = 1_000
 """Quantiles of the reference that are kept: at 0, 0.001, ..., 0.999."""
-_LARGEST = 1 - 1 / N_QUANTILES
+_SMALLEST = 1 / N_QUANTILES
 _ROWS = 1_024
 """Cells that are compared at a time: a fixed number, so that a cell's result is the same to the
 last bit whichever cells come with it."""
@@ -119,15 +119,15 @@ class LabelPrototypes(nn.Module):
         return label, self._share_nearer(ratio)
 
     def _share_nearer(self, ratio: Tensor) -> Tensor:
-        """Share of reference cells below each; beyond nearly all of them it creeps to one."""
+        """Share of reference cells below each, which still rises beyond all of them."""
         table = self.quantiles.cpu().double()
         above = torch.searchsorted(table, ratio, right=True).clamp(1, N_QUANTILES - 1)
         low, high = table[above - 1], table[above]
-        within = ((ratio - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-        share = (above - 1 + within) / N_QUANTILES
-        far = table[-1].clamp_min(1e-12)
-        beyond = 1 - (1 - _LARGEST) * far / ratio.clamp_min(far)
-        return torch.where(ratio > table[-1], beyond, share)
+        rank = above - 1 + ((ratio - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+        share = _SMALLEST + rank / (N_QUANTILES - 1) * (1 - 2 * _SMALLEST)
+        near, far = table[0].clamp_min(1e-12), table[-1].clamp_min(1e-12)
+        share = torch.where(ratio < near, _SMALLEST * (ratio / near).clamp_min(0), share)
+        return torch.where(ratio > far, 1 - _SMALLEST * far / ratio.clamp_min(far), share)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Take the sizes that were saved: there may be more labels than this was made for."""

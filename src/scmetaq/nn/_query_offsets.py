@@ -13,7 +13,7 @@ _TOLERANCE = 1e-3
 
 @torch.no_grad()
 def fit_query_offsets(
-    correction: MixtureCorrection, values: Tensor, conditions: Tensor, new: Tensor
+    correction: MixtureCorrection, values: Tensor, conditions: Tensor, *, new: Tensor
 ) -> None:
     r"""Find out what new categories add to cells, the clusters of a reference being given.
 

@@ -2,6 +2,7 @@
 
 from scmetaq.pl._composition import composition
 from scmetaq.pl._conditions import conditions
+from scmetaq.pl._confusion import confusion
 from scmetaq.pl._embedding import embedding
 from scmetaq.pl._granularity import granularity
 from scmetaq.pl._metrics import metrics
@@ -12,6 +13,7 @@ from scmetaq.pl._training import training
 __all__ = [
     "composition",
     "conditions",
+    "confusion",
     "embedding",
     "granularity",
     "metrics",

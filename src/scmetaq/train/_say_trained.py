@@ -1,6 +1,6 @@
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities import rank_zero_info
 
+from ._say import say
 from ._stop_rule import StopRule
 
 
@@ -20,7 +20,7 @@ def say_trained(
     seconds
         Time that it took.
     """
-    rank_zero_info(
+    say(
         f"Trained {what} in {trainer.current_epoch:,} epochs ({trainer.global_step:,} steps) and "
         f"{seconds:.0f} s; ended by {_reason(trainer, stop_rule)}."
     )

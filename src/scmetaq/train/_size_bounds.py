@@ -7,7 +7,7 @@ from torch import Tensor
 
 from scmetaq.nn import Codebook, bounded_sizes
 
-_ROUNDS = 10
+_ROUNDS = 5
 """Most times that codes follow their cells."""
 
 

@@ -1,0 +1,180 @@
+"""Is the suggested number of metacells sensible, and is a cut as good as a training: one command.
+
+usage: python benchmarks/granularity.py --data DIR [--datasets ...] [--seeds 0 1 2]
+
+Per data set and seed one model is trained with a metacell per 10 cells. ``choose_n_metacells``
+suggests a number from it; cuts at a quarter to four times the suggestion say whether quality has
+levelled off there. Cuts at one metacell per 25, 50 and 100 cells are compared with models trained
+at these numbers. Runs that ``results/granularity.json`` has are not repeated, unless ``--again``
+says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import anndata
+import pandas as pd
+import scvi
+from _datasets import DATASETS
+from _in_process import Key, with_missing
+from _markdown import write_between
+from _methods import HERE
+from quality import machine
+
+from scmetaq import MetaQModel, metrics, tl
+
+BEGIN: Final = "<!-- granularity: written by granularity.py -->"
+END: Final = "<!-- granularity: end -->"
+NAMES: Final = ("dataset", "what", "seed")
+FINEST: Final = 10
+"""Cells per metacell of the model that is cut."""
+TRAINED: Final = (25, 50, 100)
+"""Cells per metacell at which cuts are compared with trainings."""
+FACTORS: Final = (0.25, 0.5, 1, 2, 4)
+"""Multiples of the suggested number."""
+SCORES: Final = ("purity", "balanced_accuracy", "compactness", "codebook_loss")
+
+
+def main() -> None:
+    """Run what is missing, then write results and tables."""
+    args = command_line().parse_args()
+    for records in with_missing(args.out, tasks(args), names=NAMES, again=args.again):
+        args.out.write_text(json.dumps({"machine": machine(), "runs": records}, indent=1) + "\n")
+        if records:
+            write_between(args.readme, BEGIN, END, f"\n{tables(records)}\n")
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
+    parser.add_argument("--datasets", nargs="*", choices=list(DATASETS), default=list(DATASETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "granularity.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--again", action="store_true", help="run also what the results have")
+    return parser
+
+
+def tasks(args: argparse.Namespace) -> Iterator[tuple[Key, Callable[[], dict[str, Any]]]]:
+    """All runs that were asked for, seed by seed."""
+    for seed, name in itertools.product(args.seeds, args.datasets):
+        adata, labels = DATASETS[name].read(args.data)
+        yield (name, "cuts", seed), lambda of=(adata, labels), seed=seed: cuts(*of, seed)
+        for cells in TRAINED:
+            yield (
+                (name, f"trained at 1 per {cells}", seed),
+                lambda of=(adata, labels), seed=seed, cells=cells: trained(*of, seed, cells),
+            )
+
+
+def fitted(adata: anndata.AnnData, n_metacells: int, seed: int) -> MetaQModel:
+    """Trained model of the cells."""
+    adata = adata.copy()
+    scvi.settings.seed = seed
+    MetaQModel.setup_anndata(adata)
+    model = MetaQModel(adata, n_metacells)
+    model.train(accelerator="cpu", logger=False, enable_progress_bar=False)
+    return model
+
+
+def cuts(adata: anndata.AnnData, labels: pd.Series, seed: int) -> dict[str, Any]:
+    """The curve, the suggestion, and scores of cuts around it and where others are trained."""
+    model = fitted(adata, round(adata.n_obs / FINEST), seed)
+    curve = tl.choose_n_metacells(model)
+    suggested = curve.attrs["suggested"]
+    around = {factor: round(suggested * factor) for factor in FACTORS}
+    around = {f: k for f, k in around.items() if 2 <= k <= model.n_metacells}
+    compared = {cells: round(adata.n_obs / cells) for cells in TRAINED}
+    return {
+        "n_cells": adata.n_obs,
+        **curve.attrs,
+        "curve": json.loads(curve.round(6).reset_index().to_json(orient="records")),
+        "around": {str(f): scores(model, labels, k) for f, k in around.items()},
+        "compared": {str(cells): scores(model, labels, k) for cells, k in compared.items()},
+    }
+
+
+def trained(adata: anndata.AnnData, labels: pd.Series, seed: int, cells: int) -> dict[str, Any]:
+    """Scores of a model trained at a number."""
+    model = fitted(adata, round(adata.n_obs / cells), seed)
+    return {"n_cells": adata.n_obs, **scores(model, labels, model.n_metacells)}
+
+
+def scores(model: MetaQModel, labels: pd.Series, n_metacells: int) -> dict[str, float]:
+    """Scores of a cut."""
+    assignment = model.get_assignments(n_metacells=n_metacells)["metacell"].to_numpy()
+    quality = metrics.evaluate(model.adata, assignment, labels).groupby("metric")["value"].mean()
+    found = {name: float(quality[name]) for name in ("purity", "balanced_accuracy", "compactness")}
+    report = model.get_granularity_report([n_metacells])
+    found["codebook_loss"] = float(report["codebook_loss"].iloc[0])
+    return {"n_metacells": n_metacells} | {name: round(v, 6) for name, v in found.items()}
+
+
+def tables(records: list[dict[str, Any]]) -> str:
+    """Markdown: quality around the suggestion, and cuts beside trainings."""
+    done = [record for record in records if record["what"] == "cuts"]
+    return "\n".join([*_around(done), "", *_compared(done, records)])
+
+
+def _around(done: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "Quality around the suggested number (cuts of one training, medians over seeds):",
+        "",
+        "| data set | seeds | suggested | cells per metacell | score |"
+        + "".join(f" {f:g} x |" for f in FACTORS),
+        "| --- | ---: | ---: | ---: | --- |" + " ---: |" * len(FACTORS),
+    ]
+    for name in dict.fromkeys(record["dataset"] for record in done):
+        of_set = [record for record in done if record["dataset"] == name]
+        suggested = pd.Series([record["suggested"] for record in of_set]).median()
+        head = (
+            f"| {name} | {len(of_set)} | {suggested:g} | {of_set[0]['n_cells'] / suggested:.0f} |"
+        )
+        for score in ("purity", "balanced_accuracy"):
+            cells = [_median(of_set, "around", f"{factor}", score) for factor in FACTORS]
+            lines.append(f"{head} {score.replace('_', ' ')} | " + " | ".join(cells) + " |")
+            head = "| | | | |"
+    return lines
+
+
+def _median(records: list[dict[str, Any]], part: str, key: str, score: str) -> str:
+    values = [record[part][key][score] for record in records if key in record[part]]
+    return f"{pd.Series(values).median():.3f}" if values else ""
+
+
+def _compared(done: list[dict[str, Any]], records: list[dict[str, Any]]) -> list[str]:
+    rows = [
+        {"cells": cells, "dataset": record["dataset"]}
+        | {f"cut {s}": record["compared"][f"{cells}"][s] for s in SCORES}
+        | {f"trained {s}": other[s] for s in SCORES}
+        for record, cells in itertools.product(done, TRAINED)
+        for other in records
+        if other["what"] == f"trained at 1 per {cells}"
+        and (other["dataset"], other["seed"]) == (record["dataset"], record["seed"])
+    ]
+    if not rows:
+        return []
+    by_set = pd.DataFrame(rows).groupby(["cells", "dataset"]).median()
+    lines = [
+        "A model of one metacell per 10 cells, cut, beside models trained at the number (medians "
+        "over seeds, means over sets):",
+        "",
+        "| cells per metacell | sets | | " + " | ".join(s.replace("_", " ") for s in SCORES) + " |",
+        "| ---: | ---: | --- |" + " ---: |" * len(SCORES),
+    ]
+    for cells, of_cells in by_set.groupby("cells"):
+        for how in ("cut", "trained"):
+            means = [f"{of_cells[f'{how} {s}'].mean():.4g}" for s in SCORES]
+            lines.append(f"| {cells} | {len(of_cells)} | {how} | " + " | ".join(means) + " |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""Compare how labels are transferred: one command from counts to tables.
+
+usage: python benchmarks/label_transfer.py --data DIR [--methods ...] [--datasets ...]
+
+Latents of every (data set, model, seed) that the cache lacks are made by a process of its own;
+then all tasks are done with what the cache holds, scored and written to
+``results/label_transfer.json`` and into the README. Latents of ``scmetaq`` in the cache must be
+those of the present code: ``--again`` makes them anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anndata
+import numpy as np
+import pandas as pd
+from _datasets import DATASETS, Dataset
+from _markdown import write_between
+from _methods import HERE
+from _runs import one_thread
+from _summary import spread
+from _transfer import (
+    Answer,
+    Classifier,
+    Task,
+    linear_svm,
+    nearest_mean,
+    neighbor_distance,
+    neighbors,
+    prototypes,
+    scores,
+    tasks,
+    unknown_rates,
+)
+from methods._shared import log_counts, variable_genes
+from quality import machine
+
+BEGIN: Final = "<!-- label transfer: written by label_transfer.py -->"
+END: Final = "<!-- label transfer: end -->"
+BATCH: Final = "batch"
+BATCHES: Final = (
+    "pbmc_3chemistries_1200_hvg",
+    "sc_mixology_5batch",
+    "kang_pbmc_labelled_1267genes",
+    "pbmc_multibatch",
+)
+CHOSEN_ON: Final = (
+    "pbmc_3chemistries_1200_hvg",
+    "pbmc_facs_sorted",
+    "mouse_endocrinogenesis_2000genes",
+)
+"""Sets on which the method was chosen."""
+SCVI_EPOCHS: Final = 100
+SHOWN: Final = ("weighted_f1", "macro_f1", "auroc", "flagged_known", "flagged_new")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One row of the tables."""
+
+    name: str
+    what: str
+    latents: str | None
+    """Model whose latents it reads; None: log counts."""
+    classifier: Classifier | None
+    """None: it labels cells itself."""
+
+
+METHODS: Final[dict[str, Transfer]] = {
+    method.name: method
+    for method in (
+        Transfer("scmetaq", "this package, `predict_labels`", "scmetaq", prototypes),
+        Transfer("scmetaq-euclidean", "the same without a metric", "scmetaq", nearest_mean),
+        Transfer("linear-svm", "linear SVM on log counts of 3,000 genes", None, linear_svm),
+        Transfer("knn-pca", "15 neighbours on 50 principal components", "pca", neighbors),
+        Transfer("knn-pca-distance", "the same, unsure by distance", "pca", neighbor_distance),
+        Transfer("knn-scvi", f"15 neighbours on scVI, {SCVI_EPOCHS} epochs", "scvi", neighbors),
+        Transfer("knn-scvi-distance", "the same, unsure by distance", "scvi", neighbor_distance),
+        Transfer("scanvi", f"scANVI, {SCVI_EPOCHS} epochs and 20 more", None, None),
+    )
+}
+
+
+def main() -> int:
+    """Make what is missing, do the tasks, write results and tables."""
+    args = command_line().parse_args()
+    args.cache.mkdir(parents=True, exist_ok=True)
+    datasets = [DATASETS[n] for n in args.datasets if DATASETS[n].path(args.data).exists()]
+    failed = [
+        stem
+        for seed in args.seeds
+        for dataset in datasets
+        for kind in dict.fromkeys(runner_of(METHODS[name]) for name in args.methods)
+        if kind and (stem := made(dataset, kind, seed, args)) is not None
+    ]
+    records = [found for dataset in datasets for found in records_of(dataset, args)]
+    rows = summary(pd.DataFrame(records))
+    results = {"machine": machine(), "chosen_on": CHOSEN_ON, "summary": rows}
+    results |= {"runs": records, "failed": failed}
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    write_between(args.readme, BEGIN, END, f"\n{tables(rows)}\n")
+    return 1 if failed else 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--datasets", nargs="*", choices=list(DATASETS), default=list(DATASETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--splits", type=int, help="splits that scANVI runs; by default all")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "label_transfer.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--cache", type=Path, default=HERE.parent / ".peers" / "transfer")
+    parser.add_argument("--again", action="store_true", help="make also what the cache holds")
+    return parser
+
+
+def runner_of(method: Transfer) -> str | None:
+    """What a method needs in the cache."""
+    return "scanvi" if method.classifier is None else method.latents
+
+
+def file_of(dataset: Dataset, kind: str, seed: int, cache: Path) -> Path:
+    """File of latents, or of the answers of scANVI."""
+    ending = "npz" if kind == "scanvi" else "npy"
+    return cache / f"{dataset.name}__{kind}__{seed}.{ending}"
+
+
+def made(dataset: Dataset, kind: str, seed: int, args: argparse.Namespace) -> str | None:
+    """See that a file is in the cache; its name if making it failed."""
+    out = file_of(dataset, kind, seed, args.cache)
+    if out.exists() and not args.again:
+        return None
+    script = "run_scanvi.py" if kind == "scanvi" else "run_latents.py"
+    command = [sys.executable, HERE / "methods" / script, dataset.path(args.data), seed, out]
+    command += [] if kind == "scanvi" else ["--model", kind]
+    command += ["--batch-key", BATCH] if dataset.name in BATCHES else []
+    command += ["--epochs", SCVI_EPOCHS] if kind in ("scvi", "scanvi") else []
+    command += ["--splits", args.splits] if kind == "scanvi" and args.splits else []
+    print(f"run   {out.stem}", flush=True)
+    with out.with_suffix(".log").open("w") as log:
+        done = subprocess.run(
+            list(map(str, command)), stdout=log, stderr=log, env=one_thread(), check=False
+        )
+    print(f"{'FAIL' if done.returncode else 'done'}  {out.stem}", flush=True)
+    return out.stem if done.returncode else None
+
+
+def records_of(dataset: Dataset, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Scores of all tasks on one data set, which is read once."""
+    adata, labels = dataset.read(args.data)
+    batches = adata.obs[BATCH].astype(str).to_numpy() if dataset.name in BATCHES else None
+    print(f"score {dataset.name}", flush=True)
+    return [
+        {"dataset": dataset.name, "method": method.name, "seed": seed} | found
+        for method in (METHODS[name] for name in args.methods)
+        for seed in (args.seeds[:1] if is_fixed(method, dataset) else args.seeds)
+        for found in scored(
+            method, list(tasks(labels.to_numpy(), batches, seed)), labels.to_numpy(), adata,
+            file_of(dataset, runner_of(method) or "none", seed, args.cache),
+        )
+    ]  # fmt: skip
+
+
+def is_fixed(method: Transfer, dataset: Dataset) -> bool:
+    """Whether no seed plays a part: an exact method, and splits by batch."""
+    return method.classifier is linear_svm and dataset.name in BATCHES
+
+
+def scored(
+    method: Transfer, every: list[Task], labels: np.ndarray, adata: anndata.AnnData, file: Path
+) -> Iterator[dict[str, Any]]:
+    """Scores of one method and seed, a record per task."""
+    if runner_of(method) and not file.exists():
+        return
+    if method.classifier is None:
+        answers = np.load(file)
+        rows = None
+    else:
+        answers = None
+        rows = np.load(file) if method.latents else dense(adata, every[0].reference)
+    for task in every:
+        if method.classifier is linear_svm and task.held_out is not None:
+            continue  # it says which side, not how far: labels only
+        if answers is None:
+            answer = classified(method.classifier, rows, labels, task)
+        elif f"{task.name}|labels" in answers:
+            answer = answers[f"{task.name}|labels"], answers[f"{task.name}|uncertainty"]
+        else:
+            continue
+        found = scores(task, labels, answer)
+        if method.classifier is prototypes:
+            found |= unknown_rates(task, labels, answer)
+        numbers = {name: round(value, 5) for name, value in found.items()}
+        yield {"split": task.split, "held_out": task.held_out, **numbers}
+
+
+def classified(
+    classifier: Classifier | None, rows: np.ndarray | None, labels: np.ndarray, task: Task
+) -> Answer:
+    """Answer of a classifier to a task."""
+    assert classifier is not None
+    assert rows is not None
+    given = labels[task.reference].astype(str)
+    return classifier(rows[task.reference], given, rows[task.query])
+
+
+def dense(adata: anndata.AnnData, reference: np.ndarray) -> np.ndarray:
+    """Log counts of the genes that vary most among the reference cells."""
+    X = log_counts(adata)
+    return X[:, variable_genes(X[reference])].toarray()
+
+
+def summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Median and range over seeds per data set, split and method; AUROC as the mean over types."""
+    by = ["dataset", "split", "method", "seed"]
+    per_seed = runs.groupby(by, sort=False)[[c for c in SHOWN if c in runs]].mean().reset_index()
+    return [
+        {
+            "dataset": dataset,
+            "split": split,
+            "method": method,
+            "seeds": sorted(map(int, of_row["seed"])),
+            **{name: spread(of_row[name]) for name in measured(of_row)},
+        }
+        for (dataset, split, method), of_row in per_seed.groupby(by[:3], sort=False)
+    ]
+
+
+def measured(runs: pd.DataFrame) -> list[str]:
+    """Scores that the runs have."""
+    return [name for name in SHOWN if name in runs and runs[name].notna().any()]
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    """A table per data set: means over its splits of the medians over seeds."""
+    parts = []
+    for name in dict.fromkeys(row["dataset"] for row in rows):
+        of_set = [row for row in rows if row["dataset"] == name]
+        note = " The method was chosen on this set, among others." if name in CHOSEN_ON else ""
+        parts += [f"### {name}", f"Labels {DATASETS[name].labels}.{note}"]
+        lines = ["| method | seeds | splits | weighted F1 | macro F1 | AUROC of unknown types |"]
+        lines.append("| --- | --- | --- | ---: | ---: | ---: |")
+        for method in dict.fromkeys(row["method"] for row in of_set):
+            mine = [row for row in of_set if row["method"] == method]
+            n_seeds = min(len(row["seeds"]) for row in mine)
+            cells = " | ".join(mean_of(mine, score) for score in SHOWN[:3])
+            lines.append(f"| {method} | {n_seeds} | {len(mine)} | {cells} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def mean_of(rows: list[dict[str, Any]], score: str) -> str:
+    """Mean over splits."""
+    values = [row[score]["median"] for row in rows if score in row]
+    return f"{np.mean(values):.3f}" if values else ""
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

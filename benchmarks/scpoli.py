@@ -1,0 +1,322 @@
+"""Compare embeddings that integrate batches, and labels that they transfer: counts to tables.
+
+usage: python benchmarks/scpoli.py --data DIR [--methods ...] [--datasets ...] [--seeds 0 1 2]
+
+Every (data set, method, seed) that the cache lacks is embedded, one after the other in this
+process; then everything in the cache is scored and written to ``results/scpoli.json`` and into the
+README.
+With seed ``s`` the labels of one batch, the ``s``-th of the labelled ones, are asked for, and no
+method sees them. Needs ``scib-metrics`` and ``harmonypy``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from _runs import THREAD_VARIABLES
+
+os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")
+
+import anndata
+import harmonypy
+import numpy as np
+import pandas as pd
+import scib_metrics
+import scvi
+import torch
+from _datasets import UNLABELLED, Dataset
+from _markdown import write_between
+from _methods import HERE
+from _summary import spread
+from integration import BATCH, SETS
+from methods._shared import log_counts, variable_genes
+from quality import machine
+from scib_metrics.nearest_neighbors import NeighborsResults
+from sklearn.decomposition import PCA
+from sklearn.metrics import f1_score
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.svm import LinearSVC
+
+import scmetaq
+
+BEGIN: Final = "<!-- scpoli: written by scpoli.py -->"
+END: Final = "<!-- scpoli: end -->"
+GIVEN: Final = "given_label"
+N_NEIGHBORS: Final = 15
+INTEGRATION: Final = {
+    "ilisi": "iLISI",
+    "batch_silhouette": "batch silhouette",
+    "graph_connectivity": "graph connectivity",
+    "clisi": "cLISI",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "cpu_seconds": "CPU s",
+}
+TRANSFER: Final = {
+    "knn_f1": "macro F1, 15 neighbours",
+    "predicted_f1": "macro F1, `predict_labels`",
+    "unknown": "called unknown",
+}
+
+
+class Embedding(NamedTuple):
+    """What a method makes of the cells."""
+
+    z: np.ndarray | None
+    """Latents, ``(n_cells, any)``; None for a method that only labels."""
+    predicted: np.ndarray
+    """Label of each cell where the method says so, otherwise empty."""
+    unknown: np.ndarray
+    """Whether the cell is of an unknown type, if the method says so."""
+
+
+def of_pca(adata: anndata.AnnData, seed: int) -> Embedding:
+    """50 principal components of log counts of 3,000 variable genes."""
+    return embedding(principal_components(adata, seed))
+
+
+def of_harmony(adata: anndata.AnnData, seed: int) -> Embedding:
+    """The same, corrected by Harmony."""
+    scores = principal_components(adata, seed).astype(np.float64)
+    fitted = harmonypy.run_harmony(scores, adata.obs, [BATCH], random_state=seed)
+    corrected = np.asarray(fitted.Z_corr)
+    return embedding(corrected if len(corrected) == adata.n_obs else corrected.T)
+
+
+def of_svm(adata: anndata.AnnData, seed: int) -> Embedding:
+    """Labels by a linear support vector machine on the log counts of these genes."""
+    X, known = selected(adata), (adata.obs[GIVEN] != UNLABELLED).to_numpy()
+    fitted = LinearSVC(random_state=seed).fit(X[known], adata.obs[GIVEN][known])
+    return Embedding(None, fitted.predict(X), np.empty(0))
+
+
+def of_scpoli(adata: anndata.AnnData, seed: int, **setup: Any) -> Embedding:
+    """``SCPoli`` with its defaults."""
+    scvi.settings.seed = seed
+    scmetaq.SCPoli.setup_anndata(adata, unlabeled_category=UNLABELLED, **setup)
+    model = scmetaq.SCPoli(adata)
+    model.train(accelerator="cpu", enable_progress_bar=False)
+    z = model.get_latent_representation()
+    if "labels_key" not in setup:
+        return embedding(z)
+    found = model.predict_labels()
+    unknown = found[f"{GIVEN}_unknown"].to_numpy()
+    return Embedding(z, found[GIVEN].to_numpy().astype(str), unknown)
+
+
+METHODS: Final[dict[str, Callable[[anndata.AnnData, int], Embedding]]] = {
+    "pca": of_pca,
+    "harmony": of_harmony,
+    "linear-svm": of_svm,
+    "scpoli-blind": of_scpoli,
+    "scpoli": lambda adata, seed: of_scpoli(adata, seed, batch_key=BATCH),
+    "scpoli-labels": lambda adata, seed: of_scpoli(adata, seed, batch_key=BATCH, labels_key=GIVEN),
+}
+
+
+def main() -> int:
+    """Embed what is missing, score what is there, write results and tables."""
+    args = command_line().parse_args()
+    args.cache.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    for name in ("lightning.pytorch", "harmonypy"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    datasets = [SETS[name] for name in args.datasets if SETS[name].path(args.data).exists()]
+    for seed in args.seeds:
+        for dataset in datasets:
+            for method in args.methods:
+                embed(dataset, method, seed, args)
+    records = [found for dataset in datasets for found in records_of(dataset, args)]
+    rows = summary(pd.DataFrame(records))
+    results = {"machine": machine(), "summary": rows, "runs": records}
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    write_between(args.readme, BEGIN, END, f"\n{tables(rows)}\n")
+    return 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
+    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--datasets", nargs="*", choices=list(SETS), default=list(SETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "scpoli.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--cache", type=Path, default=HERE.parent / ".peers" / "scpoli")
+    parser.add_argument("--again", action="store_true", help="embed also what the cache holds")
+    return parser
+
+
+def cells_of(dataset: Dataset, seed: int, folder: Path) -> tuple[anndata.AnnData, str]:
+    """Cells, whose labels are given but in one batch, and that batch."""
+    adata, labels = dataset.read(folder)
+    adata.obs[BATCH] = adata.obs[BATCH].astype(str)
+    batches = sorted(adata.obs[BATCH][labels.notna()].unique())
+    asked = batches[seed % len(batches)]
+    given = labels.astype(object).where(adata.obs[BATCH] != asked, None)
+    adata.obs[GIVEN] = given.where(given.notna(), UNLABELLED).astype(str)
+    return adata, asked
+
+
+def embed(dataset: Dataset, method: str, seed: int, args: argparse.Namespace) -> None:
+    """See that the result of a run is in the cache."""
+    file = args.cache / f"{dataset.name}__{method}__{seed}.npz"
+    if file.exists() and not args.again:
+        return
+    adata, _ = cells_of(dataset, seed, args.data)
+    started = time.process_time()
+    found = METHODS[method](adata, seed)
+    seconds = time.process_time() - started
+    z = np.empty(0) if found.z is None else found.z.astype(np.float32)
+    np.savez(file, z=z, predicted=found.predicted, unknown=found.unknown, cpu_seconds=seconds)
+    print(f"done  {file.stem} {seconds:.0f} s", flush=True)
+
+
+def records_of(dataset: Dataset, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Scores of the runs on one data set that the cache holds."""
+    records = []
+    for seed in args.seeds:
+        adata, asked = cells_of(dataset, seed, args.data)
+        labels = dataset.read(args.data)[1]
+        for method in METHODS:
+            file = args.cache / f"{dataset.name}__{method}__{seed}.npz"
+            if file.exists():
+                about = {"dataset": dataset.name, "method": method, "seed": seed, "asked": asked}
+                records.append(about | scored(file, adata, labels, asked))
+    return records
+
+
+def scored(file: Path, adata: anndata.AnnData, labels: pd.Series, asked: str) -> dict[str, float]:
+    """Scores of one run, which stay in the cache as long as the run does."""
+    kept = file.with_suffix(".json")
+    if kept.exists() and kept.stat().st_mtime > file.stat().st_mtime:
+        return json.loads(kept.read_text())
+    found = np.load(file)
+    scores = transfer_scores(found, adata, labels, asked)
+    if found["z"].size:
+        scores |= integration_scores(found["z"], adata, labels)
+    scores["cpu_seconds"] = float(found["cpu_seconds"])
+    numbers = {name: round(float(value), 5) for name, value in scores.items()}
+    kept.write_text(json.dumps(numbers) + "\n")
+    print(f"score {file.stem}", flush=True)
+    return numbers
+
+
+def integration_scores(
+    z: np.ndarray, adata: anndata.AnnData, labels: pd.Series
+) -> dict[str, float]:
+    """Mixing of batches and kept biology of the labelled cells, by scib-metrics."""
+    known = labels.notna().to_numpy()
+    kinds = pd.factorize(labels[known])[0]
+    batches = pd.factorize(adata.obs[BATCH][known])[0]
+    rows = z[known]
+    distances, indices = NearestNeighbors(n_neighbors=90).fit(rows).kneighbors(rows)
+    near = NeighborsResults(indices=indices, distances=distances)
+    clusters = scib_metrics.nmi_ari_cluster_labels_kmeans(rows, kinds)
+    return {
+        "ilisi": scib_metrics.ilisi_knn(near, batches),
+        "batch_silhouette": scib_metrics.silhouette_batch(rows, kinds, batches),
+        "graph_connectivity": scib_metrics.graph_connectivity(
+            near.subset_neighbors(n=N_NEIGHBORS), kinds
+        ),
+        "clisi": scib_metrics.clisi_knn(near, kinds),
+        "nmi": clusters["nmi"],
+        "ari": clusters["ari"],
+    }
+
+
+def transfer_scores(
+    found: Any, adata: anndata.AnnData, labels: pd.Series, asked: str
+) -> dict[str, float]:
+    """Labels of the batch asked for, as far as the others have them, by all ways there are."""
+    given = adata.obs[GIVEN].to_numpy()
+    known = given != UNLABELLED
+    query = (adata.obs[BATCH] == asked).to_numpy() & labels.isin(given[known]).to_numpy()
+    truth, scores = labels[query].astype(str).to_numpy(), {}
+    if found["z"].size:
+        z = found["z"]
+        fitted = KNeighborsClassifier(N_NEIGHBORS).fit(z[known], given[known])
+        scores["knn_f1"] = macro_f1(truth, fitted.predict(z[query]))
+    if found["predicted"].size:
+        scores["predicted_f1"] = macro_f1(truth, found["predicted"][query])
+    if found["unknown"].size:
+        scores["unknown"] = found["unknown"][query].mean()
+    return scores
+
+
+def macro_f1(truth: np.ndarray, found: np.ndarray) -> float:
+    """Mean F1 over the types that the cells have."""
+    return f1_score(truth, found, labels=np.unique(truth), average="macro", zero_division=0)
+
+
+def embedding(z: np.ndarray) -> Embedding:
+    """Latents without labels."""
+    return Embedding(z, np.empty(0), np.empty(0))
+
+
+def selected(adata: anndata.AnnData) -> np.ndarray:
+    """Log counts of the most variable genes."""
+    X = log_counts(adata)
+    return X[:, variable_genes(X)].toarray()
+
+
+def principal_components(adata: anndata.AnnData, seed: int) -> np.ndarray:
+    """Of log counts of the most variable genes, ``(n_cells, 50)``."""
+    return PCA(50, svd_solver="arpack", random_state=seed).fit_transform(selected(adata))
+
+
+def summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Median and range over seeds, per data set and method."""
+    return [
+        {
+            "dataset": dataset,
+            "method": method,
+            "seeds": sorted(map(int, of_pair["seed"])),
+            **{
+                name: spread(of_pair[name])
+                for name in (*INTEGRATION, *TRANSFER)
+                if name in of_pair and of_pair[name].notna().all()
+            },
+        }
+        for (dataset, method), of_pair in runs.groupby(["dataset", "method"], sort=False)
+    ]
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    """Two tables per data set; of all scores but the seconds more is better."""
+    parts = []
+    for name in dict.fromkeys(row["dataset"] for row in rows):
+        of_set = [row for row in rows if row["dataset"] == name]
+        parts += [f"### {name}", f"Labels {SETS[name].labels}."]
+        parts.append(table([row for row in of_set if "ilisi" in row], INTEGRATION))
+        parts.append(table(of_set, TRANSFER))
+    return "\n\n".join(parts)
+
+
+def table(rows: list[dict[str, Any]], shown: dict[str, str]) -> str:
+    """Medians over seeds."""
+    lines = ["| method | seeds | " + " | ".join(shown.values()) + " |"]
+    lines.append("|" + " --- |" * 2 + " ---: |" * len(shown))
+    for row in rows:
+        cells = [value(row[key]["median"], key) if key in row else "" for key in shown]
+        lines.append(f"| {row['method']} | {len(row['seeds'])} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def value(number: float, key: str) -> str:
+    """A number as the table has it."""
+    return f"{number:.0f}" if key == "cpu_seconds" else f"{number:.3f}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

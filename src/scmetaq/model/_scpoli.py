@@ -1,0 +1,224 @@
+import time
+from typing import Any, Final
+
+import numpy as np
+from anndata import AnnData
+from mudata import MuData
+from scvi.model.base import BaseModelClass
+
+from scmetaq.data._modality import get_modality
+from scmetaq.data._validation import check_choice, check_of_modalities, check_positive
+from scmetaq.module import SCPoliModule
+from scmetaq.nn import Likelihood, ModalityShape
+from scmetaq.train import FineTuning, SCPoliTrainingPlan, say_trained
+
+from ._condition_embeddings import ConditionMixin
+from ._conditional_fit import ConditionalFitMixin
+from ._setup import SetupMixin
+from ._training import TrainingMixin
+
+_LIKELIHOODS: Final = ("nb", "poisson")
+_BATCH_SIZE = 128
+_DECODED_SHARE = 0.5
+"""Share of each batch that is decoded in training."""
+_MAX_STEPS = 600
+"""Steps after which default training ends."""
+_PLAN: Final = {"one_cycle": True, "lr": 2e-2, "max_kl_weight": 1.0}
+
+
+class SCPoli(
+    ConditionMixin,
+    ConditionalFitMixin,
+    SetupMixin,
+    TrainingMixin,
+    BaseModelClass,
+):
+    """Integration of batches by condition embeddings, with prototypes :cite:p:`DeDonno23`.
+
+    A variational autoencoder that is told the conditions of each cell gives it a latent without
+    them. Cells of a label are drawn to its prototype, their mean, so that the latent keeps what the
+    labels say.
+
+    Parameters
+    ----------
+    adata
+        AnnData registered with :meth:`setup_anndata` or MuData with :meth:`setup_mudata`.
+    registry
+        Registry of a saved model, in place of ``adata``; for internal use.
+    n_latent
+        Dimension of the latent.
+    n_top_features
+        Most features that are read and reconstructed; by default 3,000 (RNA, ADT) or 30,000 (ATAC).
+        One number, or a dict of them by modality: ``"rna"``, ``"adt"``, ``"atac"``.
+    likelihood
+        ``"nb"`` or ``"poisson"``, or a dict of them by modality; by default negative binomial
+        (RNA, ADT) and Poisson (ATAC).
+    dropout
+        Share of hidden units that are silenced at each step of training.
+
+    Examples
+    --------
+    >>> adata = scmetaq.data.demo()
+    >>> scmetaq.SCPoli.setup_anndata(adata, batch_key="batch", labels_key="cell_type")
+    >>> model = scmetaq.SCPoli(adata)
+    >>> model.train()
+    >>> adata.obsm["X_scpoli"] = model.get_latent_representation()
+    """
+
+    _module_cls = SCPoliModule
+    _training_plan_cls = SCPoliTrainingPlan
+    module: SCPoliModule
+
+    def __init__(
+        self,
+        adata: AnnData | MuData | None = None,
+        registry: dict | None = None,
+        *,
+        n_latent: int = 10,
+        n_top_features: int | dict[str, int] | None = None,
+        likelihood: Likelihood | dict[str, Likelihood] | None = None,
+        dropout: float = 0.05,
+    ):
+        super().__init__(adata, registry)
+        self.init_params_ = self._get_init_params(locals())
+        check_positive("n_latent", n_latent)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"Expected dropout of at least 0 and below 1, found {dropout}.")
+        self._modalities = {kind: get_modality(kind) for kind in self._sources}
+        n_top = check_of_modalities("n_top_features", n_top_features, self._modalities)
+        likelihoods = check_of_modalities("likelihood", likelihood, self._modalities)
+        self.module = self._module_cls(
+            {kind: self._shape(kind, n_top[kind], likelihoods[kind]) for kind in self._modalities},
+            conditions={found.key: len(found.categories) for found in self._conditions},
+            n_latent=n_latent,
+            dropout=dropout,
+            decoded_share=_DECODED_SHARE,
+        )
+        self._add_prototypes(n_latent)
+        keys = ", ".join(found.key for found in self._conditions) or "none"
+        self._model_summary_string = (
+            f"SCPoli of {' + '.join(self._modalities)} counts: {n_latent} latent dimensions, "
+            f"conditions: {keys}."
+        )
+
+    def _shape(self, kind: str, n_top: int | None, likelihood: Likelihood | None) -> ModalityShape:
+        """Sizes of the network of a modality."""
+        check_positive("n_top_features", n_top)
+        check_choice("likelihood", likelihood, (None, *_LIKELIHOODS))
+        preset = self._modalities[kind]
+        n_selected = min(n_top or preset.n_top_features, len(self._feature_names(kind)))
+        return ModalityShape(
+            n_selected,
+            likelihood or preset.likelihood,
+            n_features=len(self._feature_names(kind)),
+        )
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        *,
+        eta: float = 10.0,
+        pretraining_fraction: float = 0.9,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float | None = None,
+        batch_size: int | None = None,
+        early_stopping: bool = False,
+        plan_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train the model: pre-training, then fine-tuning with the prototypes of the labels.
+
+        The model of a query (:meth:`load_query_data`) learns embeddings of its new conditions, and
+        nothing else; without new conditions there is nothing to learn.
+
+        Parameters
+        ----------
+        max_epochs
+            Epochs, passes over the training sample; by default as many as make 600 steps.
+        eta
+            Weight of the prototype loss in fine-tuning, where there are labels.
+        pretraining_fraction
+            Share of the training before the fine-tuning.
+        accelerator
+            ``"auto"``, ``"cpu"``, ``"gpu"``, ... as in scvi-tools.
+        devices
+            Devices to use, as in scvi-tools.
+        train_size
+            Share of the cells of the training sample to train on; by default all of them, or
+            0.9 with ``early_stopping``. All cells are embedded either way.
+        batch_size
+            Cells per step; by default 128.
+        early_stopping
+            Stop when the evidence lower bound of held-out cells no longer improves. A training
+            that is stopped before its fine-tuning has none.
+        plan_kwargs
+            Arguments of :class:`~scmetaq.train.SCPoliTrainingPlan`.
+        **kwargs
+            Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
+            them those of the Lightning trainer.
+        """
+        if self.is_query:
+            self._train_query(
+                max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                batch_size=batch_size,
+                plan_kwargs=plan_kwargs,
+                **kwargs,
+            )
+            return
+        self._check_training(max_epochs, batch_size, train_size, early_stopping=early_stopping)
+        _check_prototype_training(eta, pretraining_fraction)
+        started = time.perf_counter()
+        cells, labels, sample = self._training_sample()
+        prepared = self._prepare_training(sample, labels)
+        callbacks = kwargs.pop("callbacks", [])
+        if labels.shape[1] and eta > 0:
+            fit = FineTuning(
+                lambda: self._class_means(sample, labels),
+                pretraining_fraction=pretraining_fraction,
+            )
+            callbacks = [*callbacks, fit]
+        batch_size = batch_size or min(_BATCH_SIZE, max(32, len(cells) // 8))
+        n_epochs = round(_MAX_STEPS / np.ceil(len(cells) / batch_size))
+        self._train_on(
+            cells,
+            prepared,
+            max_epochs=max_epochs or int(np.clip(n_epochs, 1, 200)),
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            plan_kwargs={**_PLAN, "eta": eta, **(plan_kwargs or {})},
+            callbacks=callbacks,
+            **kwargs,
+        )
+        self._fit_prototypes()
+        sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
+        n_features = " + ".join(f"{n:,} {kind}" for kind, n in sizes.items())
+        say_trained(
+            self.trainer,
+            what=f"an embedding of {len(cells):,} cells x {n_features} features",
+            seconds=time.perf_counter() - started,
+        )
+
+    def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
+        """Latents of cells, the means of their posteriors, ``(n_cells, n_latent)``.
+
+        Parameters
+        ----------
+        adata
+            Cells with the features of the model, of conditions that it knows; by default its own.
+        """
+        return self._latents(self._cells(self._registered(adata)))
+
+
+def _check_prototype_training(eta: float, pretraining_fraction: float) -> None:
+    if eta < 0:
+        raise ValueError(f"Expected eta >= 0, found {eta}.")
+    if not 0 <= pretraining_fraction <= 1:
+        raise ValueError(
+            f"Expected pretraining_fraction from 0 to 1, found {pretraining_fraction}."
+        )
