@@ -51,8 +51,8 @@ def query(cells):
 
 @pytest.fixture(scope="module")
 def mapped(cells, reference, train):
-    scvi.settings.seed = 0
     model = MetaQModel.load_query_data(cells[cells.obs["batch"] == "z"].copy(), reference)
+    scvi.settings.seed = 0
     return train(model, None)
 
 
