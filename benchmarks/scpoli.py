@@ -178,7 +178,8 @@ def embed(dataset: Dataset, method: str, seed: int, args: argparse.Namespace) ->
     found = METHODS[method](adata, seed)
     seconds = time.process_time() - started
     z = np.empty(0) if found.z is None else found.z.astype(np.float32)
-    np.savez(file, z=z, predicted=found.predicted, unknown=found.unknown, cpu_seconds=seconds)
+    predicted = found.predicted.astype(str)
+    np.savez(file, z=z, predicted=predicted, unknown=found.unknown, cpu_seconds=seconds)
     print(f"done  {file.stem} {seconds:.0f} s", flush=True)
 
 
