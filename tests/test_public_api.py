@@ -67,6 +67,8 @@ METHODS = [
     "setup_mudata",
     "save",
     "load",
+    "load_query_data",
+    "add_metacells",
 ]
 
 SIGNATURES = {
@@ -92,6 +94,8 @@ SIGNATURES = {
     "MetaQModel.get_latent_representation": (["adata"], {}),
     "MetaQModel.get_quantization_report": (["adata"], {}),
     "MetaQModel.get_codebook": ([], {}),
+    "MetaQModel.load_query_data": (["query", "reference"], {"min_shared": 0.2}),
+    "MetaQModel.add_metacells": ([], {"quantile": 0.9, "min_cells": 10}),
     "MetaQModel.get_condition_embeddings": ([], {}),
     "MetaQModel.predict_labels": (["adata"], {"unknown_above": 0.99}),
     "MetaQModel.get_prototypes": (["landmarks_of"], {"resolution": 1.0, "seed": 0}),

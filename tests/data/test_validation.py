@@ -192,3 +192,12 @@ def test_too_few_or_too_many_metacells(n):
 def test_numbers_of_metacells_are_whole(n):
     with pytest.raises(TypeError, match="Expected n_metacells to be an int"):
         check_n_metacells(n, 100)
+
+
+def test_text_that_may_be_missing_is_there(toy):
+    """In pandas' nullable text a comparison with nothing is neither true nor false."""
+    toy.obs["batch"] = pd.array(["x", "y", "z"] * 50, dtype="string")
+    check_columns(toy, ["batch"])
+    toy.obs["batch"] = pd.array([pd.NA] * 150, dtype="string")
+    with pytest.raises(ValueError, match="All values"):
+        check_columns(toy, ["batch"])

@@ -123,7 +123,8 @@ def check_columns(
         if key not in adata.obs:
             there = ", ".join(map(repr, adata.obs.columns)) or "none"
             raise KeyError(f"No column {key!r} in {where}.obs. Columns there: {there}.")
-        if (adata.obs[key].isna() | (adata.obs[key] == missing_value)).all():
+        values = adata.obs[key].astype(object)  # nullable text compares to a missing value
+        if (values.isna() | (values == missing_value)).all():
             raise ValueError(
                 f"All values of {where}.obs[{key!r}] are missing. Expected labels for at least "
                 "some cells; choose another column or leave the argument out."

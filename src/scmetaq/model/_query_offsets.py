@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import numpy as np
 import torch
 
@@ -10,7 +12,13 @@ from ._reference_fit import ReferenceFitMixin
 
 
 class QueryOffsetMixin(QueryTrainingMixin, ReferenceFitMixin):
-    """What the new conditions of a query add to the scores and profiles that MetaQ reads."""
+    """What the new conditions of a query add to the scores and profiles that MetaQ reads.
+
+    It is taken off before cells are encoded, which leaves little for embeddings to learn.
+    """
+
+    _query_steps: ClassVar[int] = 30
+    _query_batch_size: ClassVar[int] = 64
 
     def _query_inputs(self, cells: Cells, seed: int) -> dict[str, np.ndarray]:
         """Find out what new conditions add; what training reads of their cells."""

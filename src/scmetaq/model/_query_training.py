@@ -1,10 +1,9 @@
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scvi import settings
 
-from scmetaq.data._reference import MAX_REFERENCE_CELLS
 from scmetaq.data._training_set import training_set
 from scmetaq.data._validation import check_positive
 from scmetaq.train import QueryTrainingPlan, say
@@ -13,13 +12,17 @@ from ._cells import Cells
 from ._reference_mapping import ReferenceMappingMixin
 from ._training import TrainingMixin
 
-_STEPS = 60
+_MOST_CELLS = 5_000
+"""Cells of new conditions that are trained on, where there are more."""
 _PLAN = {"one_cycle": True, "lr": 2e-2, "weight_decay": 0.0, "n_epochs_kl_warmup": None}
-_BATCH_SIZE = 256
 
 
 class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
     """Fitting what the new conditions of a query add."""
+
+    _query_steps: ClassVar[int] = 60
+    """Steps after which default training ends."""
+    _query_batch_size: ClassVar[int] = 256
 
     def _train_query(
         self,
@@ -43,7 +46,7 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
         chosen = self._cells_of_new_conditions(everything, seed)
         cells = everything.sample(chosen)
         inputs = self._query_inputs(cells, seed)
-        batch_size = batch_size or min(_BATCH_SIZE, max(32, len(chosen) // 8))
+        batch_size = batch_size or min(self._query_batch_size, max(32, len(chosen) // 8))
         steps_per_epoch = int(np.ceil(len(chosen) / batch_size))
         self._training_plan_cls = QueryTrainingPlan
         self._train_on(
@@ -51,7 +54,7 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
             training_set(inputs),
             train_size=kwargs.pop("train_size", None),
             early_stopping=kwargs.pop("early_stopping", False),
-            max_epochs=max_epochs or max(1, round(_STEPS / steps_per_epoch)),
+            max_epochs=max_epochs or max(1, round(self._query_steps / steps_per_epoch)),
             batch_size=batch_size,
             plan_kwargs={**_PLAN, **(plan_kwargs or {})},
             **kwargs,
@@ -70,8 +73,14 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
             """What training reads of the cells of new conditions."""
 
     def _cells_of_new_conditions(self, cells: Cells, seed: int) -> np.ndarray:
-        """Sorted indices of cells of which a condition is new, at most a reference sample."""
+        """Sorted indices of cells of which a condition is new, evenly of each if there are many."""
         assert self.reference_ is not None
         n_known = [self.reference_["n_categories"][found.key] for found in self._conditions]
-        found = np.flatnonzero((cells.conditions >= np.array(n_known)).any(1))
-        return np.sort(np.random.default_rng(seed).permutation(found)[:MAX_REFERENCE_CELLS])
+        is_new = cells.conditions >= np.array(n_known)  # n_cells x n_keys
+        n_new = sum(map(len, self.new_conditions.values()))
+        rng, chosen = np.random.default_rng(seed), set()
+        for codes, of_key in zip(cells.conditions.T, is_new.T, strict=True):
+            for category in np.unique(codes[of_key]):
+                found = rng.permutation(np.flatnonzero(codes == category))
+                chosen |= set(found[: max(1, _MOST_CELLS // n_new)].tolist())
+        return np.array(sorted(chosen))

@@ -112,11 +112,11 @@ class MetaQModule(ReferenceMappingModule):
     @property
     def state_dimensions(self) -> Tensor:
         """Dimensions of the latent that are learnt states, with little noise in them."""
-        ranges = [
-            range(part.columns.start, part.columns.start + part.encoder.head.out_features)
-            for part in self.parts.values()
-        ]
-        return torch.tensor([i for dimensions in ranges for i in dimensions], device=self.device)
+        found: list[int] = []
+        for part in self.parts.values():
+            start, n_states = part.columns.start, part.encoder.head.out_features
+            found += range(start, start + n_states)
+        return torch.tensor(found, device=self.device)
 
     def grown_parts(self) -> dict[str, Any]:
         """What knows of conditions."""
@@ -168,11 +168,8 @@ class MetaQModule(ReferenceMappingModule):
 
     def read_as_is(self, counts: dict[str, Tensor], present: dict[str, Tensor]) -> Inputs:
         """The same as :meth:`read` with what conditions add."""
-        inputs = {
-            name: {PRESENT: present[name], **part.read(counts[name])}
-            for name, part in self.parts.items()
-        }
-        return self.bridges(inputs)
+        parts = self.parts.items()
+        return self.bridges({k: {PRESENT: present[k], **part.read(counts[k])} for k, part in parts})
 
     def linear_values(self, inputs: Inputs) -> Tensor:
         """Scores and profiles of all modalities side by side, as much as each weighs."""
