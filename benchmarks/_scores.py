@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import anndata
@@ -19,27 +20,34 @@ COUNTED = ("n_metacells", "unassigned", "size_min", "size_max")
 
 def record(run: Run, adata: anndata.AnnData, labels: pd.Series) -> dict[str, Any]:
     """Everything known about one run."""
+    return {
+        **about(run),
+        "n_cells": adata.n_obs,
+        "n_metacells_asked": n_metacells(adata.n_obs),
+        **kept_scores(run, lambda assignment: scores(adata, assignment, labels)),
+    }
+
+
+def about(run: Run) -> dict[str, Any]:
+    """Which run it is, and what it took."""
     report = run.report()
     return {
         "dataset": run.dataset.name,
         "method": run.method.name,
         "seed": run.seed,
-        "n_cells": adata.n_obs,
-        "n_metacells_asked": n_metacells(adata.n_obs),
         **{key: report[key] for key in ("version", "seconds", "cpu_seconds", "peak_mb")},
         "cpu": report.get("cpu", cpu_model()),
-        **kept_scores(run, adata, labels),
     }
 
 
-def kept_scores(run: Run, adata: anndata.AnnData, labels: pd.Series) -> dict[str, float]:
+def kept_scores(run: Run, score: Callable[[np.ndarray], dict[str, float]]) -> dict[str, float]:
     """Scores from the cache if they are of this very assignment, else computed and kept."""
     file = run.file(".metrics.json")
     digest = hashlib.sha256(run.file(".npy").read_bytes()).hexdigest()
     if file.exists() and (kept := json.loads(file.read_text()))["assignment"] == digest:
         return kept["scores"]
     print(f"score {run.stem}", flush=True)
-    found = scores(adata, np.load(run.file(".npy")), labels)
+    found = score(np.load(run.file(".npy")))
     file.write_text(json.dumps({"assignment": digest, "scores": found}) + "\n")
     return found
 

@@ -20,14 +20,21 @@ COMPARED: Final[dict[str, bool]] = {
 OTHERS: Final = ("seconds", "n_metacells", "unassigned", "size_min", "size_max")
 
 
-def over_seeds(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Median and range of each number, per data set and method."""
+def over_seeds(
+    runs: pd.DataFrame, names: Iterable[str] = (*COMPARED, *OTHERS)
+) -> list[dict[str, Any]]:
+    """Median and range of each number that all runs of a data set and method have."""
+    names = list(names)
     return [
         {
             "dataset": dataset,
             "method": method,
             "seeds": sorted(map(int, of_pair["seed"])),
-            **{name: spread(of_pair[name]) for name in (*COMPARED, *OTHERS)},
+            **{
+                name: spread(of_pair[name])
+                for name in names
+                if name in of_pair and of_pair[name].notna().all()
+            },
         }
         for (dataset, method), of_pair in runs.groupby(["dataset", "method"], sort=False)
     ]

@@ -20,8 +20,9 @@ from _command_line import cache_folder, command_line, run_missing
 from _datasets import DATASETS, Dataset
 from _markdown import write_between
 from _methods import METHODS, Method
-from _runs import Run, cpu_model, finished
-from _summary import spread
+from _runs import Run, finished
+from _scores import about as about_run
+from _summary import over_seeds
 from quality import machine
 
 from scmetaq import metrics
@@ -81,7 +82,7 @@ def main() -> int:
     datasets = [SETS[name] for name in args.datasets if SETS[name].path(args.data).exists()]
     done, cache = run_missing(args, AWARE, datasets, args.data), cache_folder(args)
     records = [found for dataset in datasets for found in records_of(dataset, args.data, cache)]
-    rows = summary(records)
+    rows = over_seeds(pd.DataFrame(records), SHOWN)
     results = {"machine": machine(), "summary": rows, "runs": records, **done._asdict()}
     args.out.write_text(json.dumps(results, indent=1) + "\n")
     write_between(args.readme, BEGIN, END, f"\n{tables(rows)}\n")
@@ -97,7 +98,7 @@ def records_of(dataset: Dataset, folder: Path, cache: Path) -> list[dict[str, An
 
 def record(run: Run, adata: anndata.AnnData, labels: pd.Series) -> dict[str, Any]:
     """Everything known about one run. Cells without a label or a metacell are left out."""
-    report, assignment = run.report(), np.load(run.file(".npy"))
+    assignment = np.load(run.file(".npy"))
     known = labels.notna().to_numpy() & (assignment >= 0)
     kinds, found = labels[known].astype(str).to_numpy(), assignment[known]
     mixed = metrics.mixing(found, adata.obs[BATCH].astype(str).to_numpy()[known], kinds)
@@ -111,28 +112,9 @@ def record(run: Run, adata: anndata.AnnData, labels: pd.Series) -> dict[str, Any
         "size_cv": sizes.std() / sizes.mean(),
     }
     return {
-        "dataset": run.dataset.name,
-        "method": run.method.name,
-        "seed": run.seed,
-        **{key: report[key] for key in ("version", "seconds", "cpu_seconds", "peak_mb")},
-        "cpu": report.get("cpu", cpu_model()),
+        **about_run(run),
         **{name: round(float(value), 6) for name, value in scores.items()},
     }
-
-
-def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Median and range over seeds, per data set and method."""
-    return [
-        {
-            "dataset": dataset,
-            "method": method,
-            "seeds": sorted(map(int, of_pair["seed"])),
-            **{name: spread(of_pair[name]) for name in SHOWN},
-        }
-        for (dataset, method), of_pair in pd.DataFrame(records).groupby(
-            ["dataset", "method"], sort=False
-        )
-    ]
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

@@ -9,7 +9,6 @@ own, then everything in the cache is scored, with each modality in turn, and wri
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Final
@@ -20,8 +19,10 @@ from _command_line import cache_folder, command_line, run_missing
 from _markdown import write_between
 from _methods import Method
 from _paired import GATES, PAIRED, PairedDataset
-from _runs import Run, cpu_model, finished
-from _summary import spread
+from _runs import Run, finished
+from _scores import about as about_run
+from _scores import kept_scores
+from _summary import over_seeds
 from quality import machine
 
 from scmetaq import metrics
@@ -87,6 +88,7 @@ METHODS: Final[dict[str, Method]] = {
         ),
     )
 }
+ABOUT: Final = ("dataset", "method", "seed", "version", "cpu", "n_cells")
 WHOLE: Final = ("n_metacells", "size_cv", "size_max", "cpu_seconds", "peak_mb")
 
 
@@ -106,7 +108,9 @@ def main() -> int:
         if dataset.path(prepared).exists()
         for found in records_of(dataset, prepared, cache)
     ]
-    results = {"machine": machine(), "summary": summary(records), "runs": records}
+    frame = pd.DataFrame(records)
+    rows = over_seeds(frame, frame.columns.drop([*ABOUT]))
+    results = {"machine": machine(), "summary": rows, "runs": records}
     results |= done._asdict()
     args.out.write_text(json.dumps(results, indent=1) + "\n")
     write_between(args.readme, BEGIN, END, f"\n{tables(results['summary'])}\n")
@@ -124,21 +128,10 @@ def records_of(dataset: PairedDataset, prepared: Path, cache: Path) -> list[dict
 
 def record(run: Run, parts: dict[str, Any], labels: dict[str, pd.Series]) -> dict[str, Any]:
     """Everything known about one run; scores are kept beside its assignment."""
-    report = run.report()
-    file = run.file(".metrics.json")
-    digest = hashlib.sha256(run.file(".npy").read_bytes()).hexdigest()
-    if not file.exists() or json.loads(file.read_text())["assignment"] != digest:
-        print(f"score {run.stem}", flush=True)
-        found = scores(parts, np.load(run.file(".npy")), labels)
-        file.write_text(json.dumps({"assignment": digest, "scores": found}) + "\n")
     return {
-        "dataset": run.dataset.name,
-        "method": run.method.name,
-        "seed": run.seed,
+        **about_run(run),
         "n_cells": next(iter(parts.values())).n_obs,
-        **{key: report[key] for key in ("version", "seconds", "cpu_seconds", "peak_mb")},
-        "cpu": report.get("cpu", cpu_model()),
-        **json.loads(file.read_text())["scores"],
+        **kept_scores(run, lambda assignment: scores(parts, assignment, labels)),
     }
 
 
@@ -162,25 +155,6 @@ def scores(
         majority = pd.Series(b).groupby(a).transform(lambda group: group.mode()[0]).to_numpy()
         found |= {f"{name}: {c}": (majority == c)[b == c].mean() for c in np.unique(b)}
     return {name: round(float(value), 6) for name, value in found.items()}
-
-
-def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Median and range over seeds, per data set and method."""
-    about = {"dataset", "method", "seed", "version", "cpu", "n_cells"}
-    frame = pd.DataFrame(records)
-    return [
-        {
-            "dataset": dataset,
-            "method": method,
-            "seeds": sorted(map(int, of_pair["seed"])),
-            **{
-                name: spread(of_pair[name])
-                for name in of_pair.columns
-                if name not in about and of_pair[name].notna().all()
-            },
-        }
-        for (dataset, method), of_pair in frame.groupby(["dataset", "method"], sort=False)
-    ]
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

@@ -9,19 +9,19 @@ README. All methods make one metacell per ten cells, none of which mixes cell ty
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any, Final
 
 import anndata
-import numpy as np
 import pandas as pd
 from _command_line import cache_folder, command_line, run_missing
 from _markdown import write_between
 from _methods import Method
 from _pure import CELLS_PER_METACELL, GROUPS, GroupedDataset, scores
-from _runs import Run, cpu_model, finished
-from _summary import spread
+from _runs import Run, finished
+from _scores import about as about_run
+from _scores import kept_scores
+from _summary import over_seeds
 from quality import machine
 
 BEGIN: Final = "<!-- pure: written by pure.py -->"
@@ -96,7 +96,7 @@ def main() -> int:
         adata = dataset.read(args.data)[0]
         runs = [run for method in METHODS.values() for run in finished(dataset, method, cache)]
         records += [record(run, adata) for run in runs]
-    rows = summary(records)
+    rows = over_seeds(pd.DataFrame(records), SHOWN)
     results = {
         "machine": machine(),
         "cells_per_metacell": CELLS_PER_METACELL,
@@ -112,36 +112,11 @@ def main() -> int:
 
 def record(run: Run, adata: anndata.AnnData) -> dict[str, Any]:
     """Everything known about one run; scores are kept beside its assignment."""
-    report, file = run.report(), run.file(".metrics.json")
-    digest = hashlib.sha256(run.file(".npy").read_bytes()).hexdigest()
-    if not file.exists() or json.loads(file.read_text())["assignment"] != digest:
-        print(f"score {run.stem}", flush=True)
-        found = scores(adata, np.load(run.file(".npy")))
-        file.write_text(json.dumps({"assignment": digest, "scores": found}) + "\n")
     return {
-        "dataset": run.dataset.name,
-        "method": run.method.name,
-        "seed": run.seed,
+        **about_run(run),
         "n_cells": adata.n_obs,
-        **{key: report[key] for key in ("version", "seconds", "cpu_seconds", "peak_mb")},
-        "cpu": report.get("cpu", cpu_model()),
-        **json.loads(file.read_text())["scores"],
+        **kept_scores(run, lambda assignment: scores(adata, assignment)),
     }
-
-
-def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Median and range over seeds, per data set and method."""
-    return [
-        {
-            "dataset": dataset,
-            "method": method,
-            "seeds": sorted(map(int, of_pair["seed"])),
-            **{name: spread(of_pair[name]) for name in SHOWN},
-        }
-        for (dataset, method), of_pair in pd.DataFrame(records).groupby(
-            ["dataset", "method"], sort=False
-        )
-    ]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -35,7 +35,7 @@ import torch
 from _datasets import UNLABELLED, Dataset
 from _markdown import write_between
 from _methods import HERE
-from _summary import spread
+from _summary import over_seeds
 from integration import BATCH, SETS
 from methods._shared import log_counts, variable_genes
 from quality import machine
@@ -136,7 +136,7 @@ def main() -> int:
             for method in args.methods:
                 embed(dataset, method, seed, args)
     records = [found for dataset in datasets for found in records_of(dataset, args)]
-    rows = summary(pd.DataFrame(records))
+    rows = over_seeds(pd.DataFrame(records), (*INTEGRATION, *TRANSFER))
     results = {"machine": machine(), "summary": rows, "runs": records}
     args.out.write_text(json.dumps(results, indent=1) + "\n")
     write_between(args.readme, BEGIN, END, f"\n{tables(rows)}\n")
@@ -274,23 +274,6 @@ def selected(adata: anndata.AnnData) -> np.ndarray:
 def principal_components(adata: anndata.AnnData, seed: int) -> np.ndarray:
     """Of log counts of the most variable genes, ``(n_cells, 50)``."""
     return PCA(50, svd_solver="arpack", random_state=seed).fit_transform(selected(adata))
-
-
-def summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
-    """Median and range over seeds, per data set and method."""
-    return [
-        {
-            "dataset": dataset,
-            "method": method,
-            "seeds": sorted(map(int, of_pair["seed"])),
-            **{
-                name: spread(of_pair[name])
-                for name in (*INTEGRATION, *TRANSFER)
-                if name in of_pair and of_pair[name].notna().all()
-            },
-        }
-        for (dataset, method), of_pair in runs.groupby(["dataset", "method"], sort=False)
-    ]
 
 
 def tables(rows: list[dict[str, Any]]) -> str:
