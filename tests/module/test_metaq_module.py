@@ -231,7 +231,7 @@ def test_a_cell_without_counts_is_finite():
 
 
 def test_sampling_is_refused():
-    with pytest.raises(NotImplementedError, match="quantises cells"):
+    with pytest.raises(NotImplementedError, match="does not sample"):
         make().sample()
 
 

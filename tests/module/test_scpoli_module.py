@@ -130,7 +130,7 @@ def test_without_conditions(counts):
 
 
 def test_cells_are_not_sampled():
-    with pytest.raises(NotImplementedError, match="samples no cells"):
+    with pytest.raises(NotImplementedError, match="does not sample"):
         make().sample()
 
 

@@ -138,10 +138,8 @@ class COEM(
 
     def _shape(self, kind: str, n_top: int | None, likelihood: Likelihood | None) -> ModalityShape:
         """Sizes of the channels of a modality."""
-        check_positive("n_top_features", n_top)
         check_choice("likelihood", likelihood, (None, *get_args(Likelihood)))
-        n_most = n_top or self._modalities[kind].n_top_features
-        n_selected = min(n_most, len(self._feature_names(kind)))
+        n_selected = self._n_selected(kind, n_top)
         return ModalityShape(
             n_selected,
             likelihood or _LIKELIHOODS[kind],
@@ -203,11 +201,9 @@ class COEM(
             callbacks=[*kwargs.pop("callbacks", []), mixture_fit],
             **kwargs,
         )
-        sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
-        n_features = " + ".join(f"{n:,} {kind}" for kind, n in sizes.items())
         say_trained(
             self.trainer,
-            what=f"an embedding of {len(cells):,} cells x {n_features} features",
+            what=f"an embedding of {len(cells):,} cells x {self._n_features_read} features",
             seconds=time.perf_counter() - started,
         )
 

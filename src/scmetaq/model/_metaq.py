@@ -147,10 +147,9 @@ class MetaQModel(
 
     def _shape(self, kind: str, n_top: int | None, likelihood: Likelihood | None) -> ModalityShape:
         """Sizes of the network of a modality."""
-        check_positive("n_top_features", n_top)
         check_choice("likelihood", likelihood, (None, *get_args(Likelihood)))
         preset = self._modalities[kind]
-        n_selected = min(n_top or preset.n_top_features, len(self._feature_names(kind)))
+        n_selected = self._n_selected(kind, n_top)
         return ModalityShape(
             n_selected,
             likelihood or preset.likelihood,
@@ -252,14 +251,10 @@ class MetaQModel(
         )
         codebook_fit.finish()
         self._fit_prototypes()
-        sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
-        n_features = " + ".join(
-            f"{n:,} {kind}" if len(sizes) > 1 else f"{n:,}" for kind, n in sizes.items()
-        )
         say_trained(
             self.trainer,
             stop_rule,
-            what=f"{self.n_metacells:,} metacells on {n_cells:,} cells x {n_features} features",
+            what=f"{self.n_metacells:,} metacells on {n_cells:,} cells x {self._n_features_read} features",
             seconds=time.perf_counter() - started,
         )
 

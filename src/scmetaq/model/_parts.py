@@ -7,6 +7,7 @@ from scvi import REGISTRY_KEYS
 from scmetaq.data._conditions import Condition
 from scmetaq.data._modality import LAYER_ARGUMENTS, Modality
 from scmetaq.data._modality_counts import modality_counts
+from scmetaq.data._validation import check_positive
 from scmetaq.module import CoemModule, MetaQModule, SCPoliModule
 from scmetaq.nn import CodebookInit
 
@@ -90,6 +91,12 @@ class ModelParts(_Base):
             modality = where.get("categorical_covariate_keys")
             found += [Condition(key, list(names), modality) for key, names in mappings.items()]
         return found
+
+    def _n_selected(self, kind: str, n_top: int | None) -> int:
+        """How many features of one kind are read: the most variable ones, or all."""
+        check_positive("n_top_features", n_top)
+        n_most = n_top or self._modalities[kind].n_top_features
+        return min(n_most, len(self._feature_names(kind)))
 
     def _feature_names(self, kind: str) -> pd.Index:
         """Names of all features of one kind of counts."""

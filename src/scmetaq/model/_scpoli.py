@@ -103,10 +103,9 @@ class SCPoli(
 
     def _shape(self, kind: str, n_top: int | None, likelihood: Likelihood | None) -> ModalityShape:
         """Sizes of the network of a modality."""
-        check_positive("n_top_features", n_top)
         check_choice("likelihood", likelihood, (None, *_LIKELIHOODS))
         preset = self._modalities[kind]
-        n_selected = min(n_top or preset.n_top_features, len(self._feature_names(kind)))
+        n_selected = self._n_selected(kind, n_top)
         return ModalityShape(
             n_selected,
             likelihood or preset.likelihood,
@@ -196,11 +195,9 @@ class SCPoli(
             **kwargs,
         )
         self._fit_prototypes()
-        sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
-        n_features = " + ".join(f"{n:,} {kind}" for kind, n in sizes.items())
         say_trained(
             self.trainer,
-            what=f"an embedding of {len(cells):,} cells x {n_features} features",
+            what=f"an embedding of {len(cells):,} cells x {self._n_features_read} features",
             seconds=time.perf_counter() - started,
         )
 

@@ -30,6 +30,14 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 "train_size out, or pass a share below one."
             )
 
+    @property
+    def _n_features_read(self) -> str:
+        """How many features are read, of each modality where there are several."""
+        sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
+        return " + ".join(
+            f"{n:,} {kind}" if len(sizes) > 1 else f"{n:,}" for kind, n in sizes.items()
+        )
+
     def _train_on(
         self,
         cells: np.ndarray,

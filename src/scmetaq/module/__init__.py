@@ -1,6 +1,7 @@
 from ._coem_module import CoemModule
 from ._metaq_module import MetaQModule
 from ._modality_bridges import ModalityBridges
+from ._modality_module import ModalityModule
 from ._reference_mapping import ReferenceMappingModule
 from ._scpoli_module import SCPoliModule
 
@@ -8,6 +9,7 @@ __all__ = [
     "CoemModule",
     "MetaQModule",
     "ModalityBridges",
+    "ModalityModule",
     "ReferenceMappingModule",
     "SCPoliModule",
 ]

@@ -1,13 +1,11 @@
-import math
 from typing import Any, cast
 
 import torch
-from scvi.module.base import BaseModuleClass, LossOutput, auto_move_data
+from scvi.module.base import LossOutput, auto_move_data
 from torch import Tensor, nn
 
 from scmetaq.nn import (
     COUNTS,
-    PRESENT,
     Channel,
     ChannelName,
     CountParameters,
@@ -22,8 +20,10 @@ from scmetaq.nn import (
     reconstruction_nll,
 )
 
+from ._modality_module import ModalityModule
 
-class CoemModule(BaseModuleClass):
+
+class CoemModule(ModalityModule):
     r"""Variational autoencoder of several modalities of the same cells.
 
     Letters: ``B`` cells of a batch, ``G`` features of a modality, ``M`` selected ones, ``H`` hidden
@@ -91,10 +91,7 @@ class CoemModule(BaseModuleClass):
         -------
         Inputs of :meth:`inference`.
         """
-        return {
-            name: {PRESENT: present[name], **part.read(counts[name])}
-            for name, part in self.parts.items()
-        }
+        return self.read_parts(counts, present)
 
     def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Inputs]:
         return {"inputs": nested(tensors, self.parts)}
@@ -135,11 +132,8 @@ class CoemModule(BaseModuleClass):
 
         In training the first ``decoded_share`` of the batch is decoded.
         """
-        n = self._n_decoded(len(z))
+        n = self.n_decoded(len(z))
         return {name: part.decode(z[:n]) for name, part in self.parts.items()}
-
-    def _n_decoded(self, n_cells: int) -> int:
-        return math.ceil(n_cells * self.decoded_share) if self.training else n_cells
 
     def loss(
         self,
@@ -158,7 +152,7 @@ class CoemModule(BaseModuleClass):
         """
         data = nested(tensors, self.parts)
         joint: Gaussian = inference_outputs["joint"]
-        n = self._n_decoded(len(joint.mean))
+        n = self.n_decoded(len(joint.mean))
         reconstruction = {
             name: _nll(decoded, data[name], n) for name, decoded in generative_outputs.items()
         }  # each n
@@ -176,10 +170,6 @@ class CoemModule(BaseModuleClass):
             kl_local=kl[:n],
             extra_metrics={k: v.detach() for k, v in extra.items()},
         )
-
-    def sample(self, *args: Any, **kwargs: Any) -> Any:
-        """Draws of cells are nobody's business yet."""
-        raise NotImplementedError("COEM embeds and groups cells, it does not sample them.")
 
 
 def _nll(parameters: CountParameters, data: dict[str, Tensor], n_cells: int) -> Tensor:

@@ -168,8 +168,7 @@ class MetaQModule(ReferenceMappingModule):
 
     def read_as_is(self, counts: dict[str, Tensor], present: dict[str, Tensor]) -> Inputs:
         """The same as :meth:`read` with what conditions add."""
-        parts = self.parts.items()
-        return self.bridges({k: {PRESENT: present[k], **part.read(counts[k])} for k, part in parts})
+        return self.bridges(self.read_parts(counts, present))
 
     def linear_values(self, inputs: Inputs) -> Tensor:
         """Scores and profiles of all modalities side by side, as much as each weighs."""
@@ -238,7 +237,7 @@ class MetaQModule(ReferenceMappingModule):
         -------
         ``plain`` and ``quantized``, parameters of each modality; ``assignment`` and ``z_q``.
         """
-        n = self._n_decoded(len(z))
+        n = self.n_decoded(len(z))
         decoded, conditions = z[:n], conditions[:n]
         condition = self.condition_embedding(conditions)
         outputs: dict[str, Any] = {
@@ -253,9 +252,6 @@ class MetaQModule(ReferenceMappingModule):
             outputs["z_q"] = self.codebook.embed(assignment)  # B x D
             outputs["quantized"] = self._decode_codes(assignment[:n], conditions)
         return outputs
-
-    def _n_decoded(self, n_cells: int) -> int:
-        return math.ceil(n_cells * self.decoded_share) if self.training else n_cells
 
     def _decode_codes(self, assignment: Tensor, conditions: Tensor) -> dict[str, CountParameters]:
         parts = self.parts.items()
@@ -280,7 +276,7 @@ class MetaQModule(ReferenceMappingModule):
         :math:`L = L_\mathrm{plain} + L_\mathrm{quantized} + L_C + w L_\mathrm{state}`, the
         reconstruction and state losses being sums over the modalities.
         """
-        n = self._n_decoded(len(inference_outputs["z"]))
+        n = self.n_decoded(len(inference_outputs["z"]))
         data = nested(tensors, self.parts)
         missing = {name: part.missing for name, part in self.parts.items()}
         plain = reconstruction(generative_outputs["plain"], data, n, missing)
@@ -307,10 +303,6 @@ class MetaQModule(ReferenceMappingModule):
             extra_metrics={k: v.detach() for k, v in extra.items()},
             n_obs_minibatch=n,
         )
-
-    def sample(self, *args: Any, **kwargs: Any) -> Any:
-        """Not a generative model of cells."""
-        raise NotImplementedError("MetaQ quantises cells, it does not sample them.")
 
     @torch.no_grad()
     def copy_decoder(self) -> None:

@@ -1,13 +1,14 @@
 from typing import Any, Self
 
 import torch
-from scvi.module.base import BaseModuleClass
 from torch import nn
 
 from scmetaq.nn import ConditionEmbedding
 
+from ._modality_module import ModalityModule
 
-class ReferenceMappingModule(BaseModuleClass):
+
+class ReferenceMappingModule(ModalityModule):
     """A module that cells of new conditions can be mapped onto.
 
     Only what :meth:`grown_parts` names may be larger in the module of a query than in that of its

@@ -1,4 +1,3 @@
-import math
 from typing import Any, cast
 
 import torch
@@ -90,10 +89,7 @@ class SCPoliModule(ReferenceMappingModule):
         -------
         Inputs of :meth:`inference`.
         """
-        return {
-            name: {PRESENT: present[name], **part.read(counts[name])}
-            for name, part in self.parts.items()
-        }
+        return self.read_parts(counts, present)
 
     def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Any]:
         return {"inputs": nested(tensors, self.parts), "conditions": tensors[CONDITIONS].long()}
@@ -130,12 +126,9 @@ class SCPoliModule(ReferenceMappingModule):
 
         In training the first ``decoded_share`` of the batch is decoded.
         """
-        n = self._n_decoded(len(z))
+        n = self.n_decoded(len(z))
         condition = self.condition_embedding(conditions[:n])  # n x E
         return {name: part.decoder(z[:n], condition) for name, part in self.parts.items()}
-
-    def _n_decoded(self, n_cells: int) -> int:
-        return math.ceil(n_cells * self.decoded_share) if self.training else n_cells
 
     def loss(
         self,
@@ -157,7 +150,7 @@ class SCPoliModule(ReferenceMappingModule):
         it holds the means of the posteriors, not draws.
         """
         data, posterior = nested(tensors, self.parts), inference_outputs["posterior"]
-        n = self._n_decoded(len(posterior.mean))
+        n = self.n_decoded(len(posterior.mean))
         reconstruction = {
             name: _nll(found, data[name], n, self.parts[name].missing)
             for name, found in generative_outputs.items()
@@ -182,10 +175,6 @@ class SCPoliModule(ReferenceMappingModule):
             kl_local=kl[:n],
             extra_metrics={k: v.detach() for k, v in extra.items()},
         )
-
-    def sample(self, *args: Any, **kwargs: Any) -> Any:
-        """Draws of cells are nobody's business yet."""
-        raise NotImplementedError("SCPoli embeds cells and transfers labels, it samples no cells.")
 
 
 def _nll(
