@@ -254,7 +254,8 @@ class MetaQModel(
         say_trained(
             self.trainer,
             stop_rule,
-            what=f"{self.n_metacells:,} metacells on {n_cells:,} cells x {self._n_features_read} features",
+            what=f"{self.n_metacells:,} metacells on {n_cells:,} cells x "
+            f"{self._n_features_read} features",
             seconds=time.perf_counter() - started,
         )
 
