@@ -27,7 +27,14 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from scmetaq import MetaQModel
-from scmetaq.nn import exchange, initial_codes, nested, quantization_error, squared_distances
+from scmetaq.nn import (
+    exchange,
+    initial_codes,
+    nested,
+    quantization_error,
+    relocate,
+    squared_distances,
+)
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "method_development.md"
@@ -81,7 +88,8 @@ def assignments(adata: anndata.AnnData, seeds: list[int]) -> Iterator[tuple[str,
         ),
         "profile and state, k-means": (both, kmeans),
         "profile and state, best of three starts": (both, best_of_three),
-        "**profile and state** (default)": (both, exchanged),
+        "profile and state, exchange only": (both, exchanged),
+        "**profile and state** (default)": (both, relocated),
     }
     for name, (latents, fit) in variants.items():
         for seed in seeds:
@@ -111,17 +119,25 @@ def kmeans(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
 
 
 def exchanged(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
-    """Assignment by exchange from one start, as in the default recipe."""
-    return best_start(latents, n_codes, seed, [seed])
+    """Assignment by exchange from one start."""
+    return assigned(latents, best_start(latents, n_codes, seed, [seed]))
+
+
+def relocated(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
+    """Assignment by exchange and relocation, as in the default recipe."""
+    codes = best_start(latents, n_codes, seed, [seed])
+    generator = torch.Generator().manual_seed(seed)
+    return assigned(latents, relocate(torch.from_numpy(latents), codes, generator=generator))
 
 
 def best_of_three(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
-    """Assignment of least quantization error from three starts."""
-    return best_start(latents, n_codes, seed, [3 * seed + i for i in range(3)])
+    """Assignment by exchange, of least quantization error from three starts."""
+    codes = best_start(latents, n_codes, seed, [3 * seed + i for i in range(3)])
+    return assigned(latents, codes)
 
 
-def best_start(latents: np.ndarray, n_codes: int, seed: int, starts: list[int]) -> np.ndarray:
-    """Assignment by exchange, the best of starts given by their seeds."""
+def best_start(latents: np.ndarray, n_codes: int, seed: int, starts: list[int]) -> torch.Tensor:
+    """Exchanged codes, the best of starts given by their seeds."""
     z = torch.from_numpy(latents)
     fitted = [
         exchange(
@@ -131,8 +147,12 @@ def best_start(latents: np.ndarray, n_codes: int, seed: int, starts: list[int]) 
         )
         for start in starts
     ]
-    codes = min(fitted, key=lambda candidate: quantization_error(z, candidate))
-    return squared_distances(z, codes).argmin(1).numpy()
+    return min(fitted, key=lambda candidate: quantization_error(z, candidate))
+
+
+def assigned(latents: np.ndarray, codes: torch.Tensor) -> np.ndarray:
+    """Nearest code of each cell."""
+    return squared_distances(torch.from_numpy(latents), codes).argmin(1).numpy()
 
 
 def table(frame: pd.DataFrame) -> str:

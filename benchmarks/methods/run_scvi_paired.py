@@ -30,13 +30,14 @@ def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
     layers = {"rna_layer": None, ("protein_layer" if other == "adt" else "atac_layer"): None}
     names = {name: "rna" if name == "rna_layer" else other for name in layers}
     if other == "adt":
+        mdata["adt"].X = mdata["adt"].X.toarray()  # totalVI fits a mixture to dense proteins
         scvi.model.TOTALVI.setup_mudata(mdata, **layers, modalities=names)
         model = scvi.model.TOTALVI(mdata)
     else:
         scvi.model.MULTIVI.setup_mudata(mdata, **layers, modalities=names)
         sizes = {"n_genes": mdata["rna"].n_vars, "n_regions": mdata[other].n_vars}
         model = scvi.model.MULTIVI(mdata, **sizes)
-    model.train(max_epochs=args.epochs, accelerator="cpu", logger=False, enable_progress_bar=False)
+    model.train(max_epochs=args.epochs, accelerator="cpu", enable_progress_bar=False)
     latents = model.get_latent_representation()
     return KMeans(args.n_metacells, n_init=1, random_state=args.seed).fit_predict(latents)
 

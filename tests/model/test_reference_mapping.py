@@ -1,8 +1,5 @@
 """New cells mapped onto a trained model."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,22 +159,6 @@ def test_save_and_load(mapped, query, known, tmp_path):
         assert loaded.new_conditions == mapped.new_conditions
         learnt = [name for name, p in loaded.module.named_parameters() if p.requires_grad]
         assert learnt == ["condition_embedding.tables.0", "condition_embedding.tables.1"]
-
-
-@pytest.mark.slow
-def test_a_fresh_process_gives_the_same(mapped, query, tmp_path):
-    mapped.save(tmp_path / "query")
-    query.write_h5ad(tmp_path / "query.h5ad")
-    code = (
-        "import sys, anndata\n"
-        "from scmetaq import MetaQModel\n"
-        "query = anndata.read_h5ad(sys.argv[2])\n"
-        "model = MetaQModel.load(sys.argv[1], query, accelerator='cpu')\n"
-        "model.get_assignments().to_pickle(sys.argv[3])\n"
-    )
-    paths = [str(tmp_path / name) for name in ("query", "query.h5ad", "found.pkl")]
-    subprocess.run([sys.executable, "-c", code, *paths], check=True, capture_output=True)
-    same(pd.read_pickle(paths[2]), mapped.get_assignments())
 
 
 def test_a_query_can_be_a_reference(mapped, query, train):

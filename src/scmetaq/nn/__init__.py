@@ -43,6 +43,7 @@ from ._prototype_fit import N_FOLDS, PrototypeFit
 from ._prototype_loss import class_means, prototype_loss
 from ._prototypes import LabelPrototypes, PrototypeState
 from ._query_offsets import fit_query_offsets
+from ._relocation import relocate
 
 __all__ = [
     "N_QUANTILES",
@@ -111,5 +112,6 @@ __all__ = [
     "poisson_nll",
     "quantization_error",
     "reconstruction_nll",
+    "relocate",
     "squared_distances",
 ]

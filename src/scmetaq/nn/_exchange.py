@@ -3,6 +3,8 @@ from torch import Tensor
 
 from ._codebook import squared_distances
 
+_BLOCK = 8_192
+
 
 def exchange(
     z: Tensor, codes: Tensor, *, generator: torch.Generator, max_passes: int = 30
@@ -38,7 +40,7 @@ def exchange(
     ----------
     Hartigan and Wong, Applied Statistics 28 (1979), doi:10.2307/2346830.
     """
-    state = _Partition(z, fill_empty(z, codes, squared_distances(z, codes).argmin(1)), len(codes))
+    state = Partition(z, fill_empty(z, codes, nearest(z, codes)), len(codes))
     block = max(16, len(z) // 64)
     for _ in range(max_passes):
         order = torch.randperm(len(z), generator=generator, device=z.device)
@@ -49,8 +51,18 @@ def exchange(
     return _settle(z, state)
 
 
-class _Partition:
-    """Assignment of cells with the sizes and means of its codes, kept in step."""
+class Partition:
+    """Assignment of cells with the sizes and means of its codes, kept in step.
+
+    Parameters
+    ----------
+    z
+        Latents, ``(n_cells, n_latent)``.
+    assignment
+        Code of each cell, ``(n_cells,)``.
+    n_codes
+        Number of codes.
+    """
 
     def __init__(self, z: Tensor, assignment: Tensor, n_codes: int):
         self.z = z  # N x D
@@ -66,6 +78,7 @@ class _Partition:
 
     @property
     def means(self) -> Tensor:
+        """Mean latent of the cells of each code, ``(n_codes, n_latent)``."""
         return self.total / self.size.clamp_min(1)[:, None]  # K x D
 
     def improve(self, cells: Tensor) -> int:
@@ -109,21 +122,27 @@ def _first_of_each(candidates: Tensor, gain: Tensor, source: Tensor) -> Tensor:
     return first
 
 
-def _settle(z: Tensor, state: _Partition, max_iter: int = 100) -> Tensor:
+def _settle(z: Tensor, state: Partition, max_iter: int = 100) -> Tensor:
     """Repeat means and nearest means until each cell is nearest to its own code's mean."""
     for _ in range(max_iter):
         codes = state.means
-        nearest = fill_empty(z, codes, squared_distances(z, codes).argmin(1))
-        if torch.equal(nearest, state.assignment):
+        assignment = fill_empty(z, codes, nearest(z, codes))
+        if torch.equal(assignment, state.assignment):
             break
-        state.assignment = nearest
+        state.assignment = assignment
         state.refresh()
     return state.means
 
 
 def quantization_error(z: Tensor, codes: Tensor) -> float:
     """Mean squared distance of cells ``(n_cells, D)`` to the nearest code ``(n_codes, D)``."""
-    return float(squared_distances(z, codes).amin(1).mean())
+    blocks = [squared_distances(block, codes).amin(1) for block in z.split(_BLOCK)]
+    return float(torch.cat(blocks).mean())
+
+
+def nearest(z: Tensor, codes: Tensor) -> Tensor:
+    """Nearest code ``(n_codes, D)`` of each cell ``(n_cells, D)``: ``(n_cells,)``."""
+    return torch.cat([squared_distances(block, codes).argmin(1) for block in z.split(_BLOCK)])
 
 
 def fill_empty(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:

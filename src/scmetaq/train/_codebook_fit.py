@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CodebookInit, exchange, initial_codes
+from scmetaq.nn import CodebookInit, exchange, initial_codes, relocate
 
 from ._size_bounds import SizeBounds, bound_sizes
 
@@ -30,7 +30,8 @@ class CodebookFit(Callback):
         How codes are initialised.
     refine
         Whether codes are brought to the least quantization error by
-        :func:`~scmetaq.nn.exchange`, after initialisation and again at the end.
+        :func:`~scmetaq.nn.exchange` and :func:`~scmetaq.nn.relocate`, after initialisation and
+        again at the end.
     seed
         Seed of the initialisation.
     """
@@ -71,7 +72,7 @@ class CodebookFit(Callback):
         z = self.reference_latents()
         codebook = self.module.codebook
         codes = codebook.codes.detach().clone()
-        codebook.set_codes(self._exchanged(z, codes) if self.refine else codes)
+        codebook.set_codes(self._refined(z, codes) if self.refine else codes)
         codebook.claim_cells(z)
         if self.bounds is not None:
             bound_sizes(codebook, self.bounds, move_codes=self.refine)
@@ -86,7 +87,7 @@ class CodebookFit(Callback):
             codebook.set_codes(codebook.codes.detach().clone())
         else:
             codes = self._start(z)
-            codebook.set_codes(self._exchanged(z, codes) if self.refine else codes)
+            codebook.set_codes(self._refined(z, codes) if self.refine else codes)
         self.module.copy_decoder()
         # Exchanged codes are the exact minimisers of the codebook loss: gradients would only
         # take them away from it.
@@ -97,9 +98,10 @@ class CodebookFit(Callback):
         codes = initial_codes(z.cpu().numpy(), n_codes, self.init, seed=self.seed)
         return torch.as_tensor(codes, dtype=z.dtype, device=z.device)
 
-    def _exchanged(self, z: Tensor, codes: Tensor) -> Tensor:
+    def _refined(self, z: Tensor, codes: Tensor) -> Tensor:
         generator = torch.Generator(z.device).manual_seed(self.seed)
-        return exchange(z, codes, generator=generator)
+        exchanged = exchange(z, codes, generator=generator)
+        return relocate(z, exchanged, generator=generator)
 
 
 def _forget_momentum(trainer: Trainer, parameter: Tensor) -> None:
