@@ -4,7 +4,7 @@ Of two modalities the kernel is built on the principal components of both side b
 to total variance one; those of peaks are components 2 to 50 of TF-IDF values, as in its tutorial
 of chromatin.
 
-usage: python run_seacells.py INPUT.h5ad N_METACELLS SEED OUT.npy [--n-hvg 1500]
+usage: python run_seacells.py INPUT.h5ad N_METACELLS SEED OUT.npy [--n-hvg 1500] [--on MODALITY]
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from sklearn.decomposition import TruncatedSVD
 
 def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
     """Archetype with the largest weight, per cell."""
-    scores = [components(kind, part, args) for kind, part in _runner.by_modality(adata).items()]
+    parts = _runner.by_modality(adata).items()
+    scores = [components(*part, args) for part in parts if args.on in (None, part[0])]
     if len(scores) > 1:
         scores = [values / np.sqrt(values.var(0).sum()) for values in scores]
     adata.obsm["X_joint"] = np.hstack(scores)
@@ -70,4 +71,5 @@ def peak_components(adata: anndata.AnnData, seed: int) -> np.ndarray:
 if __name__ == "__main__":
     parser = _runner.command_line(__doc__)
     parser.add_argument("--n-hvg", type=int, default=1500, help="variable genes behind the PCA")
+    parser.add_argument("--on", choices=["rna", "adt", "atac"], help="this modality alone")
     _runner.run("seacells", "SEACells", assign, parser.parse_args())
