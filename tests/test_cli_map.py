@@ -49,7 +49,7 @@ def mapped(run, query, model, tmp_path_factory):
 
 def test_all_results_are_written_and_nothing_else(mapped):
     outcome, out = mapped
-    files = {"metacells.h5ad", "assignments.csv", "labels.csv", "model"}
+    files = {"metacells.h5ad", "assignments.csv", "labels.csv", "model", "report.html"}
     assert {file.name for file in out.iterdir()} == files
     assert all(name in outcome.out for name in files)
     assert "50 rna features of the model are missing" in outcome.err
@@ -72,6 +72,25 @@ def test_results_are_those_of_the_model(mapped, query, model):
     assert set(metacells.obs_names) == set(assignments["metacell"])
     reference = scmetaq.MetaQModel.load(model, False)
     pd.testing.assert_frame_equal(loaded.get_codebook(), reference.get_codebook())
+
+
+def test_the_report_is_of_the_new_cells(mapped, query):
+    _, out = mapped
+    page = (out / "report.html").read_text()
+    n_cells = anndata.read_h5ad(query).n_obs
+    n_used = pd.read_csv(out / "assignments.csv")["metacell"].nunique()
+    assert f"{n_used} metacells of {n_cells} cells" in page
+    for text in ("cell_type_predicted", "New in lane", "l3", "Features filled in, rna", "50"):
+        assert text in page
+
+
+def test_a_few_cells_get_no_report(run, query, model, tmp_path):
+    anndata.read_h5ad(query)[:3].copy().write_h5ad(tmp_path / "three.h5ad")
+    words = ("--model", model, "--out", tmp_path / "out", "--accelerator", "cpu")
+    outcome = run("map", tmp_path / "three.h5ad", *words)
+    assert outcome.status == 0, outcome.err
+    assert "report.html" not in outcome.out
+    assert not (tmp_path / "out" / "report.html").exists()
 
 
 def test_labels_need_labels(query, model, monkeypatch):

@@ -230,6 +230,7 @@ def evaluate_command(
 
 @app.command("map")
 def map_command(
+    context: typer.Context,
     query: Annotated[
         str,
         typer.Argument(
@@ -272,6 +273,7 @@ def map_command(
                 accelerator=accelerator,
                 new_metacells=new_metacells,
                 overwrite=overwrite,
+                command=_command(context),
                 debug=debug,
             )
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,11 @@ RESULTS = {
     "assignments.csv": "metacell and margin of each cell",
     "labels.csv": "label, uncertainty and whether it is unknown, of each cell",
     "model": "the model with the new conditions, for scmetaq.MetaQModel.load",
+    "report.html": "pictures and the quality of the metacells",
 }
+PREDICTED = "{}_predicted"
+MIN_CELLS_OF_REPORT = 50
+"""With fewer cells there is neither a picture nor a quality worth a page."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class MapOptions:
     accelerator: Accelerator
     new_metacells: bool
     overwrite: bool
+    command: str
     debug: bool
 
 
@@ -59,6 +65,7 @@ def check_model(path: Path) -> None:
 
 def map_cells(options: MapOptions) -> None:
     """Read, check, map and write, in this order."""
+    started = time.perf_counter()
     with quiet(say_note, debug=options.debug):
         model = _query_model(options)
         _train(model, options)
@@ -78,6 +85,11 @@ def map_cells(options: MapOptions) -> None:
                 files.insert(0, "metacells.h5ad")
                 metacells.write_h5ad(folder / files[0], compression="gzip")
             model.save(str(folder / "model"))
+            if len(assignments) >= MIN_CELLS_OF_REPORT:
+                say("Judging the metacells and writing the report.")
+                facts = _report_facts(model, options, started)
+                _write_report(folder / "report.html", model, assignments, labels, facts)
+                files.append("report.html")
     show_facts(
         _facts(model, assignments, labels), options.out, {name: RESULTS[name] for name in files}
     )
@@ -121,14 +133,69 @@ def _train(model: MetaQModel, options: MapOptions) -> None:
 
 def _labels(model: MetaQModel, note: Callable[[str], None]) -> pd.DataFrame | None:
     """Labels of the cells where the model has learnt any."""
-    registry: Any = model.registry
-    if not registry["setup_args"].get("labels_key"):
+    if not _setup_arguments(model).get("labels_key"):
         return None
     try:
         return model.predict_labels()
     except ValueError as error:
         note(str(error))
         return None
+
+
+def _write_report(
+    path: Path,
+    model: MetaQModel,
+    assignments: pd.DataFrame,
+    labels: pd.DataFrame | None,
+    facts: dict[str, object],
+) -> None:
+    """Write the page about the metacells of the new cells, by their predicted labels."""
+    from scmetaq.report import write_report
+
+    data: Any = model.adata
+    arguments = _setup_arguments(model)
+    layers = [value for name, value in arguments.items() if name.endswith("layer") and value]
+    found = {PREDICTED.format(key): values for key, values in _predicted(labels).items()}
+    for name, values in found.items():
+        data.obs[name] = values
+    batch = arguments.get("batch_key")
+    write_report(
+        path,
+        data,
+        assignments,
+        labels_key=list(found),
+        batch_key=batch if batch in data.obs and data.obs[batch].nunique() > 1 else None,
+        layer=layers[0] if layers else None,
+        embedding=model.get_latent_representation(),
+        facts=facts,
+        quantization=model.get_quantization_report(),
+    )
+
+
+def _report_facts(model: MetaQModel, options: MapOptions, started: float) -> dict[str, object]:
+    found = {f"New in {key}": ", ".join(map(str, new)) for key, new in model.new_conditions.items()}
+    lacks = {kind: len(missing) for kind, missing in model.missing_features.items()}
+    return {
+        "Input": options.source.name,
+        "Model": str(options.model),
+        **{name: text or "none" for name, text in found.items()},
+        **{f"Features filled in, {kind}": f"{n:,}" for kind, n in lacks.items()},
+        "Time": f"{time.perf_counter() - started:.0f} s",
+        "Command": options.command,
+    }
+
+
+def _setup_arguments(model: MetaQModel) -> dict[str, Any]:
+    registry: Any = model.registry
+    return registry["setup_args"]
+
+
+def _predicted(labels: pd.DataFrame | None) -> dict[str, pd.Series]:
+    """Label of each cell by key; missing where the type is unknown."""
+    if labels is None:
+        return {}
+    keys = [name.removesuffix("_unknown") for name in labels if name.endswith("_unknown")]
+    return {key: labels[key].where(~labels[f"{key}_unknown"]) for key in keys}
 
 
 def _facts(
@@ -140,7 +207,6 @@ def _facts(
         "metacells with new cells": f"{n_used:,} of {model.n_metacells:,}",
         "margin, median": f"{assignments['margin'].median():.4g}",
     }
-    for column, values in ({} if labels is None else labels).items():
-        if column.endswith("_unknown"):
-            facts[f"cells of unknown {column.removesuffix('_unknown')}"] = f"{int(values.sum()):,}"
+    for key, values in _predicted(labels).items():
+        facts[f"cells of unknown {key}"] = f"{int(values.isna().sum()):,}"
     return facts
