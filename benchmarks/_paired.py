@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -95,6 +96,15 @@ PAIRED: Final[dict[str, PairedDataset]] = {
         PairedDataset("snareseq_mouse_cortex", "atac", ("Mis",), "the authors', origin not stated"),
     )
 }
+
+
+def prepare_all(names: Iterable[str], folder: Path, prepared: Path) -> list[PairedDataset]:
+    """Data sets of these names that are in a folder, each with the file that runners read."""
+    prepared.mkdir(parents=True, exist_ok=True)
+    datasets = [PAIRED[name] for name in names if PAIRED[name].source(folder).exists()]
+    for dataset in datasets:
+        dataset.prepare(folder, prepared)
+    return datasets
 
 
 def by_modality(adata: anndata.AnnData) -> dict[str, anndata.AnnData]:

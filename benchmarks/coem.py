@@ -21,7 +21,7 @@ from _command_line import cache_folder, command_line, run_missing
 from _datasets import LABEL
 from _markdown import write_between
 from _methods import Method
-from _paired import PAIRED, PairedDataset
+from _paired import PAIRED, PairedDataset, prepare_all
 from _runs import Run, finished
 from _scores import about as about_run
 from _summary import over_seeds, overlap
@@ -77,10 +77,7 @@ def main() -> int:
     args = command_line(__doc__, METHODS, SETS, out="coem.json", files="h5mu").parse_args()
     cache = cache_folder(args)
     prepared = cache / "paired"
-    prepared.mkdir(parents=True, exist_ok=True)
-    datasets = [SETS[name] for name in args.datasets if SETS[name].source(args.data).exists()]
-    for dataset in datasets:
-        dataset.prepare(args.data, prepared)
+    datasets = prepare_all(args.datasets, args.data, prepared)
     done = run_missing(args, METHODS, datasets, prepared)
     records = [record for dataset in datasets for record in records_of(dataset, prepared, cache)]
     rows = over_seeds(pd.DataFrame(records), [*COLUMNS, "cpu_seconds", "peak_mb"])

@@ -18,7 +18,7 @@ import pandas as pd
 from _command_line import cache_folder, command_line, run_missing
 from _markdown import write_between
 from _methods import Method
-from _paired import GATES, PAIRED, PairedDataset
+from _paired import GATES, PAIRED, PairedDataset, prepare_all
 from _runs import Run, finished
 from _scores import about as about_run
 from _scores import kept_scores
@@ -97,10 +97,7 @@ def main() -> int:
     args = command_line(__doc__, METHODS, PAIRED, out="multiome.json", files="h5mu").parse_args()
     cache = cache_folder(args)
     prepared = cache / "paired"
-    prepared.mkdir(parents=True, exist_ok=True)
-    datasets = [PAIRED[name] for name in args.datasets if PAIRED[name].source(args.data).exists()]
-    for dataset in datasets:
-        dataset.prepare(args.data, prepared)
+    datasets = prepare_all(args.datasets, args.data, prepared)
     done = run_missing(args, METHODS, datasets, prepared)
     records = [
         found

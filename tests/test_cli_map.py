@@ -93,6 +93,18 @@ def test_a_few_cells_get_no_report(run, query, model, tmp_path):
     assert not (tmp_path / "out" / "report.html").exists()
 
 
+def test_a_report_of_cells_of_unknown_type(query, model, tmp_path):
+    cells = anndata.read_h5ad(query)
+    mapped = scmetaq.MetaQModel.load_query_data(cells, model, accelerator="cpu")
+    mapped.train(accelerator="cpu")
+    labels = mapped.predict_labels()
+    labels["cell_type_unknown"] = True
+    _map._write_report(tmp_path / "report.html", mapped, mapped.get_assignments(), labels, {})
+    page = (tmp_path / "report.html").read_text()
+    assert f"of {cells.n_obs} cells" in page
+    assert "cell_type_predicted" not in page
+
+
 def test_labels_need_labels(query, model, monkeypatch):
     loaded = scmetaq.MetaQModel.load(model, False)
     monkeypatch.setitem(loaded.registry["setup_args"], "labels_key", None)

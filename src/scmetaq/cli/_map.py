@@ -85,7 +85,7 @@ def map_cells(options: MapOptions) -> None:
                 files.insert(0, "metacells.h5ad")
                 metacells.write_h5ad(folder / files[0], compression="gzip")
             model.save(str(folder / "model"))
-            if len(assignments) >= MIN_CELLS_OF_REPORT:
+            if len(assignments) >= MIN_CELLS_OF_REPORT and _has_all_modalities(model):
                 say("Judging the metacells and writing the report.")
                 facts = _report_facts(model, options, started)
                 _write_report(folder / "report.html", model, assignments, labels, facts)
@@ -155,7 +155,8 @@ def _write_report(
     data: Any = model.adata
     arguments = _setup_arguments(model)
     layers = [value for name, value in arguments.items() if name.endswith("layer") and value]
-    found = {PREDICTED.format(key): values for key, values in _predicted(labels).items()}
+    known = {key: values for key, values in _predicted(labels).items() if values.notna().any()}
+    found = {PREDICTED.format(key): values for key, values in known.items()}
     for name, values in found.items():
         data.obs[name] = values
     batch = arguments.get("batch_key")
@@ -170,6 +171,12 @@ def _write_report(
         facts=facts,
         quantization=model.get_quantization_report(),
     )
+
+
+def _has_all_modalities(model: MetaQModel) -> bool:
+    """Whether cells have each modality of the model; reports of fewer are not written yet."""
+    data: Any = model.adata
+    return all(part.n_obs for part in data.mod.values()) if hasattr(data, "mod") else True
 
 
 def _report_facts(model: MetaQModel, options: MapOptions, started: float) -> dict[str, object]:

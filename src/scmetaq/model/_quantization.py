@@ -39,7 +39,7 @@ class QuantizationMixin(AssignmentMixin):
         ``n_metacells``, ``n_empty``
             Codes, and codes without any of these cells.
 
-        With several modalities the first three also for each of them, of the cells that have it:
+        With several modalities the first three also for each that cells have, of those cells:
         ``reconstruction_ratio_rna`` and so on.
         """
         cells = self._cells(self._registered(adata))
@@ -60,6 +60,8 @@ class QuantizationMixin(AssignmentMixin):
         }
         if len(present) > 1:
             for kind, here in present.items():
+                if not here.any():  # a query may lack a modality
+                    continue
                 of_kind = (_mean(found[f"{name}_{kind}"], here) for name in ("plain", "quantized"))
                 report |= {f"{name}_{kind}": value for name, value in _report(*of_kind).items()}
         return report
