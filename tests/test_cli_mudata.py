@@ -256,3 +256,17 @@ def test_mosaic_cells_are_inferred_and_judged(run, mosaic, tmp_path):
         "evaluate", path, out / "assignments.csv", "--out", tmp_path / "j", "--layer", "raw"
     )
     assert refused.refuses("No layer 'raw'"), refused
+
+
+def test_cells_that_lack_a_modality_are_mapped_and_judged(run, cells, inferred, tmp_path):
+    MuData({"rna": cells["rna"][:60].copy()}).write_h5mu(tmp_path / "query.h5mu")
+    words = ("--model", inferred[1] / "model", "--out", tmp_path / "out", "--accelerator", "cpu")
+    outcome = run("map", tmp_path / "query.h5mu", *words)
+    assert outcome.status == 0, outcome.err
+    assert all(f"No cell has {kind}: " in outcome.err for kind in ("adt", "atac"))
+    assert {file.name for file in (tmp_path / "out").iterdir()} == FILES | {"labels.csv"}
+    assert list(mudata.read_h5mu(tmp_path / "out" / "metacells.h5mu").mod) == ["rna"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "compactness, rna" in page
+    assert "compactness, adt" not in page
+    assert "Modalities that no cell has" in page

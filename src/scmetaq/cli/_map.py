@@ -85,7 +85,7 @@ def map_cells(options: MapOptions) -> None:
                 files.insert(0, "metacells.h5ad")
                 metacells.write_h5ad(folder / files[0], compression="gzip")
             model.save(str(folder / "model"))
-            if len(assignments) >= MIN_CELLS_OF_REPORT and _has_all_modalities(model):
+            if len(assignments) >= MIN_CELLS_OF_REPORT:
                 say("Judging the metacells and writing the report.")
                 facts = _report_facts(model, options, started)
                 _write_report(folder / "report.html", model, assignments, labels, facts)
@@ -104,6 +104,8 @@ def _query_model(options: MapOptions) -> MetaQModel:
     with bad_input():
         check_accelerator(options.accelerator)
         model = MetaQModel.load_query_data(data, options.model, accelerator=options.accelerator)
+    for name in _lacking(model.adata):
+        say_note(f"No cell has {name}: metacells and labels are found without it.")
     for kind, missing in model.missing_features.items():
         if len(missing):
             say_note(
@@ -152,7 +154,7 @@ def _write_report(
     """Write the page about the metacells of the new cells, by their predicted labels."""
     from scmetaq.report import write_report
 
-    data: Any = model.adata
+    data = _measured(model.adata)
     arguments = _setup_arguments(model)
     layers = [value for name, value in arguments.items() if name.endswith("layer") and value]
     known = {key: values for key, values in _predicted(labels).items() if values.notna().any()}
@@ -173,20 +175,32 @@ def _write_report(
     )
 
 
-def _has_all_modalities(model: MetaQModel) -> bool:
-    """Whether cells have each modality of the model; reports of fewer are not written yet."""
-    data: Any = model.adata
-    return all(part.n_obs for part in data.mod.values()) if hasattr(data, "mod") else True
+def _lacking(data: Any) -> list[str]:
+    """Names of the modalities that no cell has."""
+    parts = data.mod if hasattr(data, "mod") else {}
+    return [name for name, part in parts.items() if part.n_obs == 0]
+
+
+def _measured(data: Any) -> Any:
+    """Return the data without the modalities that no cell has: there is nothing to judge."""
+    lacking = _lacking(data)
+    if not lacking:
+        return data
+    measured = type(data)({name: data.mod[name] for name in data.mod if name not in lacking})
+    measured.obs = data.obs.loc[measured.obs_names]
+    return measured
 
 
 def _report_facts(model: MetaQModel, options: MapOptions, started: float) -> dict[str, object]:
     found = {f"New in {key}": ", ".join(map(str, new)) for key, new in model.new_conditions.items()}
     lacks = {kind: len(missing) for kind, missing in model.missing_features.items()}
+    absent = _lacking(model.adata)
     return {
         "Input": options.source.name,
         "Model": str(options.model),
         **{name: text or "none" for name, text in found.items()},
         **{f"Features filled in, {kind}": f"{n:,}" for kind, n in lacks.items()},
+        **({"Modalities that no cell has": ", ".join(absent)} if absent else {}),
         "Time": f"{time.perf_counter() - started:.0f} s",
         "Command": options.command,
     }
