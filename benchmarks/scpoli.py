@@ -4,7 +4,7 @@ usage: python benchmarks/scpoli.py --data DIR [--methods ...] [--datasets ...] [
 
 Every (data set, method, seed) that the cache lacks is embedded, one after the other in this
 process; then everything in the cache is scored and written to ``results/scpoli.json`` and into the
-README.
+README. The scPoli of its authors runs in an environment and a process of its own, if there is one.
 With seed ``s`` the labels of one batch, the ``s``-th of the labelled ones, are asked for, and no
 method sees them. Needs ``scib-metrics`` and ``harmonypy``.
 """
@@ -15,24 +15,24 @@ import argparse
 import json
 import logging
 import os
+import subprocess
+import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from _runs import THREAD_VARIABLES
+from _runs import THREAD_VARIABLES, one_thread
 
 os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")
 
 import anndata
-import harmonypy
 import numpy as np
 import pandas as pd
 import scib_metrics
-import scvi
 import torch
 from _datasets import UNLABELLED, Dataset
+from _embeddings import COARSE, GIVEN, LEVELS, METHODS
 from _markdown import write_between
 from _methods import HERE
 from _summary import over_seeds
@@ -40,16 +40,30 @@ from integration import BATCH, SETS
 from methods._shared import log_counts, variable_genes
 from quality import machine
 from scib_metrics.nearest_neighbors import NeighborsResults
-from sklearn.decomposition import PCA
 from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
-from sklearn.svm import LinearSVC
-
-import scmetaq
 
 BEGIN: Final = "<!-- scpoli: written by scpoli.py -->"
 END: Final = "<!-- scpoli: end -->"
-GIVEN: Final = "given_label"
+MYELOID, T_CELL = "myeloid", "T"
+COARSE_OF: Final = {
+    "pbmc_3chemistries_1200_hvg": {
+        "T_CD4": T_CELL,
+        "T_CD8": T_CELL,
+        "Mono_CD14": MYELOID,
+        "Mono_CD16": MYELOID,
+        "DC": MYELOID,
+    },
+    "kang_pbmc_labelled_1267genes": {
+        "CD4 T cells": T_CELL,
+        "CD8 T cells": T_CELL,
+        "CD14+ Monocytes": MYELOID,
+        "FCGR3A+ Monocytes": MYELOID,
+    },
+    "pbmc_multibatch": {"CD4 T": T_CELL, "CD8 T": T_CELL, "Mono": MYELOID, "DC": MYELOID},
+}
+"""Coarse label of the types that share one; others keep their own."""
+AUTHORS: Final = "scpoli-authors"
 N_NEIGHBORS: Final = 15
 INTEGRATION: Final = {
     "ilisi": "iLISI",
@@ -64,61 +78,6 @@ TRANSFER: Final = {
     "knn_f1": "macro F1, 15 neighbours",
     "predicted_f1": "macro F1, `predict_labels`",
     "unknown": "called unknown",
-}
-
-
-class Embedding(NamedTuple):
-    """What a method makes of the cells."""
-
-    z: np.ndarray | None
-    """Latents, ``(n_cells, any)``; None for a method that only labels."""
-    predicted: np.ndarray
-    """Label of each cell where the method says so, otherwise empty."""
-    unknown: np.ndarray
-    """Whether the cell is of an unknown type, if the method says so."""
-
-
-def of_pca(adata: anndata.AnnData, seed: int) -> Embedding:
-    """50 principal components of log counts of 3,000 variable genes."""
-    return embedding(principal_components(adata, seed))
-
-
-def of_harmony(adata: anndata.AnnData, seed: int) -> Embedding:
-    """The same, corrected by Harmony."""
-    scores = principal_components(adata, seed).astype(np.float64)
-    fitted = harmonypy.run_harmony(scores, adata.obs, [BATCH], random_state=seed)
-    corrected = np.asarray(fitted.Z_corr)
-    return embedding(corrected if len(corrected) == adata.n_obs else corrected.T)
-
-
-def of_svm(adata: anndata.AnnData, seed: int) -> Embedding:
-    """Labels by a linear support vector machine on the log counts of these genes."""
-    X, known = selected(adata), (adata.obs[GIVEN] != UNLABELLED).to_numpy()
-    fitted = LinearSVC(random_state=seed).fit(X[known], adata.obs[GIVEN][known])
-    return Embedding(None, fitted.predict(X), np.empty(0))
-
-
-def of_scpoli(adata: anndata.AnnData, seed: int, **setup: Any) -> Embedding:
-    """``SCPoli`` with its defaults."""
-    scvi.settings.seed = seed
-    scmetaq.SCPoli.setup_anndata(adata, unlabeled_category=UNLABELLED, **setup)
-    model = scmetaq.SCPoli(adata)
-    model.train(accelerator="cpu", enable_progress_bar=False)
-    z = model.get_latent_representation()
-    if "labels_key" not in setup:
-        return embedding(z)
-    found = model.predict_labels()
-    unknown = found[f"{GIVEN}_unknown"].to_numpy()
-    return Embedding(z, found[GIVEN].to_numpy().astype(str), unknown)
-
-
-METHODS: Final[dict[str, Callable[[anndata.AnnData, int], Embedding]]] = {
-    "pca": of_pca,
-    "harmony": of_harmony,
-    "linear-svm": of_svm,
-    "scpoli-blind": of_scpoli,
-    "scpoli": lambda adata, seed: of_scpoli(adata, seed, batch_key=BATCH),
-    "scpoli-labels": lambda adata, seed: of_scpoli(adata, seed, batch_key=BATCH, labels_key=GIVEN),
 }
 
 
@@ -147,12 +106,14 @@ def command_line() -> argparse.ArgumentParser:
     """Arguments of the command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
-    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(METHODS))
+    names = [*METHODS, AUTHORS]
+    parser.add_argument("--methods", nargs="*", choices=names, default=names)
     parser.add_argument("--datasets", nargs="*", choices=list(SETS), default=list(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=HERE / "results" / "scpoli.json")
     parser.add_argument("--readme", type=Path, default=HERE / "README.md")
     parser.add_argument("--cache", type=Path, default=HERE.parent / ".peers" / "scpoli")
+    parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
     parser.add_argument("--again", action="store_true", help="embed also what the cache holds")
     return parser
 
@@ -165,15 +126,21 @@ def cells_of(dataset: Dataset, seed: int, folder: Path) -> tuple[anndata.AnnData
     asked = batches[seed % len(batches)]
     given = labels.astype(object).where(adata.obs[BATCH] != asked, None)
     adata.obs[GIVEN] = given.where(given.notna(), UNLABELLED).astype(str)
+    if dataset.name in COARSE_OF:
+        coarse = labels.astype(object).replace(COARSE_OF[dataset.name])
+        adata.obs[COARSE] = coarse.where(labels.notna(), UNLABELLED).astype(str)
     return adata, asked
 
 
 def embed(dataset: Dataset, method: str, seed: int, args: argparse.Namespace) -> None:
     """See that the result of a run is in the cache."""
     file = args.cache / f"{dataset.name}__{method}__{seed}.npz"
-    if file.exists() and not args.again:
+    if (file.exists() and not args.again) or (method == LEVELS and dataset.name not in COARSE_OF):
         return
-    adata, _ = cells_of(dataset, seed, args.data)
+    adata, asked = cells_of(dataset, seed, args.data)
+    if method == AUTHORS:
+        by_authors(adata, asked, seed, file, args.peers)
+        return
     started = time.process_time()
     found = METHODS[method](adata, seed)
     seconds = time.process_time() - started
@@ -183,13 +150,32 @@ def embed(dataset: Dataset, method: str, seed: int, args: argparse.Namespace) ->
     print(f"done  {file.stem} {seconds:.0f} s", flush=True)
 
 
+def by_authors(adata: anndata.AnnData, asked: str, seed: int, out: Path, peers: Path) -> None:
+    """Let the authors' package map the batch whose labels are asked for onto the others."""
+    python = peers / "scarches" / "bin" / "python"
+    if not python.exists():
+        print(f"skip  {out.stem}: no environment of scArches", flush=True)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        cells = adata[:, variable_genes(log_counts(adata))].copy()
+        cells.obs = cells.obs[[BATCH, GIVEN]]
+        cells.write_h5ad(Path(folder) / "cells.h5ad")
+        script = HERE / "peers" / "run_scpoli.py"
+        command = [python, script, Path(folder) / "cells.h5ad", asked, seed, out]
+        with out.with_suffix(".log").open("w") as log:
+            done = subprocess.run(
+                list(map(str, command)), stdout=log, stderr=log, env=one_thread(), check=False
+            )
+    print(f"{'FAIL' if done.returncode else 'done'}  {out.stem}", flush=True)
+
+
 def records_of(dataset: Dataset, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Scores of the runs on one data set that the cache holds."""
     records = []
     for seed in args.seeds:
         adata, asked = cells_of(dataset, seed, args.data)
         labels = dataset.read(args.data)[1]
-        for method in METHODS:
+        for method in (*METHODS, AUTHORS):
             file = args.cache / f"{dataset.name}__{method}__{seed}.npz"
             if file.exists():
                 about = {"dataset": dataset.name, "method": method, "seed": seed, "asked": asked}
@@ -258,22 +244,6 @@ def transfer_scores(
 def macro_f1(truth: np.ndarray, found: np.ndarray) -> float:
     """Mean F1 over the types that the cells have."""
     return f1_score(truth, found, labels=np.unique(truth), average="macro", zero_division=0)
-
-
-def embedding(z: np.ndarray) -> Embedding:
-    """Latents without labels."""
-    return Embedding(z, np.empty(0), np.empty(0))
-
-
-def selected(adata: anndata.AnnData) -> np.ndarray:
-    """Log counts of the most variable genes."""
-    X = log_counts(adata)
-    return X[:, variable_genes(X)].toarray()
-
-
-def principal_components(adata: anndata.AnnData, seed: int) -> np.ndarray:
-    """Of log counts of the most variable genes, ``(n_cells, 50)``."""
-    return PCA(50, svd_solver="arpack", random_state=seed).fit_transform(selected(adata))
 
 
 def tables(rows: list[dict[str, Any]]) -> str:

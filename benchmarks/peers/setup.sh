@@ -3,8 +3,8 @@
 #
 #   bash benchmarks/peers/setup.sh [TARGET]
 #
-# TARGET (default: .peers in the repository root) gets the environments metaq, seacells and
-# metacells. Needs uv, and interpreters 3.10 and 3.11 or uv's right to fetch them. An environment
+# TARGET (default: .peers in the repository root) gets the environments metaq, seacells,
+# metacells and scarches. Needs uv, and interpreters 3.10 and 3.11 or uv's right to fetch them. An environment
 # that is already complete is left alone; remove its folder to build it anew.
 set -euo pipefail
 
@@ -35,3 +35,4 @@ mkdir -p "$target"
 build metaq 3.10 "MetaQ_sc==1.0.6" "numpy<2" "pandas<2"
 build seacells 3.11 "SEACells==0.3.3" "pandas<3"
 build metacells 3.11 "metacells==0.9.5" "pandas<3"
+build scarches 3.11 "scarches==0.6.1" "pandas<3" "anndata<0.12" "zarr<3" "scipy<1.14"
