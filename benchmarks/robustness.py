@@ -93,7 +93,7 @@ def settings(study: str, published_epochs: int) -> Iterator[tuple[str, Any, dict
     else:
         published = {"recipe": "published", "train": {"max_epochs": published_epochs}}
         more = published if "published" in study else {}
-        for momentum in MOMENTA:
+        for momentum in MOMENTA if more else (MOMENTA[0], MOMENTA[-1]):
             yield "scmetaq", momentum, {"usage_momentum": momentum, **more}
 
 

@@ -103,6 +103,15 @@ def test_one_driver_of_the_metrics_sees_anndata():
     assert users == ["_evaluate.py"]
 
 
+def test_jax_is_imported_when_it_is_needed():
+    """It takes 130 MB and a second, and models do without it."""
+    users = {p for p in FILES if "jax" in libraries(p)}
+    assert {p.name for p in users} == {"_block_correlation.py"}
+    for path in set(FILES) - users:
+        at_import = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.ImportFrom)]
+        assert "_block_correlation" not in " ".join(map(ast.unparse, at_import)), path.name
+
+
 def test_the_command_line_uses_public_names_only():
     for path in FILES:
         if part_of(path) == "cli":

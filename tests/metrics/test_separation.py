@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scmetaq.metrics import _separation as kernel
+from scmetaq.metrics import _block_correlation as kernel
 from scmetaq.metrics import separation
+from scmetaq.metrics._separation import _sample
 
 
 def pairwise(X, assignment):
@@ -42,7 +43,7 @@ def test_outliers_are_no_neighbours(expression, assignment):
 def test_blocks_share_one_compilation(expression, assignment):
     jax.clear_caches()
     separation(expression, assignment, block_size=11)
-    assert kernel._best_of_block._cache_size() == 1
+    assert kernel.best_of_block._cache_size() == 1
 
 
 def test_one_metacell_has_nothing_to_be_apart_from(expression):
@@ -74,7 +75,7 @@ def test_samples_estimate_the_mean_without_bias(expression, assignment):
 
 def test_a_sample_holds_each_metacells_share(assignment):
     codes = np.unique(assignment, return_inverse=True)[1]
-    sample = kernel._sample(codes, 45, seed=0)
+    sample = _sample(codes, 45, seed=0)
     expected = np.maximum(1, np.bincount(codes) // 2)
     assert np.bincount(codes[sample]).tolist() == expected.tolist()
     assert len(np.unique(sample)) == len(sample)

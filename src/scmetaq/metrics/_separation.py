@@ -1,16 +1,14 @@
 """Separation: how far a metacell's cells are from the nearest cell outside."""
 
+from types import ModuleType
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq.metrics._grouped_rows import grouped_rows
-from scmetaq.metrics._pearson import unit_rows
 
 
 def separation(
@@ -79,16 +77,26 @@ def separation(
     return pd.Series(values, index=groups.names.rename(_keys.METACELL), name="separation")
 
 
+def _kernels() -> ModuleType:
+    """Import what needs JAX when it is needed: models do not."""
+    from scmetaq.metrics import _block_correlation
+
+    return _block_correlation
+
+
 def _nearest_outside(X: Any, rows: np.ndarray, codes: np.ndarray, block_size: int) -> np.ndarray:
     """Largest correlation of each row with a row of another metacell, shape ``(len(rows),)``."""
+    kernels = _kernels()
     starts = range(0, len(rows), block_size)
     best = np.full(len(starts) * block_size, -np.inf, dtype=np.float32)
     for start in starts:
-        here = _padded_block(X, rows, codes, start, block_size)
+        here = kernels.padded_block(X, rows, codes, start, block_size)
         for other in range(start, len(rows), block_size):
-            there = here if other == start else _padded_block(X, rows, codes, other, block_size)
+            there = (
+                here if other == start else kernels.padded_block(X, rows, codes, other, block_size)
+            )
             # the block of correlations serves its rows and its columns
-            of_here, of_there = _best_of_block(*here, *there)
+            of_here, of_there = kernels.best_of_block(*here, *there)
             for at, found in ((start, of_here), (other, of_there)):
                 window = best[at : at + block_size]
                 np.maximum(window, found, out=window)
@@ -109,39 +117,14 @@ def _nearest_of_sample(
     X: Any, rows: np.ndarray, codes: np.ndarray, sample: np.ndarray, *, block_size: int
 ) -> np.ndarray:
     """Largest correlation of each sampled row with any row of another metacell."""
+    kernels = _kernels()
     asking = [
-        _padded_block(X, rows[sample], codes[sample], start, block_size)
+        kernels.padded_block(X, rows[sample], codes[sample], start, block_size)
         for start in range(0, len(sample), block_size)
     ]
     best = np.full((len(asking), block_size), -np.inf, dtype=np.float32)
     for start in range(0, len(rows), block_size):
-        there = _padded_block(X, rows, codes, start, block_size)
+        there = kernels.padded_block(X, rows, codes, start, block_size)
         for window, here in zip(best, asking, strict=True):
-            np.maximum(window, _best_of_block(*here, *there)[0], out=window)
+            np.maximum(window, kernels.best_of_block(*here, *there)[0], out=window)
     return best.ravel()[: len(sample)].astype(np.float64)
-
-
-def _padded_block(
-    X: Any, rows: np.ndarray, codes: np.ndarray, start: int, block_size: int
-) -> tuple[jax.Array, jax.Array]:
-    """Unit rows and codes of one block, padded so that every block has the same shape."""
-    stop = min(start + block_size, len(rows))
-    padding = block_size - (stop - start)
-    units = unit_rows(X[rows[start:stop]]).astype(np.float32)  # B x F
-    units = np.pad(units, ((0, padding), (0, 0)))
-    return jnp.asarray(units), jnp.asarray(
-        np.pad(codes[start:stop], (0, padding), constant_values=-1)
-    )
-
-
-@jax.jit
-def _best_of_block(
-    here: jax.Array, codes_here: jax.Array, there: jax.Array, codes_there: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Best correlation between two blocks, per row and per column, same metacell left out."""
-    # full float32: accelerators would otherwise round the products to about 3 digits
-    correlation = jnp.matmul(here, there.T, precision=jax.lax.Precision.HIGHEST)  # B x B
-    padded = (codes_here < 0)[:, None] | (codes_there < 0)[None, :]
-    same = codes_here[:, None] == codes_there[None, :]
-    correlation = jnp.where(same | padded, -jnp.inf, correlation)
-    return correlation.max(axis=1), correlation.max(axis=0)
