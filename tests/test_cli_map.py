@@ -150,3 +150,27 @@ def test_results_are_not_written_over_the_model(run, query, model, tmp_path):
     words = ("--model", model, "--out", model.parent, "--overwrite")
     assert run("map", query, *words).refuses(str(model.parent))
     assert (model / "model.pt").exists()
+
+
+def test_cells_of_one_metacell_are_mapped_and_judged(run, cells, model, tmp_path):
+    same = cells[np.zeros(60, int)].copy()
+    same.obs_names = [f"cell{i}" for i in range(60)]
+    same.write_h5ad(tmp_path / "same.h5ad")
+    words = ("--model", model, "--out", tmp_path / "out", "--accelerator", "cpu")
+    outcome = run("map", tmp_path / "same.h5ad", *words)
+    assert outcome.status == 0, outcome.err
+    assert anndata.read_h5ad(tmp_path / "out" / "metacells.h5ad").n_obs == 1
+    assert "to the nearest cell of another" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_counts_are_judged_wherever_each_modality_has_them(paired):
+    mdata = paired.copy()
+    for name, layer in {"rna": "counts", "adt": "raw"}.items():
+        mdata[name].layers[layer] = np.asarray(mdata[name].to_df()) + 1
+    layers = {"rna_layer": "counts", "adt_layer": "raw", "atac_layer": None}
+    names = {"rna_layer": "rna", "adt_layer": "adt", "atac_layer": "atac"}
+    measured = _map._measured(mdata, {**layers, "modalities": names})
+    for name, added in {"rna": 1, "adt": 1, "atac": 0}.items():
+        difference = measured[name].to_df() - paired[name].to_df()
+        assert (difference == added).all(axis=None)
+    assert list(measured.obs_names) == list(mdata.obs_names)

@@ -252,3 +252,13 @@ def test_modalities_can_be_chosen(mdata):
         evaluate(mdata, modalities=["rna", "atac"])
     with pytest.raises(KeyError, match="found none"):
         evaluate(mdata, modalities=[])
+
+
+def test_one_metacell_is_apart_from_nothing(mdata, rng):
+    mdata.obs["metacell"] = np.where(mdata.obs_names.isin(mdata["adt"].obs_names), "a", "b")
+    mdata["adt"].obsm["X_emb"] = rng.normal(size=(90, 4))
+    frame = evaluate(mdata, use_rep="X_emb")
+    measured = {name: set(of["metric"]) for name, of in frame.groupby("modality")}
+    assert "separation" in measured["rna"]
+    assert {"compactness", "inv", "diffusion_compactness"} <= measured["adt"]
+    assert not {"separation", "diffusion_separation"} & measured["adt"]

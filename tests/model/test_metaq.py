@@ -498,3 +498,11 @@ def test_the_global_seed_is_the_seed(fit, toy):
     model = fit(toy, seed=5)
     assert scvi.settings.seed == 5
     pd.testing.assert_series_equal(names(model), names(fit(toy.copy(), seed=5)))
+
+
+def test_fewer_distinct_cells_than_metacells_are_told(fit, toy):
+    few = toy[np.arange(60) % 12].copy()
+    few.obs_names_make_unique()
+    with pytest.warns(UserWarning, match="20 metacells, 8 have none.*fewer distinct cells"):
+        model = fit(few, 20)
+    assert model.get_metacells().n_obs == 12

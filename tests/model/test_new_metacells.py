@@ -79,3 +79,17 @@ def test_bad_input(reference, grown, tmp_path):
         grown[0].add_metacells(quantile=2)
     with pytest.raises(ValueError, match="min_cells"):
         grown[0].add_metacells(min_cells=0)
+
+
+def test_with_conditions_they_come_back_from_disk(cells, fit, tmp_path):
+    """What conditions add is told in as many clusters as the reference had codes."""
+    cells = cells.copy()
+    cells.obs["lane"] = np.array(["a", "b"])[np.arange(cells.n_obs) % 2]
+    known = cells[cells.obs["cell_type"] != "B"].copy()
+    model = MetaQModel.load_query_data(cells, fit(known, 10, 20, setup={"batch_key": "lane"}))
+    assert model.add_metacells()
+    model.save(tmp_path / "model")
+    loaded = MetaQModel.load(tmp_path / "model", cells.copy(), accelerator="cpu")
+    pd.testing.assert_frame_equal(loaded.get_assignments(), model.get_assignments())
+    again = MetaQModel.load_query_data(cells.copy(), model)
+    pd.testing.assert_frame_equal(again.get_assignments(), model.get_assignments())

@@ -234,6 +234,11 @@ class TestFeatures:
         with pytest.raises(ValueError, match="found 1 missing.*load_query_data"):
             model.get_assignments(fewer[:, 1:].copy())
 
+    def test_the_granularity_report_passes_over_them(self, model):
+        found = model.get_granularity_report([model.n_metacells])
+        expected = model.get_quantization_report()["reconstruction_ratio"]
+        assert found["reconstruction_ratio"].iloc[0] == pytest.approx(expected, rel=1e-4)
+
     def test_training_and_the_report_pass_over_them(self, fewer, reference, train):
         other = fewer.copy()
         other.obs["batch"] = "w"
@@ -293,6 +298,18 @@ class TestBadInput:
         query.obs["lane"] = "left"
         with pytest.raises(ValueError, match="'lane' of new cells to be int.*found 'left'"):
             MetaQModel.load_query_data(query, reference)
+
+    def test_numbers_stay_numbers(self, query, reference, tmp_path):
+        query.obs["lane"] = np.array([1, 3])[np.arange(query.n_obs) % 2]
+        model = MetaQModel.load_query_data(query, reference)
+        assert model.adata.obs["lane"].dtype.kind == "i"
+        assert "lane" in model.get_metacells().obs
+        model.save(tmp_path / "query", save_anndata=True)
+
+    def test_held_out_cells(self, query, reference):
+        model = MetaQModel.load_query_data(query, reference)
+        with pytest.raises(ValueError, match="no train_size or early_stopping"):
+            model.train(early_stopping=True)
 
     def test_no_categories(self, query, reference):
         query.obs["batch"] = np.random.default_rng(0).random(query.n_obs)

@@ -186,3 +186,35 @@ def test_lightning_checkpoints_do_not_get_in_the_way(fit, toy, tmp_path):
     options = {"enable_checkpointing": True, "default_root_dir": str(tmp_path)}
     model = fit(toy, train={**options, "train_size": 0.8})
     assert model.get_assignments()["metacell"].nunique() == 6
+
+
+def test_features_in_another_order_are_put_in_that_of_the_model(saved, assignments, blood):
+    turned = blood[:, ::-1].copy()
+    names = list(turned.var_names)
+    loaded = load(saved, turned)
+    pd.testing.assert_frame_equal(loaded.get_assignments(), assignments, check_exact=True)
+    assert list(turned.var_names) == names
+
+
+def test_without_cells_there_is_nothing_to_train_on(saved):
+    with pytest.raises(ValueError, match="loaded without cells"):
+        load(saved, False).train()
+
+
+def test_training_on_moves_codes_by_refinement_only(saved, train, again):
+    loaded = train(load(saved, again()), 1)
+    assert not loaded.module.codebook.codes.requires_grad
+
+
+def test_cells_that_were_normalised_since_are_refused(fit, toy):
+    model = fit(toy)
+    toy.X = np.log1p(toy.X)
+    with pytest.raises(ValueError, match=r"raw counts.*normalised since.*layer"):
+        model.get_metacells()
+
+
+def test_features_that_were_dropped_since_are_told(fit, toy):
+    model = fit(toy)
+    toy._inplace_subset_var(np.arange(toy.n_vars) > 2)
+    with pytest.raises(ValueError, match="features that adata had when it was set up"):
+        model.get_assignments()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 
-from scmetaq.nn import Codebook, codebook_loss, perplexity, squared_distances
+from scmetaq.nn import Codebook, _codebook, codebook_loss, perplexity, squared_distances
 
 DISTANCES = pytest.mark.parametrize(
     ("distance", "lift"), [("cosine", 0.0), ("cosine", 10.0), ("euclidean", 0.0)]
@@ -246,3 +246,24 @@ def test_groups_of_codes_are_looked_up():
     torch.testing.assert_close(found.margin, best[:, 0] - best[:, 1])
     alone = codebook.lookup_groups(z, torch.arange(6))
     torch.testing.assert_close(alone.margin, codebook(z).margin)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_assigning_in_blocks_is_looking_up(monkeypatch, distance):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(50, 4, generator=generator)
+    codebook = Codebook(6, 4, distance=distance)
+    codebook.set_codes(z[:6].clone())
+    whole = codebook(z).assignment
+    monkeypatch.setattr(_codebook, "_MOST_ENTRIES", 42)  # seven cells at a time
+    values, assignment = codebook.assign(z)
+    assert torch.equal(assignment, whole)
+    torch.testing.assert_close(values, codebook.preference(z).amax(1))
+
+
+def test_claiming_ends_where_there_are_too_few_distinct_cells():
+    z = torch.eye(3).repeat(20, 1)
+    codebook = Codebook(8, 3)
+    codebook.set_codes(torch.ones(8, 3) + 0.1 * torch.arange(8)[:, None])
+    codebook.claim_cells(z)
+    assert len(codebook.assign(z)[1].unique()) == 3

@@ -116,6 +116,8 @@ def test_metacells_may_be_numbers(write, assignments):
     _, page = write(numbers, labels_key="cell_type")
     assert page.headings[0] == "6 metacells of 59 cells"
     assert "mean purity 1.000" in page.text.lower()
+    _, with_minus_one = write(numbers.fillna(-1).astype(int), labels_key="cell_type")
+    assert with_minus_one.headings == page.headings
 
 
 def test_order_of_the_assignments_does_not_matter(write, assignments):

@@ -232,3 +232,5 @@ def test_the_number_minus_one_means_no_metacell(adata):
     metacells = aggregate(adata, numbers)
     assert list(metacells.obs_names) == ["0", "1", "2"]
     assert metacells.obs["n_cells"].sum() == (numbers >= 0).sum()
+    assert metacells.uns["metaq"]["n_cells"] == (numbers >= 0).sum()
+    assert metacells.uns["metaq"]["n_cells_left_out"] == (numbers < 0).sum()

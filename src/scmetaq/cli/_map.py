@@ -18,7 +18,7 @@ from ._quiet import quiet
 from ._terminal import say, say_note, show_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -154,9 +154,8 @@ def _write_report(
     """Write the page about the metacells of the new cells, by their predicted labels."""
     from scmetaq.report import write_report
 
-    data = _measured(model.adata)
     arguments = _setup_arguments(model)
-    layers = [value for name, value in arguments.items() if name.endswith("layer") and value]
+    data = _measured(model.adata, arguments)
     known = {key: values for key, values in _predicted(labels).items() if values.notna().any()}
     found = {PREDICTED.format(key): values for key, values in known.items()}
     for name, values in found.items():
@@ -168,7 +167,6 @@ def _write_report(
         assignments,
         labels_key=list(found),
         batch_key=batch if batch in data.obs and data.obs[batch].nunique() > 1 else None,
-        layer=layers[0] if layers else None,
         embedding=model.get_latent_representation(),
         facts=facts,
         quantization=model.get_quantization_report(),
@@ -181,14 +179,32 @@ def _lacking(data: Any) -> list[str]:
     return [name for name, part in parts.items() if part.n_obs == 0]
 
 
-def _measured(data: Any) -> Any:
-    """Return the data without the modalities that no cell has: there is nothing to judge."""
+def _measured(data: Any, arguments: Mapping[str, Any]) -> Any:
+    """Return cells with their raw counts in ``X``, without the modalities that no cell has."""
+    if not hasattr(data, "mod"):
+        return _with_counts(data, arguments["layer"])
+    layers = {
+        arguments["modalities"].get(name): arguments[name] for name in arguments if "layer" in name
+    }
     lacking = _lacking(data)
-    if not lacking:
-        return data
-    measured = type(data)({name: data.mod[name] for name in data.mod if name not in lacking})
+    measured = type(data)(
+        {
+            name: _with_counts(part, layers.get(name))
+            for name, part in data.mod.items()
+            if name not in lacking
+        }
+    )
     measured.obs = data.obs.loc[measured.obs_names]
     return measured
+
+
+def _with_counts(part: Any, layer: str | None) -> Any:
+    """Return the same cells with a layer as ``X``."""
+    if layer is None:
+        return part
+    return type(part)(
+        part.layers[layer], obs=part.obs, var=part.var, obsm=dict(part.obsm), uns=part.uns
+    )
 
 
 def _report_facts(model: MetaQModel, options: MapOptions, started: float) -> dict[str, object]:

@@ -87,7 +87,8 @@ def _aligned(column: pd.Series, condition: Condition) -> np.ndarray:
             f"{len(new)} new values for {len(column)} cells, e.g. {new[0]!r}: it has no categories."
         )
     of_text = {text: known.get(text, _typed(text, condition)) for text in set(written)}
-    return np.array([of_text[text] for text in written], dtype=object)
+    values = [of_text[text] for text in written]
+    return pd.Series(values, dtype=object).infer_objects().to_numpy()
 
 
 def _written(column: pd.Series) -> list[str]:

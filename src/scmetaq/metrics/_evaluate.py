@@ -75,7 +75,8 @@ def evaluate(
     """Judge the metacells of any method.
 
     Compactness and separation are measured on log1p counts per 10k of the most variable genes,
-    computed here from raw counts of the assigned cells. ``adata`` is not changed.
+    computed here from raw counts of the assigned cells; separation is left out where there is one
+    metacell only. ``adata`` is not changed.
 
     Parameters
     ----------
@@ -173,9 +174,11 @@ def _of_counts(
     per_metacell = [
         pd.Series(groups.sizes, index=groups.names, name=_keys.N_CELLS),
         compactness(X, assigned),
-        separation(X, assigned, max_cells=options.max_cells, seed=options.seed),
         inv(genes, assigned),
     ]
+    if len(groups.names) > 1:
+        apart = separation(X, assigned, max_cells=options.max_cells, seed=options.seed)
+        per_metacell.insert(2, apart)
     if options.use_rep is not None:
         embedding = _embedding(adata, options.use_rep, counts, options.n_top_genes)
         per_metacell += _of_embedding(embedding, metacells)
@@ -188,10 +191,10 @@ def _of_counts(
 def _of_embedding(embedding: np.ndarray, metacells: pd.Series) -> list[pd.Series]:
     """Numbers per metacell of the diffusion components of an embedding of all cells."""
     components = diffusion_map(embedding)
-    return [
-        diffusion_compactness(components, metacells),
-        diffusion_separation(components, metacells),
-    ]
+    found = [diffusion_compactness(components, metacells)]
+    if len(group_cells(metacells).names) > 1:
+        found.append(diffusion_separation(components, metacells))
+    return found
 
 
 def _whole(

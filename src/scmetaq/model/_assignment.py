@@ -66,7 +66,10 @@ class AssignmentMixin(ReadingMixin, MetaQParts):
         if covariates is not None:
             assignment = split_metacells(assignment, covariates, min_cells=min_cells)
         return pd.DataFrame(
-            {_keys.METACELL: assignment.astype(str), _keys.MARGIN: found["margin"]},
+            {
+                _keys.METACELL: assignment.astype(object).infer_objects(),
+                _keys.MARGIN: found["margin"],
+            },
             index=manager.adata.obs_names,
         )
 

@@ -148,6 +148,7 @@ class GranularityMixin(ReadingMixin, MetaQParts):
                 kind: CountBatch(block.counts[kind]).dense(part.feature_scaling.features)
                 for kind, part in module.parts.items()
             },
+            {kind: part.missing for kind, part in module.parts.items()},
         )
         found = {f"plain_{kind}": [loss] for kind, loss in nll(plain).items()}
         for cut in cuts:
@@ -184,11 +185,18 @@ class _Nll(NamedTuple):
     block: Block
     counts: dict[str, Tensor]
     """Counts of the selected features."""
+    missing: dict[str, Tensor | None]
+    """Which of them were not measured."""
 
     def __call__(self, decoded: dict[str, CountParameters]) -> dict[str, Tensor]:
         losses = {}
         for kind, parameters in decoded.items():
             inputs = self.block.inputs[kind]
-            nll = reconstruction_nll(parameters, self.counts[kind], inputs["size_factor"])
+            nll = reconstruction_nll(
+                parameters,
+                self.counts[kind],
+                inputs["size_factor"],
+                is_missing=self.missing[kind],
+            )
             losses[kind] = nll * inputs[PRESENT][:, 0]
         return losses

@@ -48,7 +48,8 @@ class LabelTransferMixin(ReadingMixin):
             that they may have are not looked at.
         unknown_above
             Uncertainty above which a cell counts as of an unknown type, between 0 and 1. One in a
-            hundred cells like those of the reference lies above the default.
+            hundred labelled cells of the reference lies above the default, and fewer new cells of
+            known types: see :doc:`/user_guide/label_transfer`.
 
         Returns
         -------

@@ -20,14 +20,17 @@ class LoadingMixin(_Base):
         dir_path
             Folder that :meth:`save` wrote.
         adata
-            Cells for the model; None takes those saved with it, if any.
+            Cells for the model; None takes those saved with it, if any, False none. Features in
+            another order are put in that of the model, in a copy. For the model of a query they
+            may lack the features that the query lacked.
         **kwargs
             Further arguments of :meth:`scvi.model.base.BaseModelClass.load`.
 
         Raises
         ------
-        ValueError
-            There is no readable model in the folder, or it is of another class.
+        TypeError, KeyError, ValueError
+            The cells are not raw counts of the features and conditions of the model; or there is
+            no readable model in the folder, or it is of another class.
         """
         file = Path(dir_path) / f"{kwargs.get('prefix') or ''}model.pt"
         if file.exists() and not is_zipfile(file):
@@ -35,4 +38,11 @@ class LoadingMixin(_Base):
                 f"{file} cannot be read: it is cut short or no saved model. Save the model again, "
                 "or copy the whole folder."
             )
+        if adata is None or adata is False:
+            return super().load(str(dir_path), adata, **kwargs)
+        known: Any = super().load(str(dir_path), False, **kwargs)
+        adata = known._checked_query(adata)
+        if getattr(known, "is_query", False):  # whose cells may lack features
+            known.adata = adata
+            return known
         return super().load(str(dir_path), adata, **kwargs)

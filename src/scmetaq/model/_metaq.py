@@ -213,6 +213,8 @@ class MetaQModel(
                 max_epochs,
                 accelerator=accelerator,
                 devices=devices,
+                train_size=train_size,
+                early_stopping=early_stopping,
                 batch_size=batch_size,
                 plan_kwargs=plan_kwargs,
                 **kwargs,

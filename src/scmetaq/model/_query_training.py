@@ -28,7 +28,9 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
         self,
         max_epochs: int | None = None,
         *,
+        train_size: float | None = None,
         batch_size: int | None = None,
+        early_stopping: bool = False,
         plan_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -37,6 +39,11 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
         check_positive("batch_size", batch_size)
         if self.adata is None:
             raise ValueError("The model was loaded without cells: there are none to train on.")
+        if early_stopping or train_size is not None:
+            raise ValueError(
+                "Expected no train_size or early_stopping, found some: a few steps fit what new "
+                "conditions of a query add, on all its cells, and none are held out."
+            )
         new = {key: categories for key, categories in self.new_conditions.items() if categories}
         if not new:
             say("No condition of the query is new: there is nothing to train.")
@@ -52,8 +59,8 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
         self._train_on(
             chosen,
             training_set(inputs),
-            train_size=kwargs.pop("train_size", None),
-            early_stopping=kwargs.pop("early_stopping", False),
+            train_size=None,
+            early_stopping=False,
             max_epochs=max_epochs or max(1, round(self._query_steps / steps_per_epoch)),
             batch_size=batch_size,
             plan_kwargs={**_PLAN, **(plan_kwargs or {})},

@@ -10,6 +10,7 @@ from scmetaq._progress import with_progress
 from scmetaq.data._blocks import csr_tensor
 from scmetaq.data._conditions import check_categories
 from scmetaq.data._mudata_validation import check_mudata, with_modality_features
+from scmetaq.data._unchanged import check_unchanged
 from scmetaq.data._validation import check_anndata, with_features
 from scmetaq.nn import Inputs
 
@@ -44,6 +45,8 @@ class ReadingMixin(ModelParts):
             raise ValueError("The model was loaded without cells: pass some as adata.")
         if adata is not None and not self._is_registered(adata):
             adata = self._checked_query(adata)
+        else:
+            self._check_unchanged(self.adata if adata is None else adata)
         adata = self._validate_anndata(adata)
         return self.get_anndata_manager(adata, required=True)
 
@@ -64,6 +67,14 @@ class ReadingMixin(ModelParts):
         check_mudata(mdata, modality_of, layers, is_query=True)
         check_categories(mdata, self._conditions)
         return mdata
+
+    def _check_unchanged(self, adata: AnnData | MuData) -> None:
+        """Refuse cells that were changed in place after they had been checked."""
+        for kind, source in self._sources.items():
+            part, where = adata, "adata"
+            if not isinstance(adata, AnnData):
+                part, where = adata.mod[str(source.modality)], f"mdata[{source.modality!r}]"
+            check_unchanged(part, self._feature_names(kind), layer=source.layer, where=where)
 
     def _is_registered(self, adata: AnnData | MuData) -> bool:
         """Whether this very object was checked and registered before."""

@@ -119,33 +119,6 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         }
 
     @classmethod
-    def load(cls, dir_path: str | Path, adata: Any = None, **kwargs: Any) -> Self:
-        """Load a saved model, with or without cells.
-
-        Parameters
-        ----------
-        dir_path
-            Folder that :meth:`save` wrote.
-        adata
-            Cells for the model; None takes those saved with it, if any, False none. For the model
-            of a query they may lack the features that the query lacked.
-        **kwargs
-            Further arguments of :meth:`scvi.model.base.BaseModelClass.load`.
-
-        Raises
-        ------
-        ValueError
-            There is no readable model in the folder, or it is of another class.
-        """
-        if adata is None or adata is False:
-            return super().load(dir_path, adata, **kwargs)
-        without_cells = super().load(dir_path, False, **kwargs)
-        if not without_cells.is_query:
-            return super().load(dir_path, adata, **kwargs)
-        without_cells.adata = without_cells._checked_query(adata)
-        return without_cells
-
-    @classmethod
     def _loaded_reference(cls, reference: Any, **device: Any) -> Self:
         if isinstance(reference, str | Path):
             reference = cls.load(reference, False, **device)

@@ -13,8 +13,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
 
     _data_splitter_cls = TrainingSetSplitter
 
-    @staticmethod
     def _check_training(
+        self,
         max_epochs: int | None,
         batch_size: int | None,
         train_size: float | None,
@@ -22,6 +22,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         early_stopping: bool,
     ) -> None:
         """Refuse arguments of ``train`` before any work starts."""
+        if self.adata is None:
+            raise ValueError("The model was loaded without cells: there are none to train on.")
         check_positive("max_epochs", max_epochs)
         check_positive("batch_size", batch_size)
         if early_stopping and train_size is not None and train_size >= 1:

@@ -31,7 +31,7 @@ def bounded_sizes(similarity: Tensor, least: int, most: int) -> Tensor:
     Bradley, Bennett and Demiriz, Constrained k-means clustering, MSR-TR-2000-65 (2000).
     Ahuja, Magnanti and Orlin, Network flows (1993), successive shortest paths.
     """
-    s = similarity.detach().double().cpu().numpy()  # N x K
+    s = similarity.detach().cpu().double().numpy()  # N x K
     flow = _Flow(s, least, most)
     if not flow.excess.any():
         return torch.zeros(s.shape[1], dtype=torch.double)

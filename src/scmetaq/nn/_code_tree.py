@@ -28,8 +28,8 @@ def merge_codes(codes: Tensor, n_cells: Tensor) -> Tensor:
     same tree as always merging the nearest two, in time and memory that grow with the square of
     the number of codes (nearest-neighbour chain, Murtagh 1983, doi:10.1093/comjnl/26.4.354).
     """
-    weight = n_cells.detach().double().cpu().numpy().clip(1e-12)
-    pairs, heights = _chain(_ward_losses(codes.detach().double(), weight), weight)
+    weight = n_cells.detach().cpu().double().numpy().clip(1e-12)
+    pairs, heights = _chain(_ward_losses(codes.detach().cpu().double(), weight), weight)
     return torch.from_numpy(_numbered(pairs[np.argsort(heights, kind="stable")]))
 
 

@@ -9,6 +9,10 @@ N_QUANTILES = 1_001
 """Quantiles that are kept: at 0, 0.001, ..., 1."""
 
 
+_MOST_ENTRIES = 2**26
+"""Similarities of cells and codes that are held at once: 256 MB."""
+_PATIENCE = 5
+"""Rounds without fewer empty codes, after which distinct cells are counted."""
 _FEWEST_FOR_REACH = 5
 """Cells of a code from which it is told how far cells are from theirs."""
 
@@ -115,6 +119,16 @@ class Codebook(nn.Module):
         """Lifted rows scaled to unit length, ``(n, n_latent + 1)``."""
         return F.normalize(F.pad(rows, (0, 1), value=self.lift), dim=1)
 
+    @torch.no_grad()
+    def assign(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Preference for the best code of each cell, and which code that is.
+
+        Unlike a call of the codebook this never holds all similarities of many cells at once.
+        """
+        n_rows = max(1, _MOST_ENTRIES // self.n_codes)
+        best = [self.preference(rows).max(1) for rows in z.split(n_rows)]
+        return torch.cat([of.values for of in best]), torch.cat([of.indices for of in best])
+
     def forward(self, z: Tensor) -> Lookup:
         """Most similar code of each cell and the margin to the second (Eq. 5)."""
         best = self.preference(z).topk(2, dim=1)  # B x 2
@@ -195,7 +209,7 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def set_usage(self, z: Tensor) -> None:
         """Replace the moving average by the shares of the cells ``z``, ``(n_cells, D)``."""
-        self.usage.copy_(self.count_cells(self(z).assignment) / len(z))
+        self.usage.copy_(self.count_cells(self.assign(z)[1]) / len(z))
         self.n_cells.fill_(len(z))
 
     @torch.no_grad()
@@ -209,12 +223,14 @@ class Codebook(nn.Module):
         dimensions
             Those in which distances are taken, ``(n_dims,)``.
         """
-        assignment = self(z).assignment
+        assignment = self.assign(z)[1]
         distances = distances_without(z[:, dimensions], self.codes[:, dimensions], assignment)
         size = torch.bincount(assignment, minlength=self.n_codes)[assignment]
-        known = distances[size >= min(_FEWEST_FOR_REACH, int(size.max()))].double().sort().values
+        known = (
+            distances[size >= min(_FEWEST_FOR_REACH, int(size.max()))].cpu().double().sort().values
+        )
         place = torch.linspace(0, len(known) - 1, N_QUANTILES).round().long()
-        self.reach.copy_(known[place.to(known.device)])
+        self.reach.copy_(known[place])
 
     @torch.no_grad()
     def add_codes(self, codes: Tensor, n_cells: Tensor) -> None:
@@ -266,19 +282,23 @@ class Codebook(nn.Module):
         """Give every code at least one of the cells ``z``: what guarantees K metacells.
 
         A code that no cell is nearest to moves onto the worst served cell whose own code can
-        spare it, until none is left empty.
+        spare it, until none is left empty. Where there are fewer distinct cells than codes, some
+        stay so.
 
         Returns
         -------
         How many codes moved.
         """
-        moved = 0
+        moved, fewest, since = 0, self.n_codes + 1, 0
         for _ in range(self.n_codes):
-            similarity = self.similarity(z)  # N x K
-            best, assignment = similarity.max(1)
+            best, assignment = self.assign(z)
             size = torch.bincount(assignment, minlength=self.n_codes)
             empty = torch.nonzero(size == 0)[:, 0]
             if len(empty) == 0:
+                break
+            since = 0 if len(empty) < fewest else since + 1
+            fewest = min(fewest, len(empty))
+            if since == _PATIENCE and len(z.unique(dim=0)) < self.n_codes:
                 break
             worst = torch.argsort(torch.where(size[assignment] > 1, best, torch.inf))
             self.codes[empty] = z[worst[: len(empty)]]

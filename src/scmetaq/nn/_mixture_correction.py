@@ -1,5 +1,5 @@
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -109,9 +109,24 @@ class MixtureCorrection(nn.Module):
             Correction with the same clusters and keys, whose categories come first here.
         """
         known = self.columns([range(n) for n in reference.n_categories])
+        self._set_n_clusters(len(reference.centroids))
         self.centroids.copy_(reference.centroids)
         self.offsets.zero_()[:, known] = reference.offsets
         self.log_penalty.zero_()[:, known] = reference.log_penalty
+
+    def _set_n_clusters(self, n_clusters: int) -> None:
+        """Make room for so many clusters: there were as many as codes, which may have grown."""
+        for name in ("centroids", "offsets", "log_penalty"):
+            buffer = getattr(self, name)
+            if len(buffer) != n_clusters:
+                setattr(self, name, buffer.new_zeros(n_clusters, *buffer.shape[1:]))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        if f"{prefix}centroids" in state_dict:
+            self._set_n_clusters(len(state_dict[f"{prefix}centroids"]))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def columns(self, categories: Sequence[Iterable[int]]) -> Tensor:
         """Positions of some categories of each key among those of all keys side by side."""

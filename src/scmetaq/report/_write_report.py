@@ -76,7 +76,7 @@ def write_report(
     """
     table = assignments.to_frame(_keys.METACELL) if _is_series(assignments) else assignments
     table = table.reindex(adata.obs_names)
-    assignment = as_text(table[_keys.METACELL])
+    table[_keys.METACELL] = assignment = _names(table[_keys.METACELL])
     keys = [labels_key] if isinstance(labels_key, str) else list(labels_key or [])
     found = [find_labels(adata, key) for key in keys]
     labels, colors = [column for column, _ in found], [chosen for _, chosen in found]
@@ -131,6 +131,11 @@ def _render(**parts: Any) -> str:
     return templates.get_template("report.html.j2").render(**parts)
 
 
+def _names(assignment: pd.Series) -> pd.Series:
+    """Metacell of each cell as text; missing, or the number -1: none."""
+    return as_text(assignment.astype(object).where(assignment != -1))
+
+
 def _is_series(assignments: pd.DataFrame | pd.Series) -> bool:
     return isinstance(assignments, pd.Series)
 
@@ -138,7 +143,7 @@ def _is_series(assignments: pd.DataFrame | pd.Series) -> bool:
 def _mean_margin(table: pd.DataFrame) -> pd.Series | None:
     if _keys.MARGIN not in table or table[_keys.MARGIN].isna().all():
         return None
-    return table[_keys.MARGIN].groupby(as_text(table[_keys.METACELL])).mean()
+    return table[_keys.MARGIN].groupby(table[_keys.METACELL]).mean()
 
 
 def _lead(per_metacell: pd.DataFrame, summaries: Sequence[LabelSummary]) -> str:

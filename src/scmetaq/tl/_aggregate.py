@@ -93,12 +93,13 @@ def aggregate(
         metacells = aggregate_cells(adata_or_mdata, assignment, layer=layer)
     if columns:
         with_metacell(metacells, metacell_of_piece(whole, assignment), columns[0])
+    n_cells = int(metacells.obs[_keys.N_CELLS].sum())
     metacells.uns[_keys.UNS] = {
         "function": "scmetaq.tl.aggregate",
         "by": by if isinstance(by, str) else columns or "values given by the caller",
         "layer": "X" if layer is None else layer,
-        "n_cells": int(assignment.notna().sum()),
-        "n_cells_left_out": int(assignment.isna().sum()),
+        "n_cells": n_cells,
+        "n_cells_left_out": len(assignment) - n_cells,
         "n_metacells": metacells.n_obs,
         "scmetaq_version": _own_version(),
     }

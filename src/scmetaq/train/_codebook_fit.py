@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,11 @@ class CodebookFit(Callback):
         self.bounds: SizeBounds | None = None
         """Sizes that metacells must have."""
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hold codes that a model was loaded with, as those that were fitted here are held."""
+        if self.module.codebook.is_fitted:
+            self.module.codebook.codes.requires_grad_(not self.refine)
+
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -78,6 +84,14 @@ class CodebookFit(Callback):
             bound_sizes(codebook, self.bounds, move_codes=self.refine)
         codebook.set_usage(z)
         codebook.set_reach(z, self.module.state_dimensions)
+        n_empty = int((codebook.usage == 0).sum())
+        if n_empty:
+            warnings.warn(
+                f"Expected a cell for each of the {codebook.n_codes} metacells, {n_empty} have "
+                "none: there are fewer distinct cells than metacells. Remove duplicated cells, or "
+                "ask for fewer metacells.",
+                stacklevel=2,
+            )
 
     def _initialise(self) -> None:
         z = self.reference_latents()

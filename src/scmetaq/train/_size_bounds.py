@@ -7,6 +7,8 @@ from torch import Tensor
 
 from scmetaq.nn import Codebook, bounded_sizes
 
+from ._say import say
+
 _ROUNDS = 5
 """Most times that codes follow their cells."""
 
@@ -37,6 +39,10 @@ def bound_sizes(codebook: Codebook, bounds: SizeBounds, *, move_codes: bool = Tr
         Whether codes move; otherwise they only get offsets.
     """
     z = bounds.latents()
+    say(
+        f"Bounding the sizes of {codebook.n_codes:,} metacells of {len(z):,} cells; with many "
+        "metacells and narrow bounds this takes minutes."
+    )
     found = _set_offsets(codebook, z, bounds)
     for _ in range(_ROUNDS if move_codes else 0):
         total = torch.zeros_like(codebook.codes).index_add_(0, found, z)
