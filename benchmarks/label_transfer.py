@@ -3,7 +3,7 @@
 usage: python benchmarks/label_transfer.py --data DIR [--methods ...] [--datasets ...]
 
 Latents of every (data set, model, seed) that the cache lacks are made by a process of its own;
-then all tasks are done with what the cache holds, scored and written to
+then all tasks are done with what the cache holds, of whatever method, scored and written to
 ``results/label_transfer.json`` and into the README. Latents of ``scmetaq`` in the cache must be
 those of the present code: ``--again`` makes them anew.
 """
@@ -166,7 +166,7 @@ def records_of(dataset: Dataset, args: argparse.Namespace) -> list[dict[str, Any
     print(f"score {dataset.name}", flush=True)
     return [
         {"dataset": dataset.name, "method": method.name, "seed": seed} | found
-        for method in (METHODS[name] for name in args.methods)
+        for method in METHODS.values()
         for seed in (args.seeds[:1] if is_fixed(method, dataset) else args.seeds)
         for found in scored(
             method, list(tasks(labels.to_numpy(), batches, seed)), labels.to_numpy(), adata,
