@@ -129,11 +129,11 @@ def test_landmarks_come_on_request(labelled, cells, tmp_path):
 
 
 def test_reading_chunk_by_chunk_gives_the_same(labelled, predicted, cells, monkeypatch):
-    monkeypatch.setattr("scmetaq.model._label_transfer._CHUNK", 64)
+    monkeypatch.setattr("scmetaq.model._prototype_fit._CHUNK", 64)
     found = labelled.predict_labels(cells.copy())
     pd.testing.assert_frame_equal(found, predicted, check_exact=True)
     kept = {k: v.clone() for k, v in labelled.module.prototypes.state_dict().items()}
-    labelled._fit_prototypes()
+    labelled._fit_prototypes(np.arange(cells.n_obs))
     for name, values in labelled.module.prototypes.state_dict().items():
         torch.testing.assert_close(values, kept[name], rtol=1e-4, atol=1e-4)
 

@@ -55,3 +55,27 @@ def test_what_is_typical_is_told_by_label():
     made.add(z, label, fold)
     typical = made.finish(z, label, fold).typical
     assert 1.5 < typical[1] / typical[0] < 4
+
+
+def near_and_far(n_new, n=1000):
+    """Cells of one label, of which the first are half as far from its mean."""
+    z, label, fold = cells([n], n_latent=20)
+    is_new = torch.arange(n) < n_new
+    made = PrototypeFit(torch.tensor([n]), 20)
+    z = torch.where(is_new[:, None], z / 2, z)
+    made.add(z, label, fold)
+    return made, (z, label, fold), is_new
+
+
+def test_how_much_nearer_new_cells_are_is_told_from_them():
+    made, sample, is_new = near_and_far(500)
+    state = made.finish(*sample, is_new=is_new, new_cells=0.9)
+    assert float(state.new_cells) == pytest.approx(0.25, rel=0.1)
+    plain = made.finish(*sample)
+    assert plain.new_cells == 1
+    assert state.quantiles[800] < plain.quantiles[800]  # all cells are alike on this scale
+
+
+def test_of_few_new_cells_it_is_what_is_given():
+    made, sample, is_new = near_and_far(99)
+    assert float(made.finish(*sample, is_new=is_new, new_cells=0.9).new_cells) == pytest.approx(0.9)

@@ -89,6 +89,20 @@ def test_uncertainty_of_cells_like_the_reference_is_uniform(cells):
         assert (uncertainty <= share).double().mean() == pytest.approx(share, abs=0.05)
 
 
+def test_distances_of_new_cells_are_divided_by_their_ratio(cells):
+    z, label, fold = cells
+    state = fitted(z, label, fold)
+    made, other = LabelPrototypes(N_LATENT), LabelPrototypes(N_LATENT)
+    made.set_state(["a", "b", "c"], state._replace(new_cells=torch.tensor(0.5)))
+    other.set_state(["a", "b", "c"], state._replace(typical=state.typical / 2))
+    is_new = torch.arange(len(z)) % 2 == 0
+    found, as_own, doubled = made.nearest(z, is_new), made.nearest(z), other.nearest(z)
+    assert torch.equal(found[0], as_own[0])
+    assert torch.equal(found[1][~is_new], as_own[1][~is_new])
+    torch.testing.assert_close(found[1][is_new], doubled[1][is_new])
+    assert (found[1] > as_own[1])[is_new].all()
+
+
 def test_uncertainty_grows_to_one_and_never_gets_there(prototypes):
     away = torch.tensor([0, 1, 3, 10, 100, 1000.0])[:, None] * torch.ones(N_LATENT)
     uncertainty = prototypes.nearest(prototypes.means[0] + away)[1]

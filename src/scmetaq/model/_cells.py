@@ -2,7 +2,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from scmetaq.data._fingerprint import fingerprints
 from scmetaq.data._modality_counts import ModalityCounts
+
+_BLOCK = 4_096
 
 
 class Cells(NamedTuple):
@@ -22,3 +25,14 @@ class Cells(NamedTuple):
         """Some of the cells, by their sorted indices, in memory."""
         counts = {kind: of_kind.sample(cells) for kind, of_kind in self.counts.items()}
         return Cells(counts, self.conditions[cells])
+
+    def fingerprints(self) -> np.ndarray:
+        """A number per cell that tells its counts from others', ``(n_cells,)`` int64."""
+        starts = range(0, self.n_cells, _BLOCK)
+        blocks = [slice(start, min(start + _BLOCK, self.n_cells)) for start in starts]
+        return np.concatenate(
+            [
+                fingerprints({k: of_kind.of(rows) for k, of_kind in self.counts.items()})
+                for rows in blocks
+            ]
+        )

@@ -1,5 +1,4 @@
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,25 +8,16 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq._progress import with_progress
-from scmetaq.data._labels import Labels, label_keys, read_labels
 from scmetaq.data._validation import check_choice
-from scmetaq.nn import N_FOLDS, LabelPrototypes, PrototypeFit
 from scmetaq.tl._neighbor_affinity import neighbor_affinity
 
-from ._cells import Cells
-from ._reading import ReadingMixin
-
-_CHUNK = 16_384
-"""Cells whose latents are held at a time."""
-_CELLS_FOR_SCALE = 20_000
-"""Cells to which the scale of the uncertainty is fitted, where more have a label."""
+from ._prototype_fit import PrototypeFitMixin
 
 _NEIGHBORS = 15
 """Neighbours of each cell in the graph whose clusters are landmarks."""
 
 
-class LabelTransferMixin(ReadingMixin):
+class LabelTransferMixin(PrototypeFitMixin):
     """Labels of cells by the nearest prototype in the latent, for any model with latents.
 
     A model calls :meth:`_add_prototypes` when it makes its module, so that prototypes are part of
@@ -47,9 +37,9 @@ class LabelTransferMixin(ReadingMixin):
             Cells to label, with the features of the model; by default those of the model. Labels
             that they may have are not looked at.
         unknown_above
-            Uncertainty above which a cell counts as of an unknown type, between 0 and 1. One in a
-            hundred labelled cells of the reference lies above the default, and fewer new cells of
-            known types: see :doc:`/user_guide/label_transfer`.
+            Uncertainty above which a cell counts as of an unknown type, between 0 and 1. About one
+            in a hundred cells of known types lies above the default: see
+            :doc:`/user_guide/label_transfer`.
 
         Returns
         -------
@@ -58,8 +48,9 @@ class LabelTransferMixin(ReadingMixin):
         - ``<key>``: label of the nearest prototype, also of cells of an unknown type;
         - ``<key>_uncertainty``: share of labelled reference cells that lie nearer to their
           prototype than this cell to its own, distances being measured by what is typical of the
-          label. The reference cells were compared with prototypes of other cells. It is the same
-          scale for every key and in every call;
+          label. The reference cells were compared with prototypes of other cells, and how much
+          nearer new cells lie is accounted for. It is the same scale for every key and in every
+          call;
         - ``<key>_unknown``: whether the uncertainty is above ``unknown_above``.
 
         Raises
@@ -75,9 +66,9 @@ class LabelTransferMixin(ReadingMixin):
         self._check_has_prototypes()
         manager = self._registered(adata)
         found: dict[str, list[np.ndarray]] = {}
-        for _, z in self._latents_in_chunks(self._cells(manager)):
+        for _, z, is_new in self._latents_in_chunks(self._cells(manager)):
             for key, prototypes in self._prototypes.items():
-                label, uncertainty = prototypes.nearest(z)
+                label, uncertainty = prototypes.nearest(z, is_new)
                 names = np.array(prototypes.labels, dtype=object)
                 found.setdefault(key, []).append(names[label.numpy()])
                 found.setdefault(_uncertainty(key), []).append(uncertainty.numpy())
@@ -174,71 +165,11 @@ class LabelTransferMixin(ReadingMixin):
             )
         chosen = np.flatnonzero(np.isin(codes, new))
         sums = np.zeros((len(names), prototypes.means.shape[1]))
-        for cells, z in self._latents_in_chunks(self._cells(manager), chosen):
+        for cells, z, _ in self._latents_in_chunks(self._cells(manager), chosen):
             np.add.at(sums, codes[cells], z.numpy())
         n_cells = np.bincount(codes[chosen], minlength=len(names))[new]
         means = torch.from_numpy(sums[new] / n_cells[:, None])
         prototypes.add([names[i] for i in new], means, torch.from_numpy(n_cells))
-
-    if TYPE_CHECKING:
-
-        def _latents(self, cells: Cells) -> np.ndarray:
-            """Latents of cells, ``(n_cells, n_latent)``."""
-
-    @property
-    def _label_keys(self) -> list[str]:
-        """Columns of labels that the model was set up with."""
-        return label_keys(self.registry["setup_args"].get("labels_key"))
-
-    @property
-    def _prototypes(self) -> dict[str, LabelPrototypes]:
-        """Prototypes by key of labels."""
-        return dict(zip(self._label_keys, self.module.prototypes, strict=True))
-
-    def _add_prototypes(self, n_latent: int) -> None:
-        """Make room for prototypes in the state of the module."""
-        self.module.prototypes = torch.nn.ModuleList(
-            LabelPrototypes(n_latent) for _ in self._label_keys
-        )
-
-    def _fit_prototypes(self) -> None:
-        """Fit prototypes to the labels of the model's cells; keys without any stay as they are."""
-        manager = self.adata_manager
-        for key, prototypes in self._prototypes.items():
-            names, codes = self._labels_of(manager, key)
-            sizes = np.bincount(codes[codes >= 0], minlength=len(names))
-            if sizes.max(initial=0) < 2:
-                continue
-            state = self._fitted(self._cells(manager), codes, sizes, prototypes.means.shape[1])
-            prototypes.set_state(names, state)
-
-    def _fitted(self, cells: Cells, codes: np.ndarray, sizes: np.ndarray, n_latent: int) -> Any:
-        """Prototypes of labelled cells, read chunk by chunk."""
-        labelled = np.flatnonzero(codes >= 0)
-        fold, fit = _folds(codes), PrototypeFit(torch.from_numpy(sizes), n_latent)
-        n_sampled = min(len(labelled), _CELLS_FOR_SCALE)
-        sample = labelled[np.linspace(0, len(labelled) - 1, n_sampled).astype(int)]
-        sampled = []
-        for chosen, z in self._latents_in_chunks(cells, labelled):
-            fit.add(z, torch.from_numpy(codes[chosen]), torch.from_numpy(fold[chosen]))
-            sampled.append(z[torch.from_numpy(np.isin(chosen, sample))])
-        of_sample = (torch.from_numpy(values[sample]) for values in (codes, fold))
-        return fit.finish(torch.cat(sampled), *of_sample)
-
-    def _labels_of(self, manager: Any, key: str) -> Labels:
-        args = self.registry["setup_args"]
-        where = (args.get("modalities") or {}).get("labels_key")
-        return read_labels(manager.adata, key, args["unlabeled_category"], where)
-
-    def _latents_in_chunks(
-        self, cells: Cells, chosen: np.ndarray | None = None
-    ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        """Indices of cells and their latents, a bounded number at a time."""
-        chosen = np.arange(cells.n_cells) if chosen is None else chosen
-        starts = range(0, len(chosen), _CHUNK)
-        for start in with_progress(starts, "Reading cells", at_least=3):
-            some = chosen[start : start + _CHUNK]
-            yield some, torch.from_numpy(self._latents(cells.sample(some)))
 
     def _landmarks(
         self, adata: AnnData | MuData, resolution: float, seed: int
@@ -288,12 +219,6 @@ def _rows(
         index=[f"{'landmark' if labels is None else key}:{name}" for name in shown],
     )
     return means, obs
-
-
-def _folds(codes: np.ndarray) -> np.ndarray:
-    """Fold of each cell: those of a label are dealt out in turn."""
-    rank = pd.Series(codes).groupby(codes).cumcount().to_numpy()
-    return rank % N_FOLDS
 
 
 def _uncertainty(key: str) -> str:

@@ -21,13 +21,13 @@ from scmetaq.train import MetaQTrainingPlan, StopRule, say_trained
 
 from ._condition_embeddings import ConditionMixin
 from ._granularity import GranularityMixin
+from ._kept_out import KeptOutMixin
 from ._label_transfer import LabelTransferMixin
 from ._metacells import MetacellMixin
 from ._new_metacells import NewMetacellsMixin
 from ._quantization import QuantizationMixin
 from ._query_offsets import QueryOffsetMixin
 from ._recipe import RecipeName, get_recipe
-from ._reference_fit import ReferenceFitMixin
 from ._setup import SetupMixin
 from ._size_bounds import SizeBoundsMixin
 from ._training import TrainingMixin
@@ -41,7 +41,7 @@ class MetaQModel(
     MetacellMixin,
     QuantizationMixin,
     LabelTransferMixin,
-    ReferenceFitMixin,
+    KeptOutMixin,
     SetupMixin,
     SizeBoundsMixin,
     TrainingMixin,
@@ -252,7 +252,7 @@ class MetaQModel(
             **kwargs,
         )
         codebook_fit.finish()
-        self._fit_prototypes()
+        self._fit_prototypes(cells)
         say_trained(
             self.trainer,
             stop_rule,

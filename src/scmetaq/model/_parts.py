@@ -92,6 +92,13 @@ class ModelParts(_Base):
             found += [Condition(key, list(names), modality) for key, names in mappings.items()]
         return found
 
+    @property
+    def _init_arguments(self) -> dict[str, Any]:
+        """Arguments that the model was made with, but for cells and registry."""
+        params = self.init_params_
+        others = [v for of_kwargs in params["kwargs"].values() for v in of_kwargs.items()]
+        return {**params["non_kwargs"], **dict(others)}
+
     def _n_selected(self, kind: str, n_top: int | None) -> int:
         """How many features of one kind are read: the most variable ones, or all."""
         check_positive("n_top_features", n_top)

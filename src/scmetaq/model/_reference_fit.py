@@ -59,11 +59,7 @@ class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
         chosen = spread(len(sample), MAX_REFERENCE_CELLS)
         reference = sampled if len(chosen) == len(sample) else sampled.sample(chosen)
         is_new = not self.module.codebook.is_fitted
-        reliability = {}
-        if is_new:
-            for kind, of_kind in reference.counts.items():
-                present = of_kind.of(np.flatnonzero(of_kind.is_present))
-                reliability[kind] = self._fit_statistics(kind, present, seed)
+        reliability = self._fit_all_statistics(reference, seed) if is_new else {}
         if self._recipe.n_components:
             cells, inputs = sample[chosen], self._linear_inputs(reference, reliability, seed)
         else:  # as published: all cells
@@ -77,6 +73,13 @@ class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
             seed=seed,
         )
         return Preparation(cells, training_set(inputs), codebook_fit)
+
+    def _fit_all_statistics(self, reference: Cells, seed: int) -> dict[str, float]:
+        """Fit the statistics of every modality; the reliability of each."""
+        return {
+            kind: self._fit_statistics(kind, of_kind.of(np.flatnonzero(of_kind.is_present)), seed)
+            for kind, of_kind in reference.counts.items()
+        }
 
     @property
     def _balances(self) -> bool:

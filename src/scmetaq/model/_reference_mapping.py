@@ -92,9 +92,7 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
             extend_categories=True,
             **known.registry["setup_args"],
         )
-        params = known.init_params_
-        others = [v for of_kwargs in params["kwargs"].values() for v in of_kwargs.items()]
-        model = cls(aligned.data, **params["non_kwargs"], **dict(others))
+        model = cls(aligned.data, **known._init_arguments)
         model._become_query_of(known, aligned.missing)
         say(_told(model, new))
         return model

@@ -41,9 +41,10 @@ from ._neighborhood_mean import neighborhood_mean
 from ._profile_decoder import ProfileDecoder
 from ._prototype_fit import N_FOLDS, PrototypeFit
 from ._prototype_loss import class_means, prototype_loss
-from ._prototypes import LabelPrototypes, PrototypeState
+from ._prototypes import LabelPrototypes, PrototypeState, nearest_prototype
 from ._query_offsets import fit_query_offsets
 from ._relocation import relocate
+from ._seen_cells import SeenCells
 
 __all__ = [
     "N_QUANTILES",
@@ -92,6 +93,7 @@ __all__ = [
     "Norm",
     "PrototypeFit",
     "PrototypeState",
+    "SeenCells",
     "beside",
     "bounded_sizes",
     "codebook_loss",
@@ -105,6 +107,7 @@ __all__ = [
     "initial_codes",
     "merge_codes",
     "negative_binomial_nll",
+    "nearest_prototype",
     "neighborhood_mean",
     "nested",
     "one_hot",

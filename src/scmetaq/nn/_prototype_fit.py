@@ -8,6 +8,8 @@ _FLOOR = 1e-6
 """Smallest variance of a whitened dimension, as a share of the mean variance."""
 _PRIOR_CELLS = 100
 """Cells that the mean over all labels counts for in what is typical of one of them."""
+_FEWEST = 100
+"""Cells of each kind from which it is told how much nearer new cells are."""
 
 
 class PrototypeFit:
@@ -62,29 +64,52 @@ class PrototypeFit:
             self.sums[f].index_add_(0, of_cell, rows)
             self.outer[f] += rows.T @ (rows * self.weight[of_cell, None])
 
-    def finish(self, z: Tensor, label: Tensor, fold: Tensor) -> PrototypeState:
+    def finish(
+        self,
+        z: Tensor,
+        label: Tensor,
+        fold: Tensor,
+        *,
+        is_new: Tensor | None = None,
+        new_cells: float = 1.0,
+    ) -> PrototypeState:
         """Prototypes of all cells.
 
         Parameters
         ----------
         z, label, fold
             Some of the cells, from which the shrinkage and the scale are told.
+        is_new
+            Which of them the latent was not fitted to, ``(B,)`` bool; by default none.
+        new_cells
+            Mean distance of such cells over that of others; where there are a hundred of both, it
+            is told from them.
         """
         folds = torch.arange(N_FOLDS)
         shrinkage = self._shrinkage(z.double(), label)
-        found = [
-            nearest_prototype(z[fold == f], self._state(folds != f, shrinkage))
-            for f in range(N_FOLDS)
+        chosen = [
+            (fold == f).nonzero()[:, 0]
+            for f in folds
             if (fold == f).any() and (self.n[folds != f].sum(0) > 1).any()
         ]
         state = self._state(folds >= 0, shrinkage)
-        if not found:
+        if not chosen:
             return state
+        found = [
+            nearest_prototype(z[rows], self._state(folds != fold[rows[0]], shrinkage))
+            for rows in chosen
+        ]
         nearest, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
+        if is_new is not None:
+            is_new = is_new[torch.cat(chosen)]
+            new_cells = _ratio_of_means(distance, is_new, default=new_cells)
+            distance = torch.where(is_new, distance / new_cells, distance)
         typical = _typical(nearest, distance, len(state.n_cells))
         ranks = torch.arange(N_QUANTILES, dtype=torch.float64) / N_QUANTILES
         quantiles = torch.quantile(distance / typical[nearest], ranks)
-        return state._replace(typical=typical, quantiles=quantiles)
+        return state._replace(
+            typical=typical, quantiles=quantiles, new_cells=torch.tensor(new_cells)
+        )
 
     def _means(self, folds: Tensor) -> tuple[Tensor, Tensor]:
         """Number of cells of each label, ``(L,)``, and their mean, ``(L, D)``."""
@@ -120,7 +145,8 @@ class PrototypeFit:
         whitening = axes * variances.clamp_min(floor).rsqrt() @ axes.T
         spread = (whitening @ covariance @ whitening).trace()
         typical = spread.expand(len(n))
-        return PrototypeState(means, n, whitening, spread, typical, torch.zeros(N_QUANTILES))
+        scale = torch.zeros(N_QUANTILES), torch.tensor(1.0)
+        return PrototypeState(means, n, whitening, spread, typical, *scale)
 
 
 def _typical(nearest: Tensor, distance: Tensor, n_labels: int) -> Tensor:
@@ -129,3 +155,11 @@ def _typical(nearest: Tensor, distance: Tensor, n_labels: int) -> Tensor:
     total = torch.zeros_like(n).index_add_(0, nearest, distance)
     typical = (total + _PRIOR_CELLS * distance.mean()) / (n + _PRIOR_CELLS)
     return typical.clamp_min(_FLOOR)
+
+
+def _ratio_of_means(distance: Tensor, is_new: Tensor, *, default: float) -> float:
+    """Mean distance of new cells over that of others, if there are enough of both."""
+    n_new = int(is_new.sum())
+    if min(n_new, len(is_new) - n_new) < _FEWEST:
+        return default
+    return float(distance[is_new].mean() / distance[~is_new].mean().clamp_min(_FLOOR))

@@ -1,9 +1,11 @@
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
+
+from ._saved_sizes import SavedSizes
 
 N_QUANTILES = 1_000
 """Quantiles of the reference that are kept: at 0, 0.001, ..., 0.999."""
@@ -22,9 +24,10 @@ class PrototypeState(NamedTuple):
     spread: Tensor
     typical: Tensor
     quantiles: Tensor
+    new_cells: Tensor
 
 
-class LabelPrototypes(nn.Module):
+class LabelPrototypes(SavedSizes):
     r"""Prototypes of the labels of one key: their class means in the latent.
 
     Letters: ``L`` labels, ``D`` dimensions of the latent, ``Q`` quantiles. Cells are compared with
@@ -36,6 +39,8 @@ class LabelPrototypes(nn.Module):
     cells to their label's true mean: the second term takes off what a mean of few cells errs by.
     The label is that of the nearest prototype. Its distance over :math:`m_k`, the distance that is
     typical of cells next to that prototype, is compared with the same ratio of reference cells.
+    Cells that the latent was not fitted to are nearer to prototypes than others of their type, by
+    a factor :math:`r` that their distances are divided by.
 
     Parameters
     ----------
@@ -54,6 +59,7 @@ class LabelPrototypes(nn.Module):
     spread: Tensor
     typical: Tensor
     quantiles: Tensor
+    new_cells: Tensor
     names: Tensor
 
     def __init__(self, n_latent: int):
@@ -64,6 +70,7 @@ class LabelPrototypes(nn.Module):
         self.register_buffer("spread", torch.tensor(float(n_latent)))
         self.register_buffer("typical", torch.zeros(0))  # L
         self.register_buffer("quantiles", torch.zeros(N_QUANTILES))  # Q
+        self.register_buffer("new_cells", torch.tensor(1.0))  # r
         self.register_buffer("names", _encoded([]))  # UTF-8
 
     @property
@@ -99,13 +106,15 @@ class LabelPrototypes(nn.Module):
         self.typical = torch.cat([self.typical, self.typical.mean().expand(len(labels))])
 
     @torch.no_grad()
-    def nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def nearest(self, z: Tensor, is_new: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Nearest prototype of each cell and the uncertainty of the label.
 
         Parameters
         ----------
         z
             Latents, ``(n_cells, D)``.
+        is_new
+            Cells that the latent was not fitted to, ``(n_cells,)`` bool; by default none.
 
         Returns
         -------
@@ -116,6 +125,8 @@ class LabelPrototypes(nn.Module):
         state = PrototypeState(*(getattr(self, name).cpu() for name in PrototypeState._fields))
         found = [_nearest(rows, state) for rows in z.cpu().split(_ROWS)]
         label, ratio = (torch.cat(parts) for parts in zip(*found, strict=True))
+        if is_new is not None:
+            ratio = torch.where(is_new.cpu(), ratio / state.new_cells.double(), ratio)
         return label, self._share_nearer(ratio)
 
     def _share_nearer(self, ratio: Tensor) -> Tensor:
@@ -128,14 +139,6 @@ class LabelPrototypes(nn.Module):
         near, far = table[0].clamp_min(1e-12), table[-1].clamp_min(1e-12)
         share = torch.where(ratio < near, _SMALLEST * (ratio / near).clamp_min(0), share)
         return torch.where(ratio > far, 1 - _SMALLEST * far / ratio.clamp_min(far), share)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Take the sizes that were saved: there may be more labels than this was made for."""
-        for name, values in self._buffers.items():
-            saved = state_dict.get(f"{prefix}{name}")
-            if saved is not None and values is not None:
-                self._buffers[name] = values.new_empty(saved.shape)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def nearest_prototype(z: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]:
