@@ -278,6 +278,24 @@ def test_a_failed_writing_leaves_nothing(run, inferred, path, earlier, monkeypat
     assert (earlier / "report.html").read_text() == "old"
 
 
+@pytest.mark.parametrize("error", [RuntimeError("no picture"), KeyboardInterrupt()])
+def test_without_a_report_the_results_stay(run, path, earlier, monkeypatch, error):
+    def write_report(path, *args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("scmetaq.report.write_report", write_report)
+    words = ("--n-metacells", N_METACELLS, "--max-epochs", 1, "--overwrite")
+    outcome = run("infer", path, "--out", earlier, *words)
+    is_failure = isinstance(error, RuntimeError)
+    assert outcome.status == (1 if is_failure else 130)
+    assert f"Everything but the report is in {earlier}." in outcome.err
+    last = outcome.err.strip().splitlines()[-1]
+    expected = "scmetaq failed with RuntimeError: no picture. " if is_failure else "Stopped before "
+    assert last.startswith(f"Error: {expected}")
+    assert {file.name for file in earlier.iterdir()} == FILES - {"report.html"}
+    scmetaq.MetaQModel.load(earlier / "model", False)
+
+
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, "lightning"])
 def test_a_stopped_run_leaves_nothing(run, path, tmp_path, monkeypatch, stop):
     def train(self, *args, **kwargs):
@@ -291,7 +309,7 @@ def test_a_stopped_run_leaves_nothing(run, path, tmp_path, monkeypatch, stop):
     monkeypatch.setattr(scmetaq.MetaQModel, "train", train)
     outcome = run("infer", path, "--out", tmp_path / "out")
     assert outcome.status == 130
-    assert outcome.err.endswith("Error: Stopped before the results were written.\n")
+    assert outcome.err.endswith("Error: Stopped before all results were written.\n")
     assert list(tmp_path.iterdir()) == []
 
 

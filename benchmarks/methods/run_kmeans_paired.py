@@ -4,9 +4,9 @@ usage: python run_kmeans_paired.py INPUT.h5ad N_METACELLS SEED OUT.npy [--on con
 
 Per modality 50 principal components (all but one of few proteins) of log1p counts per 10k of the
 3,000 most variable genes; of proteins centred log ratios; of peaks components 2 to 50 of the
-decomposition of TF-IDF values. ``concatenated``: each scaled to total variance one, then one
-k-means++ start. ``wnn``: muon's weighted nearest neighbours of the two, then k-means on 50
-components of the graph's Laplacian.
+decomposition of TF-IDF values. ``concatenated``: each scaled to total variance one, times the root
+of its weight, then one k-means++ start. ``wnn``: muon's weighted nearest neighbours of the two,
+then k-means on 50 components of the graph's Laplacian.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
     if args.on == "wnn":
         space = neighbour_components(scores, args.seed)
     elif args.on == "concatenated":
-        space = np.hstack([values / np.sqrt(values.var(0).sum()) for values in scores.values()])
+        shares = [args.rna_weight, 1 - args.rna_weight]
+        unit = [values / np.sqrt(values.var(0).sum()) for values in scores.values()]
+        space = np.hstack([np.sqrt(w) * values for w, values in zip(shares, unit, strict=True)])
     else:
         space = scores["rna" if args.on == "rna" else other]
     return KMeans(args.n_metacells, n_init=1, random_state=args.seed).fit_predict(space)
@@ -75,5 +77,6 @@ if __name__ == "__main__":
     parser.add_argument(
         "--on", choices=["concatenated", "rna", "other", "wnn"], default="concatenated"
     )
+    parser.add_argument("--rna-weight", type=float, default=0.5, help="share of RNA in distances")
     args = parser.parse_args()
     _shared.run(f"kmeans-{args.on}", "scikit-learn", assign, args)

@@ -33,7 +33,8 @@ def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
     kinds = {"rna": ["rna"], "other": [other]}.get(args.use, ["rna", other])
     mdata = mudata.MuData({kind: parts[kind] for kind in kinds})
     scmetaq.MetaQModel.setup_mudata(mdata)
-    model = scmetaq.MetaQModel(mdata, n_metacells=args.n_metacells)
+    weights = args.rna_weight and {"rna": args.rna_weight, other: 1 - args.rna_weight}
+    model = scmetaq.MetaQModel(mdata, args.n_metacells, modality_weights=weights)
     model.train(accelerator="cpu", logger=False, enable_progress_bar=False)
     found = model.get_assignments()["metacell"].loc[adata.obs_names]
     return pd.factorize(found, sort=True)[0]
@@ -42,5 +43,6 @@ def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
 if __name__ == "__main__":
     parser = _shared.command_line(__doc__)
     parser.add_argument("--use", choices=["joint", "rna", "other", "mosaic"], default="joint")
+    parser.add_argument("--rna-weight", type=float, help="share of RNA in distances; else told")
     args = parser.parse_args()
     _shared.run(f"scmetaq-{args.use}", "scmetaq", assign, args)

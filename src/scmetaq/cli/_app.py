@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         status = STOPPED
     if status == STOPPED:
-        say_error("Stopped before the results were written.")
+        say_error("Stopped before all results were written.")
     sys.exit(status or 0)
 
 

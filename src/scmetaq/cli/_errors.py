@@ -4,6 +4,7 @@ import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -46,8 +47,10 @@ def exit_status(*, debug: bool) -> Iterator[None]:
         raise
     except Exception as error:
         _show_traceback(debug)
-        hint = "" if debug else " Run it again with --debug for the traceback."
-        say_error(f"scmetaq failed with {type(error).__name__}: {_first_line(error)}.{hint}")
+        said = [f"scmetaq failed with {type(error).__name__}: {_first_line(error)}."]
+        said += getattr(error, "__notes__", [])
+        said += [] if debug else ["Run it again with --debug for the traceback."]
+        say_error(" ".join(said))
         raise typer.Exit(OURS) from error
 
 
@@ -64,6 +67,20 @@ def bad_input(doing: str = "") -> Iterator[None]:
         yield
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(doing + in_words_of_the_command(_message(error))) from error
+
+
+@contextmanager
+def report_of(out: Path) -> Iterator[Path]:
+    """File of the report: if it cannot be written, the results stay, and the error says so."""
+    kept = f"Everything but the report is in {out}."
+    try:
+        yield out / "report.html"
+    except KeyboardInterrupt:
+        say_error(kept)
+        raise
+    except Exception as error:
+        error.add_note(kept)
+        raise
 
 
 def say_error(message: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from . import _next_steps
-from ._errors import BadInput, bad_input
+from ._errors import BadInput, bad_input, report_of
 from ._input import read_cells
 from ._modalities import Labels, describe, facts, find_labels, find_layers, find_modalities
 from ._output import staged
@@ -90,8 +90,12 @@ def infer(options: InferOptions) -> None:
         cells = _read(options, note)
         model = _set_up(cells, options)
         seconds = _train(model, options)
+        _write(model, cells, options)
         say("Judging the metacells and writing the report.")
-        metrics = _write(model, cells, options, notes, {"started": started, "training": seconds})
+        with report_of(options.out) as path:
+            metrics = _report(
+                path, model, cells, options, notes, {"started": started, "training": seconds}
+            )
     show_results(metrics, options.out, _written(options))
 
 
@@ -176,20 +180,33 @@ def _train(model: MetaQModel, options: InferOptions) -> float:
     return time.perf_counter() - started
 
 
-def _write(
+def _write(model: MetaQModel, cells: _Cells, options: InferOptions) -> None:
+    """Write every result but the report."""
+    assignments = model.get_assignments()
+    metacells: Any = model.get_metacells()
+    with staged(options.out, overwrite=options.overwrite) as folder:
+        if cells.names:
+            metacells.write_h5mu(folder / "metacells.h5mu", compression="gzip")
+        else:
+            metacells.write_h5ad(folder / "metacells.h5ad", compression="gzip")
+        assignments.to_csv(folder / "assignments.csv", index_label="barcode")
+        model.save(str(folder / "model"))
+
+
+def _report(
+    path: Path,
     model: MetaQModel,
     cells: _Cells,
     options: InferOptions,
     notes: list[str],
     seconds: Mapping[str, float],
 ) -> pd.DataFrame:
-    """Write every result, and return the table of quality."""
+    """Judge the metacells, write the report, and return the table of quality."""
     from scmetaq import metrics
     from scmetaq.report import write_report
 
     data, names, labels = cells
     assignments = model.get_assignments()
-    metacells: Any = model.get_metacells()
     quality = metrics.evaluate(
         data,
         assignments["metacell"],
@@ -198,28 +215,21 @@ def _write(
         layer=options.layer,
         modalities=list(names.values()) or None,
     )
-    with staged(options.out, overwrite=options.overwrite) as folder:
-        if names:
-            metacells.write_h5mu(folder / "metacells.h5mu", compression="gzip")
-        else:
-            metacells.write_h5ad(folder / "metacells.h5ad", compression="gzip")
-        assignments.to_csv(folder / "assignments.csv", index_label="barcode")
-        model.save(str(folder / "model"))
-        write_report(
-            folder / "report.html",
-            data,
-            assignments,
-            metrics=quality,
-            labels_key=labels.names,
-            batch_key=options.batch_key,
-            layer=options.layer,
-            embedding=model.get_latent_representation() if names else None,
-            facts=_facts(model, cells, options, seconds),
-            history=model.history,
-            quantization=model.get_quantization_report(),
-            next_steps=_code(cells, options),
-            notes=notes,
-        )
+    write_report(
+        path,
+        data,
+        assignments,
+        metrics=quality,
+        labels_key=labels.names,
+        batch_key=options.batch_key,
+        layer=options.layer,
+        embedding=model.get_latent_representation() if names else None,
+        facts=_facts(model, cells, options, seconds),
+        history=model.history,
+        quantization=model.get_quantization_report(),
+        next_steps=_code(cells, options),
+        notes=notes,
+    )
     return quality
 
 

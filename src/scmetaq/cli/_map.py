@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ._errors import BadInput, bad_input
+from ._errors import BadInput, bad_input, report_of
 from ._infer import Accelerator, check_accelerator
 from ._input import read_cells
 from ._modalities import describe
@@ -85,11 +85,12 @@ def map_cells(options: MapOptions) -> None:
                 files.insert(0, "metacells.h5ad")
                 metacells.write_h5ad(folder / files[0], compression="gzip")
             model.save(str(folder / "model"))
-            if len(assignments) >= MIN_CELLS_OF_REPORT:
-                say("Judging the metacells and writing the report.")
+        if len(assignments) >= MIN_CELLS_OF_REPORT:
+            say("Judging the metacells and writing the report.")
+            with report_of(options.out) as path:
                 facts = _report_facts(model, options, started)
-                _write_report(folder / "report.html", model, assignments, labels, facts)
-                files.append("report.html")
+                _write_report(path, model, assignments, labels, facts)
+            files.append(path.name)
     show_facts(
         _facts(model, assignments, labels), options.out, {name: RESULTS[name] for name in files}
     )

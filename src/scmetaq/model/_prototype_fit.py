@@ -88,7 +88,7 @@ class PrototypeFitMixin(ReadingMixin):
         """Prototypes of labelled cells, read chunk by chunk."""
         labelled = np.flatnonzero(codes >= 0)
         n_cells = torch.from_numpy(np.bincount(codes[labelled], minlength=n_labels))
-        fold, fit = folds(codes), PrototypeFit(n_cells, self._n_latent)
+        fold, fit = folds(codes), PrototypeFit(n_cells, self.module.prototypes[0].means.shape[1])
         n_sampled = min(len(labelled), _CELLS_FOR_SCALE)
         sample = labelled[np.linspace(0, len(labelled) - 1, n_sampled).astype(int)]
         sampled, is_new = [], []
@@ -102,11 +102,6 @@ class PrototypeFitMixin(ReadingMixin):
         return fit.finish(
             torch.cat(sampled), *of_sample, is_new=torch.cat(is_new), new_cells=new_cells
         )
-
-    @property
-    def _n_latent(self) -> int:
-        """Dimension of the latent that prototypes are in."""
-        return self.module.prototypes[0].means.shape[1]
 
     def _labels_of(self, manager: Any, key: str) -> Labels:
         args = self.registry["setup_args"]

@@ -1,0 +1,144 @@
+"""What one modality gains and the other loses by its weight: one command from counts to a table.
+
+usage: python benchmarks/modality_weights.py --data DIR [--datasets ...] [--seeds 0 1 2]
+
+No assignment is best in both modalities. Here the weight of RNA in the distances runs from .1 to
+.9, for this package (``modality_weights``) and for k-means on the same principal components as in
+``multiome.py``, each modality of total variance one. Of each point of k-means it is asked whether
+a point of this package is at least as compact in both modalities. What
+``results/modality_weights.json`` has is not run again without ``--again``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import anndata
+import pandas as pd
+from _in_process import Key, with_missing
+from _markdown import write_between
+from _methods import HERE
+from _paired import PAIRED, PairedDataset, prepare_all
+from _summary import spread
+from methods import run_kmeans_paired, run_scmetaq_paired
+from multiome import scores
+from quality import machine
+
+BEGIN: Final = "<!-- modality weights: written by modality_weights.py -->"
+END: Final = "<!-- modality weights: end -->"
+WEIGHTS: Final = (0.1, 0.3, 0.5, 0.7, 0.9)
+METHODS: Final[dict[str, tuple[Callable[..., Any], dict[str, str]]]] = {
+    "scmetaq-joint": (run_scmetaq_paired.assign, {"use": "joint"}),
+    "kmeans-concatenated": (run_kmeans_paired.assign, {"on": "concatenated"}),
+}
+OURS, PEER = METHODS
+
+
+def main() -> None:
+    """Do what is missing, write results and the table."""
+    args = command_line().parse_args()
+    warnings.simplefilter("ignore")
+    datasets = prepare_all(args.datasets, args.data, args.prepared)
+    names = ("dataset", "method", "rna_weight", "seed")
+    for records in with_missing(args.out, tasks(datasets, args), names=names, again=args.again):
+        rows = summary(pd.DataFrame(records)) if records else []
+        results = {"machine": machine(), "summary": rows, "runs": records}
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
+    write_between(args.readme, BEGIN, END, f"\n{tables(rows)}\n")
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of h5mu files")
+    parser.add_argument("--datasets", nargs="*", choices=list(PAIRED), default=list(PAIRED))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "modality_weights.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--prepared", type=Path, default=HERE.parent / ".peers" / "paired")
+    parser.add_argument("--again", action="store_true", help="run also what there is")
+    return parser
+
+
+def tasks(
+    datasets: list[PairedDataset], args: argparse.Namespace
+) -> Iterator[tuple[Key, Callable[[], dict[str, float]]]]:
+    """Every run, and how to do it."""
+    for seed in args.seeds:
+        for dataset in datasets:
+            for method in METHODS:
+                for weight in WEIGHTS:
+                    key = (dataset.name, method, weight, seed)
+                    yield key, lambda key=key, of=dataset: run(of, *key[1:], args.prepared)
+
+
+def run(
+    dataset: PairedDataset, method: str, weight: float, seed: int, prepared: Path
+) -> dict[str, float]:
+    """Scores of one assignment."""
+    parts, labels = dataset.read(prepared)
+    function, options = METHODS[method]
+    asked = {"n_metacells": dataset.n_metacells(prepared), "seed": seed, "rna_weight": weight}
+    cells = anndata.read_h5ad(dataset.path(prepared))
+    assignment = function(cells, argparse.Namespace(**asked, **options))
+    found = scores(parts, assignment, labels)
+    return {name: value for name, value in found.items() if ": " not in name}
+
+
+def summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """Median and range over seeds of each score of a data set, method and weight."""
+    by = ["dataset", "method", "rna_weight"]
+    return [
+        dict(zip(by, key, strict=True))
+        | {"seeds": sorted(map(int, of_key["seed"]))}
+        | {name: spread(of_key[name]) for name in scored(of_key)}
+        for key, of_key in runs.groupby(by, sort=False)
+    ]
+
+
+def scored(runs: pd.DataFrame) -> list[str]:
+    """Scores that the runs have."""
+    shown = ("compactness", "purity", "balanced")
+    return [name for name in runs if str(name).startswith(shown) and runs[name].notna().any()]
+
+
+def tables(rows: list[dict[str, Any]]) -> str:
+    """A table per data set, and how many points of k-means are matched in both modalities."""
+    parts = []
+    for name in dict.fromkeys(row["dataset"] for row in rows):
+        of_set = [row for row in rows if row["dataset"] == name]
+        scores_of_set = [key for key in of_set[0] if isinstance(of_set[0][key], dict)]
+        ends = " | ".join(scores_of_set)
+        lines = [f"| weight of RNA | method | seeds | {ends} |"]
+        lines.append("| ---: | --- | --- |" + " ---: |" * len(scores_of_set))
+        for row in sorted(of_set, key=lambda row: row["rna_weight"]):
+            cells = " | ".join(f"{row[key]['median']:.3f}" for key in scores_of_set)
+            head = f"{row['rna_weight']} | {row['method']} | {len(row['seeds'])}"
+            lines.append(f"| {head} | {cells} |")
+        parts += [f"### {name}, by weight", matched(of_set), "\n".join(lines)]
+    return "\n\n".join(parts)
+
+
+def matched(rows: list[dict[str, Any]]) -> str:
+    """How many points of k-means a point of this package is as compact as, in both modalities."""
+    both = [key for key in rows[0] if key.startswith("compactness")]
+    points = {
+        method: [[row[key]["median"] for key in both] for row in rows if row["method"] == method]
+        for method in METHODS
+    }
+    n = sum(
+        any(all(a >= b for a, b in zip(mine, theirs, strict=True)) for mine in points[OURS])
+        for theirs in points[PEER]
+    )
+    return (
+        f"{OURS} is as compact in both modalities as {n} of {len(points[PEER])} points of {PEER}."
+    )
+
+
+if __name__ == "__main__":
+    main()
