@@ -15,6 +15,8 @@ from sklearn.svm import LinearSVC
 from scmetaq.nn import N_FOLDS, LabelPrototypes, PrototypeFit
 
 N_NEIGHBORS: Final = 15
+N_STATES: Final = 32
+"""First dimensions of the latents of scmetaq, which are the states."""
 FEWEST: Final = 10
 """Query cells of a type that make it worth holding it out."""
 
@@ -79,7 +81,7 @@ def prototypes(reference: np.ndarray, labels: np.ndarray, query: np.ndarray) -> 
     for code in range(len(names)):
         rank[codes == code] = np.arange((codes == code).sum())
     fold = torch.from_numpy(rank % N_FOLDS)
-    fit = PrototypeFit(torch.bincount(label), z.shape[1])
+    fit = PrototypeFit(torch.bincount(label), z.shape[1], torch.arange(N_STATES))
     fit.add(z, label, fold)
     found = LabelPrototypes(z.shape[1])
     found.set_state([str(name) for name in names], fit.finish(z, label, fold))

@@ -56,8 +56,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     records = json.loads(args.out.read_text())["runs"] if args.out.exists() else []
     done = {(record["dataset"], record["seed"]) for record in records}
-    for dataset in present(args.datasets, args.data):
-        for seed in args.seeds:
+    for seed in args.seeds:
+        for dataset in present(args.datasets, args.data):
             if (dataset.name, seed) in done:
                 continue
             adata, labels = dataset.read(args.data)

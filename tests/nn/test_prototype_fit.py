@@ -36,7 +36,9 @@ def test_shrinkage_is_that_of_ledoit_and_wolf():
     z, label, _ = cells([200], n_latent=30)
     made, _ = fit([200], n_latent=30)
     expected = sklearn.ledoit_wolf_shrinkage((z - z.mean(0)).double().numpy(), assume_centered=True)
-    assert float(made._shrinkage(z.double(), label)) == pytest.approx(expected, rel=0.03)
+    assert float(made._shrinkage(z.double(), label, torch.arange(30))) == pytest.approx(
+        expected, rel=0.03
+    )
 
 
 @pytest.mark.parametrize("sizes", [[2, 1], [3, 1, 1], [2], [40, 1]])

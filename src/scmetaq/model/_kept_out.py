@@ -2,8 +2,9 @@ import numpy as np
 import torch
 from scvi import settings
 
-from scmetaq.nn import PrototypeFit, nearest_prototype
+from scmetaq.nn import Inputs, nearest_prototype, state_distance
 
+from ._cells import Cells
 from ._prototype_fit import PrototypeFitMixin, folds
 from ._reference_fit import Preparation, ReferenceFitMixin
 
@@ -22,7 +23,9 @@ class KeptOutMixin(PrototypeFitMixin, ReferenceFitMixin):
 
     Axes follow the noise of the cells that they are fitted to, in which these cells lie further
     from each other than others do. So the axes are fitted once more, without some of the labelled
-    cells, which are then compared with the prototypes of the others.
+    cells. Scores of these cells along them, turned to the model's own axes, are what the model
+    would read of the cells if they were new: their distances to the prototypes of the others are
+    compared with those of what it does read.
     """
 
     def _prepare_training(self) -> Preparation:
@@ -43,18 +46,70 @@ class KeptOutMixin(PrototypeFitMixin, ReferenceFitMixin):
         is_out = _kept_out(np.any([codes >= 0 for codes in of_reference], axis=0))
         if not is_out.any():
             return super()._new_cells(labels, reference)
-        z = self._latents_without(reference, is_out)
-        return [_mean_distance_of(z, codes, is_out) for codes in of_reference]
+        z, as_new = self._latents_if_new(reference, is_out)
+        return [self._nearer(z, as_new, codes, is_out) for codes in of_reference]
 
-    def _latents_without(self, reference: np.ndarray, is_out: np.ndarray) -> torch.Tensor:
-        """Latents of reference cells, if their axes had been fitted without some of them."""
-        cells = self._cells(self.adata_manager)
+    def _latents_if_new(
+        self, reference: np.ndarray, is_out: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents of reference cells, and what those of some would be if they were new.
+
+        Parameters
+        ----------
+        reference
+            Sorted indices of the cells that the latent was fitted to, ``(n_reference,)``.
+        is_out
+            Which of them are to be kept out, ``(n_reference,)`` bool.
+
+        Returns
+        -------
+        ``(n_reference, n_latent)`` and ``(n_out, n_latent)``.
+        """
+        cells = self._cells(self.adata_manager).sample(reference)
+        fitted_to, seed = cells.sample(np.flatnonzero(~is_out)), settings.seed or 0
         with torch.random.fork_rng():
             other = type(self)(registry=self.registry, **self._init_arguments)
         other.module.to(self.module.device)
-        fitted_to, seed = cells.sample(reference[~is_out]), settings.seed or 0
         other._linear_inputs(fitted_to, other._fit_all_statistics(fitted_to, seed), seed)
-        return torch.from_numpy(other._latents(cells.sample(reference)))
+        inputs = self._read_all(cells)
+        for kind, of_kind in other._read_all(cells).items():
+            turn = np.linalg.lstsq(
+                _with_ones(of_kind["scores"][~is_out]), inputs[kind]["scores"][~is_out]
+            )[0]
+            inputs[kind]["scores"] = _with_ones(of_kind["scores"]) @ turn
+        return torch.from_numpy(self._latents(cells)), self._encoded(inputs, cells, is_out)
+
+    @torch.inference_mode()
+    def _encoded(
+        self, inputs: dict[str, dict[str, np.ndarray]], cells: Cells, chosen: np.ndarray
+    ) -> torch.Tensor:
+        """Latents of some cells, from what is read of them."""
+        device = self.module.device
+        read: Inputs = {
+            kind: {
+                name: torch.from_numpy(values[chosen]).to(device) for name, values in part.items()
+            }
+            for kind, part in inputs.items()
+        }
+        conditions = torch.from_numpy(cells.conditions[chosen]).to(device)
+        return self.module.inference(read, conditions)["z"].cpu()
+
+    def _nearer(
+        self, z: torch.Tensor, as_new: torch.Tensor, codes: np.ndarray, is_out: np.ndarray
+    ) -> float:
+        """Median distance of cells that were kept out, as if they were new, over what it is."""
+        known, kept_out = (np.flatnonzero((codes >= 0) & where) for where in (~is_out, is_out))
+        n_cells = torch.from_numpy(np.bincount(codes[known], minlength=codes.max() + 1))
+        if not len(kept_out) or n_cells.max() < 2:
+            return 1.0
+        label, fold = (torch.from_numpy(values[known]) for values in (codes, folds(codes)))
+        fit = self._empty_fit(n_cells)
+        fit.add(z[known], label, fold)
+        state = fit.finish(z[known], label, fold)
+        nearest = nearest_prototype(z[kept_out], state)
+        pair = z[kept_out], as_new[codes[is_out] >= 0]
+        own, new = (state_distance(of, nearest, state).median() for of in pair)
+        return float((new / own).clamp(_NEAREST, 1)) if own > 0 else 1.0
 
 
 def _kept_out(is_labelled: np.ndarray) -> np.ndarray:
@@ -66,18 +121,5 @@ def _kept_out(is_labelled: np.ndarray) -> np.ndarray:
     return is_out
 
 
-def _mean_distance_of(z: torch.Tensor, codes: np.ndarray, is_out: np.ndarray) -> float:
-    """Mean distance of cells that were kept out over that of the others."""
-    known, kept_out = (np.flatnonzero((codes >= 0) & where) for where in (~is_out, is_out))
-    n_cells = torch.from_numpy(np.bincount(codes[known], minlength=codes.max() + 1))
-    if not len(kept_out) or n_cells.max() < 2:
-        return 1.0
-    label, fold = (torch.from_numpy(values[known]) for values in (codes, folds(codes)))
-    fit = PrototypeFit(n_cells, z.shape[1])
-    fit.add(z[known], label, fold)
-    state = fit.finish(z[known], label, fold)
-    if state.quantiles.mean() <= 0:
-        return 1.0
-    nearest, distance = nearest_prototype(z[kept_out], state)
-    ratio = (distance / state.typical[nearest]).mean() / state.quantiles.mean()
-    return float(ratio.clamp(_NEAREST, 1))
+def _with_ones(values: np.ndarray) -> np.ndarray:
+    return np.hstack([values, np.ones((len(values), 1), values.dtype)])

@@ -88,7 +88,7 @@ class PrototypeFitMixin(ReadingMixin):
         """Prototypes of labelled cells, read chunk by chunk."""
         labelled = np.flatnonzero(codes >= 0)
         n_cells = torch.from_numpy(np.bincount(codes[labelled], minlength=n_labels))
-        fold, fit = folds(codes), PrototypeFit(n_cells, self.module.prototypes[0].means.shape[1])
+        fold, fit = folds(codes), self._empty_fit(n_cells)
         n_sampled = min(len(labelled), _CELLS_FOR_SCALE)
         sample = labelled[np.linspace(0, len(labelled) - 1, n_sampled).astype(int)]
         sampled, is_new = [], []
@@ -102,6 +102,11 @@ class PrototypeFitMixin(ReadingMixin):
         return fit.finish(
             torch.cat(sampled), *of_sample, is_new=torch.cat(is_new), new_cells=new_cells
         )
+
+    def _empty_fit(self, n_cells: torch.Tensor) -> PrototypeFit:
+        """A fit that has seen no cell, of labels with so many cells."""
+        n_latent = self.module.prototypes[0].means.shape[1]
+        return PrototypeFit(n_cells, n_latent, getattr(self.module, "state_dimensions", None))
 
     def _labels_of(self, manager: Any, key: str) -> Labels:
         args = self.registry["setup_args"]

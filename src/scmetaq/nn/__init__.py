@@ -41,7 +41,7 @@ from ._neighborhood_mean import neighborhood_mean
 from ._profile_decoder import ProfileDecoder
 from ._prototype_fit import N_FOLDS, PrototypeFit
 from ._prototype_loss import class_means, prototype_loss
-from ._prototypes import LabelPrototypes, PrototypeState, nearest_prototype
+from ._prototypes import LabelPrototypes, PrototypeState, nearest_prototype, state_distance
 from ._query_offsets import fit_query_offsets
 from ._relocation import relocate
 from ._seen_cells import SeenCells
@@ -108,6 +108,7 @@ __all__ = [
     "merge_codes",
     "negative_binomial_nll",
     "nearest_prototype",
+    "state_distance",
     "neighborhood_mean",
     "nested",
     "one_hot",

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from ._prototypes import N_QUANTILES, PrototypeState, nearest_prototype
+from ._prototypes import N_QUANTILES, PrototypeState, compared
 
 N_FOLDS = 5
 _FLOOR = 1e-6
@@ -23,8 +23,9 @@ class PrototypeFit:
         {\sum_k w_k (n_k - 1)}, \qquad w_k = (n_k - 1)^{-1/2}
 
     so that frequent labels do not decide alone, with the shrinkage :math:`\lambda` of Ledoit and
-    Wolf. For the scale each fold of the cells is compared with prototypes and a metric that were
-    fitted without it. Memory does not grow with the number of cells.
+    Wolf; that of the states is told from their dimensions of :math:`\hat S`. For the scale each
+    fold of the cells is compared with prototypes and a metric that were fitted without it. Memory
+    does not grow with the number of cells.
 
     Parameters
     ----------
@@ -32,6 +33,8 @@ class PrototypeFit:
         Number of labelled cells of each label, ``(L,)``, at least two of one of them.
     n_latent
         Dimension of the latent, ``D``.
+    states
+        Dimensions of the latent that are cell states, ``(E,)``; by default all of them.
 
     References
     ----------
@@ -39,8 +42,10 @@ class PrototypeFit:
     of Multivariate Analysis 2004.
     """
 
-    def __init__(self, n_cells: Tensor, n_latent: int):
+    def __init__(self, n_cells: Tensor, n_latent: int, states: Tensor | None = None):
         n_labels = len(n_cells)
+        self.every = torch.arange(n_latent)  # D
+        self.states = self.every if states is None else states.cpu()  # E
         self.weight = (n_cells.double() - 1).clamp_min(1).rsqrt()  # L
         self.n = torch.zeros(N_FOLDS, n_labels, dtype=torch.float64)  # F x L
         self.sums = torch.zeros(N_FOLDS, n_labels, n_latent, dtype=torch.float64)  # F x L x D
@@ -86,18 +91,17 @@ class PrototypeFit:
             is told from them.
         """
         folds = torch.arange(N_FOLDS)
-        shrinkage = self._shrinkage(z.double(), label)
+        shrinkage = [self._shrinkage(z.double(), label, of) for of in (self.every, self.states)]
+        state = self._state(folds >= 0, shrinkage)
         chosen = [
             (fold == f).nonzero()[:, 0]
             for f in folds
             if (fold == f).any() and (self.n[folds != f].sum(0) > 1).any()
         ]
-        state = self._state(folds >= 0, shrinkage)
         if not chosen:
             return state
         found = [
-            nearest_prototype(z[rows], self._state(folds != fold[rows[0]], shrinkage))
-            for rows in chosen
+            compared(z[rows], self._state(folds != fold[rows[0]], shrinkage)) for rows in chosen
         ]
         nearest, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
         if is_new is not None:
@@ -123,30 +127,39 @@ class PrototypeFit:
         freedom = (self.weight * (n - 1).clamp_min(0)).sum()
         return (self.outer[folds].sum(0) - between) / freedom.clamp_min(1e-12)
 
-    def _shrinkage(self, z: Tensor, label: Tensor) -> Tensor:
+    def _shrinkage(self, z: Tensor, label: Tensor, dimensions: Tensor) -> Tensor:
         """Share of the identity in the covariance that is expected to be best."""
         every = torch.ones(N_FOLDS, dtype=torch.bool)
-        (n, means), covariance = self._means(every), self._covariance(every)
-        weight = self.weight[label]  # B
-        fourth = (weight * (z - means[label]).square().sum(1).square()).sum() / weight.sum()
+        n, means = self._means(every)
+        covariance = self._covariance(every)[dimensions][:, dimensions]
+        weight, away = self.weight[label], (z - means[label])[:, dimensions]  # B, B x E
+        fourth = (weight * away.square().sum(1).square()).sum() / weight.sum()
         n_effective = (self.weight * n).sum().square() / (self.weight.square() * n).sum()
         error = (fourth - covariance.square().sum()) / n_effective
         off = covariance - torch.eye(len(covariance)) * covariance.trace() / len(covariance)
         return (error / off.square().sum().clamp_min(1e-12)).clamp(0, 1)
 
-    def _state(self, folds: Tensor, shrinkage: Tensor) -> PrototypeState:
+    def _state(self, folds: Tensor, shrinkage: list[Tensor]) -> PrototypeState:
         n, means = self._means(folds)
-        covariance = self._covariance(folds)
-        mean_variance = covariance.trace() / len(covariance)
-        identity = torch.eye(len(covariance), dtype=torch.float64)
-        shrunk = torch.lerp(covariance, identity * mean_variance, shrinkage)
-        variances, axes = torch.linalg.eigh(shrunk)
-        floor = (mean_variance * _FLOOR).clamp_min(1e-12)
-        whitening = axes * variances.clamp_min(floor).rsqrt() @ axes.T
-        spread = (whitening @ covariance @ whitening).trace()
-        typical = spread.expand(len(n))
-        scale = torch.zeros(N_QUANTILES), torch.tensor(1.0)
-        return PrototypeState(means, n, whitening, spread, typical, *scale)
+        covariance, states = self._covariance(folds), self.states
+        whitening, spread = _whitening(covariance, shrinkage[0])
+        state_whitening, state_spread = _whitening(covariance[states][:, states], shrinkage[1])
+        typical = state_spread.expand(len(n))
+        metric = (whitening, spread, states, state_whitening, state_spread)
+        return PrototypeState(
+            means, n, *metric, typical, torch.zeros(N_QUANTILES), torch.tensor(1.0)
+        )
+
+
+def _whitening(covariance: Tensor, shrinkage: Tensor) -> tuple[Tensor, Tensor]:
+    """Root of the inverse of a shrunk covariance, and the mean square of what it whitens."""
+    mean_variance = covariance.trace() / len(covariance)
+    identity = torch.eye(len(covariance), dtype=torch.float64)
+    shrunk = torch.lerp(covariance, identity * mean_variance, shrinkage)
+    variances, axes = torch.linalg.eigh(shrunk)
+    floor = (mean_variance * _FLOOR).clamp_min(1e-12)
+    whitening = axes * variances.clamp_min(floor).rsqrt() @ axes.T
+    return whitening, (whitening @ covariance @ whitening).trace()
 
 
 def _typical(nearest: Tensor, distance: Tensor, n_labels: int) -> Tensor:

@@ -22,6 +22,9 @@ class PrototypeState(NamedTuple):
     n_cells: Tensor
     whitening: Tensor
     spread: Tensor
+    states: Tensor
+    state_whitening: Tensor
+    state_spread: Tensor
     typical: Tensor
     quantiles: Tensor
     new_cells: Tensor
@@ -30,17 +33,19 @@ class PrototypeState(NamedTuple):
 class LabelPrototypes(SavedSizes):
     r"""Prototypes of the labels of one key: their class means in the latent.
 
-    Letters: ``L`` labels, ``D`` dimensions of the latent, ``Q`` quantiles. Cells are compared with
-    the mean :math:`\mu_k` of the :math:`n_k` labelled cells of a label by
+    Letters: ``L`` labels, ``D`` dimensions of the latent, ``Q`` quantiles, ``E`` dimensions of the
+    latent that are cell states. Cells are compared with the mean :math:`\mu_k` of the :math:`n_k`
+    labelled cells of a label by
 
     .. math:: d_k^2(z) = \lVert W (z - \mu_k) \rVert^2 - s / n_k
 
     where :math:`W` whitens what varies within labels, and :math:`s` is the mean squared distance of
     cells to their label's true mean: the second term takes off what a mean of few cells errs by.
-    The label is that of the nearest prototype. Its distance over :math:`m_k`, the distance that is
-    typical of cells next to that prototype, is compared with the same ratio of reference cells.
-    Cells that the latent was not fitted to are nearer to prototypes than others of their type, by
-    a factor :math:`r` that their distances are divided by.
+    The label is that of the nearest prototype. How sure it is is told from the states, in which
+    there is little noise: their distance to that prototype, with a :math:`W` and :math:`s` of their
+    own, over :math:`m_k`, the distance that is typical of cells next to that prototype, is compared
+    with the same ratio of reference cells. Cells that the latent was not fitted to are nearer to
+    prototypes than others of their type, by a factor :math:`r` that their distances are divided by.
 
     Parameters
     ----------
@@ -57,6 +62,9 @@ class LabelPrototypes(SavedSizes):
     n_cells: Tensor
     whitening: Tensor
     spread: Tensor
+    states: Tensor
+    state_whitening: Tensor
+    state_spread: Tensor
     typical: Tensor
     quantiles: Tensor
     new_cells: Tensor
@@ -68,6 +76,9 @@ class LabelPrototypes(SavedSizes):
         self.register_buffer("n_cells", torch.zeros(0, dtype=torch.int64))  # L
         self.register_buffer("whitening", torch.eye(n_latent))  # D x D
         self.register_buffer("spread", torch.tensor(float(n_latent)))
+        self.register_buffer("states", torch.arange(n_latent))  # E
+        self.register_buffer("state_whitening", torch.eye(n_latent))  # E x E
+        self.register_buffer("state_spread", torch.tensor(float(n_latent)))
         self.register_buffer("typical", torch.zeros(0))  # L
         self.register_buffer("quantiles", torch.zeros(N_QUANTILES))  # Q
         self.register_buffer("new_cells", torch.tensor(1.0))  # r
@@ -141,8 +152,8 @@ class LabelPrototypes(SavedSizes):
         return torch.where(ratio > far, 1 - _SMALLEST * far / ratio.clamp_min(far), share)
 
 
-def nearest_prototype(z: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]:
-    """Nearest prototype of each cell, and its squared distance: ``(n_cells,)`` each.
+def nearest_prototype(z: Tensor, state: PrototypeState) -> Tensor:
+    """Index of the nearest prototype of each cell, ``(n_cells,)``.
 
     Parameters
     ----------
@@ -156,14 +167,44 @@ def nearest_prototype(z: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]
     means = state.means.double() @ whitening  # L x D
     squares = cells.square().sum(1, keepdim=True) + means.square().sum(1)
     distances = squares - 2 * cells @ means.T - state.spread.double() / n_cells  # B x L
-    found = distances.masked_fill(n_cells == 0, torch.inf).min(1)
-    return found.indices, found.values
+    return distances.masked_fill(n_cells == 0, torch.inf).argmin(1)
+
+
+def compared(z: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]:
+    """Nearest prototype of each cell, and the squared distance of its state: ``(n_cells,)`` each.
+
+    Parameters
+    ----------
+    z
+        Latents, ``(n_cells, D)``.
+    state
+        The prototypes and their metric.
+    """
+    label = nearest_prototype(z, state)
+    return label, state_distance(z, label, state)
+
+
+def state_distance(z: Tensor, label: Tensor, state: PrototypeState) -> Tensor:
+    """Squared distance of the states of cells to the prototypes of labels, ``(n_cells,)``.
+
+    Parameters
+    ----------
+    z
+        Latents, ``(n_cells, D)``.
+    label
+        Index of a label of each cell, ``(n_cells,)``.
+    state
+        The prototypes and their metric.
+    """
+    away = z.double() - state.means.double()[label]  # B x D
+    white = away[:, state.states] @ state.state_whitening.double()  # B x E
+    return white.square().sum(1) - state.state_spread.double() / state.n_cells.double()[label]
 
 
 def _nearest(z: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]:
     """Nearest prototype of at most a block of cells, and the distance over what is typical."""
     padded = F.pad(z, (0, 0, 0, _ROWS - len(z)))
-    label, distance = (values[: len(z)] for values in nearest_prototype(padded, state))
+    label, distance = (values[: len(z)] for values in compared(padded, state))
     return label, distance / state.typical.double()[label]
 
 
