@@ -87,7 +87,7 @@ class PrototypeFit:
         is_new
             Which of them the latent was not fitted to, ``(B,)`` bool; by default none.
         new_cells
-            Mean distance of such cells over that of others; where there are a hundred of both, it
+            Median distance of such cells over that of others; where there are a hundred of both, it
             is told from them.
         """
         folds = torch.arange(N_FOLDS)
@@ -106,7 +106,7 @@ class PrototypeFit:
         nearest, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
         if is_new is not None:
             is_new = is_new[torch.cat(chosen)]
-            new_cells = _ratio_of_means(distance, is_new, default=new_cells)
+            new_cells = _ratio_of_medians(distance, is_new, default=new_cells)
             distance = torch.where(is_new, distance / new_cells, distance)
         typical = _typical(nearest, distance, len(state.n_cells))
         ranks = torch.arange(N_QUANTILES, dtype=torch.float64) / N_QUANTILES
@@ -170,9 +170,9 @@ def _typical(nearest: Tensor, distance: Tensor, n_labels: int) -> Tensor:
     return typical.clamp_min(_FLOOR)
 
 
-def _ratio_of_means(distance: Tensor, is_new: Tensor, *, default: float) -> float:
-    """Mean distance of new cells over that of others, if there are enough of both."""
+def _ratio_of_medians(distance: Tensor, is_new: Tensor, *, default: float) -> float:
+    """Median distance of new cells over that of others, if there are enough of both."""
     n_new = int(is_new.sum())
     if min(n_new, len(is_new) - n_new) < _FEWEST:
         return default
-    return float(distance[is_new].mean() / distance[~is_new].mean().clamp_min(_FLOOR))
+    return float(distance[is_new].median() / distance[~is_new].median().clamp_min(_FLOOR))
