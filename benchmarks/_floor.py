@@ -7,16 +7,15 @@ from collections.abc import Callable
 
 import torch
 
-from scmetaq.model._recipe import get_recipe
+from scmetaq.model._recipe import RecipeName, get_recipe
 from scmetaq.module import MetaQModule
 from scmetaq.nn import ModalityShape
 
-BATCH = 256
 _REPEATS = 12
 
 
-def floor_of_a_step(n_genes: int, n_codes: int) -> dict[str, float]:
-    """Multiply-adds and bytes of a mean training step of the default recipe, and their time.
+def floor_of_a_step(name: RecipeName, n_genes: int, n_codes: int) -> dict[str, float]:
+    """Multiply-adds and bytes of a mean training step of a recipe, and their time.
 
     Counted is what the mathematics needs, nothing of how it is done: products of the network
     forwards, and backwards for weights and inputs; the decoder of codes once per distinct code of
@@ -24,17 +23,18 @@ def floor_of_a_step(n_genes: int, n_codes: int) -> dict[str, float]:
     once per step, and decoded parameters and their gradients written and read once. Products and
     memory traffic are taken to overlap, so that the floor is the larger of the two.
     """
-    recipe = get_recipe("default")
+    recipe = get_recipe(name)
+    batch = recipe.batch_size
     n_selected = min(n_genes, 3_000)
     module = MetaQModule({"rna": ModalityShape(n_selected)}, n_codes)
     part = module.parts["rna"]
-    n_decoded = int(BATCH * recipe.decoded_share)
+    n_decoded = int(batch * recipe.decoded_share)
     n_distinct = n_codes * (1 - (1 - 1 / n_codes) ** n_decoded)
     with_codes = 1 - recipe.warmup_fraction
-    encoder = BATCH * multiply_adds(part.encoder, input_learns=False)
+    encoder = batch * multiply_adds(part.encoder, input_learns=False)
     plain = n_decoded * multiply_adds(part.decoder, input_learns=True)
     quantized = n_distinct * multiply_adds(part.quantized_decoder, input_learns=False)
-    lookup = BATCH * module.codebook.codes.numel()
+    lookup = batch * module.codebook.codes.numel()
     n_multiply_adds = encoder + plain + with_codes * (quantized + lookup)
     always = n_parameters(part.encoder) + n_parameters(part.decoder)
     learnt = always + with_codes * n_parameters(part.quantized_decoder)

@@ -32,8 +32,10 @@ def tables(results: dict[str, Any]) -> str:
             f"#### {n_genes:,} genes: balanced accuracy, and compactness",
             spread_table(of_genes, "balanced_accuracy"),
             spread_table(of_genes, "compactness"),
-            f"#### {n_genes:,} genes: an epoch, and a step over its floor",
-            epoch_table(of_genes, floors),
+            f"#### {n_genes:,} genes: an epoch",
+            epoch_table(of_genes),
+            f"#### {n_genes:,} genes: a training step over its floor",
+            floor_table(of_genes, floors),
         ]
     return "\n\n".join(parts)
 
@@ -71,7 +73,9 @@ def spread(values: pd.Series) -> str:
 
 
 def shown(value: float) -> str:
-    """A number with about three digits."""
+    """A number with about three digits; nothing for none."""
+    if np.isnan(value):
+        return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -82,28 +86,52 @@ def log_slope(medians: pd.Series) -> str:
     return f"{np.polyfit(np.log(medians.index.to_numpy(float)), np.log(medians), 1)[0]:.2f}"
 
 
-def epoch_table(runs: pd.DataFrame, floors: pd.DataFrame) -> str:
-    """Seconds per epoch, their ratio to the authors', and the step of ours over its floor."""
-    epochs = runs[runs["epoch_seconds"].notna()]
-    seconds = epochs.groupby(["n_cells", "method"], sort=False)["epoch_seconds"].median().unstack()
-    heading = [
-        "cells",
-        *(f"{name}, s" for name in seconds),
-        *(f"{AUTHORS} / {name}" for name in seconds if name != AUTHORS),
-        "step of scmetaq, ms",
-        "floor, ms",
-        "times the floor",
+def epoch_table(runs: pd.DataFrame) -> str:
+    """Seconds per epoch, and their ratio to the authors'."""
+    seconds = epoch_seconds(runs)
+    ours = [name for name in seconds if name != AUTHORS]
+    ratios = [f"{AUTHORS} / {name}" for name in ours if AUTHORS in seconds]
+    heading = ["cells", *(f"{name}, s" for name in seconds), *ratios]
+    rows = [
+        [
+            f"{n_cells:,}",
+            *(shown(value) for value in row),
+            *(f"{row[AUTHORS] / row[name]:.1f}" for name in ours if ratios),
+        ]
+        for n_cells, row in seconds.iterrows()
     ]
+    return markdown(heading, rows)
+
+
+def floor_table(runs: pd.DataFrame, floors: pd.DataFrame) -> str:
+    """Training steps, and how often their floor fits into them."""
+    heading, columns = ["cells"], []
+    seconds = epoch_seconds(runs)
+    for name in seconds:
+        recipe = "default" if name == "scmetaq" else "published"
+        of_recipe = floors[floors["recipe"] == recipe].loc[seconds.index]
+        step = seconds[name] / of_recipe["steps_per_epoch"]
+        heading += [f"step of {name}, ms", "floor, ms", "times the floor"]
+        columns += [1e3 * step, 1e3 * of_recipe["seconds"], step / of_recipe["seconds"]]
+    table = pd.concat(columns, axis=1)
+    rows = [
+        [f"{n_cells:,}", *(shown(value) for value in row)]
+        for n_cells, row in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    return markdown(heading, rows)
+
+
+def epoch_seconds(runs: pd.DataFrame) -> pd.DataFrame:
+    """Medians, numbers of cells by methods."""
+    epochs = runs[runs["epoch_seconds"].notna()]
+    medians = epochs.groupby(["n_cells", "method"], sort=False)["epoch_seconds"].median()
+    return medians.unstack().sort_index()
+
+
+def markdown(heading: list[str], rows: list[list[str]]) -> str:
+    """A table of numbers."""
     lines = ["| " + " | ".join(heading) + " |", "|" + " ---: |" * len(heading)]
-    for n_cells, row in seconds.iterrows():
-        cells = [f"{n_cells:,}", *(shown(value) for value in row)]
-        authors = row.get(AUTHORS, np.nan)
-        cells += [f"{authors / row[name]:.1f}" for name in seconds if name != AUTHORS]
-        step = row["scmetaq"] / floors.loc[n_cells, "steps_per_epoch"]
-        least = floors.loc[n_cells, "seconds"]
-        cells += [f"{1e3 * step:.0f}", f"{1e3 * least:.0f}", f"{step / least:.1f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def picture(results: dict[str, Any], file: Path) -> None:

@@ -142,7 +142,7 @@ def best_start(latents: np.ndarray, n_codes: int, seed: int, starts: list[int]) 
     fitted = [
         exchange(
             z,
-            torch.as_tensor(initial_codes(latents, n_codes, seed=start)),
+            initial_codes(z, n_codes, seed=start),
             generator=torch.Generator().manual_seed(seed),
         )
         for start in starts

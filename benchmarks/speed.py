@@ -4,12 +4,11 @@ usage: python benchmarks/speed.py --data DIR [--cells 2000 5000 ...] [--genes 20
 
 Data of every size are resampled from real cells with fresh multinomial noise. Methods run one
 after the other in processes of their own on one thread, taking turns within each repeat, so that
-what else the machine does hits all of them. Time per epoch is the difference of two runs that
-differ in their epochs only. A method that needs more than ``--limit`` seconds is left out of
-larger data; where that keeps the authors' MetaQ from its 300 epochs, its time is extrapolated and
-marked. Finished runs are kept, so an interrupted command goes on where it stopped. Everything
-goes to ``results/speed.json``, ``results/speed.svg`` and the README. On Linux, pin it to one core:
-``taskset -c 1 python benchmarks/speed.py ...``.
+what else the machine does hits all of them. Epochs are timed inside the runs. A method that needs
+more than ``--limit`` seconds is left out of larger data; where that keeps the authors' MetaQ from
+its 300 epochs, its time is extrapolated and marked. Finished runs are kept, so an interrupted
+command goes on where it stopped. Everything goes to ``results/speed.json``, ``results/speed.svg``
+and the README. On Linux, pin it to one core: ``taskset -c 1 python benchmarks/speed.py ...``.
 """
 
 from __future__ import annotations
@@ -20,12 +19,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
+from statistics import mean
 from typing import Any, Final
 
 import numpy as np
 import torch
 from _datasets import CELLS_PER_METACELL, DATASETS, Dataset
-from _floor import BATCH, floor_of_a_step
+from _floor import floor_of_a_step
 from _markdown import write_between
 from _methods import HERE, METHODS, Method
 from _resample import resampled
@@ -33,12 +33,14 @@ from _runs import Run, cpu_model
 from _scores import scores
 from _speed_report import AUTHORS, BEGIN, END, PUBLISHED_EPOCHS, picture, tables
 
+from scmetaq.model._recipe import RECIPES, RecipeName, get_recipe
+
 SOURCE: Final = "pbmc3k"
 CELLS: Final = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 MAX_TRAINED: Final = 20_000
 """Cells that the default recipe trains on, at most."""
-EPOCHS: Final = {"scmetaq": (2, 8), "scmetaq-published": (1, 3), "metaq-authors": (1, 3)}
-"""Numbers of epochs of the two runs whose difference is the time per epoch."""
+OF_EPOCHS: Final = {"scmetaq-published": 4, "metaq-authors": 4}
+"""Methods run for so many epochs only, to time them."""
 COMPARED: Final = ("scmetaq", "kmeans-pca", "metacells2", "seacells", "metaq-authors")
 
 
@@ -82,7 +84,12 @@ def main() -> None:
             size = {"n_cells": n_cells, "n_genes": n_genes}
             records += [size | record for record in of_size(plan)]
             too_slow = plan.too_slow
-    floors = [floor(n_cells, n_genes) for n_genes in args.genes for n_cells in args.cells]
+    floors = [
+        floor(recipe, n_cells, n_genes)
+        for n_genes in args.genes
+        for n_cells in args.cells
+        for recipe in RECIPES
+    ]
     results = {
         "machine": {"cpu": cpu_model(), "threads": 1},
         "source": SOURCE,
@@ -116,27 +123,32 @@ def of_size(plan: Plan) -> Iterator[dict[str, Any]]:
     """Records of all methods on one data set, in turns."""
     is_large = plan.dataset.n_metacells(plan.cache) > plan.args.once_above / CELLS_PER_METACELL
     for seed in range(1 if is_large else plan.args.repeats):
-        for name in EPOCHS:
-            yield from epoch_record(plan, METHODS[name], seed)
+        for name, n_epochs in OF_EPOCHS.items():
+            yield from epoch_record(plan, METHODS[name], n_epochs, seed)
         for name in COMPARED:
             yield from result_record(plan, METHODS[name], seed)
 
 
-def epoch_record(plan: Plan, method: Method, seed: int) -> Iterator[dict[str, Any]]:
-    """Seconds per epoch, from two runs."""
-    found = [plan.report(with_epochs(method, n_epochs), seed) for n_epochs in EPOCHS[method.name]]
-    if None not in found:
-        few, many = EPOCHS[method.name]
-        first, second = (report["cpu_seconds"] for report in found if report is not None)
-        seconds = (second - first) / (many - few)
-        if method.name == AUTHORS and first + PUBLISHED_EPOCHS * seconds > plan.args.limit:
+def epoch_record(plan: Plan, method: Method, n_epochs: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Seconds per epoch, from a short run."""
+    report = plan.report(with_epochs(method, n_epochs), seed)
+    if report is not None:
+        times = epoch_times(report)
+        whole = times["other_seconds"] + PUBLISHED_EPOCHS * times["epoch_seconds"]
+        if method.name == AUTHORS and whole > plan.args.limit:
             plan.too_slow.add(method.stem)
-        yield {
-            "method": method.name,
-            "seed": seed,
-            "epoch_seconds": round(seconds, 4),
-            "other_seconds": round(first - few * seconds, 4),
-        }
+        yield {"method": method.name, "seed": seed, **times}
+
+
+def epoch_times(report: dict[str, Any]) -> dict[str, float]:
+    """Mean seconds of an epoch, the first one apart where it can be spared, and of all else."""
+    epochs = report.get("epochs", [])
+    if not epochs:
+        return {}
+    return {
+        "epoch_seconds": round(mean(epochs[1:] or epochs), 4),
+        "other_seconds": round(report["cpu_seconds"] - sum(epochs), 4),
+    }
 
 
 def with_epochs(method: Method, n_epochs: int) -> Method:
@@ -162,15 +174,21 @@ def result_record(plan: Plan, method: Method, seed: int) -> Iterator[dict[str, A
         "seed": seed,
         "seconds": report["cpu_seconds"],
         "peak_mb": report["peak_mb"],
+        **(epoch_times(report) if method.is_ours else {}),
         **{name: quality[name] for name in shown},
     }
 
 
-def floor(n_cells: int, n_genes: int) -> dict[str, Any]:
-    """Floor of a training step, and the steps of an epoch."""
-    found = floor_of_a_step(n_genes, round(n_cells / CELLS_PER_METACELL))
-    n_steps = ceil(min(n_cells, MAX_TRAINED) / BATCH)
-    return {"n_cells": n_cells, "n_genes": n_genes, "steps_per_epoch": n_steps, **found}
+def floor(name: RecipeName, n_cells: int, n_genes: int) -> dict[str, Any]:
+    """Floor of a training step of a recipe, and the steps of an epoch."""
+    found = floor_of_a_step(name, n_genes, round(n_cells / CELLS_PER_METACELL))
+    recipe = get_recipe(name)
+    n_trained = n_cells if recipe.max_steps is None else min(n_cells, MAX_TRAINED)
+    size = {"recipe": name, "n_cells": n_cells, "n_genes": n_genes}
+    n_steps = n_trained / recipe.batch_size
+    # as published, the cells of a batch that would not be full wait for another epoch
+    n_steps = ceil(n_steps) if recipe.max_steps else max(int(n_steps), 1)
+    return size | {"steps_per_epoch": n_steps, **found}
 
 
 if __name__ == "__main__":

@@ -13,9 +13,17 @@ import scipy.sparse as sp
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "peers"))
 
-from _runner import command_line, run
+from _runner import EPOCHS, Clock, command_line, run
 
-__all__ = ["N_VARIABLE_GENES", "command_line", "log_counts", "run", "variable_genes"]
+__all__ = [
+    "EPOCHS",
+    "Clock",
+    "N_VARIABLE_GENES",
+    "command_line",
+    "log_counts",
+    "run",
+    "variable_genes",
+]
 
 N_VARIABLE_GENES = 3000
 

@@ -15,6 +15,22 @@ from importlib.metadata import version
 import anndata
 import numpy as np
 
+EPOCHS: list[float] = []
+"""CPU seconds of each epoch, where a runner notes them."""
+
+
+class Clock:
+    """CPU seconds between calls."""
+
+    def start(self) -> None:
+        """What is to be timed begins now."""
+        self._since = cpu_seconds()
+
+    def lap(self) -> float:
+        """Seconds since the start or the last lap."""
+        before, self._since = self._since, cpu_seconds()
+        return self._since - before
+
 
 def command_line(description: str) -> argparse.ArgumentParser:
     """Parser of the arguments common to all runners; a runner may add flags of its own."""
@@ -53,6 +69,8 @@ def run(
         "cpu_seconds": round(cpu, 3),
         "peak_mb": round(max(usage.ru_maxrss for usage in usages()) / 1024, 1),
     }
+    if EPOCHS:
+        report["epochs"] = [round(seconds, 4) for seconds in EPOCHS]
     print(json.dumps(report))
 
 

@@ -1,15 +1,18 @@
 import numpy as np
 import pytest
+import torch
 from sklearn.cluster import KMeans
+from sklearn.cluster import kmeans_plusplus as reference_plusplus
 
-from scmetaq.nn import _codebook_init, initial_codes
+from scmetaq.nn import initial_codes, kmeans_plusplus
 
 INITS = ["kmeans", "random", "geometric"]
 
 
 @pytest.fixture
 def z(rng):
-    return rng.normal(size=(300, 6)).astype(np.float32) + 5 * rng.integers(0, 3, size=(300, 1))
+    cells = rng.normal(size=(300, 6)) + 5 * rng.integers(0, 3, size=(300, 1))
+    return torch.from_numpy(cells.astype(np.float32))
 
 
 @pytest.mark.parametrize("init", INITS)
@@ -29,22 +32,34 @@ def test_one_seed_one_result(z, init):
 
 @pytest.mark.parametrize("init", ["random", "geometric"])
 def test_codes_are_cells(z, init):
-    cells = {tuple(row) for row in z}
-    assert all(tuple(code) in cells for code in initial_codes(z, 17, init))
+    cells = {tuple(row) for row in z.tolist()}
+    assert all(tuple(code) in cells for code in initial_codes(z, 17, init).tolist())
 
 
 def test_kmeans_codes_are_those_of_scikit_learn(z):
-    expected = KMeans(17, n_init=1, random_state=5).fit(z).cluster_centers_
+    z = z.double()
+    expected = KMeans(17, n_init=1, random_state=5).fit(z.numpy()).cluster_centers_
     np.testing.assert_allclose(initial_codes(z, 17, "kmeans", seed=5), expected, rtol=1e-6)
 
 
-def test_kmeans_of_many_cells_goes_by_mini_batches(z, monkeypatch):
-    monkeypatch.setattr(_codebook_init, "_MAX_CELLS_FULL_KMEANS", 100)
-    codes = initial_codes(z, 3, "kmeans")
-    full = KMeans(3, n_init=5, random_state=0).fit(z).cluster_centers_
-    distance = np.linalg.norm(codes[:, None] - full[None], axis=2)
-    assert sorted(distance.argmin(1)) == [0, 1, 2]
-    assert distance.min(1).max() < 1
+@pytest.mark.parametrize("n_codes", [1, 2, 17, 60])
+def test_kmeans_plusplus_chooses_the_cells_that_scikit_learn_chooses(z, n_codes):
+    _, expected = reference_plusplus(
+        z.double().numpy(), n_codes, random_state=np.random.RandomState(3)
+    )
+    chosen = kmeans_plusplus(z.double(), n_codes, generator=np.random.RandomState(3))
+    np.testing.assert_array_equal(chosen, expected)
+
+
+def test_kmeans_plusplus_in_single_precision_leaves_out_no_far_group(z):
+    chosen = z[kmeans_plusplus(z - z.mean(0), 3, generator=np.random.RandomState(0))]
+    assert sorted((chosen.mean(1) / 5).round().tolist()) == [0, 1, 2]
+
+
+def test_kmeans_plusplus_copes_with_fewer_distinct_cells_than_codes():
+    z = torch.tensor([[-1.0], [1.0]]).repeat(5, 1)
+    chosen = kmeans_plusplus(z, 4, generator=np.random.RandomState(0))
+    assert set(z[chosen, 0].tolist()) == {-1.0, 1.0}
 
 
 @pytest.mark.parametrize("init", INITS)
@@ -57,6 +72,6 @@ def test_the_global_random_state_is_left_alone(z, init):
 
 def test_a_geometric_sketch_covers_rare_cells(rng):
     crowd, rare = rng.normal(size=(990, 2)), rng.normal(size=(10, 2)) + 50
-    z = np.vstack([crowd, rare])
+    z = torch.from_numpy(np.vstack([crowd, rare]))
     codes = initial_codes(z, 20, "geometric")
     assert (codes[:, 0] > 25).sum() > 1  # at random: 0.2 expected

@@ -79,7 +79,7 @@ class NewMetacellsMixin(ReferenceMappingMixin, AssignmentMixin):
         far = z[:, states]
         start = far.mean(0, keepdim=True)
         if n > 1:
-            start = torch.as_tensor(initial_codes(far.cpu().numpy(), n, seed=seed)).to(far)
+            start = initial_codes(far, n, seed=seed)
         assignment = squared_distances(far, start).argmin(1)
         sizes = torch.bincount(assignment, minlength=n)
         means = torch.zeros(n, z.shape[1]).to(z).index_add_(0, assignment, z)

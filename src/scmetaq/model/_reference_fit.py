@@ -177,12 +177,11 @@ class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
         }
         values = self.module.linear_values(tensors)
         unit = torch.nn.functional.normalize(values, dim=1)
-        start = initial_codes(unit.cpu().numpy(), len(correction.centroids), seed=seed)
         mixture = fit_mixture(
             values,
             torch.from_numpy(conditions).to(device),
             correction.n_categories,
-            start=torch.as_tensor(start).to(values),
+            start=initial_codes(unit, len(correction.centroids), seed=seed),
             generator=torch.Generator().manual_seed(seed),
         )
         correction.set_mixture(mixture)

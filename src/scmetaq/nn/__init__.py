@@ -14,7 +14,7 @@ from ._codebook import (
     perplexity,
     squared_distances,
 )
-from ._codebook_init import CodebookInit, initial_codes
+from ._codebook_init import CodebookInit, initial_codes, kmeans_plusplus
 from ._condition_embedding import ConditionEmbedding, beside
 from ._conditional_part import ConditionalPart
 from ._count_batch import CountBatch
@@ -105,6 +105,7 @@ __all__ = [
     "flat",
     "hidden_layers",
     "initial_codes",
+    "kmeans_plusplus",
     "merge_codes",
     "negative_binomial_nll",
     "nearest_prototype",

@@ -1,16 +1,17 @@
+from math import log
 from typing import Literal
 
 import numpy as np
-from sklearn.cluster import KMeans, MiniBatchKMeans
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor
 
 CodebookInit = Literal["kmeans", "random", "geometric"]
 
-_MAX_CELLS_FULL_KMEANS = 50_000
-
 
 def initial_codes(
-    z: np.ndarray, n_codes: int, init: CodebookInit = "kmeans", *, seed: int = 0
-) -> np.ndarray:
+    z: Tensor, n_codes: int, init: CodebookInit = "kmeans", *, seed: int = 0
+) -> Tensor:
     """Codes to start from, taken from the latents of cells.
 
     Parameters
@@ -27,7 +28,7 @@ def initial_codes(
 
     Returns
     -------
-    Codes, shape ``(n_codes, n_latent)``.
+    Codes, shape ``(n_codes, n_latent)``, on the device of ``z``.
 
     References
     ----------
@@ -36,17 +37,62 @@ def initial_codes(
     if init == "kmeans":
         return _kmeans_centres(z, n_codes, seed)
     if init == "geometric":
-        return z[_geometric_sketch(z, n_codes, seed)]
+        return z[_geometric_sketch(z.cpu().numpy(), n_codes, seed)]
     return z[np.random.default_rng(seed).choice(len(z), n_codes, replace=False)]
 
 
-def _kmeans_centres(z: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
-    """K-means centres; mini-batches only where whole passes would take minutes."""
-    if len(z) <= _MAX_CELLS_FULL_KMEANS:
-        kmeans = KMeans(n_codes, n_init=1, random_state=seed)
-    else:
-        kmeans = MiniBatchKMeans(n_codes, n_init=1, random_state=seed, batch_size=4096)
-    return kmeans.fit(z).cluster_centers_
+def kmeans_plusplus(z: Tensor, n_codes: int, *, generator: np.random.RandomState) -> Tensor:
+    r"""Cells to start k-means from, by greedy k-means++.
+
+    Each further cell is drawn with a chance in proportion to its squared distance to the nearest
+    cell chosen so far; of :math:`2 + \lfloor\ln K\rfloor` such cells the one is taken that
+    leaves the least sum of these distances. The same draws choose the same cells as in
+    scikit-learn, but for rounding; this one works in single precision, on the device of ``z``.
+
+    Parameters
+    ----------
+    z
+        Latents, shape ``(n_cells, n_latent)``, with a mean near zero.
+    n_codes
+        Number of cells to choose, at most ``n_cells``.
+    generator
+        Source of randomness.
+
+    Returns
+    -------
+    Indices of the cells, shape ``(n_codes,)``.
+
+    References
+    ----------
+    Arthur and Vassilvitskii, SODA (2007), doi:10.5555/1283383.1283494.
+    """
+    n_cells, n_trials = len(z), 2 + int(log(n_codes))
+    squares = z.square().sum(1)  # N
+    chosen = torch.empty(n_codes, dtype=torch.long, device=z.device)
+    chosen[0] = int(generator.choice(n_cells, p=np.full(n_cells, 1 / n_cells)))
+    closest = _distances(z, squares, chosen[:1])[0]  # N
+    for k in range(1, n_codes):
+        cumulated = closest.double().cumsum(0)  # N
+        draws = torch.from_numpy(generator.uniform(size=n_trials)).to(z.device) * cumulated[-1]
+        candidates = torch.searchsorted(cumulated, draws).clamp_(max=n_cells - 1)
+        distances = torch.minimum(_distances(z, squares, candidates), closest)  # T x N
+        best = distances.sum(1, dtype=torch.float64).argmin()
+        closest, chosen[k] = distances[best], candidates[best]
+    return chosen
+
+
+def _distances(z: Tensor, squares: Tensor, cells: Tensor) -> Tensor:
+    """Squared distances of some cells to all, of which ``squares`` are the squared norms."""
+    cross = torch.addmm(squares[:, None], z, z[cells].T, alpha=-2)  # N x T: half the time of T x N
+    return (cross + squares[cells]).T.clamp(min=0)
+
+
+def _kmeans_centres(z: Tensor, n_codes: int, seed: int) -> Tensor:
+    mean = z.mean(0)
+    centred = z - mean
+    start = centred[kmeans_plusplus(centred, n_codes, generator=np.random.RandomState(seed))]
+    kmeans = KMeans(n_codes, init=start.cpu().numpy(), n_init=1).fit(centred.cpu().numpy())
+    return torch.from_numpy(kmeans.cluster_centers_).to(z) + mean
 
 
 def _geometric_sketch(z: np.ndarray, n_codes: int, seed: int) -> np.ndarray:

@@ -109,8 +109,7 @@ class CodebookFit(Callback):
 
     def _start(self, z: Tensor) -> Tensor:
         n_codes = self.module.codebook.n_codes
-        codes = initial_codes(z.cpu().numpy(), n_codes, self.init, seed=self.seed)
-        return torch.as_tensor(codes, dtype=z.dtype, device=z.device)
+        return initial_codes(z, n_codes, self.init, seed=self.seed)
 
     def _refined(self, z: Tensor, codes: Tensor) -> Tensor:
         generator = torch.Generator(z.device).manual_seed(self.seed)
