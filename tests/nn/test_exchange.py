@@ -4,7 +4,7 @@ import torch
 from sklearn.cluster import KMeans
 
 from scmetaq.nn import exchange, squared_distances
-from scmetaq.nn._exchange import fill_empty
+from scmetaq.nn._exchange import Partition, fill_empty, nearest, quantization_error
 
 
 def cells(n=400, d=6, seed=0):
@@ -138,3 +138,40 @@ def test_filling_never_empties_another_code():
 def test_filling_a_full_codebook_changes_nothing():
     assignment = torch.tensor([0, 1, 1])
     assert fill_empty(torch.zeros(3, 1), torch.zeros(2, 1), assignment) is assignment
+
+
+def squares(rows):
+    return (rows - rows.mean(0)).square().sum()
+
+
+def test_moves_lower_the_loss_by_what_they_cost_less():
+    """A cell goes where the sum of squares about the means, recomputed, falls most."""
+    z = cells(60).double()
+    assignment = torch.arange(60) % 7
+    state = Partition(z, assignment.clone(), 7)
+
+    def loss_with(code):
+        parts = torch.where(torch.arange(60) == 11, code, assignment)
+        return sum(squares(z[parts == k]) for k in range(7))
+
+    losses = torch.stack([loss_with(code) for code in range(7)])
+    assert state.improve(torch.tensor([11])) == 1
+    assert state.assignment[11] == losses.argmin()
+    others = losses[torch.arange(7) != assignment[11]]
+    without = loss_without(z, assignment, 11)
+    expected = (others.min() - without) / (losses[assignment[11]] - without)
+    torch.testing.assert_close(state.rivalry[11], expected)
+
+
+def loss_without(z, assignment, cell):
+    kept = torch.arange(len(z)) != cell
+    return sum(squares(z[kept & (assignment == k)]) for k in range(7))
+
+
+@pytest.mark.parametrize("n_cells", [300, 2_500])  # one block, several blocks
+def test_nearest_codes_and_their_error(n_cells):
+    z = cells(n_cells)
+    codes = z[:40] + 0.1
+    distance = torch.cdist(z.double(), codes.double()).square()
+    assert torch.equal(nearest(z, codes), distance.argmin(1))
+    assert quantization_error(z, codes) == pytest.approx(distance.amin(1).mean().item(), rel=1e-4)

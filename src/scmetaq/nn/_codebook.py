@@ -331,8 +331,8 @@ def distances_without(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distances of rows, ``(n, d)`` and ``(m, d)`` to ``(n, m)``."""
-    cross = a @ b.T
-    return (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * cross).clamp_min(0)
+    beside = torch.addmm(b.square().sum(1), a, b.T, alpha=-2)
+    return (beside + a.square().sum(1)[:, None]).clamp_min(0)
 
 
 def codebook_loss(z: Tensor, z_q: Tensor) -> Tensor:

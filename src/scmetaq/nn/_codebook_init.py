@@ -70,21 +70,21 @@ def kmeans_plusplus(z: Tensor, n_codes: int, *, generator: np.random.RandomState
     squares = z.square().sum(1)  # N
     chosen = torch.empty(n_codes, dtype=torch.long, device=z.device)
     chosen[0] = int(generator.choice(n_cells, p=np.full(n_cells, 1 / n_cells)))
-    closest = _distances(z, squares, chosen[:1])[0]  # N
+    closest = _distances(z, squares, chosen[:1])[:, 0]  # N
     for k in range(1, n_codes):
         cumulated = closest.double().cumsum(0)  # N
         draws = torch.from_numpy(generator.uniform(size=n_trials)).to(z.device) * cumulated[-1]
         candidates = torch.searchsorted(cumulated, draws).clamp_(max=n_cells - 1)
-        distances = torch.minimum(_distances(z, squares, candidates), closest)  # T x N
-        best = distances.sum(1, dtype=torch.float64).argmin()
-        closest, chosen[k] = distances[best], candidates[best]
+        distances = torch.minimum(_distances(z, squares, candidates), closest[:, None])  # N x T
+        best = distances.sum(0, dtype=torch.float64).argmin()
+        closest, chosen[k] = distances[:, best].contiguous(), candidates[best]
     return chosen
 
 
 def _distances(z: Tensor, squares: Tensor, cells: Tensor) -> Tensor:
-    """Squared distances of some cells to all, of which ``squares`` are the squared norms."""
-    cross = torch.addmm(squares[:, None], z, z[cells].T, alpha=-2)  # N x T: half the time of T x N
-    return (cross + squares[cells]).T.clamp(min=0)
+    """Squared distances of all cells, of squared norms ``squares``, to some: ``(n_cells, n)``."""
+    cross = torch.addmm(squares[:, None], z, z[cells].T, alpha=-2)
+    return cross.add_(squares[cells]).clamp_(min=0)
 
 
 def _kmeans_centres(z: Tensor, n_codes: int, seed: int) -> Tensor:

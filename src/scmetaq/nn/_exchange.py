@@ -1,13 +1,25 @@
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from ._codebook import squared_distances
+_BLOCK = 1_024
+"""Cells whose distances to all codes are held at once."""
+_RIVALS = 1.03
+"""Ratio of costs below which another code may soon get a cell. Hardly any other cell moves."""
+_EVERYONE_EVERY = 6
+"""Sweeps of which one visits all cells."""
 
-_BLOCK = 8_192
+
+class _Least(NamedTuple):
+    values: Tensor
+    """``(n_cells,)``."""
+    indices: Tensor
+    """Nearest code, ``(n_cells,)``."""
 
 
 def exchange(
-    z: Tensor, codes: Tensor, *, generator: torch.Generator, max_passes: int = 30
+    z: Tensor, codes: Tensor, *, generator: torch.Generator, max_passes: int = 60
 ) -> Tensor:
     r"""Codes of least quantization error by exchanging cells between codes.
 
@@ -19,6 +31,9 @@ def exchange(
 
     This is stricter than "nearest mean", so it leaves local optima where k-means stops, and it
     never takes the last cell of a code: every code keeps at least one cell.
+
+    Most sweeps visit only cells for which another code was nearly as good at their last visit;
+    the last one visits all.
 
     Parameters
     ----------
@@ -42,11 +57,15 @@ def exchange(
     """
     state = Partition(z, fill_empty(z, codes, nearest(z, codes)), len(codes))
     block = max(16, len(z) // 64)
-    for _ in range(max_passes):
+    everyone = True
+    for sweep in range(1, max_passes + 1):
         order = torch.randperm(len(z), generator=generator, device=z.device)
-        moved = sum(state.improve(part) for part in order.split(block))
-        if moved <= len(z) // 2000:
+        cells = order if everyone else order[state.rivalry[order] < _RIVALS]
+        moved = sum(state.improve(part) for part in cells.split(block))
+        settled = moved <= len(z) // 2000
+        if settled and everyone:
             break
+        everyone = settled or sweep % _EVERYONE_EVERY == 0
         state.refresh()
     return _settle(z, state)
 
@@ -68,6 +87,8 @@ class Partition:
         self.z = z  # N x D
         self.assignment = assignment  # N
         self.n_codes = n_codes
+        self.rivalry = torch.zeros_like(z[:, 0])
+        """What joining another code would cost over what leaving gains, when last visited, N."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -75,6 +96,9 @@ class Partition:
         self.size = torch.bincount(self.assignment, minlength=self.n_codes).to(self.z)  # K
         self.total = torch.zeros(self.n_codes, self.z.shape[1]).to(self.z)  # K x D
         self.total.index_add_(0, self.assignment, self.z)
+        self._constant = torch.empty_like(self.size)
+        self._factor = self.total.new_empty(self.n_codes, self.z.shape[1] + 1)
+        self._renew(torch.arange(self.n_codes, device=self.z.device))
 
     @property
     def means(self) -> Tensor:
@@ -84,25 +108,40 @@ class Partition:
     def improve(self, cells: Tensor) -> int:
         """Make the moves of ``cells`` that lower the loss; how many were made."""
         source = self.assignment[cells]  # B
-        distance = squared_distances(self.z[cells], self.means)  # B x K
-        cost = distance * (self.size / (self.size + 1))  # B x K
+        cost = self._costs_of_joining(cells)  # B x K
         size = self.size[source]
-        stay = distance.gather(1, source[:, None])[:, 0] * size / (size - 1).clamp_min(0.5)
-        cost.scatter_(1, source[:, None], stay[:, None])
-        target = cost.argmin(1)  # B
-        gain = stay - cost.gather(1, target[:, None])[:, 0]
-        movers = _first_of_each((target != source) & (size > 1), gain, source)
+        stay = cost.gather(1, source[:, None])[:, 0] * (size + 1) / (size - 1).clamp_min(0.5)
+        least, target = cost.scatter_(1, source[:, None], torch.inf).min(1)  # B: among the others
+        self.rivalry[cells] = least / stay.clamp_min(1e-12)
+        movers = _first_of_each((least < stay) & (size > 1), stay - least, source)
         self._move(cells[movers], source[movers], target[movers])
         return int(movers.sum())
 
-    def _move(self, cells: Tensor, source: Tensor, target: Tensor) -> None:
+    def _costs_of_joining(self, cells: Tensor) -> Tensor:
+        r"""By how much the loss grows when a cell is added to a code, ``(len(cells), n_codes)``.
+
+        :math:`n (\|z\|^2 - 2 z c + \|c\|^2) / (n + 1)` as one matrix product, the squares of
+        cells being a further column.
+        """
         rows = self.z[cells]
-        self.total.index_add_(0, source, -rows)
-        self.total.index_add_(0, target, rows)
+        rows = torch.cat([rows, rows.square().sum(1, keepdim=True)], 1)  # B x (D + 1)
+        return torch.addmm(self._constant, rows, self._factor.T)
+
+    def _renew(self, codes: Tensor) -> None:
+        """Bring what the costs of joining are told from to the sizes and means of codes."""
+        size = self.size[codes]
+        share, mean = size / (size + 1), self.total[codes] / size.clamp_min(1)[:, None]
+        self._constant[codes] = share * mean.square().sum(1)  # K
+        self._factor[codes, :-1] = -2 * share[:, None] * mean  # K x (D + 1)
+        self._factor[codes, -1] = share
+
+    def _move(self, cells: Tensor, source: Tensor, target: Tensor) -> None:
+        rows, changed = self.z[cells], torch.cat([source, target])
+        self.total.index_add_(0, changed, torch.cat([-rows, rows]))
         ones = torch.ones_like(rows[:, 0])
-        self.size.index_add_(0, source, -ones)
-        self.size.index_add_(0, target, ones)
+        self.size.index_add_(0, changed, torch.cat([-ones, ones]))
         self.assignment[cells] = target
+        self._renew(changed)
 
 
 def _first_of_each(candidates: Tensor, gain: Tensor, source: Tensor) -> Tensor:
@@ -136,13 +175,19 @@ def _settle(z: Tensor, state: Partition, max_iter: int = 100) -> Tensor:
 
 def quantization_error(z: Tensor, codes: Tensor) -> float:
     """Mean squared distance of cells ``(n_cells, D)`` to the nearest code ``(n_codes, D)``."""
-    blocks = [squared_distances(block, codes).amin(1) for block in z.split(_BLOCK)]
-    return float(torch.cat(blocks).mean())
+    return float((_least(z, codes).values + z.square().sum(1)).clamp_min(0).mean())
 
 
 def nearest(z: Tensor, codes: Tensor) -> Tensor:
     """Nearest code ``(n_codes, D)`` of each cell ``(n_cells, D)``: ``(n_cells,)``."""
-    return torch.cat([squared_distances(block, codes).argmin(1) for block in z.split(_BLOCK)])
+    return _least(z, codes).indices
+
+
+def _least(z: Tensor, codes: Tensor) -> _Least:
+    """Least squared distance of each cell to a code, but for the square of the cell."""
+    squares = codes.square().sum(1)  # K
+    found = [torch.addmm(squares, block, codes.T, alpha=-2).min(1) for block in z.split(_BLOCK)]
+    return _Least(torch.cat([f.values for f in found]), torch.cat([f.indices for f in found]))
 
 
 def fill_empty(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
