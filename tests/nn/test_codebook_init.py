@@ -47,18 +47,18 @@ def test_kmeans_plusplus_chooses_the_cells_that_scikit_learn_chooses(z, n_codes)
     _, expected = reference_plusplus(
         z.double().numpy(), n_codes, random_state=np.random.RandomState(3)
     )
-    chosen = kmeans_plusplus(z.double(), n_codes, generator=np.random.RandomState(3))
+    chosen = kmeans_plusplus(z.double(), n_codes, seed=3)
     np.testing.assert_array_equal(chosen, expected)
 
 
 def test_kmeans_plusplus_in_single_precision_leaves_out_no_far_group(z):
-    chosen = z[kmeans_plusplus(z - z.mean(0), 3, generator=np.random.RandomState(0))]
+    chosen = z[kmeans_plusplus(z, 3, seed=0)]
     assert sorted((chosen.mean(1) / 5).round().tolist()) == [0, 1, 2]
 
 
 def test_kmeans_plusplus_copes_with_fewer_distinct_cells_than_codes():
     z = torch.tensor([[-1.0], [1.0]]).repeat(5, 1)
-    chosen = kmeans_plusplus(z, 4, generator=np.random.RandomState(0))
+    chosen = kmeans_plusplus(z, 4, seed=0)
     assert set(z[chosen, 0].tolist()) == {-1.0, 1.0}
 
 

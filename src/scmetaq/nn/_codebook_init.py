@@ -41,7 +41,7 @@ def initial_codes(
     return z[np.random.default_rng(seed).choice(len(z), n_codes, replace=False)]
 
 
-def kmeans_plusplus(z: Tensor, n_codes: int, *, generator: np.random.RandomState) -> Tensor:
+def kmeans_plusplus(z: Tensor, n_codes: int, *, seed: int = 0) -> Tensor:
     r"""Cells to start k-means from, by greedy k-means++.
 
     Each further cell is drawn with a chance in proportion to its squared distance to the nearest
@@ -52,11 +52,11 @@ def kmeans_plusplus(z: Tensor, n_codes: int, *, generator: np.random.RandomState
     Parameters
     ----------
     z
-        Latents, shape ``(n_cells, n_latent)``, with a mean near zero.
+        Latents, shape ``(n_cells, n_latent)``.
     n_codes
         Number of cells to choose, at most ``n_cells``.
-    generator
-        Source of randomness.
+    seed
+        Seed of the draws.
 
     Returns
     -------
@@ -66,7 +66,9 @@ def kmeans_plusplus(z: Tensor, n_codes: int, *, generator: np.random.RandomState
     ----------
     Arthur and Vassilvitskii, SODA (2007), doi:10.5555/1283383.1283494.
     """
+    generator = np.random.RandomState(seed)
     n_cells, n_trials = len(z), 2 + int(log(n_codes))
+    z = z - z.mean(0)  # less to lose by rounding
     squares = z.square().sum(1)  # N
     chosen = torch.empty(n_codes, dtype=torch.long, device=z.device)
     chosen[0] = int(generator.choice(n_cells, p=np.full(n_cells, 1 / n_cells)))
@@ -90,7 +92,7 @@ def _distances(z: Tensor, squares: Tensor, cells: Tensor) -> Tensor:
 def _kmeans_centres(z: Tensor, n_codes: int, seed: int) -> Tensor:
     mean = z.mean(0)
     centred = z - mean
-    start = centred[kmeans_plusplus(centred, n_codes, generator=np.random.RandomState(seed))]
+    start = centred[kmeans_plusplus(z, n_codes, seed=seed)]
     kmeans = KMeans(n_codes, init=start.cpu().numpy(), n_init=1).fit(centred.cpu().numpy())
     return torch.from_numpy(kmeans.cluster_centers_).to(z) + mean
 

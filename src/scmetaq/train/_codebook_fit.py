@@ -2,7 +2,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -111,8 +110,7 @@ class CodebookFit(Callback):
     def _start(self, z: Tensor) -> Tensor:
         n_codes = self.module.codebook.n_codes
         if self.init == "kmeans" and self.refine:  # exchange does all that k-means would do
-            generator = np.random.RandomState(self.seed)
-            return z[kmeans_plusplus(z - z.mean(0), n_codes, generator=generator)]
+            return z[kmeans_plusplus(z, n_codes, seed=self.seed)]
         return initial_codes(z, n_codes, self.init, seed=self.seed)
 
     def _refined(self, z: Tensor, codes: Tensor) -> Tensor:
