@@ -96,7 +96,7 @@ def epoch_table(runs: pd.DataFrame) -> str:
         [
             f"{n_cells:,}",
             *(shown(value) for value in row),
-            *(f"{row[AUTHORS] / row[name]:.1f}" for name in ours if ratios),
+            *(f"{row[AUTHORS] / row[name]:.1f}".replace("nan", "") for name in ours if ratios),
         ]
         for n_cells, row in seconds.iterrows()
     ]
