@@ -90,11 +90,9 @@ def _distances(z: Tensor, squares: Tensor, cells: Tensor) -> Tensor:
 
 
 def _kmeans_centres(z: Tensor, n_codes: int, seed: int) -> Tensor:
-    mean = z.mean(0)
-    centred = z - mean
-    start = centred[kmeans_plusplus(z, n_codes, seed=seed)]
-    kmeans = KMeans(n_codes, init=start.cpu().numpy(), n_init=1).fit(centred.cpu().numpy())
-    return torch.from_numpy(kmeans.cluster_centers_).to(z) + mean
+    start = z[kmeans_plusplus(z, n_codes, seed=seed)]
+    kmeans = KMeans(n_codes, init=start.cpu().numpy(), n_init=1).fit(z.cpu().numpy())
+    return torch.from_numpy(kmeans.cluster_centers_).to(z)
 
 
 def _geometric_sketch(z: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
