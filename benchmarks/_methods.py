@@ -28,7 +28,7 @@ class Method:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is this package, whose runs count for the present code only."""
+        """Whether it is this package, on one modality."""
         return self.script == "methods/run_scmetaq.py"
 
     @property

@@ -8,8 +8,9 @@ import platform
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,17 @@ def finished(dataset: Dataset, method: Method, cache: Path) -> Iterator[Run]:
         run = Run(dataset, method, seed, cache)
         if run.is_done:
             yield run
+
+
+def with_kept(
+    new: list[dict[str, Any]], file: Path, methods: Iterable[str], datasets: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Records of the cache, and those of the results file whose runs the cache lacks.
+
+    Some runs take hours and caches get lost. Runs of code that has changed since are replaced
+    with ``--again``. Records are in the order of data sets, methods and seeds.
+    """
+    kept = json.loads(file.read_text())["runs"] if file.exists() else []
+    of_key = {(run["dataset"], run["method"], run["seed"]): run for run in [*kept, *new]}
+    order = product(datasets, methods, sorted({seed for _, _, seed in of_key}))
+    return [of_key[key] for key in order if key in of_key]

@@ -22,7 +22,7 @@ from _datasets import LABEL
 from _markdown import write_between
 from _methods import Method
 from _paired import PAIRED, PairedDataset, prepare_all
-from _runs import Run, finished
+from _runs import Run, finished, with_kept
 from _scores import about as about_run
 from _summary import over_seeds, overlap
 from multiome import METHODS as PAIRED_METHODS
@@ -79,7 +79,8 @@ def main() -> int:
     prepared = cache / "paired"
     datasets = prepare_all(args.datasets, args.data, prepared)
     done = run_missing(args, METHODS, datasets, prepared)
-    records = [record for dataset in datasets for record in records_of(dataset, prepared, cache)]
+    new = [record for dataset in datasets for record in records_of(dataset, prepared, cache)]
+    records = with_kept(new, args.out, METHODS, SETS)
     rows = over_seeds(pd.DataFrame(records), [*COLUMNS, "cpu_seconds", "peak_mb"])
     results = {"machine": machine(), "summary": rows, "runs": records} | done._asdict()
     args.out.write_text(json.dumps(results, indent=1) + "\n")

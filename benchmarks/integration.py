@@ -20,7 +20,7 @@ from _command_line import cache_folder, command_line, run_missing
 from _datasets import DATASETS, Dataset
 from _markdown import write_between
 from _methods import METHODS, Method
-from _runs import Run, finished
+from _runs import Run, finished, with_kept
 from _scores import about as about_run
 from _summary import over_seeds
 from quality import machine
@@ -81,7 +81,8 @@ def main() -> int:
     args = command_line(__doc__, AWARE, SETS, out="integration.json").parse_args()
     datasets = [SETS[name] for name in args.datasets if SETS[name].path(args.data).exists()]
     done, cache = run_missing(args, AWARE, datasets, args.data), cache_folder(args)
-    records = [found for dataset in datasets for found in records_of(dataset, args.data, cache)]
+    new = [found for dataset in datasets for found in records_of(dataset, args.data, cache)]
+    records = with_kept(new, args.out, AWARE, SETS)
     rows = over_seeds(pd.DataFrame(records), SHOWN)
     results = {"machine": machine(), "summary": rows, "runs": records, **done._asdict()}
     args.out.write_text(json.dumps(results, indent=1) + "\n")

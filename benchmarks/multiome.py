@@ -19,7 +19,7 @@ from _command_line import cache_folder, command_line, run_missing
 from _markdown import write_between
 from _methods import Method
 from _paired import GATES, PAIRED, PairedDataset, prepare_all
-from _runs import Run, finished
+from _runs import Run, finished, with_kept
 from _scores import about as about_run
 from _scores import kept_scores
 from _summary import over_seeds
@@ -80,6 +80,14 @@ METHODS: Final[dict[str, Method]] = {
             cache_name="metaq-paired",
         ),
         Method(
+            "metaq-authors-100",
+            "peers/run_metaq.py",
+            "the same, stopped after 100 of its 300 epochs, where 300 take hours",
+            ("--epochs", "100"),
+            environment="metaq",
+            cache_name="metaq-paired-100",
+        ),
+        Method(
             "seacells",
             "peers/run_seacells.py",
             "SEACells on principal components of both",
@@ -99,12 +107,13 @@ def main() -> int:
     prepared = cache / "paired"
     datasets = prepare_all(args.datasets, args.data, prepared)
     done = run_missing(args, METHODS, datasets, prepared)
-    records = [
+    new = [
         found
         for dataset in PAIRED.values()
         if dataset.path(prepared).exists()
         for found in records_of(dataset, prepared, cache)
     ]
+    records = with_kept(new, args.out, METHODS, PAIRED)
     frame = pd.DataFrame(records)
     rows = over_seeds(frame, frame.columns.drop([*ABOUT]))
     results = {"machine": machine(), "summary": rows, "runs": records}

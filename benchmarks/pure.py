@@ -18,7 +18,7 @@ from _command_line import cache_folder, command_line, run_missing
 from _markdown import write_between
 from _methods import Method
 from _pure import CELLS_PER_METACELL, GROUPS, GroupedDataset, scores
-from _runs import Run, finished
+from _runs import Run, finished, with_kept
 from _scores import about as about_run
 from _scores import kept_scores
 from _summary import over_seeds
@@ -91,11 +91,12 @@ def main() -> int:
     args = command_line(__doc__, METHODS, SETS, out="pure.json").parse_args()
     datasets = [SETS[name] for name in args.datasets if SETS[name].path(args.data).exists()]
     done, cache = run_missing(args, METHODS, datasets, args.data), cache_folder(args)
-    records = []
+    new = []
     for dataset in datasets:
         adata = dataset.read(args.data)[0]
         runs = [run for method in METHODS.values() for run in finished(dataset, method, cache)]
-        records += [record(run, adata) for run in runs]
+        new += [record(run, adata) for run in runs]
+    records = with_kept(new, args.out, METHODS, SETS)
     rows = over_seeds(pd.DataFrame(records), SHOWN)
     results = {
         "machine": machine(),

@@ -5,8 +5,7 @@ usage: python benchmarks/quality.py --data DIR [--methods ...] [--datasets ...] 
 Every (data set, method, seed) that the cache lacks is run in a process of its own, one at a time
 and on one thread. Then everything the cache holds for the data sets in DIR is scored and written
 to the results file and, as tables, into the README: ``--methods``, ``--datasets`` and ``--seeds``
-choose what to run, not what to report. Runs of other methods that only the results file has are
-kept there.
+choose what to run, not what to report. Runs that only the results file has are kept there.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from _command_line import cache_folder, command_line, run_missing
 from _datasets import CELLS_PER_METACELL, DATASETS, Dataset, present
 from _markdown import write_between
 from _methods import METHODS
-from _runs import THREADS, cpu_model, finished
+from _runs import THREADS, cpu_model, finished, with_kept
 from _scores import record
 from _summary import over_seeds, over_sets
 from _tables import BEGIN, END, report
@@ -35,8 +34,7 @@ def main() -> int:
     """Run what is missing, score what is there, write results and tables."""
     args = command_line(__doc__, METHODS, DATASETS, out="rna.json").parse_args()
     done = run_missing(args, METHODS, present(args.datasets, args.data), args.data)
-    records = all_records(args.data, cache_folder(args))
-    records += kept_records(args.out, records)
+    records = with_kept(all_records(args.data, cache_folder(args)), args.out, METHODS, DATASETS)
     if not records:
         print("Nothing to report: no finished run in the cache.")
         return 1
@@ -55,19 +53,6 @@ def all_records(folder: Path, cache: Path) -> list[dict[str, Any]]:
         for dataset in DATASETS.values()
         if dataset.path(folder).exists()
         for found in records_of(dataset, folder, cache)
-    ]
-
-
-def kept_records(file: Path, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Records of other methods in the results file whose runs the cache lacks: some take hours."""
-    if not file.exists():
-        return []
-    done = {(run["dataset"], run["method"], run["seed"]) for run in new}
-    return [
-        run
-        for run in json.loads(file.read_text())["runs"]
-        if not METHODS[run["method"]].is_ours
-        and (run["dataset"], run["method"], run["seed"]) not in done
     ]
 
 

@@ -102,6 +102,14 @@ def test_new_conditions_are_learnt(mapped, reference, query):
     assert not reference.is_query
 
 
+def test_a_logger_is_not_needed(reference, query, mapped):
+    model = MetaQModel.load_query_data(query, reference)
+    scvi.settings.seed = 0
+    model.train(accelerator="cpu", enable_progress_bar=False, logger=False)
+    assert model.history == {}
+    same(model.get_assignments(), mapped.get_assignments())
+
+
 def test_metacells_of_the_query_are_pure_and_mix_with_the_reference(mapped, reference, cells):
     found = pd.concat([reference.get_assignments(), mapped.get_assignments()])["metacell"]
     found = found.loc[cells.obs_names]

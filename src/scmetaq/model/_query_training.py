@@ -67,7 +67,7 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
             **kwargs,
         )
         if not self.history_:  # scvi-tools goes on with the losses that were there before
-            self.history_ = self.trainer.logger.history
+            self.history_ = getattr(self.trainer.logger, "history", {})  # none without a logger
         n_new = sum(map(len, new.values()))
         say(
             f"Fitted {n_new} new categories of {', '.join(map(repr, new))} to {len(chosen):,} "
