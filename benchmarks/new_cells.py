@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +41,7 @@ import scmetaq
 BEGIN: Final = "<!-- new cells: written by new_cells.py -->"
 END: Final = "<!-- new cells: end -->"
 KEY: Final = "label"
+Runs = Callable[[anndata.AnnData, str | None, int], list[dict[str, Any]]]
 FEWEST: Final = 10
 SHOWN: Final = {
     "median": "median",
@@ -52,7 +54,12 @@ SHOWN: Final = {
 
 def main() -> None:
     """Train, predict, write results and the table."""
-    args = command_line().parse_args()
+    args = command_line(__doc__, DATASETS, out="new_cells.json").parse_args()
+    grow(args, runs, between=(BEGIN, END))
+
+
+def grow(args: argparse.Namespace, runs: Runs, *, between: tuple[str, str]) -> None:
+    """Do what a results file lacks; after each data set and seed, write it and the table."""
     warnings.simplefilter("ignore")
     records = json.loads(args.out.read_text())["runs"] if args.out.exists() else []
     done = {(record["dataset"], record["seed"]) for record in records}
@@ -64,19 +71,21 @@ def main() -> None:
             adata.obs[KEY] = labels.to_numpy()
             batch = BATCH if dataset.name in BATCHES else None
             about = {"dataset": dataset.name, "seed": seed}
-            records += [about | found for found in runs(adata, batch, seed)]
-            print(*records[-3:], sep="\n", flush=True)
-            write(records, args)
-    write(records, args)
+            found = [about | record for record in runs(adata, batch, seed)]
+            records += found
+            print(*found, sep="\n", flush=True)
+            write(records, args, between)
+    write(records, args, between)
 
 
-def command_line() -> argparse.ArgumentParser:
+def command_line(description: str, datasets: Iterable[str], *, out: str) -> argparse.ArgumentParser:
     """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    datasets = list(datasets)
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
-    parser.add_argument("--datasets", nargs="*", choices=list(DATASETS), default=list(DATASETS))
+    parser.add_argument("--datasets", nargs="*", choices=datasets, default=datasets)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "new_cells.json")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / out)
     parser.add_argument("--readme", type=Path, default=HERE / "README.md")
     return parser
 
@@ -137,12 +146,14 @@ def scores(uncertainty: np.ndarray, is_new: np.ndarray) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in found.items()}
 
 
-def write(records: list[dict[str, Any]], args: argparse.Namespace) -> None:
+def write(
+    records: list[dict[str, Any]], args: argparse.Namespace, between: tuple[str, str]
+) -> None:
     """Results so far, and the table of them."""
     rows = over_seeds(pd.DataFrame(records), SHOWN)
     results = {"machine": machine(), "summary": rows, "runs": records}
     args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{table(rows)}\n")
+    write_between(args.readme, *between, f"\n{table(rows)}\n")
 
 
 def table(rows: list[dict[str, Any]]) -> str:

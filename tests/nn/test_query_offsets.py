@@ -60,6 +60,36 @@ def test_new_cells_come_to_those_of_their_state(reference, added):
     assert (means - centres).norm(dim=1).max() < 0.5
 
 
+def centres_of(corrected, state):
+    return torch.stack([corrected[state == s].mean(0) for s in range(3)])
+
+
+def test_a_state_that_the_reference_lacks_is_not_taken_for_a_known_one(reference, added):
+    known, state_of_known, corrected_known = reference
+    state, values = simulate(150, added[2], 7)
+    is_new = torch.arange(150) % 4 == 0  # on average; one state has more of them than others
+    values[is_new] += 3 * torch.eye(6)[4] - 3 * torch.eye(3, 6)[state[is_new]]
+    conditions = torch.full((150, 1), 2)
+    correction = extended(known)
+    fit_query_offsets(correction, values, conditions, new=torch.tensor([2]))
+    found, centres = correction(values, conditions), centres_of(corrected_known, state_of_known)
+    assert (centres_of(found[~is_new], state[~is_new]) - centres).norm(dim=1).max() < 0.5
+    assert torch.cdist(found[is_new], centres).min() > 1.5
+    assert (torch.cdist(found[~is_new], centres).argmin(1) == state[~is_new]).all()
+
+
+def test_a_known_state_may_be_moved_in_a_way_of_its_own(reference, added):
+    known, state_of_known, corrected_known = reference
+    own_way = added[2].clone()
+    own_way[1] += torch.tensor([0.0, 0.0, 0.0, 1.5, 0.0, 0.0])
+    state, values = simulate(150, own_way, 7)
+    conditions = torch.full((150, 1), 2)
+    correction = extended(known)
+    fit_query_offsets(correction, values, conditions, new=torch.tensor([2]))
+    found, centres = correction(values, conditions), centres_of(corrected_known, state_of_known)
+    assert (centres_of(found, state) - centres).norm(dim=1).max() < 0.7
+
+
 def test_what_was_known_stays_bit_identical(reference, added):
     known, _, _ = reference
     _, values = simulate(60, added[2], 7)

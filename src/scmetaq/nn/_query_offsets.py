@@ -1,12 +1,24 @@
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from ._codebook import squared_distances
 from ._mixture_correction import MixtureCorrection, one_hot
+from ._neighborhood_mean import neighborhood_mean
 
 _RIDGE = 1.0
 _RIDGE_OF_CLUSTERS = 10.0
 """Cells of a cluster that outweigh what a category adds to cells of any cluster."""
-_N_ROUNDS = 10
+_LIKE = 1.5
+"""Squared distance, over that of the median cell, at which a cell counts for half."""
+_STEEPNESS = 6
+_FREE = 0.6
+"""The same over that of the place to cells which fit; a place further from them is free."""
+_N_LIKE = 5
+"""Cells that fit of which a place is not free."""
+_N_ROUNDS = 15
+_N_WEIGHTINGS = 15
 _BLOCK = 1_024
 _TOLERANCE = 1e-3
 
@@ -17,14 +29,29 @@ def fit_query_offsets(
 ) -> None:
     r"""Find out what new categories add to cells, the clusters of a reference being given.
 
-    Centroids and the offsets of known categories stay as they are. The shares of the clusters in
-    the corrected cells, and what new categories add, are estimated in turns: first to the cells
-    of all clusters together, :math:`g_a`, then what is left of it in each,
+    Centroids and the offsets of known categories stay as they are. The shares :math:`r` of the
+    clusters in the corrected cells, and what new categories add, are estimated in turns: first
+    to the cells of all clusters together, :math:`g_a`, then what is left of it in each,
 
-    .. math:: w_{ca} = g_a + \frac{\sum_i r_{ic} (x_i - \mu_c - g_a)}{\lambda + \sum_i r_{ic}}
+    .. math::
+
+        w_{ca} = g_a + \frac{\sum_i \omega_i r_{ic} (y_i - g_a)}{\lambda + \sum_i \omega_i r_{ic}},
+        \qquad y_i = x_i - p_i, \quad p_i = \sum_c r_{ic} \mu_c ,
 
     for cells :math:`i` of category :math:`a` alone. Clusters with few cells are thus corrected as
-    the others are, and a state that the reference lacks is not taken for the nearest that it has.
+    the others are. Cells of a state that the reference lacks must not be taken for the nearest
+    that it has: cells count by how much further they would have to be moved than most are,
+
+    .. math:: \omega_i = \frac{1}{1 + (q_i / h_i)^6}, \qquad q_i = \lVert y_i - g_a \rVert^2 .
+
+    For :math:`g_a`, :math:`h_i` is 1.5 times the median of :math:`q` among cells of the same
+    conditions, most of which must be in known states. Within clusters it is at least
+    :math:`.6\, d_i^2`, with :math:`d_i` the distance of the place :math:`p_i` to the 5th nearest
+    such place of a cell that fits. A known state which the category moves in a way of its own
+    comes to a place where nobody else is; a new one to a place that is taken.
+
+    Values are averaged over neighbours among cells of the same conditions before anything else:
+    of single cells, sampling noise would hide what is unlike.
 
     Parameters
     ----------
@@ -39,44 +66,120 @@ def fit_query_offsets(
 
     References
     ----------
-    Kang et al., Symphony, Nature Communications 2021.
+    Kang et al., Symphony, Nature Communications 2021; Hampel, The influence curve and its role in
+    robust estimation, Journal of the American Statistical Association 1974.
     """
+    group = conditions.unique(dim=0, return_inverse=True)[1]  # N
+    values = _smooth(values, group)
     design = one_hot(conditions, correction.n_categories).to(values)  # N x A
+    weight = torch.ones_like(values[:, 0])  # N
     correction.offsets[:, new] = 0
     for _ in range(_N_ROUNDS):
-        gram, rest = _moments(correction, values, conditions, design, new)
-        together = _ridge(gram.sum(0), rest.sum(0), _RIDGE)  # n_new x D
+        moved = _moved(correction, values, conditions, design, new)
+        together, weight = _shared_offsets(moved.by, design[:, new], group, weight)
+        distance = (moved.by - design[:, new] @ together).square().sum(1)  # N
+        free = _distance_to_like(moved.share @ correction.centroids, weight, group)  # N
+        in_cluster = torch.maximum(weight, _weight(distance, _FREE * free))
+        gram, rest = _moments(moved, design[:, new], in_cluster)
         added = together + _ridge(gram, rest - gram @ together, _RIDGE_OF_CLUSTERS)
-        moved = (added - correction.offsets[:, new]).norm() / added.norm().clamp_min(1e-12)
+        change = (added - correction.offsets[:, new]).norm() / added.norm().clamp_min(1e-12)
         correction.offsets[:, new] = added
-        if moved < _TOLERANCE:
+        if change < _TOLERANCE:
             break
 
 
-def _moments(
-    correction: MixtureCorrection, values: Tensor, conditions: Tensor, design: Tensor, new: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Sums over the cells of each cluster, as large as they are in it.
+class _Moved(NamedTuple):
+    """Where cells are as seen from the reference."""
 
-    Returns
-    -------
-    Of products of the new categories' indicators, ``(C, n_new, n_new)``, and of what is left of
-    values without centroids and known categories, by new category ``(C, n_new, D)``.
-    """
-    n_clusters, n_dims = correction.centroids.shape
-    gram = values.new_zeros(n_clusters, len(new), len(new))
-    rest = values.new_zeros(n_clusters, len(new), n_dims)
+    share: Tensor
+    """Share of each cluster, ``(N, C)``."""
+    by: Tensor
+    """Values without centroids and known categories, ``(N, D)``."""
+
+
+def _smooth(values: Tensor, group: Tensor) -> Tensor:
+    """Means over the neighbours of each cell in its group."""
+    smooth = torch.empty_like(values)
+    for g in group.unique():
+        cells = group == g
+        smooth[cells] = neighborhood_mean(values[cells], values[cells])
+    return smooth
+
+
+def _moved(
+    correction: MixtureCorrection, values: Tensor, conditions: Tensor, design: Tensor, new: Tensor
+) -> _Moved:
     offsets_of_known = correction.offsets.clone()
     offsets_of_known[:, new] = 0
+    shares, moved = [], []
     for v, of_cells, d in zip(
         values.split(_BLOCK), conditions.split(_BLOCK), design.split(_BLOCK), strict=True
     ):
         share = correction.shares(correction(v, of_cells))  # B x C
         known = torch.einsum("bc,ba,cad->bd", share, d, offsets_of_known)  # B x D
-        gram += torch.einsum("bc,ba,be->cae", share, d[:, new], d[:, new])
-        rest += torch.einsum("bc,ba,bd->cad", share, d[:, new], v - known)
-    n_cells = torch.diagonal(gram, dim1=1, dim2=2)  # C x n_new
-    return gram, rest - n_cells[:, :, None] * correction.centroids[:, None]
+        shares.append(share)
+        moved.append(v - known - share @ correction.centroids)
+    return _Moved(torch.cat(shares), torch.cat(moved))
+
+
+def _shared_offsets(
+    moved: Tensor, design: Tensor, group: Tensor, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What new categories add to cells of any cluster, and how much each cell counts.
+
+    Parameters
+    ----------
+    moved
+        Values without centroids and known categories, ``(N, D)``.
+    design
+        Indicators of the new categories, ``(N, n_new)``.
+    group
+        Cells of the same conditions, ``(N,)``.
+    weight
+        How much each cell counts to begin with, ``(N,)``.
+
+    Returns
+    -------
+    Offsets ``(n_new, D)`` and weights ``(N,)``.
+    """
+    for _ in range(_N_WEIGHTINGS):
+        weighted = weight[:, None] * design
+        together = _ridge(weighted.T @ design, weighted.T @ moved, _RIDGE)
+        distance = (moved - design @ together).square().sum(1)  # N
+        usual = torch.stack([distance[group == g].median() for g in group.unique()])[group]
+        weight = _weight(distance, _LIKE * usual)
+    return together, weight
+
+
+def _weight(distance: Tensor, half: Tensor) -> Tensor:
+    """How much cells count that are so far from where they should be."""
+    return 1 / (1 + (distance / half.clamp_min(1e-12)) ** _STEEPNESS)
+
+
+def _distance_to_like(place: Tensor, weight: Tensor, group: Tensor) -> Tensor:
+    """Squared distance from where a cell is put to where cells of its group are that fit."""
+    found = torch.empty_like(weight)
+    for g in group.unique():
+        cells = group == g
+        like = place[cells & (weight > 0.5)]
+        for rows in cells.nonzero()[:, 0].split(_BLOCK):
+            distance = squared_distances(place[rows], like)
+            found[rows] = distance.kthvalue(min(_N_LIKE, len(like)), dim=1).values
+    return found
+
+
+def _moments(moved: _Moved, design: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted sums over the cells of each cluster, as large as they are in it.
+
+    Returns
+    -------
+    Of products of the indicators ``(C, n_new, n_new)``, and of values by indicator
+    ``(C, n_new, D)``.
+    """
+    share = moved.share * weight[:, None]  # N x C
+    by_category = [share * column[:, None] for column in design.T]  # each N x C
+    gram = torch.stack([of.T @ design for of in by_category], 1)
+    return gram, torch.stack([of.T @ moved.by for of in by_category], 1)
 
 
 def _ridge(gram: Tensor, target: Tensor, penalty: float) -> Tensor:

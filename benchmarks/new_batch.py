@@ -1,0 +1,76 @@
+"""What cells of a new type are called that come in a new batch: one command from counts to a table.
+
+usage: python benchmarks/new_batch.py --data DIR [--datasets ...] [--seeds 0 1 2]
+
+Each batch in turn is the query. All its cells, and in the other batches all cells of one type,
+drawn anew for each batch and seed, are kept away from a model that is then trained; the batch is
+mapped onto it. What a new batch adds is told from its cells, so that cells of an unknown type may
+be taken for known ones which the batch has moved. Scores are those of ``new_cells.py``, means over
+batches. Results of seeds that were run before stay in ``results/new_batch.json``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import anndata
+import numpy as np
+import pandas as pd
+import scvi
+from label_transfer import BATCHES
+from new_cells import FEWEST, KEY, command_line, grow, of_neighbors, scores
+
+import scmetaq
+
+BEGIN: Final = "<!-- new batch: written by new_batch.py -->"
+END: Final = "<!-- new batch: end -->"
+
+
+def main() -> None:
+    """Train, map, predict, write results and the table."""
+    args = command_line(__doc__, BATCHES, out="new_batch.json").parse_args()
+    grow(args, runs, between=(BEGIN, END))
+
+
+def runs(adata: anndata.AnnData, batch: str | None, seed: int) -> list[dict[str, Any]]:
+    """Mean scores of each method over the batches, and the types that were new."""
+    adata = adata[adata.obs[KEY].notna().to_numpy()].copy()
+    rng = np.random.default_rng(seed)
+    found, new_types = [], {}
+    for name in adata.obs[batch].unique():
+        is_query = (adata.obs[batch] == name).to_numpy()
+        sizes = pd.crosstab(adata.obs[KEY], is_query)
+        new_types[str(name)] = rng.choice(sorted(sizes.index[(sizes >= FEWEST).all(axis=1)]))
+        is_new = (adata.obs[KEY] == new_types[str(name)]).to_numpy()
+        cells, query = adata[~is_query & ~is_new].copy(), adata[is_query].copy()
+        uncertainty = {
+            "scmetaq": of_scmetaq(cells, query, batch, seed),
+            "15 neighbours on PCA": of_neighbors(cells, query),
+        }
+        for method, values in uncertainty.items():
+            found.append({"method": method, **scores(values, is_new[is_query])})
+    means = pd.DataFrame(found).groupby("method", sort=False).mean().round(4)
+    return [
+        {"method": method, "new_types": new_types, **row}
+        for method, row in means.to_dict("index").items()
+    ]
+
+
+def of_scmetaq(
+    cells: anndata.AnnData, query: anndata.AnnData, batch: str | None, seed: int
+) -> np.ndarray:
+    """Uncertainty of a query that was mapped onto a model of the other cells."""
+    scvi.settings.seed = seed
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    if cells.obs[batch].nunique() == 1:
+        batch = None  # nothing tells what a batch adds
+    scmetaq.MetaQModel.setup_anndata(cells, labels_key=KEY, batch_key=batch)
+    model = scmetaq.MetaQModel(cells, max(2, round(cells.n_obs / 50)))
+    model.train(**quiet)
+    mapped = scmetaq.MetaQModel.load_query_data(query, model)
+    mapped.train(**quiet)
+    return mapped.predict_labels()[f"{KEY}_uncertainty"].to_numpy()
+
+
+if __name__ == "__main__":
+    main()
