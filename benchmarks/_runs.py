@@ -10,7 +10,6 @@ import signal
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +143,14 @@ def with_kept(
     with ``--again``. Records are in the order of data sets, methods and seeds.
     """
     kept = json.loads(file.read_text())["runs"] if file.exists() else []
-    of_key = {(run["dataset"], run["method"], run["seed"]): run for run in [*kept, *new]}
-    order = product(datasets, methods, sorted({seed for _, _, seed in of_key}))
-    return [of_key[key] for key in order if key in of_key]
+    done = {_key(record) for record in new}
+    places = {name: place for place, name in enumerate([*datasets, *methods])}
+    records = [*(record for record in kept if _key(record) not in done), *new]
+    return sorted(
+        (record for record in records if {record["dataset"], record["method"]} <= places.keys()),
+        key=lambda record: (places[record["dataset"]], places[record["method"]], record["seed"]),
+    )
+
+
+def _key(record: dict[str, Any]) -> tuple[str, str, int]:
+    return record["dataset"], record["method"], record["seed"]

@@ -4,8 +4,8 @@ usage: python benchmarks/label_transfer.py --data DIR [--methods ...] [--dataset
 
 Latents of every (data set, model, seed) that the cache lacks are made by a process of its own;
 then all tasks are done with what the cache holds, of whatever method, scored and written to
-``results/label_transfer.json`` and into the README. Latents of ``scmetaq`` in the cache must be
-those of the present code: ``--again`` makes them anew.
+``results/label_transfer.json`` and into the README; what only that file has is kept there. Latents
+of ``scmetaq`` in the cache must be those of the present code: ``--again`` makes them anew.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pandas as pd
 from _datasets import DATASETS, Dataset
 from _markdown import write_between
 from _methods import HERE
-from _runs import one_thread
+from _runs import one_thread, with_kept
 from _summary import spread
 from _transfer import (
     Answer,
@@ -102,7 +102,8 @@ def main() -> int:
         for kind in dict.fromkeys(runner_of(METHODS[name]) for name in args.methods)
         if kind and (stem := made(dataset, kind, seed, args)) is not None
     ]
-    records = [found for dataset in datasets for found in records_of(dataset, args)]
+    new = [found for dataset in datasets for found in records_of(dataset, args)]
+    records = with_kept(new, args.out, METHODS, DATASETS)
     rows = summary(pd.DataFrame(records))
     results = {"machine": machine(), "chosen_on": CHOSEN_ON, "summary": rows}
     results |= {"runs": records, "failed": failed}

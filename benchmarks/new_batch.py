@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import scvi
 from label_transfer import BATCHES
+from mapping import QUIET
 from new_cells import FEWEST, KEY, command_line, grow, of_neighbors, scores
 
 import scmetaq
@@ -61,14 +62,13 @@ def of_scmetaq(
 ) -> np.ndarray:
     """Uncertainty of a query that was mapped onto a model of the other cells."""
     scvi.settings.seed = seed
-    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
     if cells.obs[batch].nunique() == 1:
         batch = None  # nothing tells what a batch adds
     scmetaq.MetaQModel.setup_anndata(cells, labels_key=KEY, batch_key=batch)
     model = scmetaq.MetaQModel(cells, max(2, round(cells.n_obs / 50)))
-    model.train(**quiet)
+    model.train(**QUIET)
     mapped = scmetaq.MetaQModel.load_query_data(query, model)
-    mapped.train(**quiet)
+    mapped.train(**QUIET)
     return mapped.predict_labels()[f"{KEY}_uncertainty"].to_numpy()
 
 

@@ -1,0 +1,171 @@
+"""Metacells of a batch that is mapped, beside training with it: one command from counts to a table.
+
+usage: python benchmarks/mapping.py --data DIR [--datasets ...] [--seeds 0 1 2]
+
+Each batch in turn is left out of training and mapped onto the model of the others. Scores are of
+metacells of all cells: how they mix batches, and of the batch in question the share of cells whose
+metacell has their label by majority of the other batches' cells. Beside it stand the same model
+before it was told what the batch adds (``without train()``), and one trained with all batches.
+What ``results/mapping.json`` has is not run again without ``--again``.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import anndata
+import numpy as np
+import pandas as pd
+import scvi
+from _datasets import DATASETS, present
+from _in_process import Key, with_missing
+from _markdown import write_between
+from _summary import spread
+from label_transfer import BATCH, BATCHES
+from new_cells import KEY, command_line
+from quality import machine
+
+import scmetaq
+from scmetaq import metrics
+
+BEGIN: Final = "<!-- mapping: written by mapping.py -->"
+END: Final = "<!-- mapping: end -->"
+HOW: Final = ("joint training", "without train()", "mapped")
+SCORES: Final = ("mixing", "label")
+QUIET: Final = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+
+
+def main() -> None:
+    """Do what is missing, write results and the table."""
+    parser = command_line(__doc__, BATCHES, out="mapping.json")
+    parser.add_argument("--again", action="store_true", help="run also what there is")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    rows: list[dict[str, Any]] = []
+    names = ("dataset", "batch", "seed")
+    for records in with_missing(args.out, tasks(args), names=names, again=args.again):
+        rows = summary(records)
+        results = {"machine": machine(), "summary": rows, "runs": records}
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
+    write_between(args.readme, BEGIN, END, f"\n{table(rows)}\n")
+
+
+def tasks(args: Any) -> Iterator[tuple[Key, Callable[[], dict[str, float]]]]:
+    """Every batch of the sets with three or more, and how to do it."""
+    for seed in args.seeds:
+        for dataset in present(args.datasets, args.data):
+            batches = cells_of(dataset.name, args.data).obs[BATCH].unique()
+            if len(batches) < 3:
+                continue  # a model of one batch is not told what batches add
+            for batch in batches:
+                key = (dataset.name, str(batch), seed)
+                yield key, lambda key=key: scores(*key, args.data)
+
+
+@lru_cache(maxsize=1)
+def cells_of(name: str, folder: Path) -> anndata.AnnData:
+    """Cells with a label."""
+    adata, labels = DATASETS[name].read(folder)
+    adata.obs = pd.DataFrame({BATCH: adata.obs[BATCH].astype(str), KEY: labels.astype(object)})
+    return adata[adata.obs[KEY].notna().to_numpy()].copy()
+
+
+def scores(name: str, batch: str, seed: int, folder: Path) -> dict[str, float]:
+    """Mixing, and share of the cells of a batch that come to those of their label."""
+    adata = cells_of(name, folder)
+    is_query = (adata.obs[BATCH] == batch).to_numpy()
+    cells, query = adata[~is_query].copy(), adata[is_query].copy()
+    model = trained(cells, seed)
+    found = {"joint training": joint(name, seed, folder)}
+    mapped = scmetaq.MetaQModel.load_query_data(query, model)
+    for how in HOW[1:]:
+        if how == "mapped":
+            mapped.train(**QUIET)
+        assignment = pd.concat([of["metacell"] for of in map(assignments, (model, mapped))])
+        found[how] = assignment.loc[adata.obs_names].to_numpy()
+    return {
+        name: round(float(value), 5)
+        for how, assignment in found.items()
+        for name, value in score(assignment, adata.obs, is_query, how).items()
+    }
+
+
+def assignments(model: scmetaq.MetaQModel) -> pd.DataFrame:
+    """Assignments of the cells of a model, names of metacells being strings."""
+    return model.get_assignments().astype({"metacell": str})
+
+
+def trained(cells: anndata.AnnData, seed: int) -> scmetaq.MetaQModel:
+    """A model that knows the batches."""
+    scvi.settings.seed = seed
+    scmetaq.MetaQModel.setup_anndata(cells, batch_key=BATCH)
+    model = scmetaq.MetaQModel(cells, max(2, round(cells.n_obs / 50)))
+    model.train(**QUIET)
+    return model
+
+
+@lru_cache(maxsize=1)
+def joint(name: str, seed: int, folder: Path) -> np.ndarray:
+    """Metacells of a model of all batches."""
+    adata = cells_of(name, folder)
+    return assignments(trained(adata.copy(), seed))["metacell"].loc[adata.obs_names].to_numpy()
+
+
+def score(
+    assignment: np.ndarray, obs: pd.DataFrame, is_query: np.ndarray, how: str
+) -> dict[str, float]:
+    """Scores of metacells of all cells; the majority is that of cells outside of the query."""
+    kinds = obs[KEY].astype(str)
+    mixed = metrics.mixing(assignment, obs[BATCH].to_numpy(), kinds.to_numpy())
+    majority = kinds[~is_query].groupby(assignment[~is_query]).agg(lambda of: of.mode()[0])
+    told = majority.reindex(assignment[is_query]).to_numpy()
+    return {
+        f"mixing {how}": mixed.mixing,
+        f"label {how}": (told == kinds[is_query].to_numpy()).mean(),
+    }
+
+
+def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Median and range over seeds of each batch."""
+    if not records:
+        return []
+    names = [f"{score} {how}" for how in HOW for score in SCORES]
+    return [
+        {
+            "dataset": dataset,
+            "batch": batch,
+            "seeds": sorted(of_batch["seed"]),
+            **{name: spread(of_batch[name]) for name in names},
+        }
+        for (dataset, batch), of_batch in pd.DataFrame(records).groupby(
+            ["dataset", "batch"], sort=False
+        )
+    ]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A row per batch, then means: mixing, share with their label."""
+    lines = ["| data set | batch | seeds | " + " | ".join(HOW) + " |"]
+    lines.append("| --- | --- | --- |" + " ---: |" * len(HOW))
+    for row in rows:
+        cells = [pair([row[f"{score} {how}"]["median"]] for score in SCORES) for how in HOW]
+        about = f"| {row['dataset']} | {row['batch']} | {len(row['seeds'])} | "
+        lines.append(about + " | ".join(cells) + " |")
+    means = [
+        pair([row[f"{score} {how}"]["median"] for row in rows] for score in SCORES) for how in HOW
+    ]
+    return "\n".join([*lines, f"| mean of {len(rows)} | | | " + " | ".join(means) + " |"])
+
+
+def pair(values: Any) -> str:
+    """Means of two scores."""
+    return ", ".join(f"{np.mean(of):.3f}" for of in values)
+
+
+if __name__ == "__main__":
+    main()
