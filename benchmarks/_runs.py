@@ -139,8 +139,8 @@ def with_kept(
 ) -> list[dict[str, Any]]:
     """Records of the cache, and those of the results file whose runs the cache lacks.
 
-    Some runs take hours and caches get lost. Runs of code that has changed since are replaced
-    with ``--again``. Records are in the order of data sets, methods and seeds.
+    Some runs take hours and caches get lost. Nothing tells what code a kept record of this package
+    is of: run what has changed. Records are in the order of data sets, methods and seeds.
     """
     kept = json.loads(file.read_text())["runs"] if file.exists() else []
     done = {_key(record) for record in new}
@@ -152,5 +152,6 @@ def with_kept(
     )
 
 
-def _key(record: dict[str, Any]) -> tuple[str, str, int]:
-    return record["dataset"], record["method"], record["seed"]
+def _key(record: dict[str, Any]) -> tuple[Any, ...]:
+    names = ("dataset", "method", "seed", "split", "held_out")
+    return tuple(record.get(name) for name in names)

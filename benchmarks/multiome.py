@@ -22,7 +22,7 @@ from _paired import GATES, PAIRED, PairedDataset, prepare_all
 from _runs import Run, finished, with_kept
 from _scores import about as about_run
 from _scores import kept_scores
-from _summary import over_seeds
+from _summary import over_seeds, overlap
 from quality import machine
 
 from scmetaq import metrics
@@ -96,6 +96,8 @@ METHODS: Final[dict[str, Method]] = {
         ),
     )
 }
+JOINT: Final = "scmetaq-joint"
+NOT_JOINT: Final = ("scmetaq-mosaic", "scmetaq-rna", "scmetaq-other", "kmeans-rna", "kmeans-other")
 ABOUT: Final = ("dataset", "method", "seed", "version", "cpu", "n_cells")
 WHOLE: Final = ("n_metacells", "size_cv", "size_max", "cpu_seconds", "peak_mb")
 
@@ -175,10 +177,40 @@ def tables(rows: list[dict[str, Any]]) -> str:
         columns = [*first, *[key for key in whole if key not in (*first, *WHOLE)], *WHOLE[1:2]]
         parts += [f"### {name}, {PAIRED[name].other.upper()} beside RNA", about(name)]
         parts.append(table(of_set, [*columns, "n_metacells", "cpu_seconds", "peak_mb"]))
+        parts.append(ahead(of_set, columns))
         if classes:
             parts += ["Share of the cells of a class that are in its metacells:"]
             parts.append(table(of_set, classes))
     return "\n\n".join(parts)
+
+
+def ahead(rows: list[dict[str, Any]], columns: list[str]) -> str:
+    """Which other methods of both modalities are ahead beyond the seeds, and at what price."""
+    lines = []
+    ours = next((row for row in rows if row["method"] == JOINT), {})
+    for row in (row for row in rows if ours and row["method"] not in (JOINT, *NOT_JOINT)):
+        apart = [name for name in columns if not overlap(row[name], ours[name])]
+        wins = [name for name in apart if is_better(row, ours, name)]
+        if wins:
+            lines.append(
+                f"- {row['method']} is ahead of {JOINT} beyond the seeds in "
+                f"{', '.join(versus(row, ours, name) for name in wins)}, behind it in "
+                f"{len(apart) - len(wins)} of {len(columns)} columns."
+            )
+    if not lines:
+        return f"No other method of both modalities is ahead of {JOINT} beyond the seeds."
+    return "\n".join(lines)
+
+
+def is_better(row: dict[str, Any], other: dict[str, Any], name: str) -> bool:
+    """Whether a median is better than another."""
+    sign = -1 if name == "size_cv" else 1
+    return bool(sign * row[name]["median"] > sign * other[name]["median"])
+
+
+def versus(row: dict[str, Any], other: dict[str, Any], name: str) -> str:
+    """Two medians in words."""
+    return f"{name} ({row[name]['median']:.4g}, {other[name]['median']:.4g})"
 
 
 def about(name: str) -> str:
@@ -209,7 +241,7 @@ def marked(row: dict[str, Any], rows: list[dict[str, Any]], name: str) -> str:
     text = f"{of['median']:.3f}"
     if text == f"{top['median']:.3f}":
         return f"**{text}**"
-    return f"{text} ≈" if of["min"] <= top["max"] and top["min"] <= of["max"] else text
+    return f"{text} ≈" if overlap(of, top) else text
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Each batch in turn is the query. All its cells, and in the other batches all cel
 drawn anew for each batch and seed, are kept away from a model that is then trained; the batch is
 mapped onto it. What a new batch adds is told from its cells, so that cells of an unknown type may
 be taken for known ones which the batch has moved. Scores are those of ``new_cells.py``, means over
-batches. Results of seeds that were run before stay in ``results/new_batch.json``.
+batches. Types that the other batches lack anyway are left out. Results of seeds that were run
+before stay in ``results/new_batch.json``.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import scvi
-from label_transfer import BATCHES
-from mapping import QUIET
+from mapping import QUIET, SETS
 from new_cells import FEWEST, KEY, command_line, grow, of_neighbors, scores
 
 import scmetaq
@@ -29,7 +29,7 @@ END: Final = "<!-- new batch: end -->"
 
 def main() -> None:
     """Train, map, predict, write results and the table."""
-    args = command_line(__doc__, BATCHES, out="new_batch.json").parse_args()
+    args = command_line(__doc__, SETS, out="new_batch.json").parse_args()
     grow(args, runs, between=(BEGIN, END))
 
 
@@ -43,13 +43,15 @@ def runs(adata: anndata.AnnData, batch: str | None, seed: int) -> list[dict[str,
         sizes = pd.crosstab(adata.obs[KEY], is_query)
         new_types[str(name)] = rng.choice(sorted(sizes.index[(sizes >= FEWEST).all(axis=1)]))
         is_new = (adata.obs[KEY] == new_types[str(name)]).to_numpy()
-        cells, query = adata[~is_query & ~is_new].copy(), adata[is_query].copy()
+        cells = adata[~is_query & ~is_new].copy()
+        is_asked = is_query & (is_new | adata.obs[KEY].isin(cells.obs[KEY]).to_numpy())
+        query = adata[is_asked].copy()
         uncertainty = {
             "scmetaq": of_scmetaq(cells, query, batch, seed),
             "15 neighbours on PCA": of_neighbors(cells, query),
         }
         for method, values in uncertainty.items():
-            found.append({"method": method, **scores(values, is_new[is_query])})
+            found.append({"method": method, **scores(values, is_new[is_asked])})
     means = pd.DataFrame(found).groupby("method", sort=False).mean().round(4)
     return [
         {"method": method, "new_types": new_types, **row}
@@ -62,11 +64,10 @@ def of_scmetaq(
 ) -> np.ndarray:
     """Uncertainty of a query that was mapped onto a model of the other cells."""
     scvi.settings.seed = seed
-    if cells.obs[batch].nunique() == 1:
-        batch = None  # nothing tells what a batch adds
     scmetaq.MetaQModel.setup_anndata(cells, labels_key=KEY, batch_key=batch)
     model = scmetaq.MetaQModel(cells, max(2, round(cells.n_obs / 50)))
     model.train(**QUIET)
+    scvi.settings.seed = seed
     mapped = scmetaq.MetaQModel.load_query_data(query, model)
     mapped.train(**QUIET)
     return mapped.predict_labels()[f"{KEY}_uncertainty"].to_numpy()

@@ -26,6 +26,21 @@ def grown(cells, reference):
     return model, model.add_metacells()
 
 
+def test_cells_that_codes_were_added_for_had_a_part_in_them(grown):
+    model, names = grown
+    n_all = model.n_metacells
+    assert n_all == 10 + len(names)
+    row = model.get_granularity_report([n_all]).loc[n_all]
+    z, found = model.get_latent_representation(), model.get_assignments()["metacell"]
+    codes = model.get_codebook().drop(columns="usage").loc[found].to_numpy()
+    error = np.square(z - codes).mean(1)
+    n = pd.Series(found).map(found.value_counts()).to_numpy()
+    is_new = found.isin(names).to_numpy()
+    added = (error * ((n / (n - 1)) ** 2 - 1))[is_new].sum() / len(z)
+    assert row["codebook_loss"] == pytest.approx(error.mean(), rel=1e-4)
+    assert row["prediction_error"] - row["codebook_loss"] == pytest.approx(added, rel=0.25)
+
+
 def test_the_state_that_was_missing_gets_metacells(grown, cells):
     model, names = grown
     assert names == model.new_metacells

@@ -169,6 +169,13 @@ def test_save_and_load(mapped, query, known, tmp_path):
         assert learnt == ["condition_embedding.tables.0", "condition_embedding.tables.1"]
 
 
+def test_cells_of_a_query_had_no_part_in_the_codes(mapped, reference):
+    report = mapped.get_granularity_report([2, 8])
+    np.testing.assert_allclose(report["prediction_error"], report["codebook_loss"])
+    own = reference.get_granularity_report([2, 8])
+    assert (own["prediction_error"] > own["codebook_loss"]).all()
+
+
 def test_a_query_can_be_a_reference(mapped, query, train):
     query.obs["batch"] = np.array(["z", "w"])[np.arange(query.n_obs) % 2]
     again = MetaQModel.load_query_data(query, mapped)

@@ -90,6 +90,37 @@ def test_a_known_state_may_be_moved_in_a_way_of_its_own(reference, added):
     assert (centres_of(found, state) - centres).norm(dim=1).max() < 0.7
 
 
+def test_of_a_few_cells_all_count_alike(reference, added):
+    """Two cells cannot be told which of them is the odd one."""
+    known, _, _ = reference
+    values = simulate(4, added[2], 7)[1][[0, 3]]  # two cells of one state
+    correction = extended(known)
+    fit_query_offsets(correction, values, torch.full((2, 1), 2), new=torch.tensor([2]))
+    place = correction.centroids[correction.shares(values[:1]).argmax()]
+    # a ridge as heavy as one cell leaves two thirds of the mean, clusters one part in six more
+    share = (correction.offsets[:, 2] @ (values - place).mean(0)) / (values - place).mean(
+        0
+    ).norm() ** 2
+    assert share.max() == pytest.approx(2 / 3 + (1 / 3) * 2 / 12, abs=0.1)
+
+
+def test_a_known_condition_that_goes_with_the_new_state_does_not_hide_it(reference, added):
+    """Known categories divide cells for what they add, not for what most are like."""
+    known, state_of_known, corrected_known = reference
+    correction = MixtureCorrection(3, [3, 2], 6)
+    correction.centroids.copy_(known.centroids)
+    correction.offsets[:, :2] = known.offsets
+    correction.log_penalty[:, :2] = known.log_penalty
+    state, values = simulate(160, added[2], 7)
+    is_new = torch.arange(160) % 4 == 0
+    values[is_new] += 3 * torch.eye(6)[4] - 3 * torch.eye(3, 6)[state[is_new]]
+    conditions = torch.stack([torch.full((160,), 2), is_new.long()], 1)
+    fit_query_offsets(correction, values, conditions, new=torch.tensor([2]))
+    found, centres = correction(values, conditions), centres_of(corrected_known, state_of_known)
+    assert (centres_of(found[~is_new], state[~is_new]) - centres).norm(dim=1).max() < 0.5
+    assert torch.cdist(found[is_new], centres).min() > 1.5
+
+
 def test_what_was_known_stays_bit_identical(reference, added):
     known, _, _ = reference
     _, values = simulate(60, added[2], 7)

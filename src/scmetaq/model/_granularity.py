@@ -32,19 +32,19 @@ class _Cut(NamedTuple):
     codes: Tensor
     """Means of the codes of each group, ``(n_groups, n_latent)``."""
     n_cells: Tensor
-    """Cells of each group, ``(n_groups,)``."""
+    """Cells that had a part in the mean of each group, ``(n_groups,)``; infinite of others'."""
     mean: Tensor
     """Mean of all cells, ``(n_latent,)``."""
 
     def errors(self, z: Tensor, assignment: Tensor) -> dict[str, Tensor]:
         """Squared distances of cells to the mean of their group, and of its other cells.
 
-        Without the cell itself the mean of ``n`` cells is ``n / (n - 1)`` times as far away. A cell
-        that is alone is predicted by the mean of all.
+        Without the cell itself the mean of ``n`` cells is ``n / (n - 1)`` times as far away; no
+        further if the cell had no part in it. A cell that is alone is predicted by the mean of all.
         """
         error = (z - self.codes[assignment]).square().mean(1)  # B
         n = self.n_cells[assignment].round()
-        others = error * (n / (n - 1).clamp_min(1)).square()
+        others = error / (1 - 1 / n).square()
         alone = (z - self.mean).square().mean(1)
         return {"codebook_loss": error, "prediction_error": torch.where(n > 1, others, alone)}
 
@@ -78,7 +78,8 @@ class GranularityMixin(ReadingMixin, MetaQParts):
             dimensions (Eq. 10).
         ``prediction_error``
             The same to the mean of the *other* cells of the metacell. Unlike the codebook loss, it
-            rises again where metacells begin to follow the noise of single cells.
+            rises again where metacells begin to follow the noise of single cells. Cells of a query
+            had no part in the codes of the reference: there it is the codebook loss.
         ``prediction_error_se``
             Standard error of what it exceeds the lowest one by.
         ``cells_per_metacell``
@@ -131,8 +132,12 @@ class GranularityMixin(ReadingMixin, MetaQParts):
         group = group.to(codebook.codes.device)
         n_groups = int(group.max()) + 1
         share = torch.zeros(n_groups).to(codebook.usage).index_add_(0, group, codebook.usage)
+        sizes = share * (codebook.n_cells if self.reference_ else n_cells)
+        if self.reference_:  # whose cells the codes are of, but for those that were added
+            of_reference = group[: self.reference_["n_metacells"]].unique()
+            sizes[of_reference] = torch.inf
         everything = codebook.merged(torch.zeros_like(group), 1)[0]
-        return _Cut(group, codebook.merged(group, n_groups), share * n_cells, everything)
+        return _Cut(group, codebook.merged(group, n_groups), sizes, everything)
 
     def _losses_of_cuts(self, block: Block, cuts: list[_Cut]) -> dict[str, Tensor]:
         """Losses of each cell of a block at each cut, ``(n_cells, n_cuts)`` or ``(n_cells, 1)``."""

@@ -12,11 +12,13 @@ _RIDGE_OF_CLUSTERS = 10.0
 """Cells of a cluster that outweigh what a category adds to cells of any cluster."""
 _LIKE = 1.5
 """Squared distance, over that of the median cell, at which a cell counts for half."""
-_STEEPNESS = 6
 _FREE = 0.6
 """The same over that of the place to cells which fit; a place further from them is free."""
 _N_LIKE = 5
 """Cells that fit of which a place is not free."""
+_FEWEST = 20
+"""Cells of which it can be told what most of them are like."""
+_STEEPNESS = 6
 _N_ROUNDS = 15
 _N_WEIGHTINGS = 15
 _BLOCK = 1_024
@@ -35,23 +37,28 @@ def fit_query_offsets(
 
     .. math::
 
-        w_{ca} = g_a + \frac{\sum_i \omega_i r_{ic} (y_i - g_a)}{\lambda + \sum_i \omega_i r_{ic}},
+        w_{ca} = g_a
+        + \frac{\sum_i \omega'_i r_{ic} (y_i - g_a)}{\lambda + \sum_i \omega'_i r_{ic}},
+        \qquad g_a = \frac{\sum_i \omega_i y_i}{1 + \sum_i \omega_i},
         \qquad y_i = x_i - p_i, \quad p_i = \sum_c r_{ic} \mu_c ,
 
-    for cells :math:`i` of category :math:`a` alone. Clusters with few cells are thus corrected as
-    the others are. Cells of a state that the reference lacks must not be taken for the nearest
-    that it has: cells count by how much further they would have to be moved than most are,
+    for cells :math:`i` of category :math:`a` alone, :math:`x_i` being without what known categories
+    add. Clusters with few cells are thus corrected as the others are. Cells of a state that the
+    reference lacks should not be taken for the nearest that it has: cells count by how much
+    further they would have to be moved than most are,
 
     .. math:: \omega_i = \frac{1}{1 + (q_i / h_i)^6}, \qquad q_i = \lVert y_i - g_a \rVert^2 .
 
-    For :math:`g_a`, :math:`h_i` is 1.5 times the median of :math:`q` among cells of the same
-    conditions, most of which must be in known states. Within clusters it is at least
-    :math:`.6\, d_i^2`, with :math:`d_i` the distance of the place :math:`p_i` to the 5th nearest
-    such place of a cell that fits. A known state which the category moves in a way of its own
-    comes to a place where nobody else is; a new one to a place that is taken.
+    For :math:`g_a`, :math:`h_i` is 1.5 times the median of :math:`q` among cells of the same new
+    categories, most of which must be in known states. Within clusters, in :math:`\omega'`, it is
+    at least :math:`.6\, d_i^2`, with :math:`d_i` the distance of the place :math:`p_i` to the 5th
+    nearest such place of a cell that fits. A known state which the category moves in a way of its
+    own comes to a place where nobody else is; a new one to a place that is taken, if the state
+    nearest to it is among the cells. If it is not, the new one is taken for it.
 
     Values are averaged over neighbours among cells of the same conditions before anything else:
-    of single cells, sampling noise would hide what is unlike.
+    of single cells, sampling noise would hide what is unlike. Where there are fewer than 20 cells
+    there is nothing to average, and all count alike.
 
     Parameters
     ----------
@@ -69,23 +76,30 @@ def fit_query_offsets(
     Kang et al., Symphony, Nature Communications 2021; Hampel, The influence curve and its role in
     robust estimation, Journal of the American Statistical Association 1974.
     """
-    group = conditions.unique(dim=0, return_inverse=True)[1]  # N
-    values = _smooth(values, group)
+    values = _smooth(values, _groups(conditions))
     design = one_hot(conditions, correction.n_categories).to(values)  # N x A
+    of_new = design[:, new]  # N x n_new
+    groups = _groups(of_new)
     weight = torch.ones_like(values[:, 0])  # N
     correction.offsets[:, new] = 0
     for _ in range(_N_ROUNDS):
         moved = _moved(correction, values, conditions, design, new)
-        together, weight = _shared_offsets(moved.by, design[:, new], group, weight)
-        distance = (moved.by - design[:, new] @ together).square().sum(1)  # N
-        free = _distance_to_like(moved.share @ correction.centroids, weight, group)  # N
+        together, weight = _shared_offsets(moved.by, of_new, groups, weight)
+        distance = (moved.by - of_new @ together).square().sum(1)  # N
+        free = _distance_to_like(moved.share @ correction.centroids, weight, groups)  # N
         in_cluster = torch.maximum(weight, _weight(distance, _FREE * free))
-        gram, rest = _moments(moved, design[:, new], in_cluster)
+        gram, rest = _moments(moved, of_new, in_cluster)
         added = together + _ridge(gram, rest - gram @ together, _RIDGE_OF_CLUSTERS)
         change = (added - correction.offsets[:, new]).norm() / added.norm().clamp_min(1e-12)
         correction.offsets[:, new] = added
         if change < _TOLERANCE:
             break
+
+
+def _groups(rows: Tensor) -> list[Tensor]:
+    """Indices of equal rows."""
+    group = rows.unique(dim=0, return_inverse=True)[1]
+    return list(group.argsort(stable=True).split(group.bincount().tolist()))
 
 
 class _Moved(NamedTuple):
@@ -97,11 +111,10 @@ class _Moved(NamedTuple):
     """Values without centroids and known categories, ``(N, D)``."""
 
 
-def _smooth(values: Tensor, group: Tensor) -> Tensor:
+def _smooth(values: Tensor, groups: list[Tensor]) -> Tensor:
     """Means over the neighbours of each cell in its group."""
     smooth = torch.empty_like(values)
-    for g in group.unique():
-        cells = group == g
+    for cells in groups:
         smooth[cells] = neighborhood_mean(values[cells], values[cells])
     return smooth
 
@@ -123,7 +136,7 @@ def _moved(
 
 
 def _shared_offsets(
-    moved: Tensor, design: Tensor, group: Tensor, weight: Tensor
+    moved: Tensor, design: Tensor, groups: list[Tensor], weight: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What new categories add to cells of any cluster, and how much each cell counts.
 
@@ -133,8 +146,8 @@ def _shared_offsets(
         Values without centroids and known categories, ``(N, D)``.
     design
         Indicators of the new categories, ``(N, n_new)``.
-    group
-        Cells of the same conditions, ``(N,)``.
+    groups
+        Cells of the same new categories.
     weight
         How much each cell counts to begin with, ``(N,)``.
 
@@ -146,8 +159,11 @@ def _shared_offsets(
         weighted = weight[:, None] * design
         together = _ridge(weighted.T @ design, weighted.T @ moved, _RIDGE)
         distance = (moved - design @ together).square().sum(1)  # N
-        usual = torch.stack([distance[group == g].median() for g in group.unique()])[group]
-        weight = _weight(distance, _LIKE * usual)
+        weight = torch.ones_like(weight)
+        for cells in groups:
+            if len(cells) >= _FEWEST:
+                of_group = distance[cells]
+                weight[cells] = _weight(of_group, _LIKE * of_group.median())
     return together, weight
 
 
@@ -156,15 +172,14 @@ def _weight(distance: Tensor, half: Tensor) -> Tensor:
     return 1 / (1 + (distance / half.clamp_min(1e-12)) ** _STEEPNESS)
 
 
-def _distance_to_like(place: Tensor, weight: Tensor, group: Tensor) -> Tensor:
+def _distance_to_like(place: Tensor, weight: Tensor, groups: list[Tensor]) -> Tensor:
     """Squared distance from where a cell is put to where cells of its group are that fit."""
     found = torch.empty_like(weight)
-    for g in group.unique():
-        cells = group == g
-        like = place[cells & (weight > 0.5)]
-        for rows in cells.nonzero()[:, 0].split(_BLOCK):
-            distance = squared_distances(place[rows], like)
-            found[rows] = distance.kthvalue(min(_N_LIKE, len(like)), dim=1).values
+    for cells in groups:
+        like = place[cells[weight[cells] > 0.5]]
+        for rows in cells.split(_BLOCK):
+            distances = squared_distances(place[rows], like)
+            found[rows] = distances.topk(min(_N_LIKE, len(like)), largest=False).values[:, -1]
     return found
 
 
@@ -177,9 +192,12 @@ def _moments(moved: _Moved, design: Tensor, weight: Tensor) -> tuple[Tensor, Ten
     ``(C, n_new, D)``.
     """
     share = moved.share * weight[:, None]  # N x C
-    by_category = [share * column[:, None] for column in design.T]  # each N x C
-    gram = torch.stack([of.T @ design for of in by_category], 1)
-    return gram, torch.stack([of.T @ moved.by for of in by_category], 1)
+    sums = [
+        (of.T @ design, of.T @ moved.by)
+        for of in (share * column[:, None] for column in design.T)  # each N x C
+    ]
+    gram, rest = (torch.stack(of, 1) for of in zip(*sums, strict=True))
+    return gram, rest
 
 
 def _ridge(gram: Tensor, target: Tensor, penalty: float) -> Tensor:
