@@ -23,6 +23,7 @@ from _runs import Run, finished, with_kept
 from _scores import about as about_run
 from _scores import kept_scores
 from _summary import over_seeds, overlap
+from _tables import machine_line
 from quality import machine
 
 from scmetaq import metrics
@@ -121,7 +122,8 @@ def main() -> int:
     results = {"machine": machine(), "summary": rows, "runs": records}
     results |= done._asdict()
     args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{tables(results['summary'])}\n")
+    text = f"\n{tables(rows)}\n\n{machine_line(results)}\n"
+    write_between(args.readme, BEGIN, END, text)
     return 1 if done.failed else 0
 
 
