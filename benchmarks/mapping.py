@@ -6,9 +6,9 @@ Each batch in turn is left out of training and mapped onto the model of the othe
 metacells of all cells: how they mix batches, and of the batch in question the share of cells whose
 metacell has their label by majority of the other batches' cells. Beside it stand the same model
 before it was told what the batch adds (``without train()``), and one trained with all batches and
-cut to as many metacells. Sets of two batches are not there: a model of one is not told what batches
-add.
-What ``results/mapping.json`` has is not run again without ``--again``.
+cut to as many metacells. Sets with labels in two batches only are not there: a model of one batch
+is not told what batches add. What ``results/mapping.json`` has is not run again but with
+``--again``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from scmetaq import metrics
 BEGIN: Final = "<!-- mapping: written by mapping.py -->"
 END: Final = "<!-- mapping: end -->"
 SETS: Final = tuple(name for name in BATCHES if name != "pbmc_multibatch")
-"""Sets of three batches or more."""
+"""Sets with labels in three batches or more."""
 HOW: Final = ("joint training", "without train()", "mapped")
 SCORES: Final = ("mixing", "label")
 QUIET: Final = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def tasks(args: Any) -> Iterator[tuple[Key, Callable[[], dict[str, float]]]]:
-    """Every batch of the sets with three or more, and how to do it."""
+    """Every batch, and how to do it."""
     for seed in args.seeds:
         for dataset in present(args.datasets, args.data):
             for batch in cells_of(dataset.name, args.data).obs[BATCH].unique():
@@ -103,10 +103,10 @@ def assignments(model: scmetaq.MetaQModel) -> pd.DataFrame:
     return model.get_assignments().astype({"metacell": str})
 
 
-def trained(cells: anndata.AnnData, seed: int) -> scmetaq.MetaQModel:
+def trained(cells: anndata.AnnData, seed: int, **setup: str) -> scmetaq.MetaQModel:
     """A model that knows the batches."""
     scvi.settings.seed = seed
-    scmetaq.MetaQModel.setup_anndata(cells, batch_key=BATCH)
+    scmetaq.MetaQModel.setup_anndata(cells, batch_key=BATCH, **setup)
     model = scmetaq.MetaQModel(cells, max(2, round(cells.n_obs / 50)))
     model.train(**QUIET)
     return model

@@ -18,7 +18,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import scvi
-from mapping import QUIET, SETS
+from mapping import QUIET, SETS, trained
 from new_cells import FEWEST, KEY, command_line, grow, of_neighbors, scores
 
 import scmetaq
@@ -47,7 +47,7 @@ def runs(adata: anndata.AnnData, batch: str | None, seed: int) -> list[dict[str,
         is_asked = is_query & (is_new | adata.obs[KEY].isin(cells.obs[KEY]).to_numpy())
         query = adata[is_asked].copy()
         uncertainty = {
-            "scmetaq": of_scmetaq(cells, query, batch, seed),
+            "scmetaq": of_scmetaq(cells, query, seed),
             "15 neighbours on PCA": of_neighbors(cells, query),
         }
         for method, values in uncertainty.items():
@@ -59,14 +59,9 @@ def runs(adata: anndata.AnnData, batch: str | None, seed: int) -> list[dict[str,
     ]
 
 
-def of_scmetaq(
-    cells: anndata.AnnData, query: anndata.AnnData, batch: str | None, seed: int
-) -> np.ndarray:
+def of_scmetaq(cells: anndata.AnnData, query: anndata.AnnData, seed: int) -> np.ndarray:
     """Uncertainty of a query that was mapped onto a model of the other cells."""
-    scvi.settings.seed = seed
-    scmetaq.MetaQModel.setup_anndata(cells, labels_key=KEY, batch_key=batch)
-    model = scmetaq.MetaQModel(cells, max(2, round(cells.n_obs / 50)))
-    model.train(**QUIET)
+    model = trained(cells, seed, labels_key=KEY)
     scvi.settings.seed = seed
     mapped = scmetaq.MetaQModel.load_query_data(query, model)
     mapped.train(**QUIET)
