@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -296,10 +298,12 @@ def test_without_a_report_the_results_stay(run, path, earlier, monkeypatch, erro
     scmetaq.MetaQModel.load(earlier / "model", False)
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, "lightning"])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, "lightning", "scheduler"])
 def test_a_stopped_run_leaves_nothing(run, path, tmp_path, monkeypatch, stop):
     def train(self, *args, **kwargs):
         try:
+            if stop == "scheduler":
+                os.kill(os.getpid(), signal.SIGTERM)
             raise KeyboardInterrupt
         except KeyboardInterrupt:
             if stop == "lightning":
@@ -311,6 +315,7 @@ def test_a_stopped_run_leaves_nothing(run, path, tmp_path, monkeypatch, stop):
     assert outcome.status == 130
     assert outcome.err.endswith("Error: Stopped before all results were written.\n")
     assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_debug_shows_the_traceback(run, path, tmp_path, untrained):

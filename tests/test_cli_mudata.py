@@ -26,6 +26,8 @@ def cells(paired):
     mdata["rna"].obs["kind"] = pd.Categorical(np.array(["x", "y"])[np.arange(150) % 2])
     for name in ("adt", "atac"):
         mdata[name].obs["donor"] = "d1"
+    for name in ("donor2", "donor3"):
+        mdata["adt"].obs[name] = pd.Categorical(np.array(["x", "y"])[np.arange(150) // 75])
     mdata["rna"].layers["raw"] = mdata["rna"].X.copy()
     mdata.obsm["X_umap"] = np.random.default_rng(0).normal(size=(150, 2))
     return mdata
@@ -155,6 +157,15 @@ def test_zarr_store_is_read(run, cells, tmp_path, untrained):
         (("--labels-key", "kind"), ("'labels_key': ['kind']", "'labels_key': 'rna'")),
         (("--labels-key", "rna:kind"), ("'labels_key': ['kind']", "'labels_key': 'rna'")),
         (("--labels-key", "atac:donor"), ("'labels_key': ['donor']", "'labels_key': 'atac'")),
+        (("--batch-key", "kind"), ("'batch_key': 'kind'", "'batch_key': 'rna'")),
+        (("--batch-key", "rna:kind"), ("'batch_key': 'kind'", "'batch_key': 'rna'")),
+        (
+            ("--covariate-key", "adt:donor2", "--covariate-key", "adt:donor3"),
+            (
+                "'categorical_covariate_keys': ['donor2', 'donor3']",
+                "'categorical_covariate_keys': 'adt'",
+            ),
+        ),
     ],
 )
 def test_options_find_what_they_are_about(run, path, tmp_path, untrained, words, told):
@@ -171,6 +182,8 @@ def test_options_find_what_they_are_about(run, path, tmp_path, untrained, words,
         (("--labels-key", "missing"), ("No column 'missing'", "'state', 'rna:state'")),
         (("--labels-key", "donor"), ("several modalities", "adt:donor or atac:donor")),
         (("--labels-key", "state", "--labels-key", "kind"), ("in one obs", "'kind' in 'rna'")),
+        (("--batch-key", "missing"), ("No column 'missing'", "'state', 'rna:state'")),
+        (("--covariate-key", "state", "--covariate-key", "kind"), ("all --covariate-key in",)),
         (("--n-metacells", "150"), ("fewer than the 150 cells", "--n-metacells 3")),
     ],
 )

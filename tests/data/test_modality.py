@@ -3,7 +3,13 @@ import dataclasses
 import pytest
 from mudata import MuData
 
-from scmetaq.data._modality import MODALITIES, find_modalities, get_modality
+from scmetaq.data._modality import (
+    MODALITIES,
+    check_layers_have_modalities,
+    find_modalities,
+    get_modality,
+    warn_of_others,
+)
 
 
 def test_presets_of_the_paper():
@@ -65,3 +71,20 @@ def test_names_must_say_what_is_what(toy_mdata):
         find_modalities(MuData({"spliced": toy_mdata["rna"]}), None)
     with pytest.raises(ValueError, match="one modality of ADT counts, found adt, prot"):
         find_modalities(MuData({"adt": toy_mdata["adt"], "prot": toy_mdata["atac"]}), None)
+
+
+def test_a_layer_of_no_modality_is_refused(toy_mdata):
+    pair = MuData({"rna": toy_mdata["rna"], "chromatin": toy_mdata["atac"]})
+    names = find_modalities(pair, None)
+    given = {"rna": "counts", "adt": None, "atac": "counts"}
+    with pytest.raises(ValueError, match="ATAC counts for atac_layer='counts'.*'chromatin'"):
+        check_layers_have_modalities(pair, names, given)
+    check_layers_have_modalities(pair, names, {**given, "atac": None})
+
+
+def test_modalities_left_out_are_told(toy_mdata, recwarn):
+    warn_of_others(toy_mdata, find_modalities(toy_mdata, None))
+    assert not recwarn
+    pair = MuData({"rna": toy_mdata["rna"], "chromatin": toy_mdata["atac"]})
+    with pytest.warns(UserWarning, match='\'chromatin\' left out.*modalities=."rna_layer": "rna"'):
+        warn_of_others(pair, {"rna": "rna"})

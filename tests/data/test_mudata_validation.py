@@ -1,3 +1,4 @@
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -60,6 +61,27 @@ def test_modalities_without_a_cell_in_common(toy_mdata):
         check(apart, {"rna": "rna", "adt": "adt"})
 
 
+def test_few_cells_in_common_are_told(toy_mdata):
+    apart = MuData({"rna": toy_mdata["rna"][:80].copy(), "adt": toy_mdata["adt"][75:].copy()})
+    with pytest.warns(UserWarning, match=r"5 of the 80 cells of mdata\['rna'\] have another"):
+        check(apart, {"rna": "rna", "adt": "adt"})
+
+
+def test_the_way_told_to_unique_barcodes_leads_there(toy_mdata):
+    parts = {name: toy_mdata[name].copy() for name in ("rna", "adt")}
+    for part in parts.values():
+        part.obs_names = ["twin", "twin", *part.obs_names[2:]]
+    mdata = MuData(parts)
+    with pytest.raises(ValueError, match="found 1 .*'twin'") as error:
+        check(mdata, {"rna": "rna", "adt": "adt"})
+    loop, together = str(error.value).split("Fix: ")[-1].split(", and put the modalities together")
+    scope = {"mdata": mdata, "mudata": mudata}
+    exec(loop, scope)
+    exec(together.removeprefix(" again, ").removesuffix("."), scope)
+    assert scope["mdata"].obs_names[:2].tolist() == ["twin", "twin-1"]
+    check(scope["mdata"], {"rna": "rna", "adt": "adt"})
+
+
 def test_cells_without_any_modality_in_use(mosaic):
     with pytest.raises(ValueError, match="50 of 150 cells have none of the modalities in use"):
         check(mosaic, {"adt": "adt"})
@@ -76,10 +98,10 @@ def test_columns_of_the_mudata_or_of_a_modality(toy_mdata):
 
 def test_features_are_put_in_the_order_of_the_model(toy_mdata):
     features = {name: toy_mdata[name].var_names for name in ("rna", "adt")}
-    assert with_modality_features(toy_mdata, features) is toy_mdata
+    assert with_modality_features(toy_mdata, features, LAYERS) is toy_mdata
     other = MuData({k: toy_mdata[k][:, ::-1].copy() for k in ("adt", "rna")})
     other.obs["state"] = toy_mdata.obs["state"]
-    found = with_modality_features(other, features)
+    found = with_modality_features(other, features, LAYERS)
     for name, expected in features.items():
         pd.testing.assert_index_equal(found[name].var_names, expected)
         assert abs(found[name].X - toy_mdata[name].X).max() == 0
@@ -89,16 +111,30 @@ def test_features_are_put_in_the_order_of_the_model(toy_mdata):
 
 def test_mosaic_cells_stay_in_order(mosaic):
     features = {name: mosaic[name].var_names[::-1] for name in NAMES}
-    found = with_modality_features(mosaic, features)
+    found = with_modality_features(mosaic, features, LAYERS)
     pd.testing.assert_index_equal(found.obs_names, mosaic.obs_names)
+
+
+def test_columns_pulled_from_modalities_are_kept(toy_mdata):
+    toy_mdata.obs["rna:batch"] = "one"
+    features = {name: toy_mdata[name].var_names[::-1] for name in NAMES}
+    assert (with_modality_features(toy_mdata, features, LAYERS).obs["rna:batch"] == "one").all()
+
+
+def test_a_missing_modality_has_no_cells(toy_mdata):
+    features = {name: toy_mdata[name].var_names for name in ("rna", "adt")}
+    layers = {"rna": None, "adt": "counts"}
+    found = with_modality_features(MuData({"rna": toy_mdata["rna"]}), features, layers)
+    pd.testing.assert_index_equal(found.obs_names, toy_mdata.obs_names)
+    pd.testing.assert_index_equal(found["adt"].var_names, features["adt"])
+    assert found["adt"].layers["counts"].shape == (0, 8)
+    assert abs(found["rna"].X - toy_mdata["rna"].X).max() == 0
 
 
 def test_missing_modalities_and_features_are_told(toy_mdata):
     features = {name: toy_mdata[name].var_names for name in ("rna", "adt")}
-    with pytest.raises(
-        ValueError, match="modalities that the model.*'rna', 'adt'.*'adt' is missing"
-    ):
-        with_modality_features(MuData({"rna": toy_mdata["rna"]}), features)
+    with pytest.raises(ValueError, match="modalities that the model.*'rna', 'adt', found 'atac'"):
+        with_modality_features(MuData({"atac": toy_mdata["atac"]}), features, LAYERS)
     few = MuData({"rna": toy_mdata["rna"], "adt": toy_mdata["adt"][:, 1:].copy()})
     with pytest.raises(ValueError, match="found only 7 of them: 1 are missing"):
-        with_modality_features(few, features)
+        with_modality_features(few, features, LAYERS)

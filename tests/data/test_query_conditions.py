@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from mudata import MuData
 
 from scmetaq.data._conditions import Condition
 from scmetaq.data._query_conditions import align_conditions, new_categories
@@ -38,3 +39,18 @@ def test_a_column_without_categories():
     conditions = [Condition("batch", ["a", "b"], None)]
     with pytest.raises(ValueError, match="found 20 new values for 20 cells"):
         align_conditions(cells(np.linspace(0, 1, 20)), conditions)
+
+
+def test_a_condition_of_a_modality_that_cells_lack():
+    parts = {"rna": cells(["a", "b"])[:1].copy(), "adt": cells(["a", "b"])}
+    conditions = [Condition("batch", ["a", "b"], "rna")]
+    with pytest.raises(ValueError, match="'batch' from .* 'rna', which 1 of 2 cells.*lack"):
+        align_conditions(MuData(parts), conditions)
+
+
+def test_where_a_column_is_looked_for_is_told():
+    both = MuData({"rna": cells(["a", "b"]), "adt": cells(["a", "b"])})
+    with pytest.raises(KeyError, match=r"No column 'donor' in query\['rna'\]\.obs"):
+        align_conditions(both, [Condition("donor", ["a", "b"], "rna")])
+    with pytest.raises(KeyError, match=r"No column 'donor' in query\.obs"):
+        align_conditions(both, [Condition("donor", ["a", "b"], None)])

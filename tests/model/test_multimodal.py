@@ -132,6 +132,15 @@ def test_new_cells_may_lack_modalities(joint, mosaic, paired):
     assert metrics.purity(found, paired.obs["state"].loc[found.index]).mean() > 0.85
 
 
+def test_cells_of_one_modality_alone(joint, paired):
+    adt = mudata.MuData({"adt": paired["adt"].copy()})
+    found = joint.get_assignments(adt)
+    empty = {name: paired[name][:0].copy() for name in ("rna", "atac")}
+    beside = mudata.MuData({"adt": paired["adt"].copy(), **empty})
+    pd.testing.assert_frame_equal(found, joint.get_assignments(beside))
+    assert metrics.purity(found["metacell"], paired.obs["state"]).mean() > 0.6
+
+
 def test_order_and_company_do_not_matter(joint, paired):
     alone = joint.get_assignments(paired[[7]].copy())
     pd.testing.assert_frame_equal(alone, joint.get_assignments().iloc[[7]])
@@ -187,6 +196,23 @@ def test_one_modality_of_a_mudata_is_as_alone(fit, toy_mdata):
     alone = names(fit(toy_mdata["rna"].copy()))
     of_mudata = names(fit(toy_mdata, setup={"modalities": {"rna_layer": "rna"}}))
     pd.testing.assert_series_equal(alone, of_mudata)
+
+
+def test_a_layer_of_a_modality_of_another_name_is_no_silence(toy_mdata):
+    pair = mudata.MuData({"rna": toy_mdata["rna"], "chromatin": toy_mdata["atac"]})
+    with pytest.raises(ValueError, match="ATAC counts for atac_layer='raw'"):
+        MetaQModel.setup_mudata(pair, atac_layer="raw")
+    with pytest.warns(UserWarning, match="'chromatin' left out"):
+        MetaQModel.setup_mudata(pair)
+
+
+def test_conditions_in_a_column_pulled_from_a_modality(toy_mdata, fit):
+    batch = pd.Categorical(np.array(["x", "y"])[np.arange(150) % 2])
+    toy_mdata.obs["rna:batch"] = batch
+    model = fit(toy_mdata, setup={**PAIR, "batch_key": "rna:batch"})
+    assert "rna:batch" in model.get_metacells().obs
+    query = MetaQModel.load_query_data(toy_mdata.copy(), model)
+    pd.testing.assert_frame_equal(query.get_assignments(), model.get_assignments())
 
 
 def test_the_cells_are_not_changed(fit, toy_mdata):

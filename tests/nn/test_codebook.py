@@ -87,6 +87,17 @@ def test_all_state_is_in_the_state_dict():
     assert torch.equal(other(latents()).assignment, codebook(latents()).assignment)
 
 
+def test_added_codes_are_as_wide_as_the_others_are():
+    codebook = filled(3)
+    z = latents(90)
+    codebook.set_usage(z)
+    codebook.set_spread(z)
+    before = codebook.spread.clone()
+    codebook.add_codes(latents(2, seed=5), torch.tensor([4, 6]))
+    assert codebook.spread[:3].equal(before)
+    assert codebook.spread[3:].tolist() == [before.median().item()] * 2
+
+
 def test_setting_codes_forgets_usage():
     codebook = filled()
     codebook.update_usage(torch.tensor([0, 1]))
@@ -208,12 +219,6 @@ def test_perplexity_counts_codes_in_even_use():
     uneven = np.array([0.7, 0.2, 0.1])
     expected = np.exp(-(uneven * np.log(uneven)).sum())
     assert perplexity(torch.tensor(10 * uneven)).item() == pytest.approx(expected)
-
-
-def test_squared_distances_agree_with_scipy():
-    a, b = latents(30).double(), latents(20, seed=2).double()
-    np.testing.assert_allclose(squared_distances(a, b), cdist(a, b, "sqeuclidean"), atol=1e-12)
-    assert (squared_distances(a, a) >= 0).all()
 
 
 def test_cells_of_each_code_are_counted():

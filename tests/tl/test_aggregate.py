@@ -189,6 +189,12 @@ def test_modalities_share_names_and_count_their_own_cells(mdata, adata):
     assert metacells.uns["metaq"]["n_metacells"] == 12
 
 
+def test_columns_pulled_from_modalities_are_the_users_too(mdata):
+    mdata.obs["rna:donor"] = mdata.obs["donor"]
+    found = aggregate(mdata).obs
+    pd.testing.assert_series_equal(found["rna:donor"], found["donor"], check_names=False)
+
+
 def test_a_metacell_without_cells_in_a_modality_is_absent_from_it(mdata):
     by = pd.Series(np.where(np.arange(200) < 40, "first", "second"), mdata.obs_names)
     metacells = aggregate(mdata, by)

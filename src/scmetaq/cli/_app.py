@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version as version_of
@@ -62,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     os.environ.setdefault("MPLBACKEND", "agg")  # the report needs no screen
     words = sys.argv[1:] if arguments is None else list(arguments)
+    # schedulers end jobs by SIGTERM: clean up as when the user does
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = app(words, prog_name="scmetaq", obj=words, standalone_mode=False)
     except _UsageError as error:
@@ -69,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = BAD_INPUT
     except (typer.Abort, KeyboardInterrupt):
         status = STOPPED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if status == STOPPED:
         say_error("Stopped before all results were written.")
     sys.exit(status or 0)

@@ -72,7 +72,8 @@ def evaluate(options: EvaluateOptions) -> None:
         names = find_modalities(data, note) if options.source.is_mudata else {}
         say(f"Read {describe(data, names)} from {options.source.name}.")
         labels = find_labels(data, [options.labels_key] if options.labels_key else [])
-        batches = find_labels(data, [options.batch_key] if options.batch_key else [])
+        batch = [options.batch_key] if options.batch_key else []
+        batches = find_labels(data, batch, "--batch-key")
         if names:
             find_layers(data, names, options.layer)
         table = _aligned(table, data, options, note)

@@ -70,6 +70,8 @@ class _Cells(NamedTuple):
     names: dict[str, str]
     """Name of the modality by kind of counts; none of an AnnData, which is one."""
     labels: Labels
+    batch: Labels
+    covariates: Labels
 
     @property
     def is_mosaic(self) -> bool:
@@ -118,7 +120,14 @@ def _read(options: InferOptions, note: Callable[[str], None]) -> _Cells:
     data = read_cells(options.source)
     names = find_modalities(data, note) if options.source.is_mudata else {}
     say(f"Read {describe(data, names)} from {options.source.name}.")
-    return _Cells(data, names, find_labels(data, options.labels_keys))
+    batch = [options.batch_key] if options.batch_key else []
+    return _Cells(
+        data,
+        names,
+        find_labels(data, options.labels_keys),
+        find_labels(data, batch, "--batch-key"),
+        find_labels(data, options.covariate_keys, "--covariate-key"),
+    )
 
 
 def _set_up(cells: _Cells, options: InferOptions) -> MetaQModel:
@@ -127,10 +136,10 @@ def _set_up(cells: _Cells, options: InferOptions) -> MetaQModel:
 
     from scmetaq import MetaQModel
 
-    data, names, labels = cells
+    data, names, labels, batch, covariates = cells
     columns: dict[str, Any] = {
-        "batch_key": options.batch_key,
-        "categorical_covariate_keys": options.covariate_keys or None,
+        "batch_key": next(iter(batch.columns), None),
+        "categorical_covariate_keys": covariates.columns or None,
         "labels_key": labels.columns or None,
     }
     with bad_input():
@@ -139,8 +148,9 @@ def _set_up(cells: _Cells, options: InferOptions) -> MetaQModel:
         if names:
             layers = find_layers(data, names, options.layer)
             modalities = {f"{kind}_layer": name for kind, name in names.items()}
-            if labels.modality is not None:
-                modalities["labels_key"] = labels.modality
+            for argument, of in zip(columns, (batch, covariates, labels), strict=True):
+                if of.modality is not None:
+                    modalities[argument] = of.modality
             of_kinds: dict[str, Any] = {f"{kind}_layer": layer for kind, layer in layers.items()}
             MetaQModel.setup_mudata(data, modalities=modalities, **of_kinds, **columns)
         else:
@@ -205,13 +215,13 @@ def _report(
     from scmetaq import metrics
     from scmetaq.report import write_report
 
-    data, names, labels = cells
+    data, names, labels, batch, _ = cells
     assignments = model.get_assignments()
     quality = metrics.evaluate(
         data,
         assignments["metacell"],
         labels.first(data),
-        conditions=options.batch_key,
+        conditions=batch.first(data),
         layer=options.layer,
         modalities=list(names.values()) or None,
     )
@@ -221,7 +231,7 @@ def _report(
         assignments,
         metrics=quality,
         labels_key=labels.names,
-        batch_key=options.batch_key,
+        batch_key=next(iter(batch.names), None),
         layer=options.layer,
         embedding=model.get_latent_representation() if names else None,
         facts=_facts(model, cells, options, seconds),
@@ -244,8 +254,8 @@ def _facts(
         **facts(cells.data, cells.names, options.layer, weights),
         "Metacells asked for": f"{model.n_metacells:,}",
         "Labels": ", ".join(cells.labels.names) or "none",
-        "Batch": options.batch_key or "none",
-        "Covariates": ", ".join(options.covariate_keys) or "none",
+        "Batch": ", ".join(cells.batch.names) or "none",
+        "Covariates": ", ".join(cells.covariates.names) or "none",
         "Method": "MetaQ, scmetaq's default recipe",
         "Epochs": len(model.history["train_loss"]),
         "Seed": options.seed,

@@ -59,7 +59,9 @@ def find_layers(mdata: MuData, names: Mapping[str, str], layer: str | None) -> d
     return found
 
 
-def find_labels(data: AnnData | MuData, keys: Sequence[str]) -> Labels:
+def find_labels(
+    data: AnnData | MuData, keys: Sequence[str], option: str = "--labels-key"
+) -> Labels:
     """Where the columns are: all in one place.
 
     Parameters
@@ -69,6 +71,8 @@ def find_labels(data: AnnData | MuData, keys: Sequence[str]) -> Labels:
     keys
         Columns of ``obs`` of the cells; of MuData also of exactly one modality, or with the
         modality before them, as in ``rna:cell_type``.
+    option
+        Option that names them.
     """
     if not hasattr(data, "mod"):
         return Labels(list(keys))
@@ -76,8 +80,7 @@ def find_labels(data: AnnData | MuData, keys: Sequence[str]) -> Labels:
     if len({modality for modality, _ in places}) > 1:
         where = ", ".join(f"{c!r} in {'the MuData' if m is None else m!r}" for m, c in places)
         raise BadInput(
-            f"Expected all --labels-key in one obs, found {where}: copy them to the obs of the "
-            "MuData."
+            f"Expected all {option} in one obs, found {where}: copy them to the obs of the MuData."
         )
     return Labels([column for _, column in places], places[0][0] if places else None)
 

@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -82,6 +83,48 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None = None) 
             'modalities={"rna_layer": "rna", "adt_layer": "adt"}.'
         )
     return found
+
+
+def check_layers_have_modalities(
+    mdata: MuData, names: Mapping[str, str], layers: Mapping[str, str | None]
+) -> None:
+    """Refuse a layer given for a kind of counts that no modality is of.
+
+    Parameters
+    ----------
+    mdata
+        The cells.
+    names
+        Output of :func:`find_modalities`.
+    layers
+        Layer by kind of counts; None where none was given.
+
+    Raises
+    ------
+    ValueError
+        There is such a layer; the message lists the modalities.
+    """
+    for kind, layer in layers.items():
+        if layer is not None and kind not in names:
+            there = ", ".join(map(repr, mdata.mod))
+            raise ValueError(
+                f"Expected a modality of {kind.upper()} counts for {kind}_layer={layer!r}, found "
+                f"none by its name among {there}. Say which it is, all of those in use together: "
+                f'modalities={{"{kind}_layer": ..., ...}}.'
+            )
+
+
+def warn_of_others(mdata: MuData, names: Mapping[str, str]) -> None:
+    """Say which modalities are left out since their names are not those of counts we model."""
+    others = [repr(name) for name in mdata.mod if name not in names.values()]
+    if others:
+        used = ", ".join(f'"{kind}_layer": "{name}"' for kind, name in names.items())
+        warnings.warn(
+            f"{', '.join(others)} left out: no name of RNA, ADT or ATAC counts. To use other "
+            f"modalities, or to say that these are all: modalities={{{used}}}.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def _by_usual_names(there: list[str]) -> dict[str, str]:

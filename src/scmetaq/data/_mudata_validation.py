@@ -1,13 +1,27 @@
 """Checks of MuData. Each says what was expected, what was found and how to mend it."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
 from mudata import MuData
 
 from ._validation import check_anndata, check_columns, check_unique, with_features
+
+_FEW_SHARED = 100
+"""Cells of several modalities from which it can surely be told how these go together."""
+
+
+def unique_names_of(mdata: str) -> str:
+    """Code that makes the barcodes of a MuData unique."""
+    return (
+        f"for part in {mdata}.mod.values(): part.obs_names_make_unique(), and put the modalities "
+        f"together again, {mdata} = mudata.MuData(dict({mdata}.mod))"
+    )
 
 
 def check_is_mudata(mdata: Any) -> None:
@@ -53,7 +67,7 @@ def check_mudata(
         Empty data, duplicate barcodes, values that are not counts, cells without counts, or
         modalities that do not go together.
     """
-    check_unique(mdata.obs_names, "barcodes (obs_names)", "mdata.obs_names_make_unique()")
+    check_unique(mdata.obs_names, "barcodes (obs_names)", unique_names_of("mdata"))
     for name in names.values():
         _check_is_up_to_date(mdata, name)
     for kind, name in names.items():
@@ -87,12 +101,21 @@ def _check_go_together(mdata: MuData, names: list[str], *, is_query: bool) -> No
     if is_query or len(names) < 2:
         return
     for i, name in enumerate(names):
-        shared = (present[:, [i]] & np.delete(present, i, axis=1)).sum()
+        shared = int((present[:, [i]] & np.delete(present, i, axis=1)).any(1).sum())
+        n_cells = int(present[:, i].sum())
         if not shared:
             raise ValueError(
                 f"Expected cells that have mdata[{name!r}] and another modality, found none among "
                 f"{mdata.n_obs}: nothing tells how the modalities go together. Give the same cell "
                 "the same barcode in each modality, or treat the modalities one by one."
+            )
+        if shared < min(_FEW_SHARED, n_cells / 10):
+            warnings.warn(
+                f"{shared} of the {n_cells} cells of mdata[{name!r}] have another "
+                "modality too: these few tell how the modalities go together. If it should be "
+                "more, see whether the same cell has the same barcode in each modality.",
+                UserWarning,
+                stacklevel=4,
             )
 
 
@@ -141,7 +164,9 @@ def check_mudata_columns(
         check_columns(data, columns, missing_value=missing_value, where=what)
 
 
-def with_modality_features(mdata: MuData, features: Mapping[str, pd.Index]) -> MuData:
+def with_modality_features(
+    mdata: MuData, features: Mapping[str, pd.Index], layers: Mapping[str, str | None]
+) -> MuData:
     """New cells with the modalities and features of a model, in its order.
 
     Parameters
@@ -150,30 +175,41 @@ def with_modality_features(mdata: MuData, features: Mapping[str, pd.Index]) -> M
         The cells.
     features
         Names of the features of each modality, by its name.
+    layers
+        Layer with the raw counts by modality; None for ``X``.
 
     Returns
     -------
-    ``mdata`` itself where its features are those of the model already, else a copy.
+    ``mdata`` itself where its features are those of the model already, else a copy. A modality
+    that it lacks is there without cells.
 
     Raises
     ------
     TypeError
         Not a MuData.
     ValueError
-        A modality or features are missing.
+        All modalities, or some features of one, are missing.
     """
     check_is_mudata(mdata)
-    missing = [name for name in features if name not in mdata.mod]
-    if missing:
-        there = ", ".join(map(repr, mdata.mod)) or "none"
+    there = mdata.mod
+    if not any(name in there for name in features):
         raise ValueError(
-            f"Expected the modalities that the model was trained on, "
-            f"{', '.join(map(repr, features))}, found {there}: {missing[0]!r} is missing."
+            f"Expected modalities that the model was trained on, "
+            f"{', '.join(map(repr, features))}, found {', '.join(map(repr, there)) or 'none'}."
         )
-    if all(mdata.mod[name].var_names.equals(names) for name, names in features.items()):
+    if all(name in there and there[name].var_names.equals(of) for name, of in features.items()):
         return mdata
-    parts = {name: with_features(mdata.mod[name], names) for name, names in features.items()}
+    parts = {
+        name: with_features(there[name], of) if name in there else without_cells(of, layers[name])
+        for name, of in features.items()
+    }
     aligned = MuData(parts)
-    own = [c for c in mdata.obs if ":" not in str(c)]
-    aligned.obs = mdata.obs.loc[aligned.obs_names, own]
+    aligned.obs = mdata.obs.loc[aligned.obs_names]
     return aligned[mdata.obs_names].copy() if aligned.n_obs == mdata.n_obs else aligned
+
+
+def without_cells(names: pd.Index, layer: str | None) -> AnnData:
+    """A modality with these features that no cell has, with the layer that counts are in."""
+    counts = sp.csr_matrix((0, len(names)), dtype=np.float32)
+    layers = None if layer is None else {layer: counts}
+    return AnnData(counts, var=pd.DataFrame(index=names), layers=layers)

@@ -10,7 +10,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from ._blocks import by_rows
-from ._mudata_validation import check_is_mudata
+from ._mudata_validation import check_is_mudata, unique_names_of, without_cells
 from ._validation import check_layer, check_unique
 
 
@@ -114,7 +114,7 @@ def aligned_mudata(
         As :func:`aligned_adata`, or none of the modalities is there.
     """
     check_is_mudata(mdata)
-    check_unique(mdata.obs_names, "barcodes (obs_names)", "query.obs_names_make_unique()")
+    check_unique(mdata.obs_names, "barcodes (obs_names)", unique_names_of("query"))
     if not any(name in mdata.mod for name in names):
         there = ", ".join(map(repr, mdata.mod)) or "none"
         raise ValueError(
@@ -125,21 +125,14 @@ def aligned_mudata(
     for name, features in names.items():
         layer, less = layers[name], (lacking or {}).get(name)
         if name not in mdata.mod:
-            parts[name], missing[name] = _without_cells(features, layer), features[:0]
+            parts[name], missing[name] = without_cells(features, layer), features[:0]
             continue
         part, where = mdata.mod[name], f"query[{name!r}]"
         parts[name], missing[name] = aligned_adata(
             part, features, layer=layer, lacking=less, where=where
         )
     own = MuData(parts)
-    columns = [c for c in mdata.obs if ":" not in str(c)]
-    own.obs = mdata.obs.loc[own.obs_names, columns]
+    own.obs = mdata.obs.loc[own.obs_names]
     if own.n_obs == mdata.n_obs and not own.obs_names.equals(mdata.obs_names):
         own = own[mdata.obs_names].copy()
     return Aligned(own, missing)
-
-
-def _without_cells(names: pd.Index, layer: str | None) -> AnnData:
-    counts = sp.csr_matrix((0, len(names)), dtype=np.float32)
-    layers = None if layer is None else {layer: counts}
-    return AnnData(counts, var=pd.DataFrame(index=names), layers=layers)

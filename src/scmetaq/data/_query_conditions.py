@@ -31,6 +31,8 @@ def align_conditions(data: AnnData | MuData, conditions: Iterable[Condition]) ->
     """
     for condition in conditions:
         part = part_of(data, condition.modality)
+        if part.n_obs < data.n_obs:
+            raise ValueError(_without_modality(data, part, condition))
         if condition.key not in part.obs:
             raise KeyError(_absent(part, condition))
         _check_complete(part.obs[condition.key], condition.key)
@@ -59,11 +61,21 @@ def new_categories(data: AnnData | MuData, conditions: Iterable[Condition]) -> d
     return found
 
 
+def _without_modality(data: Any, part: AnnData, condition: Condition) -> str:
+    return (
+        f"The reference takes the condition {condition.key!r} from the obs of its modality "
+        f"{condition.modality!r}, which {data.n_obs - part.n_obs} of {data.n_obs} cells of the "
+        "query lack. Train a reference that has the condition in the obs of the MuData itself "
+        f"({condition.key!r} not in modalities=), or leave these cells out."
+    )
+
+
 def _absent(part: AnnData | MuData, condition: Condition) -> str:
     there = ", ".join(map(repr, part.obs.columns)) or "none"
+    where = "query" if condition.modality is None else f"query[{condition.modality!r}]"
     return (
-        f"No column {condition.key!r} in query.obs, a condition of the reference. Columns there: "
-        f"{there}. If all cells are of one new category: query.obs[{condition.key!r}] = 'new'."
+        f"No column {condition.key!r} in {where}.obs, a condition of the reference. Columns there: "
+        f"{there}. If all cells are of one new category: {where}.obs[{condition.key!r}] = 'new'."
     )
 
 

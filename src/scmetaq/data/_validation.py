@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -95,9 +96,12 @@ def check_weights(weights: Mapping[str, float] | None, modalities: Collection[st
             f"Expected modality_weights with a number for each of {', '.join(modalities)}, e.g. "
             f"{dict.fromkeys(modalities, 1.0)}, found {weights!r}."
         )
-    if not all(np.isfinite(w) and w >= 0 for w in weights.values()) or not sum(weights.values()):
+    numbers = list(weights.values())
+    are_numbers = all(isinstance(w, Real) and np.isfinite(w) and w >= 0 for w in numbers)
+    if not are_numbers or not sum(numbers):
         raise ValueError(
-            f"Expected modality_weights of zero or more, and one above zero, found {weights!r}."
+            "Expected modality_weights as numbers of zero or more, and one above zero, found "
+            f"{weights!r}."
         )
 
 
@@ -233,6 +237,7 @@ def _check_counts(adata: AnnData, layer: str | None, where: str, *, is_query: bo
     fix = f"sc.pp.filter_cells({where}, min_counts=1)"
     if where.startswith("mdata"):
         fix += "; mdata.update()"
+    data = where
     where += ".X" if layer is None else f".layers[{layer!r}]"
     counts = by_rows(adata.X if layer is None else adata.layers[layer])
     found = _Tally(adata.n_vars)
@@ -245,7 +250,7 @@ def _check_counts(adata: AnnData, layer: str | None, where: str, *, is_query: bo
         warnings.warn(
             f"{n_silent} of {adata.n_vars} features have no counts in {where}: they tell nothing "
             "about the cells and are passed over. To drop them: "
-            "sc.pp.filter_genes(adata, min_counts=1).",
+            f"sc.pp.filter_genes({data}, min_counts=1).",
             UserWarning,
             stacklevel=4,
         )

@@ -25,6 +25,7 @@ from ._kept_out import KeptOutMixin
 from ._label_transfer import LabelTransferMixin
 from ._metacells import MetacellMixin
 from ._new_metacells import NewMetacellsMixin
+from ._outliers import OutlierMixin
 from ._quantization import QuantizationMixin
 from ._query_offsets import QueryOffsetMixin
 from ._recipe import RecipeName, get_recipe
@@ -39,6 +40,7 @@ class MetaQModel(
     ConditionMixin,
     GranularityMixin,
     MetacellMixin,
+    OutlierMixin,
     QuantizationMixin,
     LabelTransferMixin,
     KeptOutMixin,

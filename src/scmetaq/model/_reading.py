@@ -62,8 +62,9 @@ class ReadingMixin(ModelParts):
             return adata
         modality_of = {kind: str(source.modality) for kind, source in sources.items()}
         by_name = {modality_of[kind]: of_kind for kind, of_kind in names.items()}
-        mdata = with_modality_features(adata, by_name)
         layers = {kind: source.layer for kind, source in sources.items()}
+        by_modality = {modality_of[kind]: layer for kind, layer in layers.items()}
+        mdata = with_modality_features(adata, by_name, by_modality)
         check_mudata(mdata, modality_of, layers, is_query=True)
         check_categories(mdata, self._conditions)
         return mdata

@@ -18,8 +18,10 @@ from scmetaq.data._labels import check_labels
 from scmetaq.data._modality import (
     COLUMN_ARGUMENTS,
     ModalityName,
+    check_layers_have_modalities,
     find_modalities,
     get_modality,
+    warn_of_others,
 )
 from scmetaq.data._mudata_validation import check_is_mudata, check_mudata
 from scmetaq.data._validation import check_anndata
@@ -144,12 +146,15 @@ class SetupMixin(_Base):
         """
         check_is_mudata(mdata)
         names = find_modalities(mdata, modalities)
+        all_layers = {"rna": rna_layer, "adt": adt_layer, "atac": atac_layer}
+        check_layers_have_modalities(mdata, names, all_layers)
+        if modalities is None:
+            warn_of_others(mdata, names)
         named = {f"{kind}_layer": name for kind, name in names.items()}
         columns = {k: v for k, v in (modalities or {}).items() if k in COLUMN_ARGUMENTS}
         modalities = {**named, **columns}
         setup_method_args = cls._get_setup_method_args(**locals())
         is_transfer = kwargs.get("source_registry") is not None
-        all_layers = {"rna": rna_layer, "adt": adt_layer, "atac": atac_layer}
         layers = {kind: all_layers[kind] for kind in names}
         check_mudata(mdata, names, layers, is_query=is_transfer)
         if not is_transfer:

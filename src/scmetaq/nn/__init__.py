@@ -10,15 +10,14 @@ from ._codebook import (
     Distance,
     Lookup,
     codebook_loss,
-    distances_without,
     perplexity,
-    squared_distances,
 )
 from ._codebook_init import CodebookInit, initial_codes, kmeans_plusplus
 from ._condition_embedding import ConditionEmbedding, beside
 from ._conditional_part import ConditionalPart
 from ._count_batch import CountBatch
 from ._decoder import CountDecoder, CountParameters, reconstruction_nll
+from ._distances import distances_without, squared_distances
 from ._encoder import Encoder, FeatureScaling
 from ._exchange import exchange, quantization_error
 from ._factor_model import FactorModel

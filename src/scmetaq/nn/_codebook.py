@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from ._distances import distances_without, squared_distances, typical_distances
+
 Distance = Literal["cosine", "euclidean"]
 N_QUANTILES = 1_001
 """Quantiles that are kept: at 0, 0.001, ..., 1."""
-
 
 _MOST_ENTRIES = 2**26
 """Similarities of cells and codes that are held at once: 256 MB."""
@@ -56,6 +57,8 @@ class Codebook(nn.Module):
     offsets: Tensor
     reach: Tensor
     """Quantiles of the squared distances of cells to codes that they had no part in."""
+    spread: Tensor
+    """Distance from each code at which its cells typically are, ``(n_codes,)``."""
     n_cells: Tensor
     """Number of cells that ``usage`` is about."""
     fitted: Tensor
@@ -78,6 +81,7 @@ class Codebook(nn.Module):
         self.register_buffer("usage", torch.zeros(n_codes))  # K
         self.register_buffer("offsets", torch.zeros(n_codes))  # K
         self.register_buffer("reach", torch.zeros(N_QUANTILES))  # Q
+        self.register_buffer("spread", torch.zeros(n_codes))  # K
         self.register_buffer("n_cells", torch.tensor(0))
         self.register_buffer("fitted", torch.tensor(False))
         self.is_fitted = False
@@ -233,6 +237,18 @@ class Codebook(nn.Module):
         self.reach.copy_(known[place])
 
     @torch.no_grad()
+    def set_spread(self, z: Tensor) -> None:
+        """Take up how far the cells that codes were fitted to are from theirs, ``(n_cells, D)``."""
+        assignment = self.assign(z)[1]
+        self.spread.copy_(
+            typical_distances(self.distances(z, assignment), assignment, self.n_codes)
+        )
+
+    def distances(self, z: Tensor, assignment: Tensor) -> Tensor:
+        """Euclidean distances of cells to their codes, ``(n_cells,)``."""
+        return (z - self.embed(assignment)).square().sum(1).sqrt()
+
+    @torch.no_grad()
     def add_codes(self, codes: Tensor, n_cells: Tensor) -> None:
         """Add codes; those there are, and their usage, stay as they are.
 
@@ -248,6 +264,7 @@ class Codebook(nn.Module):
         usage = n_cells.to(self.usage) / self.n_cells.clamp_min(1)
         self.usage = torch.cat([self.usage, usage])
         self.offsets = torch.cat([self.offsets, torch.zeros_like(usage)])
+        self.spread = torch.cat([self.spread, self.spread.median().expand(len(usage))])
 
     @torch.no_grad()
     def adjust_small(self, z: Tensor) -> None:
@@ -304,35 +321,6 @@ class Codebook(nn.Module):
             self.codes[empty] = z[worst[: len(empty)]]
             moved += len(empty)
         return moved
-
-
-def distances_without(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
-    r"""Squared distances of cells to their code as it would be without them, ``(n_cells,)``.
-
-    The mean of the :math:`n` cells of a code is nearer to each of them than to other cells of the
-    same state: without the cell its distance is :math:`n / (n - 1)` as large. Infinite for a cell
-    that is alone.
-
-    Parameters
-    ----------
-    z
-        Latents, ``(n_cells, n_latent)``.
-    codes
-        ``(n_codes, n_latent)``.
-    assignment
-        Code of each cell, ``(n_cells,)``.
-    """
-    size = torch.bincount(assignment, minlength=len(codes))[assignment]  # N
-    factor = size / (size - 1)
-    return torch.where(
-        size > 1, (z - codes[assignment]).square().sum(1) * factor.square(), torch.inf
-    )
-
-
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Squared Euclidean distances of rows, ``(n, d)`` and ``(m, d)`` to ``(n, m)``."""
-    beside = torch.addmm(b.square().sum(1), a, b.T, alpha=-2)
-    return (beside + a.square().sum(1)[:, None]).clamp_min(0)
 
 
 def codebook_loss(z: Tensor, z_q: Tensor) -> Tensor:

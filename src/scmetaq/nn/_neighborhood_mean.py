@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from ._codebook import squared_distances
+from ._distances import squared_distances
 
 N_NEIGHBORS = 30
 _BANDWIDTH_NEIGHBOR = 4

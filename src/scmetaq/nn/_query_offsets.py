@@ -3,7 +3,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._codebook import squared_distances
+from ._distances import squared_distances
 from ._mixture_correction import MixtureCorrection, one_hot
 from ._neighborhood_mean import neighborhood_mean
 

@@ -3,7 +3,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._codebook import squared_distances
+from ._distances import squared_distances
 from ._exchange import Partition, exchange, nearest, quantization_error
 
 _MIN_CELLS = 3

@@ -173,8 +173,7 @@ def aggregate_modalities(
         for name, layer in layers.items()
     }
     metacells = MuData(modalities)
-    own = [c for c in mdata.obs if not any(str(c).startswith(f"{name}:") for name in mdata.mod)]
-    summary = summarize_obs(_user_columns(mdata.obs[own], assignment.name), column)
+    summary = summarize_obs(_user_columns(mdata.obs, assignment.name), column)
     metacells.obs = summary.loc[metacells.obs_names]
     return metacells
 

@@ -84,6 +84,7 @@ class CodebookFit(Callback):
             bound_sizes(codebook, self.bounds, move_codes=self.refine)
         codebook.set_usage(z)
         codebook.set_reach(z, self.module.state_dimensions)
+        codebook.set_spread(z)
         n_empty = int((codebook.usage == 0).sum())
         if n_empty:
             warnings.warn(

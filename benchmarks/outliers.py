@@ -1,0 +1,128 @@
+"""Whether artefacts among real cells are told by scores of the model: one command to a table.
+
+usage: python benchmarks/outliers.py --data DIR [--datasets ...] [--seeds 0 1 2]
+
+To the cells of a set are added, one per hundred of each kind: doublets, the counts of two cells of
+unlike types together; damaged cells, with half as many counts again of any gene; and droplets
+without a cell, counts drawn from the sum of all cells. The model is trained on all of it. Writes
+``results/outliers.json`` and a table of AUROCs of high outlier scores and of low margins, each kind
+against the real cells. What the results file has is not run again without ``--again``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import anndata
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import scvi
+from _datasets import DATASETS, n_metacells
+from _in_process import Key, with_missing
+from _markdown import write_between
+from _methods import HERE
+from quality import machine
+from sklearn.metrics import roc_auc_score
+
+from scmetaq import MetaQModel
+
+BEGIN: Final = "<!-- outliers: written by outliers.py -->"
+END: Final = "<!-- outliers: end -->"
+DEFAULT_SETS: Final = ("sc_mixology_5batch", "pbmc_facs_sorted", "pbmc3k")
+KINDS: Final = ("doublet", "damaged cell", "empty droplet")
+SHARE: Final = 0.01
+
+
+def main() -> None:
+    """Do what is missing, then write results and table."""
+    args = command_line().parse_args()
+    names = ("dataset", "seed")
+    for records in with_missing(args.out, tasks(args), names=names, again=args.again):
+        results = {"machine": machine(), "share": SHARE, "runs": records}
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
+    if records:
+        write_between(args.readme, BEGIN, END, f"\n{table(pd.DataFrame(records))}\n")
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
+    parser.add_argument("--datasets", nargs="*", choices=list(DATASETS), default=DEFAULT_SETS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "outliers.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--again", action="store_true", help="run also what the results have")
+    return parser
+
+
+def tasks(args: argparse.Namespace) -> Iterator[tuple[Key, Callable[[], dict[str, Any]]]]:
+    """Every run, and how to do it."""
+    for name in args.datasets:
+        adata, labels = DATASETS[name].read(args.data)
+        for seed in args.seeds:
+            yield (name, seed), lambda seed=seed, of=(adata, labels): run(*of, seed)
+
+
+def run(adata: anndata.AnnData, labels: pd.Series, seed: int) -> dict[str, Any]:
+    """AUROC of each score for each kind, and in how many metacells its cells are."""
+    cells = with_artefacts(sp.csr_matrix(adata.X), labels.astype(object).to_numpy(), seed)
+    scvi.settings.seed = seed
+    MetaQModel.setup_anndata(cells)
+    model = MetaQModel(cells, n_metacells(cells.n_obs))
+    model.train(accelerator="cpu", logger=False, enable_progress_bar=False)
+    found, score = model.get_assignments(), model.get_outlier_scores()
+    kind = cells.obs["kind"].to_numpy()
+    record: dict[str, Any] = {"n_cells": cells.n_obs}
+    for name in KINDS:
+        compared = np.isin(kind, ["cell", name])
+        is_one = kind[compared] == name
+        of_score = roc_auc_score(is_one, score[compared])
+        of_margin = roc_auc_score(is_one, -found["margin"][compared])
+        record[f"{name}: score"] = round(float(of_score), 4)
+        record[f"{name}: low margin"] = round(float(of_margin), 4)
+        record[f"{name}: metacells"] = found["metacell"][kind == name].nunique()
+    record["n_of_a_kind"] = int((kind == KINDS[0]).sum())
+    return record
+
+
+def with_artefacts(counts: sp.csr_matrix, labels: np.ndarray, seed: int) -> anndata.AnnData:
+    """The cells, and as many of each kind of artefact as ``SHARE`` says; ``obs["kind"]``."""
+    rng = np.random.default_rng(seed)
+    n_cells, n_genes = counts.shape
+    n = round(SHARE * n_cells)
+    known = np.flatnonzero(pd.notna(labels))
+    left = rng.choice(known, n)
+    right = np.array([rng.choice(known[labels[known] != labels[i]]) for i in left])
+    depth = np.asarray(counts.sum(1)).ravel().astype(int)
+    total = np.asarray(counts.sum(0)).ravel().astype(float)
+    hit = rng.choice(n_cells, n)
+    noise = [rng.multinomial(depth[i] // 2, np.full(n_genes, 1 / n_genes)) for i in hit]
+    empty = [rng.multinomial(np.median(depth), total / total.sum()) for _ in range(n)]
+    rows = [counts, counts[left] + counts[right], counts[hit] + sp.csr_matrix(noise)]
+    X = sp.vstack([*rows, sp.csr_matrix(empty)], format="csr").astype(np.float32)
+    kind = ["cell"] * n_cells + [name for name in KINDS for _ in range(n)]
+    obs = pd.DataFrame({"kind": kind}, index=[f"cell{i}" for i in range(len(kind))])
+    return anndata.AnnData(X, obs=obs)
+
+
+def table(runs: pd.DataFrame) -> str:
+    """Medians over seeds."""
+    columns = [f"{kind}: {of}" for kind in KINDS for of in ("score", "low margin", "metacells")]
+    lines = [f"| data set | seeds | of a kind | {' | '.join(columns)} |"]
+    lines.append("| --- |" + " ---: |" * (len(columns) + 2))
+    for name, of in runs.groupby("dataset", sort=False):
+        median = of[columns].median()
+        cells = [f"{median[c]:.0f}" if c.endswith("s") else f"{median[c]:.2f}" for c in columns]
+        n = int(of["n_of_a_kind"].iloc[0])
+        lines.append(f"| {name} | {len(of)} | {n} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

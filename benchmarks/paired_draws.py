@@ -1,0 +1,189 @@
+"""Which differences between methods of two modalities outlast a draw of other cells.
+
+usage: python benchmarks/paired_draws.py --data DIR [--methods ...] [--datasets ...] [--draws 0 1]
+
+A method that is much the same with every seed looks surely ahead, or behind, by the smallest
+difference. Here four of five cells of a set are drawn at random, ten times, all methods group the
+same draw, and a method counts as ahead in a column where it is so in nine draws of ten at least.
+Writes ``results/paired_draws.json`` and tables of how often other methods of both modalities are
+ahead of this package. The draws share cells: that is a count, not a test. What the results file
+has is not run again without ``--again``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import anndata
+import numpy as np
+import pandas as pd
+from _in_process import Key, with_missing
+from _markdown import write_between
+from _methods import HERE
+from _paired import PAIRED, PairedDataset, by_modality, prepare_all
+from _runs import Run
+from methods import run_kmeans_paired, run_scmetaq_paired, run_scvi_paired
+from multiome import JOINT, METHODS, scores
+from quality import machine
+
+BEGIN: Final = "<!-- paired draws: written by paired_draws.py -->"
+END: Final = "<!-- paired draws: end -->"
+ASSIGN: Final[dict[str, tuple[Callable[..., Any], dict[str, Any]]]] = {
+    JOINT: (run_scmetaq_paired.assign, {"use": "joint", "rna_weight": None}),
+    "kmeans-concatenated": (run_kmeans_paired.assign, {"on": "concatenated", "rna_weight": 0.5}),
+    "kmeans-wnn": (run_kmeans_paired.assign, {"on": "wnn"}),
+    "scvi-kmeans-paired": (run_scvi_paired.assign, {"epochs": None}),
+}
+"""Methods that run within this process."""
+COMPARED: Final = [*ASSIGN, "seacells"]
+SHARE, SURE = 0.8, 0.9
+
+
+def main() -> None:
+    """Do what is missing, write results and tables."""
+    args = command_line().parse_args()
+    warnings.simplefilter("ignore")
+    datasets = prepare_all(args.datasets, args.data, args.prepared)
+    names = ("dataset", "method", "draw")
+    for records in with_missing(args.out, tasks(datasets, args), names=names, again=args.again):
+        results = {"machine": machine(), "share": SHARE, "runs": records}
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
+    text = tables(pd.DataFrame(records)) if records else ""
+    write_between(args.readme, BEGIN, END, f"\n{text}\n")
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Arguments of the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of h5mu files")
+    parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
+    parser.add_argument("--methods", nargs="*", choices=COMPARED, default=COMPARED)
+    parser.add_argument("--datasets", nargs="*", choices=list(PAIRED), default=list(PAIRED))
+    parser.add_argument("--draws", nargs="*", type=int, default=list(range(10)))
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "paired_draws.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--prepared", type=Path, default=HERE.parent / ".peers" / "paired")
+    parser.add_argument("--again", action="store_true", help="run also what there is")
+    return parser
+
+
+def tasks(
+    datasets: list[PairedDataset], args: argparse.Namespace
+) -> Iterator[tuple[Key, Callable[[], dict[str, float]]]]:
+    """Every run, and how to do it; cells and labels of a set are read once."""
+    for dataset in datasets:
+        cells = anndata.read_h5ad(dataset.path(args.prepared))
+        _, labels = dataset.read(args.prepared)
+        for method in args.methods:
+            if METHODS[method].python(args.peers) is None:
+                print(f"skip  {method}: benchmarks/peers/setup.sh makes its environment")
+                continue
+            for draw in args.draws:
+                key = (dataset.name, method, draw)
+                drawn = of_draw(cells.n_obs, draw)
+                yield (
+                    key,
+                    lambda a=cells, rows=drawn, of=labels, key=key: run(
+                        a[rows].copy(),
+                        {name: label.iloc[rows] for name, label in of.items()},
+                        key,
+                        args.peers,
+                    ),
+                )
+
+
+def of_draw(n_cells: int, number: int) -> np.ndarray:
+    """Cells of a draw, in their order."""
+    rng = np.random.default_rng(number)
+    return np.sort(rng.choice(n_cells, round(SHARE * n_cells), replace=False))
+
+
+def run(
+    cells: anndata.AnnData, labels: dict[str, pd.Series], key: Key, peers: Path
+) -> dict[str, float]:
+    """Scores of one assignment; the seed of a method is the number of the draw."""
+    dataset, method, seed = key
+    parts = by_modality(cells)
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = PairedDataset(f"{dataset}-draw{seed}", PAIRED[dataset].other)
+        cells.write_h5ad(drawn.path(Path(folder)))
+        if method in ASSIGN:
+            function, options = ASSIGN[method]
+            asked = {"n_metacells": drawn.n_metacells(Path(folder)), "seed": seed}
+            assignment = function(cells, argparse.Namespace(**asked, **options))
+        else:
+            peer = Run(drawn, METHODS[method], seed, Path(folder))
+            if not peer.execute(METHODS[method].python(peers), Path(folder)):
+                raise RuntimeError(f"{method} failed: {peer.file('.log').read_text()[-2000:]}")
+            assignment = np.load(peer.file(".npy"))
+    found = scores(parts, assignment, labels)
+    return {name: value for name, value in found.items() if ": " not in name}
+
+
+def tables(runs: pd.DataFrame) -> str:
+    """How often others are ahead, by method, and the columns in which they nearly always are."""
+    of_columns = pd.concat(
+        compared(of, runs[(runs["dataset"] == dataset) & (runs["method"] == JOINT)])
+        for (dataset, method), of in runs.groupby(["dataset", "method"], sort=False)
+        if method != JOINT
+    )
+    counts = of_columns.assign(
+        **{
+            "ahead": of_columns["ahead in"] >= SURE,
+            "behind": of_columns["behind in"] >= SURE,
+            "columns": True,
+        }
+    )
+    by = ["data set", "method", "draws"]
+    counts = counts.groupby(by, sort=False)[["columns", "ahead", "behind"]].sum().reset_index()
+    sure = of_columns[of_columns["ahead in"] >= SURE].drop(columns="behind in")
+    parts = [markdown(counts), "In nearly every draw ahead of this package:"]
+    return "\n\n".join([*parts, markdown(sure)])
+
+
+def compared(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
+    """A row per column of scores: in what share of the common draws another method is ahead."""
+    theirs, ours = theirs.set_index("draw"), ours.set_index("draw")
+    draws = theirs.index.intersection(ours.index)
+    rows = []
+    for name in columns_of(theirs):
+        sign = -1 if name == "size_cv" else 1
+        a, b = theirs.loc[draws, name], ours.loc[draws, name]
+        rows.append(
+            {
+                "data set": theirs["dataset"].iloc[0],
+                "method": theirs["method"].iloc[0],
+                "column": name,
+                "draws": len(draws),
+                "ahead in": (sign * (a - b) > 0).mean(),
+                "behind in": (sign * (a - b) < 0).mean(),
+                "median": a.median(),
+                "this package": b.median(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def columns_of(runs: pd.DataFrame) -> list[str]:
+    """Scores that the runs have and that have a better end."""
+    shown = ("purity", "balanced", "compactness", "separation", "size_cv")
+    return [name for name in runs if str(name).startswith(shown) and runs[name].notna().all()]
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """Table of a frame, numbers to four digits."""
+    lines = [f"| {' | '.join(frame.columns)} |", "|" + " --- |" * frame.shape[1]]
+    for row in frame.itertuples(index=False):
+        cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
