@@ -3,7 +3,12 @@ import pandas as pd
 import pytest
 from mudata import MuData
 
-from scmetaq.data._conditions import Condition, check_categories, check_conditions
+from scmetaq.data._conditions import (
+    Condition,
+    check_categories,
+    check_conditions,
+    without_unused_categories,
+)
 
 
 @pytest.fixture
@@ -21,6 +26,7 @@ def test_good_columns_pass(cells):
 def test_bad_columns_are_refused(cells):
     cells.obs["one"] = "x"
     cells.obs["barcode"] = cells.obs_names
+    cells.obs["mixed"] = pd.Series([1, "a"] * 75, cells.obs_names, dtype=object)
     cells.obs["gaps"] = cells.obs["donor"].where(np.arange(150) > 3)
     for batch_key, covariates, error, message in (
         ("dono", None, KeyError, "No column 'dono'.*'donor'"),
@@ -28,6 +34,9 @@ def test_bad_columns_are_refused(cells):
         ("donor", ["donor"], ValueError, "each condition once, found 'donor'"),
         ("one", None, ValueError, "at least two categories.*found 1"),
         ("barcode", None, ValueError, "150 different values for 150 cells"),
+        (["donor"], None, TypeError, r"name of a column, found \['donor'\]"),
+        (None, ("donor",), TypeError, r"a list of columns, found \('donor',\), a tuple"),
+        ("mixed", None, TypeError, r"one type in adata.obs\['mixed'\].*astype\(str\)"),
         (None, ["gaps"], ValueError, r"4 missing values in adata.obs\['gaps'\].*\"unknown\""),
     ):
         with pytest.raises(error, match=message):
@@ -53,5 +62,23 @@ def test_new_cells_of_known_conditions_pass(cells):
 def test_new_conditions_are_told(cells):
     with pytest.raises(ValueError, match=r"'donor'.*2 categories.*\(a, b\), found 'c'"):
         check_categories(cells, [Condition("donor", ["a", "b"], None)])
+    cells.obs["lane"] = cells.obs["lane"].astype(str)
+    with pytest.raises(ValueError, match=r"'lane' of new cells as int, .* found '0'.*Convert"):
+        check_categories(cells, [Condition("lane", [0, 1], None)])
     with pytest.raises(KeyError, match="No column 'plate' in the new cells"):
         check_categories(cells, [Condition("plate", ["x"], None)])
+
+
+def test_categories_without_a_cell_are_hidden_for_a_while(cells):
+    cells.obs["donor"] = (
+        cells.obs["donor"].cat.add_categories(["d"]).cat.reorder_categories(["d", "c", "b", "a"])
+    )
+    before = cells.obs.copy()
+    keys = {"batch_key": ["donor"], "categorical_covariate_keys": ["lane"]}
+    with without_unused_categories(cells, keys, {}):
+        assert cells.obs["donor"].cat.categories.tolist() == ["c", "b", "a"]
+        assert cells.obs["donor"].astype(str).equals(before["donor"].astype(str))
+    pd.testing.assert_frame_equal(cells.obs, before)
+    with pytest.raises(KeyError), without_unused_categories(cells, keys, {}):
+        raise KeyError
+    pd.testing.assert_frame_equal(cells.obs, before)

@@ -18,6 +18,8 @@ def test_numbers_are_labels_too(toy):
     names, codes = read_labels(toy, "kind", "-1")
     assert names == ["10", "2"]
     np.testing.assert_array_equal(codes, [1, 0, -1] * 50)
+    for same in (-1, -1.0):
+        np.testing.assert_array_equal(read_labels(toy, "kind", same).codes, codes)
 
 
 def test_cells_without_the_column_have_no_labels(toy):
@@ -56,3 +58,9 @@ def test_columns_that_cannot_be_used_are_refused(toy, labels_key, error, message
 def test_columns_of_modalities_are_checked(mosaic):
     with pytest.raises(KeyError, match="No column 'kind' in mdata..adt...obs"):
         check_labels(mosaic, "kind", "Unknown", modalities={"labels_key": "adt"})
+
+
+def test_a_single_cell_with_a_label_is_refused(toy):
+    toy.obs["kind"] = pd.Series(["a"], index=toy.obs_names[:1]).reindex(toy.obs_names)
+    with pytest.raises(ValueError, match="labels that cells share, found 1 different values"):
+        check_labels(toy, ["state", "kind"], "Unknown")

@@ -20,6 +20,10 @@ def cells(values):
         ([1, 2], ["1", "2", "2", "3"], [1, 2, 2, 3]),
         (["a", "b"], pd.Categorical(["b", "a", "a", "c"]), ["b", "a", "a", "c"]),
         ([True, False], [True, False, True, True], [True, False, True, True]),
+        ([True, False], ["True", "False"] * 2, [True, False, True, False]),
+        ([1, 2], pd.Categorical([1.0, 2.0, 2.0, 3.0]), [1, 2, 2, 3]),
+        ([1, 2], ["1.0", "2.0", "2.0", "3.0"], [1, 2, 2, 3]),
+        ([0.5, 1.0], ["0.50", "1", "1.0", "1.00"], [0.5, 1.0, 1.0, 1.0]),
     ],
 )
 def test_values_are_known_by_how_they_are_written(known, values, expected):
@@ -54,3 +58,19 @@ def test_where_a_column_is_looked_for_is_told():
         align_conditions(both, [Condition("donor", ["a", "b"], "rna")])
     with pytest.raises(KeyError, match=r"No column 'donor' in query\.obs"):
         align_conditions(both, [Condition("donor", ["a", "b"], None)])
+
+
+@pytest.mark.parametrize("new", ["maybe", "3", 2])
+def test_a_truth_value_has_no_third(new):
+    conditions = [Condition("batch", [False, True], None)]
+    with pytest.raises(ValueError, match="'batch' of new cells to be bool.*found"):
+        align_conditions(cells([new] * 20), conditions)
+
+
+def test_the_way_told_for_a_missing_column_leads_there():
+    data, conditions = cells(["a"] * 12), [Condition("donor", [0, 1, 4], None)]
+    with pytest.raises(KeyError, match=r"query\.obs\['donor'\] = 5\.") as error:
+        align_conditions(data, conditions)
+    exec(str(error.value.args[0]).split("one new category: ")[1].removesuffix("."), {"query": data})
+    align_conditions(data, conditions)
+    assert new_categories(data, conditions) == {"donor": [5]}

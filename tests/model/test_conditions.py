@@ -93,10 +93,30 @@ def test_embeddings_have_their_principal_components(of_two_keys):
 
 def test_embeddings_carry_what_is_the_same_in_all_cells_of_a_category(fit, cells):
     cells = cells.copy()
+    is_x = cells.obs["batch"] == "x"
     cells.obs["site"] = pd.Categorical(cells.obs["batch"].map({"x": "here", "y": "there"}))
+    cells.obs["day"] = pd.to_datetime(np.where(is_x, "2020-01-02", "2021-03-04"))
+    cells.obs["note"] = pd.array(np.where(is_x, "seen", None), dtype="string")
+    cells.obs["n_cells"] = np.where(is_x, 1.5, 2.5)
     found = fit(cells, 8, 2, setup={"batch_key": "batch"}).get_condition_embeddings()["batch"]
     assert found.obs["site"].tolist() == ["here", "there"]
+    assert found.obs["day"].tolist() == [pd.Timestamp("2020-01-02"), pd.Timestamp("2021-03-04")]
+    assert found.obs["note"].tolist()[0] == "seen"
+    assert pd.isna(found.obs["note"].iloc[1])
+    assert found.obs["n_cells"].tolist() == [is_x.sum(), (~is_x).sum()]
     assert "lane" not in found.obs
+
+
+def test_categories_without_a_cell_are_no_conditions(fit, cells):
+    cells = cells.copy()
+    cells.obs["batch"] = pd.Categorical(cells.obs["batch"], ["none", "x", "y", "new"])
+    before = cells.obs["batch"].copy()
+    model = fit(cells, 8, 2, setup={"batch_key": "batch"})
+    pd.testing.assert_series_equal(cells.obs["batch"], before)
+    assert model.get_condition_embeddings()["batch"].obs_names.tolist() == ["x", "y"]
+    query = cells.copy()
+    query.obs["batch"] = "new"
+    assert MetaQModel.load_query_data(query, model).new_conditions == {"batch": ["new"]}
 
 
 def test_without_conditions_there_are_no_embeddings(model):

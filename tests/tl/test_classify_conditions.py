@@ -30,6 +30,16 @@ def test_samples_without_a_label_are_predicted_by_the_others(samples):
     assert found["label"].isna().sum() == 6
 
 
+@pytest.mark.parametrize("kind", [bool, int, float])
+def test_labels_that_are_no_text_stay_what_they_are(samples, kind):
+    samples.obs["code"] = (samples.obs["stim"] == samples.obs["stim"].iloc[0]).astype(kind)
+    found = classify_conditions(samples, "code", n_neighbors=3)
+    expected = classify_conditions(samples, "stim", n_neighbors=3)
+    assert found["predicted"].dtype == found["label"].dtype
+    accuracy = (found["label"] == found["predicted"]).mean()
+    assert accuracy == (expected["label"] == expected["predicted"]).mean() > 0
+
+
 def test_the_nearest_breaks_a_tie(samples):
     found = classify_conditions(samples, "site", n_neighbors=2)
     site, X = samples.obs["site"].astype(str).to_numpy(), samples.X

@@ -1,6 +1,7 @@
 """Checks of columns that name the conditions of cells."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -49,8 +50,17 @@ def check_conditions(
             "Expected categorical_covariate_keys to be a list of columns, found the text "
             f"{covariate_keys!r}. Pass [{covariate_keys!r}]."
         )
-    batch_keys = [] if batch_key is None else [batch_key]
-    of_argument = {"batch_key": batch_keys, "categorical_covariate_keys": covariate_keys or []}
+    if covariate_keys is not None and not isinstance(covariate_keys, list):
+        raise TypeError(
+            f"Expected categorical_covariate_keys to be a list of columns, found {covariate_keys!r}"
+            f", a {type(covariate_keys).__name__}."
+        )
+    if batch_key is not None and not isinstance(batch_key, str):
+        raise TypeError(
+            f"Expected batch_key to be the name of a column, found {batch_key!r}. Further columns "
+            "go into categorical_covariate_keys."
+        )
+    of_argument = condition_columns(batch_key, covariate_keys)
     every = [key for keys in of_argument.values() for key in keys]
     repeated = {key for key in every if every.count(key) > 1}
     if repeated:
@@ -60,6 +70,48 @@ def check_conditions(
         for key in keys:
             check_columns(obs, [key], where=where)
             _check_column(obs.obs[key], f"{where}.obs[{key!r}]")
+
+
+def condition_columns(
+    batch_key: str | None, covariate_keys: list[str] | None
+) -> dict[str, list[str]]:
+    """Columns of conditions by the argument of set-up that names them."""
+    return {
+        "batch_key": [] if batch_key is None else [batch_key],
+        "categorical_covariate_keys": covariate_keys or [],
+    }
+
+
+@contextmanager
+def without_unused_categories(
+    data: AnnData | MuData, keys: Mapping[str, list[str]], modalities: Mapping[str, str]
+) -> Iterator[None]:
+    """Hide categories without a cell, which subsets of a MuData keep, from what is done inside.
+
+    Parameters
+    ----------
+    data
+        The cells, which are as they were afterwards.
+    keys
+        Columns of ``obs`` by argument.
+    modalities
+        Modality of a MuData whose ``obs`` has the columns of an argument.
+    """
+    before = []
+    try:
+        for argument, columns in keys.items():
+            obs = part_of(data, modalities.get(argument)).obs
+            for key in columns:
+                column = obs[key]
+                if isinstance(column.dtype, pd.CategoricalDtype):
+                    used = column.cat.remove_unused_categories()
+                    if len(used.cat.categories) < len(column.cat.categories):
+                        before.append((obs, key, column))
+                        obs[key] = used
+        yield
+    finally:
+        for obs, key, column in before:
+            obs[key] = column
 
 
 def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) -> None:
@@ -76,6 +128,13 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
         column = pd.Series(part.obs[key])
         known = [str(category) for category in categories]
         unknown = sorted(set(column.dropna().astype(str)) - set(known))
+        if not unknown and not set(column.dropna()) <= set(categories):
+            kind = type(categories[0]).__name__
+            raise ValueError(
+                f"Expected {key!r} of new cells as {kind}, as the model knows its categories, "
+                f"found {column.dropna().iloc[0]!r}. Convert it, e.g. obs[{key!r}] = "
+                f"obs[{key!r}].astype({kind!r}), or use load_query_data, which does."
+            )
         if unknown or column.isna().any():
             shown = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
             found = repr(unknown[0]) if unknown else "a missing value"
@@ -114,6 +173,11 @@ def _check_column(column: pd.Series, where: str) -> None:
         raise ValueError(
             f"Expected a condition of every cell, found {n_missing} missing values in {where}. "
             'Fill them, e.g. with "unknown", or leave these cells out.'
+        )
+    if len({isinstance(value, str) for value in column.unique()}) > 1:
+        raise TypeError(
+            f"Expected values of one type in {where}, found text beside others. Make all text: "
+            f"{where} = {where}.astype(str)."
         )
     n_categories = column.nunique()
     if n_categories < 2:

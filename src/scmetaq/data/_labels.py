@@ -9,7 +9,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from ._mudata_validation import check_mudata_columns
-from ._validation import check_columns
+from ._validation import check_columns, is_unlabeled
 
 
 class Labels(NamedTuple):
@@ -68,7 +68,7 @@ def check_labels(
         check_columns(data, keys, missing_value=unlabeled_category)
     for key in keys:
         names, codes = read_labels(data, key, unlabeled_category, where.get("labels_key"))
-        if len(names) == (codes >= 0).sum() and len(names) > 1:
+        if len(names) == (codes >= 0).sum():
             raise ValueError(
                 f"Expected labels that cells share, found {len(names)} different values for as "
                 f"many cells in obs[{key!r}]: choose a column with categories."
@@ -95,7 +95,7 @@ def read_labels(
     if key not in obs:
         return Labels([], np.full(data.n_obs, -1))
     column: Any = obs[key].astype(object)
-    column = column.where(column.notna() & (column.astype(str) != unlabeled_category))
+    column = column.where(column.notna() & ~is_unlabeled(column, unlabeled_category))
     column = column.map(str, na_action="ignore").reindex(data.obs_names)
     codes, names = pd.factorize(column, sort=True)
     return Labels([str(name) for name in names], codes.astype(np.int64))

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,18 @@ def _absent(part: AnnData | MuData, condition: Condition) -> str:
     where = "query" if condition.modality is None else f"query[{condition.modality!r}]"
     return (
         f"No column {condition.key!r} in {where}.obs, a condition of the reference. Columns there: "
-        f"{there}. If all cells are of one new category: {where}.obs[{condition.key!r}] = 'new'."
+        f"{there}. If all cells are of one new category: {where}.obs[{condition.key!r}] = "
+        f"{_unlike(condition.categories)!r}."
     )
+
+
+def _unlike(known: list[Any]) -> Any:
+    """A category that is not known, of the type of those that are."""
+    if isinstance(known[0], bool | np.bool_):
+        return False  # there are no others than those known
+    if isinstance(known[0], Real):
+        return int(max(known)) + 1
+    return "new"
 
 
 def _check_complete(column: pd.Series, key: str) -> None:
@@ -91,23 +102,31 @@ def _check_complete(column: pd.Series, key: str) -> None:
 def _aligned(column: pd.Series, condition: Condition) -> np.ndarray:
     """Values of the model's own type, known ones being recognised by how they are written."""
     known = {str(category): category for category in condition.categories}
-    written = _written(column)
+    written = _written(column, are_numbers=_are_numbers(condition.categories))
     new = sorted(set(written) - set(known))
     if len(new) > 1 and len(new) > len(column) / 2:
         raise ValueError(
             f"Expected {condition.key!r} of new cells to be a condition that cells share, found "
             f"{len(new)} new values for {len(column)} cells, e.g. {new[0]!r}: it has no categories."
         )
-    of_text = {text: known.get(text, _typed(text, condition)) for text in set(written)}
+    of_text = {t: known[t] if t in known else _typed(t, condition) for t in set(written)}
     values = [of_text[text] for text in written]
     return pd.Series(values, dtype=object).infer_objects().to_numpy()
 
 
-def _written(column: pd.Series) -> list[str]:
-    """Values as text; whole numbers without a fraction, whatever their type."""
+def _are_numbers(categories: list[Any]) -> bool:
+    return all(isinstance(c, Real) and not isinstance(c, bool | np.bool_) for c in categories)
+
+
+def _written(column: pd.Series, *, are_numbers: bool) -> list[str]:
+    """Values as text; whole numbers without a fraction, also where only the model has numbers."""
+    column = column.astype(object).infer_objects()
+    if are_numbers and not pd.api.types.is_numeric_dtype(column):
+        numbers = pd.to_numeric(column, errors="coerce")
+        column = column.where(numbers.isna(), numbers).infer_objects()
     if pd.api.types.is_float_dtype(column) and bool((column % 1 == 0).all()):
         column = column.astype(np.int64)
-    return column.astype(str).tolist()
+    return [str(value) for value in column]
 
 
 def _typed(text: str, condition: Condition) -> Any:
@@ -116,9 +135,11 @@ def _typed(text: str, condition: Condition) -> Any:
     if isinstance(first, str):
         return text
     try:
+        if isinstance(first, bool | np.bool_):  # anything is true to bool
+            raise ValueError(text)
         return type(first)(text)
     except ValueError as error:
         raise ValueError(
             f"Expected {condition.key!r} of new cells to be {type(first).__name__} as the "
-            f"reference's ({first!r}, ...), found {text!r}."
+            f"reference's ({first}, ...), found {text!r}."
         ) from error

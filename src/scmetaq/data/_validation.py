@@ -128,11 +128,22 @@ def check_columns(
             there = ", ".join(map(repr, adata.obs.columns)) or "none"
             raise KeyError(f"No column {key!r} in {where}.obs. Columns there: {there}.")
         values = adata.obs[key].astype(object)  # nullable text compares to a missing value
-        if (values.isna() | (values == missing_value)).all():
+        if (values.isna() | is_unlabeled(values, missing_value)).all():
             raise ValueError(
                 f"All values of {where}.obs[{key!r}] are missing. Expected labels for at least "
                 "some cells; choose another column or leave the argument out."
             )
+
+
+def is_unlabeled(values: pd.Series, missing_value: Any) -> pd.Series:
+    """Which values stand for no label, also where one is a number and the other its text."""
+    return (values == missing_value) | (values.astype(str) == str(missing_value))
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse what is no number between zero and one."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
+        raise ValueError(f"Expected {name} between 0 and 1, found {value!r}.")
 
 
 def with_features(adata: AnnData, names: pd.Index) -> AnnData:

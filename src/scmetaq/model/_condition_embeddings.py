@@ -65,9 +65,11 @@ class ConditionMixin(ModelParts):
         counts = pd.Series(of_cell).value_counts().reindex(names, fill_value=0)
         found = pd.DataFrame({_keys.N_CELLS: counts.to_numpy()}, index=names)
         for name, column in obs.items():
-            values = column.astype(object).to_numpy()
-            first = pd.Series(values).groupby(of_cell).first().reindex(names)
-            is_same = (first.loc[of_cell].to_numpy() == values) | pd.isna(values)
-            if name != key and not str(name).startswith("_scvi") and bool(np.all(is_same)):
-                found[str(name)] = first.infer_objects()
+            if str(name) not in (key, _keys.N_CELLS) and not str(name).startswith("_scvi"):
+                codes, values = pd.factorize(column)  # -1: missing
+                per = pd.Series(codes).where(codes >= 0).groupby(of_cell)
+                if bool((per.nunique() <= 1).all()):
+                    code = per.first().reindex(names)
+                    of_name = [None if np.isnan(c) else values[int(c)] for c in code]
+                    found[str(name)] = pd.Series(of_name, names, dtype=object).infer_objects()
         return found

@@ -8,7 +8,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq.data._validation import check_choice
+from scmetaq.data._validation import check_choice, check_share
 from scmetaq.tl._neighbor_affinity import neighbor_affinity
 
 from ._prototype_fit import PrototypeFitMixin
@@ -62,7 +62,7 @@ class LabelTransferMixin(PrototypeFitMixin):
         ----------
         De Donno et al., scPoli, Nature Methods 2023.
         """
-        _check_share("unknown_above", unknown_above)
+        check_share("unknown_above", unknown_above)
         self._check_has_prototypes()
         manager = self._registered(adata)
         found: dict[str, list[np.ndarray]] = {}
@@ -223,8 +223,3 @@ def _rows(
 
 def _uncertainty(key: str) -> str:
     return f"{key}{_keys.UNCERTAINTY_SUFFIX}"
-
-
-def _check_share(name: str, value: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ValueError(f"Expected {name} between 0 and 1, found {value!r}.")

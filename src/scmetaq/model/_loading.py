@@ -39,10 +39,22 @@ class LoadingMixin(_Base):
                 "or copy the whole folder."
             )
         if adata is None or adata is False:
-            return super().load(str(dir_path), adata, **kwargs)
-        known: Any = super().load(str(dir_path), False, **kwargs)
+            return cls._load(dir_path, adata, **kwargs)
+        known: Any = cls._load(dir_path, False, **kwargs)
         adata = known._checked_query(adata)
         if getattr(known, "is_query", False):  # whose cells may lack features
             known.adata = adata
             return known
-        return super().load(str(dir_path), adata, **kwargs)
+        return cls._load(dir_path, adata, **kwargs)
+
+    @classmethod
+    def _load(cls, dir_path: str | Path, adata: Any, **kwargs: Any) -> Self:
+        try:
+            return super().load(str(dir_path), adata, **kwargs)
+        except ValueError as error:
+            if "different class" not in str(error):
+                raise
+            raise ValueError(
+                f"Expected a model of {cls.__name__} in {dir_path}, found one of another class. "
+                "Load it with the class that it was made with."
+            ) from error

@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -47,7 +48,9 @@ class ReadingMixin(ModelParts):
             adata = self._checked_query(adata)
         else:
             self._check_unchanged(self.adata if adata is None else adata)
-        adata = self._validate_anndata(adata)
+        with warnings.catch_warnings():  # nothing is trained here
+            warnings.filterwarnings("ignore", "Category .* has fewer than 3 cells", UserWarning)
+            adata = self._validate_anndata(adata)
         return self.get_anndata_manager(adata, required=True)
 
     def _checked_query(self, adata: AnnData | MuData) -> AnnData | MuData:

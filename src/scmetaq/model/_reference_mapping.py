@@ -12,7 +12,7 @@ from scmetaq.data._conditions import check_categories
 from scmetaq.data._mudata_validation import check_mudata
 from scmetaq.data._query import Aligned, aligned_adata, aligned_mudata
 from scmetaq.data._query_conditions import align_conditions, new_categories
-from scmetaq.data._validation import check_anndata
+from scmetaq.data._validation import check_anndata, check_share
 from scmetaq.train import say
 
 from ._loading import LoadingMixin
@@ -80,6 +80,7 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         >>> query_model.train()
         >>> query_model.get_assignments()
         """
+        check_share("min_shared", min_shared)
         known = cls._loaded_reference(reference, accelerator=accelerator, device=device)
         aligned = known._aligned(query)
         known._check_shared(aligned.missing, min_shared)

@@ -13,7 +13,7 @@ from scvi.data.fields import (
     MuDataLayerField,
 )
 
-from scmetaq.data._conditions import check_conditions
+from scmetaq.data._conditions import check_conditions, condition_columns, without_unused_categories
 from scmetaq.data._labels import check_labels
 from scmetaq.data._modality import (
     COLUMN_ARGUMENTS,
@@ -91,7 +91,9 @@ class SetupMixin(_Base):
             keys = REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys
             fields.append(CategoricalJointObsField(*keys))
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
-        manager.register_fields(adata, **kwargs)
+        conditions = condition_columns(batch_key, categorical_covariate_keys)
+        with without_unused_categories(adata, conditions, {}):
+            manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
 
     @classmethod
@@ -181,5 +183,7 @@ class SetupMixin(_Base):
             setup_method_args=setup_method_args,
             validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
         )
-        manager.register_fields(mdata, **kwargs)
+        conditions = condition_columns(batch_key, categorical_covariate_keys)
+        with without_unused_categories(mdata, conditions, columns):
+            manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)

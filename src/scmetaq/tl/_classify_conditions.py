@@ -55,8 +55,9 @@ def classify_conditions(
     nearest = np.argsort(distance, axis=1, kind="stable")[:, :n_neighbors]
     votes = [_most_votes(names[row]) for row in nearest]
     predicted, fraction = zip(*votes, strict=True)
+    as_given = dict(zip(names, labels.iloc[known], strict=True))  # which may be no text
     return pd.DataFrame(
-        {"label": labels, "predicted": list(predicted), "fraction": fraction},
+        {"label": labels, "predicted": [as_given[of] for of in predicted], "fraction": fraction},
         index=samples.obs_names,
     )
 
