@@ -25,6 +25,13 @@ def test_both_curves_are_drawn(curve):
     assert left.get_xscale() == "log"
 
 
+def test_the_curve_that_the_suggestion_comes_from_is_drawn(curve):
+    curve["prediction_error"] = [0.5, 0.3, 0.2, 0.4]
+    outside = pl.granularity(curve).figure.axes[2]
+    np.testing.assert_array_equal(outside.lines[0].get_ydata(), curve["prediction_error"])
+    assert outside.get_ylabel() == "prediction error"
+
+
 def test_the_suggestion_is_marked(curve):
     ax = pl.granularity(curve)
     assert set(ax.lines[1].get_xdata()) == {40}

@@ -48,7 +48,8 @@ class AssignmentMixin(ReadingMixin, MetaQParts):
         Returns
         -------
         Indexed by barcode: ``metacell``, its name, and ``margin``, the similarity to the code
-        minus that to the second best one. A low margin marks a cell between metacells. With
+        minus that to the second best one. A low margin marks a cell between metacells, as many
+        are in a large state; see :meth:`get_outlier_scores` for cells that fit nowhere. With
         ``within``, cells of too small pieces and those without a value are in no metacell, and
         their name is missing.
 

@@ -6,21 +6,22 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from scmetaq.pl._style import ACCENT, INK, PALETTE, new_axes, strip_frame
 
-MARGIN, RATIO = "margin", "reconstruction_ratio"
+MARGIN, RATIO, ERROR = "margin", "reconstruction_ratio", "prediction_error"
 LABELS = {MARGIN: "margin (similarity difference)", RATIO: "reconstruction ratio"}
 
 
 def granularity(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw margin and reconstruction ratio over the number of metacells.
+    """Draw margin, reconstruction ratio and prediction error over the number of metacells.
 
     Parameters
     ----------
     curve
         Output of :func:`scmetaq.tl.choose_n_metacells`: indexed by the number of metacells, with
-        the columns ``margin`` and ``reconstruction_ratio``. The number in ``attrs["suggested"]``,
-        if there is one, is marked.
+        the columns ``margin`` and ``reconstruction_ratio``, and ``prediction_error``, from which
+        the suggestion comes. The number in ``attrs["suggested"]``, if there is one, is marked.
     ax
-        Axes to draw on; None: of a new figure. The ratio has a second axis on their right.
+        Axes to draw on; None: of a new figure. The ratio has a second axis on their right, and the
+        error a third one beside it.
 
     Raises
     ------
@@ -32,9 +33,14 @@ def granularity(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     _check_curve(curve)
     ax = new_axes(ax, 4.6, 3.0)
     right = ax.twinx()
-    for axes, name, color in ((ax, MARGIN, ACCENT), (right, RATIO, PALETTE[5])):
+    drawn = [(ax, MARGIN, ACCENT), (right, RATIO, PALETTE[5])]
+    if ERROR in curve:
+        outside = ax.twinx()
+        outside.spines["right"].set_position(("outward", 46))
+        drawn.append((outside, ERROR, PALETTE[1]))
+    for axes, name, color in drawn:
         axes.plot(curve.index, curve[name], color=color, marker="o", markersize=3, linewidth=1.3)
-        axes.set_ylabel(LABELS[name], fontsize=9, color=color)
+        axes.set_ylabel(LABELS.get(name, "prediction error"), fontsize=9, color=color)
         axes.tick_params(labelsize=8)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(ScalarFormatter())
@@ -42,7 +48,8 @@ def granularity(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.set_xticks(_ticks(curve))
     ax.set_xlabel("metacells", fontsize=9, color=INK)
     strip_frame(ax)
-    strip_frame(right, keep=("right",))
+    for axes, *_ in drawn[1:]:
+        strip_frame(axes, keep=("right",))
     if curve.attrs.get("suggested") is not None:
         _mark(ax, curve.attrs["suggested"])
     return ax
