@@ -440,3 +440,10 @@ class TestMuData:
         reference, mdata = pair
         with pytest.raises(TypeError, match="Expected a MuData, found AnnData"):
             MetaQModel.load_query_data(mdata["rna"].copy(), reference)
+
+    def test_counts_that_are_none(self, pair):
+        reference, mdata = pair
+        query = mdata.copy()
+        query["adt"].X = query["adt"].X * np.float32(0.5)
+        with pytest.raises(ValueError, match=r"integers\) in query\['adt'\]\.X, found"):
+            MetaQModel.load_query_data(query, reference)

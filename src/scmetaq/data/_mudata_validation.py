@@ -45,6 +45,7 @@ def check_mudata(
     layers: Mapping[str, str | None],
     *,
     is_query: bool = False,
+    called: str = "mdata",
 ) -> None:
     """Refuse modalities that are not raw counts of named cells, before any work starts.
 
@@ -58,6 +59,8 @@ def check_mudata(
         Layer with the raw counts of each kind; None for ``X``.
     is_query
         Whether features without counts are nothing to speak of.
+    called
+        What the user calls the cells.
 
     Raises
     ------
@@ -67,13 +70,13 @@ def check_mudata(
         Empty data, duplicate barcodes, values that are not counts, cells without counts, or
         modalities that do not go together.
     """
-    check_unique(mdata.obs_names, "barcodes (obs_names)", unique_names_of("mdata"))
+    check_unique(mdata.obs_names, "barcodes (obs_names)", unique_names_of(called))
     for name in names.values():
         _check_is_up_to_date(mdata, name)
     for kind, name in names.items():
         if is_query and mdata.mod[name].n_obs == 0:  # a modality that no new cell has
             continue
-        where = f"mdata[{name!r}]"
+        where = f"{called}[{name!r}]"
         check_anndata(mdata.mod[name], layer=layers[kind], is_query=is_query, where=where)
     _check_go_together(mdata, list(names.values()), is_query=is_query)
 

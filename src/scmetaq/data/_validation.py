@@ -246,8 +246,9 @@ def check_unique(names: pd.Index, what: str, fix: str) -> None:
 
 def _check_counts(adata: AnnData, layer: str | None, where: str, *, is_query: bool) -> None:
     fix = f"sc.pp.filter_cells({where}, min_counts=1)"
-    if where.startswith("mdata"):
-        fix += "; mdata.update()"
+    whole, bracket, _ = where.partition("[")
+    if bracket:  # a modality
+        fix += f"; {whole}.update()"
     data = where
     where += ".X" if layer is None else f".layers[{layer!r}]"
     counts = by_rows(adata.X if layer is None else adata.layers[layer])
@@ -289,7 +290,7 @@ class _Tally:
 
     def refuse_bad_values(self, where: str) -> None:
         advice = "Name the layer that holds the raw counts with layer=...."
-        if where.startswith("mdata"):
+        if "[" in where:
             advice = advice.replace("layer=", "rna_layer=, adt_layer= or atac_layer=")
         for n, what in ((self.n_nan, "NaN or infinite"), (self.n_negative, "negative")):
             if n:

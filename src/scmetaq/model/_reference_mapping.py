@@ -163,7 +163,7 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
             return
         names = {kind: str(source.modality) for kind, source in sources.items()}
         layers = {kind: source.layer for kind, source in sources.items()}
-        check_mudata(data, names, layers, is_query=True)
+        check_mudata(data, names, layers, is_query=True, called="query")
 
     def _absent_modalities(self) -> dict[str, str]:
         """Kinds of counts, and names of their modalities, that no cell of the query has."""
