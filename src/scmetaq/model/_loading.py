@@ -55,6 +55,6 @@ class LoadingMixin(_Base):
             if "different class" not in str(error):
                 raise
             raise ValueError(
-                f"Expected a model of {cls.__name__} in {dir_path}, found one of another class. "
-                "Load it with the class that it was made with."
+                f"Expected a model of {cls.__name__} in {dir_path}, found one of a different "
+                "class. Load it with the class that it was made with."
             ) from error
