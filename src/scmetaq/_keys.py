@@ -22,3 +22,8 @@ UNCERTAINTY_SUFFIX: Final = "_uncertainty"
 """Suffix of the column with how uncertain a predicted label is."""
 UNKNOWN_SUFFIX: Final = "_unknown"
 """Suffix of the column that says whether a cell is of an unknown type."""
+
+
+def is_bookkeeping(column: object) -> bool:
+    """Whether a column of ``obs`` is scvi-tools' own, also one pulled from a modality."""
+    return str(column).rpartition(":")[2].startswith("_scvi")

@@ -82,3 +82,19 @@ def test_categories_without_a_cell_are_hidden_for_a_while(cells):
     with pytest.raises(KeyError), without_unused_categories(cells, keys, {}):
         raise KeyError
     pd.testing.assert_frame_equal(cells.obs, before)
+
+
+def test_new_cells_that_lack_the_modality_of_a_condition(mosaic):
+    known = [Condition("donor", ["a", "b"], "adt")]
+    mosaic["adt"].obs["donor"] = np.array(["a", "b"])[np.arange(100) % 2]
+    with pytest.raises(ValueError, match="modality 'adt', which 50 of 150 new cells lack"):
+        check_categories(mosaic, known)
+
+
+def test_the_view_of_a_user_stays_a_view(cells):
+    cells.obs["donor"] = cells.obs["donor"].cat.add_categories(["d"])
+    part = MuData({"rna": cells})
+    part.obs["donor"] = cells.obs["donor"]
+    view = part[:50]
+    with without_unused_categories(view, {"batch_key": ["donor"]}, {}):
+        assert view.is_view

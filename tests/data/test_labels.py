@@ -20,6 +20,8 @@ def test_numbers_are_labels_too(toy):
     np.testing.assert_array_equal(codes, [1, 0, -1] * 50)
     for same in (-1, -1.0):
         np.testing.assert_array_equal(read_labels(toy, "kind", same).codes, codes)
+    toy.obs["kind"] = toy.obs["kind"].astype(float).replace(10, np.nan)
+    np.testing.assert_array_equal(read_labels(toy, "kind", "-1").codes, [0, -1, -1] * 50)
 
 
 def test_cells_without_the_column_have_no_labels(toy):

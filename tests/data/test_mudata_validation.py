@@ -77,7 +77,7 @@ def test_the_way_told_to_unique_barcodes_leads_there(toy_mdata):
     loop, together = str(error.value).split("Fix: ")[-1].split(", and put the modalities together")
     scope = {"mdata": mdata, "mudata": mudata}
     exec(loop, scope)
-    exec(together.removeprefix(" again, ").removesuffix("."), scope)
+    exec(together.removeprefix(" again, ").partition(", and give")[0], scope)
     assert scope["mdata"].obs_names[:2].tolist() == ["twin", "twin-1"]
     check(scope["mdata"], {"rna": "rna", "adt": "adt"})
 

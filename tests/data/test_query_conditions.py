@@ -48,8 +48,14 @@ def test_a_column_without_categories():
 def test_a_condition_of_a_modality_that_cells_lack():
     parts = {"rna": cells(["a", "b"])[:1].copy(), "adt": cells(["a", "b"])}
     conditions = [Condition("batch", ["a", "b"], "rna")]
-    with pytest.raises(ValueError, match="'batch' from .* 'rna', which 1 of 2 cells.*lack"):
+    with pytest.raises(ValueError, match="'batch' from .* 'rna', which 1 of 2 new cells lack"):
         align_conditions(MuData(parts), conditions)
+
+
+def test_no_third_truth_value_is_advised():
+    with pytest.raises(KeyError) as error:
+        align_conditions(cells(["a"] * 12), [Condition("donor", [False, True], None)])
+    assert "new category" not in str(error.value)
 
 
 def test_where_a_column_is_looked_for_is_told():

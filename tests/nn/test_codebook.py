@@ -98,6 +98,16 @@ def test_added_codes_are_as_wide_as_the_others_are():
     assert codebook.spread[3:].tolist() == [before.median().item()] * 2
 
 
+def test_codebooks_that_were_saved_without_spreads_are_loaded():
+    codebook, old = filled(4), filled(4, seed=2)
+    codebook.set_spread(latents())
+    state = old.state_dict()
+    del state["spread"]
+    codebook.load_state_dict(state)
+    assert codebook.codes.equal(old.codes)
+    assert (codebook.spread == 0).all()
+
+
 def test_setting_codes_forgets_usage():
     codebook = filled()
     codebook.update_usage(torch.tensor([0, 1]))

@@ -191,7 +191,13 @@ def test_modalities_share_names_and_count_their_own_cells(mdata, adata):
 
 def test_columns_pulled_from_modalities_are_the_users_too(mdata):
     mdata.obs["rna:donor"] = mdata.obs["donor"]
+    mdata.obs["rna:_scvi_batch"] = 0
+    mdata.obs["rna:metacell"] = mdata.obs["metacell"]
     found = aggregate(mdata).obs
+    assert set(found) == {
+        "n_cells",
+        *(f"{p}donor{s}" for p in ("", "rna:") for s in ("", "_fraction")),
+    }
     pd.testing.assert_series_equal(found["rna:donor"], found["donor"], check_names=False)
 
 

@@ -4,6 +4,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -64,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("MPLBACKEND", "agg")  # the report needs no screen
     words = sys.argv[1:] if arguments is None else list(arguments)
     # schedulers end jobs by SIGTERM: clean up as when the user does
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    is_main = threading.current_thread() is threading.main_thread()  # others have no signals
+    before = signal.getsignal(signal.SIGTERM) if is_main else None
+    if before is not None:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         status = app(words, prog_name="scmetaq", obj=words, standalone_mode=False)
     except _UsageError as error:
@@ -73,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         status = STOPPED
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     if status == STOPPED:
         say_error("Stopped before all results were written.")
     sys.exit(status or 0)

@@ -97,7 +97,9 @@ def without_unused_categories(
     modalities
         Modality of a MuData whose ``obs`` has the columns of an argument.
     """
-    before = []
+    before: list[Any] = []
+    if data.is_view:  # which scvi-tools refuses
+        keys = {}
     try:
         for argument, columns in keys.items():
             obs = part_of(data, modalities.get(argument)).obs
@@ -124,16 +126,16 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
     """
     for key, categories, modality in conditions:
         part = part_of(data, modality)
+        check_has_modality(data, key, modality)
         check_columns(part, [key], where="the new cells")
         column = pd.Series(part.obs[key])
         known = [str(category) for category in categories]
         unknown = sorted(set(column.dropna().astype(str)) - set(known))
         if not unknown and not set(column.dropna()) <= set(categories):
-            kind = type(categories[0]).__name__
             raise ValueError(
-                f"Expected {key!r} of new cells as {kind}, as the model knows its categories, "
-                f"found {column.dropna().iloc[0]!r}. Convert it, e.g. obs[{key!r}] = "
-                f"obs[{key!r}].astype({kind!r}), or use load_query_data, which does."
+                f"Expected {key!r} of new cells as {type(categories[0]).__name__}, as the model "
+                f"knows its categories, found {column.dropna().iloc[0]!r}. Convert it, or use "
+                "load_query_data, which does."
             )
         if unknown or column.isna().any():
             shown = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
@@ -142,6 +144,24 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
                 f"Expected {key!r} of new cells to be one of the {len(known)} categories that the "
                 f"model knows ({shown}), found {found}. Train a model with cells of it, too."
             )
+
+
+def check_has_modality(data: AnnData | MuData, key: str, modality: str | None) -> None:
+    """Refuse cells that lack the modality whose ``obs`` has a condition.
+
+    Raises
+    ------
+    ValueError
+        There are such cells; the message says how to train a model that takes them.
+    """
+    n_without = data.n_obs - part_of(data, modality).n_obs
+    if n_without:
+        raise ValueError(
+            f"The model takes the condition {key!r} from the obs of its modality {modality!r}, "
+            f"which {n_without} of {data.n_obs} new cells lack. Train a model that has the "
+            f"condition in the obs of the MuData itself ({key!r} not in modalities=), or leave "
+            "these cells out."
+        )
 
 
 def part_of(data: AnnData | MuData, modality: str | None) -> AnnData | MuData:

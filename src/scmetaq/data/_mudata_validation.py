@@ -20,7 +20,7 @@ def unique_names_of(mdata: str) -> str:
     """Code that makes the barcodes of a MuData unique."""
     return (
         f"for part in {mdata}.mod.values(): part.obs_names_make_unique(), and put the modalities "
-        f"together again, {mdata} = mudata.MuData(dict({mdata}.mod))"
+        f"together again, {mdata} = mudata.MuData(dict({mdata}.mod)), and give it its obs"
     )
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
+from itertools import count
 from numbers import Real
 from typing import Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from ._conditions import Condition, part_of
+from ._conditions import Condition, check_has_modality, part_of
 
 _FEW_CELLS = 10
 
@@ -32,8 +33,7 @@ def align_conditions(data: AnnData | MuData, conditions: Iterable[Condition]) ->
     """
     for condition in conditions:
         part = part_of(data, condition.modality)
-        if part.n_obs < data.n_obs:
-            raise ValueError(_without_modality(data, part, condition))
+        check_has_modality(data, condition.key, condition.modality)
         if condition.key not in part.obs:
             raise KeyError(_absent(part, condition))
         _check_complete(part.obs[condition.key], condition.key)
@@ -62,32 +62,24 @@ def new_categories(data: AnnData | MuData, conditions: Iterable[Condition]) -> d
     return found
 
 
-def _without_modality(data: Any, part: AnnData, condition: Condition) -> str:
-    return (
-        f"The reference takes the condition {condition.key!r} from the obs of its modality "
-        f"{condition.modality!r}, which {data.n_obs - part.n_obs} of {data.n_obs} cells of the "
-        "query lack. Train a reference that has the condition in the obs of the MuData itself "
-        f"({condition.key!r} not in modalities=), or leave these cells out."
-    )
-
-
 def _absent(part: AnnData | MuData, condition: Condition) -> str:
     there = ", ".join(map(repr, part.obs.columns)) or "none"
     where = "query" if condition.modality is None else f"query[{condition.modality!r}]"
+    new = _unlike(condition.categories)
+    advice = f" If all cells are of one new category: {where}.obs[{condition.key!r}] = {new!r}."
     return (
         f"No column {condition.key!r} in {where}.obs, a condition of the reference. Columns there: "
-        f"{there}. If all cells are of one new category: {where}.obs[{condition.key!r}] = "
-        f"{_unlike(condition.categories)!r}."
+        f"{there}.{'' if new is None else advice}"
     )
 
 
 def _unlike(known: list[Any]) -> Any:
-    """A category that is not known, of the type of those that are."""
+    """A category that is not known, of the type of those that are; None if there cannot be one."""
     if isinstance(known[0], bool | np.bool_):
-        return False  # there are no others than those known
+        return None
     if isinstance(known[0], Real):
         return int(max(known)) + 1
-    return "new"
+    return next(name for i in count() if (name := "new" + "er" * i) not in known)
 
 
 def _check_complete(column: pd.Series, key: str) -> None:

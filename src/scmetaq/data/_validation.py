@@ -137,7 +137,11 @@ def check_columns(
 
 def is_unlabeled(values: pd.Series, missing_value: Any) -> pd.Series:
     """Which values stand for no label, also where one is a number and the other its text."""
-    return (values == missing_value) | (values.astype(str) == str(missing_value))
+    if missing_value is None:
+        return values.isna()
+    found = (values == missing_value) | (values.astype(str) == str(missing_value))
+    number = pd.to_numeric(str(missing_value), errors="coerce")
+    return found | (pd.to_numeric(values, errors="coerce") == number)
 
 
 def check_share(name: str, value: float) -> None:

@@ -65,7 +65,7 @@ class ConditionMixin(ModelParts):
         counts = pd.Series(of_cell).value_counts().reindex(names, fill_value=0)
         found = pd.DataFrame({_keys.N_CELLS: counts.to_numpy()}, index=names)
         for name, column in obs.items():
-            if str(name) not in (key, _keys.N_CELLS) and not str(name).startswith("_scvi"):
+            if str(name) not in (key, _keys.N_CELLS) and not _keys.is_bookkeeping(name):
                 codes, values = pd.factorize(column)  # -1: missing
                 per = pd.Series(codes).where(codes >= 0).groupby(of_cell)
                 if bool((per.nunique() <= 1).all()):

@@ -18,7 +18,9 @@ class OutlierMixin(AssignmentMixin):
         with the distance :math:`s_k` at which the cells of code :math:`k` typically are: their
         median in training, to which ten cells at the median distance of all cells are added,
         since few cells say little of it. Doublets and damaged cells have high scores, if they are
-        few; if there are so many alike that they make a metacell of their own, its cells have not.
+        few; if there are so many alike that they make a metacell of their own, its cells have not,
+        nor has a cell that is alone in its metacell. Cells of the model drew their codes to
+        themselves, so that cells that it has never seen score a little higher.
 
         Parameters
         ----------
@@ -33,10 +35,15 @@ class OutlierMixin(AssignmentMixin):
         Raises
         ------
         TypeError, KeyError, ValueError
-            As :meth:`get_assignments`.
+            As :meth:`get_assignments`; or the model was saved by a version without such scores.
         """
         manager = self._registered(adata)
         codebook = self.module.codebook
+        if not bool((codebook.spread > 0).any()):
+            raise ValueError(
+                "Expected distances of cells to their codes, found none: the model was saved by an "
+                "earlier version, or all of its cells are alone in their metacells. Train again."
+            )
 
         def score(block: Block) -> dict[str, torch.Tensor]:
             z = self.module.inference(block.inputs, block.conditions)["z"]

@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING, Any
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
+from scvi.data import AnnDataManagerValidationCheck
 from scvi.data.fields import (
     CategoricalJointObsField,
     CategoricalObsField,
@@ -13,7 +13,7 @@ from scvi.data.fields import (
     MuDataLayerField,
 )
 
-from scmetaq.data._conditions import check_conditions, condition_columns, without_unused_categories
+from scmetaq.data._conditions import check_conditions
 from scmetaq.data._labels import check_labels
 from scmetaq.data._modality import (
     COLUMN_ARGUMENTS,
@@ -25,6 +25,8 @@ from scmetaq.data._modality import (
 )
 from scmetaq.data._mudata_validation import check_is_mudata, check_mudata
 from scmetaq.data._validation import check_anndata
+
+from ._manager import Manager
 
 if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass as _Base
@@ -90,10 +92,8 @@ class SetupMixin(_Base):
         if categorical_covariate_keys:
             keys = REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys
             fields.append(CategoricalJointObsField(*keys))
-        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
-        conditions = condition_columns(batch_key, categorical_covariate_keys)
-        with without_unused_categories(adata, conditions, {}):
-            manager.register_fields(adata, **kwargs)
+        manager = Manager(fields=fields, setup_method_args=setup_method_args)
+        manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
 
     @classmethod
@@ -146,6 +146,7 @@ class SetupMixin(_Base):
         TypeError, KeyError, ValueError
             As :meth:`setup_anndata`; or modalities that share no cells.
         """
+        given = dict(locals())
         check_is_mudata(mdata)
         names = find_modalities(mdata, modalities)
         all_layers = {"rna": rna_layer, "adt": adt_layer, "atac": atac_layer}
@@ -154,8 +155,9 @@ class SetupMixin(_Base):
             warn_of_others(mdata, names)
         named = {f"{kind}_layer": name for kind, name in names.items()}
         columns = {k: v for k, v in (modalities or {}).items() if k in COLUMN_ARGUMENTS}
-        modalities = {**named, **columns}
-        setup_method_args = cls._get_setup_method_args(**locals())
+        setup_method_args = cls._get_setup_method_args(
+            **{**given, "modalities": {**named, **columns}}
+        )
         is_transfer = kwargs.get("source_registry") is not None
         layers = {kind: all_layers[kind] for kind in names}
         check_mudata(mdata, names, layers, is_query=is_transfer)
@@ -178,12 +180,10 @@ class SetupMixin(_Base):
             fields.append(
                 MuDataCategoricalJointObsField(key, categorical_covariate_keys, mod_key=where)
             )
-        manager = AnnDataManager(
+        manager = Manager(
             fields=fields,
             setup_method_args=setup_method_args,
             validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
         )
-        conditions = condition_columns(batch_key, categorical_covariate_keys)
-        with without_unused_categories(mdata, conditions, columns):
-            manager.register_fields(mdata, **kwargs)
+        manager.register_fields(mdata, **kwargs)
         cls.register_manager(manager)

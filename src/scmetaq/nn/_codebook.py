@@ -195,8 +195,11 @@ class Codebook(nn.Module):
         self.fitted.fill_(value)
         self.is_fitted = value
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        state_dict.setdefault(f"{prefix}spread", torch.zeros_like(self.spread))  # of old models
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self.is_fitted = bool(self.fitted)
         self.is_bounded = bool((self.offsets != 0).any())
 

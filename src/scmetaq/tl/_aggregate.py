@@ -261,8 +261,9 @@ def _smallest_exact(sums: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def _user_columns(obs: pd.DataFrame, by: Any) -> pd.DataFrame:
-    """Drop scvi-tools' bookkeeping and the assignment itself."""
-    return obs[[c for c in obs.columns if c != by and not str(c).startswith("_scvi")]]
+    """Drop scvi-tools' bookkeeping and the assignment itself, also if pulled from a modality."""
+    dropped = {by, *(c for c in obs.columns if str(c).endswith(f":{by}"))}
+    return obs[[c for c in obs.columns if c not in dropped and not _keys.is_bookkeeping(c)]]
 
 
 def _own_version() -> str:
