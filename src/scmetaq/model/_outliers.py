@@ -18,9 +18,9 @@ class OutlierMixin(AssignmentMixin):
         with the distance :math:`s_k` at which the cells of code :math:`k` typically are: their
         median in training, to which ten cells at the median distance of all cells are added,
         since few cells say little of it. Doublets and damaged cells have high scores, if they are
-        few; if there are so many alike that they make a metacell of their own, its cells have not,
-        nor has a cell that is alone in its metacell. Cells of the model drew their codes to
-        themselves, so that cells that it has never seen score a little higher.
+        few; many alike make a metacell of their own and have lower ones, and so has a cell that is
+        alone in its metacell. Cells of the model drew their codes to themselves, so that cells that
+        it has never seen score a little higher.
 
         Parameters
         ----------
