@@ -110,9 +110,8 @@ def with_artefacts(counts: sp.csr_matrix, labels: np.ndarray, seed: int) -> annd
     depth = np.asarray(counts.sum(1)).ravel().astype(int)
     total = np.asarray(counts.sum(0)).ravel().astype(float)
     both = counts[left] + counts[right]
-    doublets = [
-        thinned(row, (depth[i] + depth[k]) // 2, rng) for row, i, k in zip(both, left, right)
-    ]
+    depths = (depth[left] + depth[right]) // 2
+    doublets = [thinned(row, n_counts, rng) for row, n_counts in zip(both, depths, strict=True)]
     hit = rng.choice(n_cells, n)
     any_gene = np.full(n_genes, 1 / n_genes)
     damaged = [
