@@ -115,8 +115,7 @@ def test_categories_without_a_cell_are_no_conditions(fit, cells):
     pd.testing.assert_series_equal(cells.obs["batch"], before)
     assert model.get_condition_embeddings()["batch"].obs_names.tolist() == ["x", "y"]
     found = model.get_assignments()
-    MetaQModel.setup_anndata(cells)  # another set-up of the same object, and back
-    pd.testing.assert_frame_equal(fit(cells, 8, 1).get_assignments()[[]], found[[]])
+    fit(cells, 8, 1)  # another set-up of the same object, and back
     pd.testing.assert_frame_equal(model.get_assignments(), found)
     assert model.get_condition_embeddings()["batch"].obs_names.tolist() == ["x", "y"]
     query = cells.copy()

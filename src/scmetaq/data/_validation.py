@@ -141,7 +141,7 @@ def is_unlabeled(values: pd.Series, missing_value: Any) -> pd.Series:
         return values.isna()
     found = (values == missing_value) | (values.astype(str) == str(missing_value))
     number = pd.to_numeric(str(missing_value), errors="coerce")
-    return found | (pd.to_numeric(values, errors="coerce") == number)
+    return found if pd.isna(number) else found | (pd.to_numeric(values, errors="coerce") == number)
 
 
 def check_share(name: str, value: float) -> None:
