@@ -55,6 +55,41 @@ def command_line(
     return parser
 
 
+def growing_command_line(
+    description: str,
+    datasets: Iterable[str],
+    *,
+    out: str,
+    default: Iterable[str] | None = None,
+    files: str = "h5ad",
+) -> argparse.ArgumentParser:
+    """Arguments of a benchmark whose results file grows run by run, see ``_in_process.py``.
+
+    Parameters
+    ----------
+    description
+        Documentation of the benchmark, of which the first line is shown.
+    datasets
+        Names to choose from.
+    out
+        Name of the results file below ``results``.
+    default
+        Data sets to begin with; all by default.
+    files
+        Kind of files that the data sets are in.
+    """
+    names = list(datasets)
+    chosen = names if default is None else list(default)
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help=f"folder of {files} files")
+    parser.add_argument("--datasets", nargs="*", choices=names, default=chosen)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=HERE / "results" / out)
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--again", action="store_true", help="run also what the results have")
+    return parser
+
+
 def cache_folder(args: argparse.Namespace) -> Path:
     """Folder of finished runs, made if it is not there."""
     cache: Path = args.cache or args.peers / "runs"

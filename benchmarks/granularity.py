@@ -15,16 +15,15 @@ import argparse
 import itertools
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import anndata
 import pandas as pd
 import scvi
+from _command_line import growing_command_line
 from _datasets import DATASETS
 from _in_process import Key, with_missing
 from _markdown import write_between
-from _methods import HERE
 from quality import machine
 
 from scmetaq import MetaQModel, metrics, tl
@@ -52,14 +51,7 @@ def main() -> None:
 
 def command_line() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
-    parser.add_argument("--datasets", nargs="*", choices=list(DATASETS), default=list(DATASETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "granularity.json")
-    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
-    parser.add_argument("--again", action="store_true", help="run also what the results have")
-    return parser
+    return growing_command_line(__doc__, DATASETS, out="granularity.json")
 
 
 def tasks(args: argparse.Namespace) -> Iterator[tuple[Key, Callable[[], dict[str, Any]]]]:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import anndata
 import pandas as pd
+from _command_line import growing_command_line
 from _in_process import Key, with_missing
 from _markdown import write_between
 from _methods import HERE
@@ -54,14 +55,8 @@ def main() -> None:
 
 def command_line() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of h5mu files")
-    parser.add_argument("--datasets", nargs="*", choices=list(PAIRED), default=list(PAIRED))
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "modality_weights.json")
-    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser = growing_command_line(__doc__, PAIRED, out="modality_weights.json", files="h5mu")
     parser.add_argument("--prepared", type=Path, default=HERE.parent / ".peers" / "paired")
-    parser.add_argument("--again", action="store_true", help="run also what there is")
     return parser
 
 

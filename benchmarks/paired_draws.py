@@ -1,6 +1,6 @@
 """Which differences between methods of two modalities outlast a draw of other cells.
 
-usage: python benchmarks/paired_draws.py --data DIR [--methods ...] [--datasets ...] [--draws 0 1]
+usage: python benchmarks/paired_draws.py --data DIR [--methods ...] [--datasets ...] [--seeds 0 1]
 
 A method that is much the same with every seed looks surely ahead, or behind, by the smallest
 difference. Here four of five cells of a set are drawn at random, ten times, all methods group the
@@ -23,6 +23,7 @@ from typing import Any, Final
 import anndata
 import numpy as np
 import pandas as pd
+from _command_line import growing_command_line
 from _in_process import Key, with_missing
 from _markdown import write_between
 from _methods import HERE
@@ -60,16 +61,11 @@ def main() -> None:
 
 def command_line() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of h5mu files")
+    parser = growing_command_line(__doc__, PAIRED, out="paired_draws.json", files="h5mu")
     parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
     parser.add_argument("--methods", nargs="*", choices=COMPARED, default=COMPARED)
-    parser.add_argument("--datasets", nargs="*", choices=list(PAIRED), default=list(PAIRED))
-    parser.add_argument("--draws", nargs="*", type=int, default=list(range(10)))
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "paired_draws.json")
-    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
     parser.add_argument("--prepared", type=Path, default=HERE.parent / ".peers" / "paired")
-    parser.add_argument("--again", action="store_true", help="run also what there is")
+    parser.set_defaults(seeds=list(range(10)))
     return parser
 
 
@@ -84,7 +80,7 @@ def tasks(
             if METHODS[method].python(args.peers) is None:
                 print(f"skip  {method}: benchmarks/peers/setup.sh makes its environment")
                 continue
-            for draw in args.draws:
+            for draw in args.seeds:
                 key = (dataset.name, method, draw)
                 drawn = of_draw(cells.n_obs, draw)
                 yield (

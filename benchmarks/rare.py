@@ -22,6 +22,7 @@ from typing import Any, Final
 import anndata
 import numpy as np
 import pandas as pd
+from _command_line import growing_command_line
 from _datasets import DATASETS
 from _in_process import ASSIGN, Key, assign, with_missing
 from _markdown import write_between
@@ -61,18 +62,12 @@ def main() -> None:
 
 def command_line() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
+    parser = growing_command_line(__doc__, TYPES, out="rare.json")
     parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
     methods = [*ASSIGN, *PEERS]
     parser.add_argument("--methods", nargs="*", choices=methods, default=methods)
-    parser.add_argument("--datasets", nargs="*", choices=list(TYPES), default=list(TYPES))
     parser.add_argument("--shares", nargs="*", type=float, default=SHARES)
     parser.add_argument("--granularities", nargs="*", type=int, default=GRANULARITIES)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "rare.json")
-    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
-    parser.add_argument("--again", action="store_true", help="run also what the results have")
     return parser
 
 

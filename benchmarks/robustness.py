@@ -16,17 +16,16 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import anndata
 import numpy as np
 import pandas as pd
 import scvi
+from _command_line import growing_command_line
 from _datasets import DATASETS
 from _in_process import Key, assign, with_missing
 from _markdown import write_between
-from _methods import HERE
 from quality import machine
 
 from scmetaq import MetaQModel, metrics
@@ -62,15 +61,9 @@ def main() -> None:
 
 def command_line() -> argparse.ArgumentParser:
     """Arguments of the command."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of h5ad files")
-    parser.add_argument("--datasets", nargs="*", choices=list(DATASETS), default=DEFAULT_SETS)
+    parser = growing_command_line(__doc__, DATASETS, out="robustness.json", default=DEFAULT_SETS)
     parser.add_argument("--studies", nargs="*", choices=STUDIES, default=STUDIES)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--published-epochs", type=int, default=60)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "robustness.json")
-    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
-    parser.add_argument("--again", action="store_true", help="run also what the results have")
     return parser
 
 
