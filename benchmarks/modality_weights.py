@@ -5,7 +5,8 @@ usage: python benchmarks/modality_weights.py --data DIR [--datasets ...] [--seed
 No assignment is best in both modalities. Here the weight of RNA in the distances runs from .1 to
 .9, for this package (``modality_weights``) and for k-means on the same principal components as in
 ``multiome.py``, each modality of total variance one. Of each point of k-means it is asked whether
-a point of this package is at least as compact in both modalities. What
+a point of this package is at least as compact in both modalities; and of each method of both
+modalities in ``results/multiome.json``, at which weights it is ahead of this package. What
 ``results/modality_weights.json`` has is not run again without ``--again``.
 """
 
@@ -27,11 +28,12 @@ from _methods import HERE
 from _paired import PAIRED, PairedDataset, prepare_all
 from _summary import spread
 from methods import run_kmeans_paired, run_scmetaq_paired
-from multiome import scores
+from multiome import JOINT, beyond_seeds, joint_peers, scores
 from quality import machine
 
 BEGIN: Final = "<!-- modality weights: written by modality_weights.py -->"
 END: Final = "<!-- modality weights: end -->"
+PEERS: Final = HERE / "results" / "multiome.json"
 WEIGHTS: Final = (0.1, 0.3, 0.5, 0.7, 0.9)
 METHODS: Final[dict[str, tuple[Callable[..., Any], dict[str, str]]]] = {
     "scmetaq-joint": (run_scmetaq_paired.assign, {"use": "joint"}),
@@ -98,16 +100,17 @@ def summary(runs: pd.DataFrame) -> list[dict[str, Any]]:
 
 def scored(runs: pd.DataFrame) -> list[str]:
     """Scores that the runs have."""
-    shown = ("compactness", "purity", "balanced")
-    return [name for name in runs if str(name).startswith(shown) and runs[name].notna().any()]
+    names = ("compactness", "separation", "size_cv", "purity", "balanced")
+    return [name for name in runs if str(name).startswith(names) and runs[name].notna().any()]
 
 
 def tables(rows: list[dict[str, Any]]) -> str:
-    """A table per data set, and how many points of k-means are matched in both modalities."""
+    """A table per data set, and one of the methods that are ahead of this package."""
     parts = []
     for name in dict.fromkeys(row["dataset"] for row in rows):
         of_set = [row for row in rows if row["dataset"] == name]
-        scores_of_set = [key for key in of_set[0] if isinstance(of_set[0][key], dict)]
+        shown = ("compactness", "purity", "balanced")
+        scores_of_set = [key for key in of_set[0] if key.startswith(shown)]
         ends = " | ".join(scores_of_set)
         lines = [f"| weight of RNA | method | seeds | {ends} |"]
         lines.append("| ---: | --- | --- |" + " ---: |" * len(scores_of_set))
@@ -116,6 +119,12 @@ def tables(rows: list[dict[str, Any]]) -> str:
             head = f"{row['rna_weight']} | {row['method']} | {len(row['seeds'])}"
             lines.append(f"| {head} | {cells} |")
         parts += [f"### {name}, by weight", matched(of_set), "\n".join(lines)]
+    parts += [
+        "### Who is ahead, by weight",
+        "Columns in which a method of both modalities is ahead of this package beyond the seeds, "
+        "with the default and with other weights of RNA: those above, separations and size CV.",
+        ahead(rows),
+    ]
     return "\n\n".join(parts)
 
 
@@ -133,6 +142,28 @@ def matched(rows: list[dict[str, Any]]) -> str:
     return (
         f"{OURS} is as compact in both modalities as {n} of {len(points[PEER])} points of {PEER}."
     )
+
+
+def ahead(rows: list[dict[str, Any]]) -> str:
+    """In how many columns each method of both modalities is ahead of this package, by weight."""
+    of_peers = json.loads(PEERS.read_text())["summary"]
+    head = " | ".join(["default", *map(str, WEIGHTS)])
+    lines = [f"| data set | method | columns | {head} |"]
+    lines.append("| --- | --- |" + " ---: |" * (2 + len(WEIGHTS)))
+    total = [0] * (2 + len(WEIGHTS))
+    for name in dict.fromkeys(row["dataset"] for row in rows):
+        beside = [row for row in of_peers if row["dataset"] == name]
+        default = next(row for row in beside if row["method"] == JOINT)
+        of_set = [row for row in rows if row["dataset"] == name and row["method"] == OURS]
+        by_weight = sorted(of_set, key=lambda row: row["rna_weight"])
+        columns = [key for key in of_set[0] if isinstance(of_set[0][key], dict)]
+        for peer in joint_peers(beside):
+            wins = [len(beyond_seeds(peer, row, columns)[0]) for row in (default, *by_weight)]
+            numbers = [len(columns), *wins]
+            total = [a + b for a, b in zip(total, numbers, strict=True)]
+            lines.append(f"| {name} | {peer['method']} | {' | '.join(map(str, numbers))} |")
+    lines.append(f"| all | | {' | '.join(map(str, total))} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

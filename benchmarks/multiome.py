@@ -190,18 +190,31 @@ def ahead(rows: list[dict[str, Any]], columns: list[str]) -> str:
     """Which other methods of both modalities are ahead beyond the seeds, and at what price."""
     lines = []
     ours = next((row for row in rows if row["method"] == JOINT), {})
-    for row in (row for row in rows if ours and row["method"] not in (JOINT, *NOT_JOINT)):
-        apart = [name for name in columns if not overlap(row[name], ours[name])]
-        wins = [name for name in apart if is_better(row, ours, name)]
+    for row in joint_peers(rows) if ours else []:
+        wins, losses = beyond_seeds(row, ours, columns)
         if wins:
             lines.append(
                 f"- {row['method']} is ahead of {JOINT} beyond the seeds in "
                 f"{', '.join(versus(row, ours, name) for name in wins)}, behind it in "
-                f"{len(apart) - len(wins)} of {len(columns)} columns."
+                f"{len(losses)} of {len(columns)} columns."
             )
     if not lines:
         return f"No other method of both modalities is ahead of {JOINT} beyond the seeds."
     return "\n".join(lines)
+
+
+def joint_peers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of other methods that use both modalities of all cells."""
+    return [row for row in rows if row["method"] not in (JOINT, *NOT_JOINT)]
+
+
+def beyond_seeds(
+    row: dict[str, Any], other: dict[str, Any], columns: list[str]
+) -> tuple[list[str], list[str]]:
+    """Columns in which a method is ahead of another, and behind it, with no seed in between."""
+    apart = [name for name in columns if not overlap(row[name], other[name])]
+    wins = [name for name in apart if is_better(row, other, name)]
+    return wins, [name for name in apart if name not in wins]
 
 
 def is_better(row: dict[str, Any], other: dict[str, Any], name: str) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from scmetaq.nn import (
     CONDITIONS,
+    COUNTS,
     DENOISED_STATE,
     PRESENT,
     Codebook,
@@ -21,6 +22,8 @@ from scmetaq.nn import (
     beside,
     codebook_loss,
     nested,
+    non_zero_counts,
+    on_cpu,
 )
 
 from ._modality_bridges import ModalityBridges
@@ -255,7 +258,9 @@ class MetaQModule(ReferenceMappingModule):
 
     def _decode_codes(self, assignment: Tensor, conditions: Tensor) -> dict[str, CountParameters]:
         parts = self.parts.items()
-        if assignment.is_cuda:  # decoding a few codes more is sooner done than finding out which
+        if not on_cpu(
+            assignment
+        ):  # decoding a few codes more is sooner done than finding out which
             z_q = beside(self.codebook.embed(assignment), self.condition_embedding(conditions))
             return {name: part.quantized_decoder(z_q) for name, part in parts}
         pairs = torch.cat([assignment[:, None], conditions], 1)  # B x (1 + n_keys)
@@ -279,13 +284,14 @@ class MetaQModule(ReferenceMappingModule):
         n = self.n_decoded(len(inference_outputs["z"]))
         data = nested(tensors, self.parts)
         missing = {name: part.missing for name, part in self.parts.items()}
-        plain = reconstruction(generative_outputs["plain"], data, n, missing)
+        counts = {name: non_zero_counts(data[name][COUNTS][:n]) for name in self.parts}
+        plain = reconstruction(generative_outputs["plain"], data, counts, missing)
         total = plain.loss
         extra = {f"reconstruction_loss_{name}": loss for name, loss in plain.by_modality.items()}
         if len(self.parts) == 1:
             extra.clear()
         if "quantized" in generative_outputs:
-            quantized = reconstruction(generative_outputs["quantized"], data, n, missing)
+            quantized = reconstruction(generative_outputs["quantized"], data, counts, missing)
             held = codebook_loss(inference_outputs["z"], generative_outputs["z_q"]).mean()
             extra |= {"quantized_loss": quantized.loss, "codebook_loss": held}
             total = total + quantized.loss + held

@@ -3,7 +3,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from scmetaq.nn import COUNTS, PRESENT, CountParameters, Inputs, reconstruction_nll
+from scmetaq.nn import PRESENT, CountParameters, Inputs, NonZeroCounts, reconstruction_nll
 
 
 class Reconstruction(NamedTuple):
@@ -19,7 +19,7 @@ class Reconstruction(NamedTuple):
 def reconstruction(
     parameters: dict[str, CountParameters],
     data: Inputs,
-    n_cells: int,
+    counts: Mapping[str, NonZeroCounts],
     missing: Mapping[str, Tensor | None] | None = None,
 ) -> Reconstruction:
     """Losses of the first cells of a batch.
@@ -29,17 +29,17 @@ def reconstruction(
     parameters
         What was decoded, by modality.
     data
-        Counts and size factors.
-    n_cells
-        How many cells were decoded.
+        Size factors and, where some cells lack a modality, which have it.
+    counts
+        Counts of the cells that were decoded, the first ones of ``data``.
     missing
         Selected features that were not measured, by modality; by default none.
     """
     by_modality, per_cell = {}, []
     for name, decoded in parameters.items():
-        counts, factor = data[name][COUNTS][:n_cells], data[name]["size_factor"][:n_cells]
-        lacking = missing[name] if missing else None
-        nll = reconstruction_nll(decoded, counts, factor, is_missing=lacking)  # B
+        n_cells = counts[name].shape[0]
+        factor, lacking = data[name]["size_factor"][:n_cells], missing[name] if missing else None
+        nll = reconstruction_nll(decoded, counts[name], factor, is_missing=lacking)  # B
         if PRESENT in data[name]:
             present = data[name][PRESENT][:n_cells, 0]  # B
             nll = nll * present

@@ -17,6 +17,7 @@ from ._condition_embedding import ConditionEmbedding, beside
 from ._conditional_part import ConditionalPart
 from ._count_batch import CountBatch
 from ._decoder import CountDecoder, CountParameters, reconstruction_nll
+from ._device import on_cpu
 from ._distances import distances_without, squared_distances
 from ._encoder import Encoder, FeatureScaling
 from ._exchange import exchange, quantization_error
@@ -37,6 +38,7 @@ from ._mixture_correction import MixtureCorrection, fit_mixture, one_hot
 from ._mlp import Norm, hidden_layers
 from ._modality_part import ModalityPart, ModalityShape
 from ._neighborhood_mean import neighborhood_mean
+from ._non_zero_counts import NonZeroCounts, non_zero_counts
 from ._profile_decoder import ProfileDecoder
 from ._prototype_fit import N_FOLDS, PrototypeFit
 from ._prototype_loss import class_means, prototype_loss
@@ -107,10 +109,13 @@ __all__ = [
     "kmeans_plusplus",
     "merge_codes",
     "negative_binomial_nll",
+    "NonZeroCounts",
+    "non_zero_counts",
     "nearest_prototype",
     "state_distance",
     "neighborhood_mean",
     "nested",
+    "on_cpu",
     "one_hot",
     "perplexity",
     "poisson_nll",

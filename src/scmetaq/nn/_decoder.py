@@ -6,15 +6,13 @@ from torch import Tensor, nn
 
 from ._likelihoods import (
     LOG_DISPERSION_RANGE,
-    LOG_RATE_RANGE,
     ZERO_LOGIT_RANGE,
     Likelihood,
     bounded,
-    negative_binomial_nll,
-    poisson_nll,
-    zero_inflated_poisson_nll,
 )
+from ._mean_nll import mean_nll
 from ._mlp import Norm, forward_weighted, hidden_layers
+from ._non_zero_counts import NonZeroCounts, non_zero_counts
 
 _FIRST_ZERO_LOGIT = -3.0
 """Log odds of an excess zero before training: one in twenty."""
@@ -29,6 +27,18 @@ class CountParameters(NamedTuple):
     """Log of the inverse dispersion; None but for the negative binomial."""
     zero_logit: Tensor | None = None
     """Log odds of an excess zero; None but for the zero-inflated Poisson."""
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The distribution that has these parameters."""
+        if self.log_dispersion is not None:
+            return "nb"
+        return "poisson" if self.zero_logit is None else "zip"
+
+    @property
+    def other(self) -> Tensor | None:
+        """The parameter beside the rate, if there is one."""
+        return self.zero_logit if self.log_dispersion is None else self.log_dispersion
 
     def take(self, rows: Tensor) -> "CountParameters":
         """Parameters of chosen rows, in their order and as often as they are named."""
@@ -136,7 +146,7 @@ def _exact(values: Tensor) -> Tensor:
 
 def reconstruction_nll(
     parameters: CountParameters,
-    counts: Tensor,
+    counts: Tensor | NonZeroCounts,
     size_factor: Tensor,
     *,
     is_missing: Tensor | None = None,
@@ -148,7 +158,8 @@ def reconstruction_nll(
     parameters
         Output of :class:`CountDecoder`.
     counts
-        Raw counts, shape ``(n_cells, n_features)``.
+        Raw counts, shape ``(n_cells, n_features)``, or what :func:`non_zero_counts` says of them:
+        under several sets of parameters it need be found out only once.
     size_factor
         Library size over the target sum, shape ``(n_cells, 1)``.
     is_missing
@@ -159,11 +170,17 @@ def reconstruction_nll(
     Mean over features in nats, shape ``(n_cells,)``. The paper sums over features; the mean,
     as in the authors' code, keeps losses comparable between data sets.
     """
-    log_m = bounded(parameters.log_rate + size_factor.log(), LOG_RATE_RANGE)  # B x M
-    if parameters.log_dispersion is not None:
-        nll = negative_binomial_nll(log_m, parameters.log_dispersion, counts)
-    elif parameters.zero_logit is not None:
-        nll = zero_inflated_poisson_nll(log_m, parameters.zero_logit, counts)
-    else:
-        nll = poisson_nll(log_m, counts)
-    return nll.mean(1) if is_missing is None else nll[:, ~is_missing].mean(1)
+    if isinstance(counts, Tensor):
+        counts = non_zero_counts(counts)
+    weight = None
+    if is_missing is not None:
+        weight = (~is_missing).to(parameters.log_rate.dtype)  # M
+        weight = weight / weight.sum()
+    return mean_nll(
+        parameters.likelihood,
+        parameters.log_rate,
+        parameters.other,
+        size_factor.log(),
+        counts,
+        weight=weight,
+    )

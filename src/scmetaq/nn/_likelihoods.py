@@ -5,11 +5,16 @@ of the Poisson vanish: they are evaluated at the non-zeros only, which is exact.
 all of them sooner than it can tell which are zero, evaluates them everywhere.
 """
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
+from . import _device
+from ._log_gamma import gamma_differences
+from ._non_zero_counts import NonZeroCounts, non_zero_counts
 
 Likelihood = Literal["nb", "poisson", "zip"]
 
@@ -21,8 +26,17 @@ ZERO_LOGIT_RANGE = (-9.2, 9.2)
 """Bounds of the log odds of an excess zero: probabilities of about 1e-4 to 1 - 1e-4."""
 
 
-class _NegativeBinomial(torch.autograd.Function):
-    """Element-wise NB negative log-likelihood in ``log m`` and ``log r``.
+class Terms(NamedTuple):
+    """Element-wise negative log-likelihood and its derivatives, ``(n_cells, n_features)``."""
+
+    nll: Tensor
+    in_log_mean: Tensor
+    in_other: Tensor | None
+    """Derivative in the second parameter, where there is one."""
+
+
+def negative_binomial_terms(log_m: Tensor, log_r: Tensor, counts: NonZeroCounts) -> Terms:
+    """Negative binomial in ``log m`` and ``log r``.
 
     With ``m`` the mean, ``r`` the inverse dispersion and ``x`` the count,
 
@@ -30,35 +44,31 @@ class _NegativeBinomial(torch.autograd.Function):
     - ``d/d log m = r (m - x) / (r + m)``
     - ``d/d log r = r [log(1 + m/r) + (x - m)/(r + m) + psi(r) - psi(x + r)]``
     """
-
-    @staticmethod
-    def forward(ctx: Any, log_m: Tensor, log_r: Tensor, x: Tensor) -> Tensor:
-        m, r = log_m.exp(), log_r.exp()  # B x M
-        log1p_ratio = torch.log1p(m / r)  # B x M
-        nll = r * log1p_ratio  # B x M
-        at = _non_zeros(x)  # nnz
-        x_at, r_at, log_r_at, log_m_at, ratio_at = (
-            values.reshape(-1)[at] for values in (x, r, log_r, log_m, log1p_ratio)
-        )
-        sum_at = x_at + r_at
-        gamma_terms = torch.lgamma(sum_at) - torch.lgamma(r_at) - torch.lgamma(x_at + 1)
-        # log(r + m) is log1p_ratio + log_r
-        nll.view(-1)[at] += x_at * (ratio_at + log_r_at - log_m_at) - gamma_terms
-        if any(ctx.needs_input_grad[:2]):
-            u = (m - x).div_(m.add_(r))  # (m - x) / (r + m)
-            slope = log1p_ratio.sub_(u)
-            slope.view(-1)[at] += torch.digamma(r_at) - torch.digamma(sum_at)
-            ctx.save_for_backward(u.mul_(r), slope.mul_(r))
-        return nll
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad_m, grad_r = ctx.saved_tensors
-        return grad_outputs[0] * grad_m, grad_outputs[0] * grad_r, None
+    log_ratio, r = log_m - log_r, log_r.exp()  # B x M
+    log_ratio_at, r_at, x = counts.pick(log_ratio), counts.pick(r), counts.values  # nnz
+    ratio = log_ratio.exp()  # m/r
+    nll = torch.log1p(ratio).mul_(r)
+    in_m = ratio.div_(ratio + 1).mul_(r)  # r m / (r + m)
+    in_r = nll - in_m
+    log_gamma, digamma = gamma_differences(x, r_at)
+    counts.add(nll, x * F.softplus(-log_ratio_at) - log_gamma + counts.log_factorial)
+    share = x * torch.sigmoid(-log_ratio_at)  # x r / (r + m)
+    counts.add(in_m, -share)
+    counts.add(in_r, share - r_at * digamma)
+    return Terms(nll, in_m, in_r)
 
 
-class _ZeroInflatedPoisson(torch.autograd.Function):
-    """Element-wise ZIP negative log-likelihood in ``log m`` and the log odds ``l`` of excess zeros.
+def poisson_terms(log_m: Tensor, other: None, counts: NonZeroCounts) -> Terms:
+    """Poisson in ``log m``: ``-log p = m - x log m + log x!``, ``d/d log m = m - x``."""
+    nll = log_m.exp()  # B x M
+    slope = nll.clone()
+    counts.add(nll, counts.log_factorial - counts.values * counts.pick(log_m))
+    counts.add(slope, -counts.values)
+    return Terms(nll, slope, other)
+
+
+def zero_inflated_poisson_terms(log_m: Tensor, logit: Tensor, counts: NonZeroCounts) -> Terms:
+    """Zero-inflated Poisson in ``log m`` and the log odds ``l`` of excess zeros.
 
     With ``m`` the mean of the Poisson part and ``x`` the count, ``u = l + m`` being the log odds
     that a zero is an excess one,
@@ -68,35 +78,42 @@ class _ZeroInflatedPoisson(torch.autograd.Function):
     - ``x > 0``: ``-log p = softplus(l) + m - x log m + lgamma(x + 1)``,
       ``d/d log m = m - x``, ``d/d l = sigmoid(l)``
     """
+    m = log_m.exp()  # B x M
+    u = logit + m
+    nll = F.softplus(-logit).sub_(F.softplus(-u))
+    in_m = torch.sigmoid(-u).mul_(m)
+    in_logit = torch.sigmoid(logit).sub_(torch.sigmoid(u))
+    x, m_at, logit_at = counts.values, counts.pick(m), counts.pick(logit)  # nnz
+    poisson = m_at - x * counts.pick(log_m) + counts.log_factorial
+    counts.replace(nll, F.softplus(logit_at) + poisson)
+    counts.replace(in_m, m_at - x)
+    counts.replace(in_logit, torch.sigmoid(logit_at))
+    return Terms(nll, in_m, in_logit)
+
+
+TERMS: Final[dict[Likelihood, Callable[..., Terms]]] = {
+    "nb": negative_binomial_terms,
+    "poisson": poisson_terms,
+    "zip": zero_inflated_poisson_terms,
+}
+
+
+class _ElementWise(torch.autograd.Function):
+    """Negative log-likelihood of every count."""
 
     @staticmethod
-    def forward(ctx: Any, log_m: Tensor, logit: Tensor, x: Tensor) -> Tensor:
-        m = log_m.exp()  # B x M
-        u = logit + m  # B x M
-        nll = F.softplus(-logit).sub_(F.softplus(-u))  # B x M
-        is_excess = torch.sigmoid(u)  # B x M, given a zero
-        at = torch.nonzero(x.reshape(-1))[:, 0]  # nnz
-        x_at, m_at, log_m_at, logit_at = (v.reshape(-1)[at] for v in (x, m, log_m, logit))
-        nll.view(-1)[at] = F.softplus(logit_at) + m_at - x_at * log_m_at + torch.lgamma(x_at + 1)
-        if any(ctx.needs_input_grad[:2]):
-            slope = torch.sigmoid(logit)
-            is_excess.view(-1)[at] = 0
-            ctx.save_for_backward(m * (1 - is_excess) - x, slope.sub_(is_excess))
-        return nll
+    def forward(
+        ctx: Any, likelihood: Likelihood, log_m: Tensor, other: Tensor | None, x: Tensor
+    ) -> Tensor:
+        terms = TERMS[likelihood](log_m, other, non_zero_counts(x))
+        ctx.save_for_backward(terms.in_log_mean, terms.in_other)
+        return terms.nll
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad_m, grad_logit = ctx.saved_tensors
-        return grad_outputs[0] * grad_m, grad_outputs[0] * grad_logit, None
-
-
-def _non_zeros(x: Tensor) -> Tensor | slice:
-    """Where counts are not zero; everywhere on a GPU.
-
-    The terms are zero elsewhere, and a GPU has computed all of them sooner than the host has
-    learnt how many it needs.
-    """
-    return slice(None) if x.is_cuda else torch.nonzero(x.reshape(-1))[:, 0]
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor, Tensor | None, None]:
+        in_log_mean, in_other = ctx.saved_tensors
+        grad = grad_outputs[0]
+        return None, grad * in_log_mean, None if in_other is None else grad * in_other, None
 
 
 def negative_binomial_nll(log_m: Tensor, log_r: Tensor, x: Tensor) -> Tensor:
@@ -115,7 +132,7 @@ def negative_binomial_nll(log_m: Tensor, log_r: Tensor, x: Tensor) -> Tensor:
     -------
     Negative log-likelihood in nats, shape ``(n_cells, n_features)``.
     """
-    return _NegativeBinomial.apply(log_m, log_r, x)
+    return _ElementWise.apply("nb", log_m, log_r, x)
 
 
 def poisson_nll(log_m: Tensor, x: Tensor) -> Tensor:
@@ -132,10 +149,7 @@ def poisson_nll(log_m: Tensor, x: Tensor) -> Tensor:
     -------
     Negative log-likelihood in nats, shape ``(n_cells, n_features)``.
     """
-    at = _non_zeros(x)
-    constant = torch.zeros_like(log_m)
-    constant.view(-1)[at] = torch.lgamma(x.reshape(-1)[at] + 1)
-    return log_m.exp() - x * log_m + constant
+    return _ElementWise.apply("poisson", log_m, None, x)
 
 
 def zero_inflated_poisson_nll(log_m: Tensor, logit: Tensor, x: Tensor) -> Tensor:
@@ -161,9 +175,23 @@ def zero_inflated_poisson_nll(log_m: Tensor, logit: Tensor, x: Tensor) -> Tensor
     ----------
     Lambert, Technometrics 34 (1992), doi:10.2307/1269547.
     """
-    return _ZeroInflatedPoisson.apply(log_m, logit, x)
+    return _ElementWise.apply("zip", log_m, logit, x)
 
 
 def bounded(log_value: Tensor, bounds: tuple[float, float]) -> Tensor:
-    """Clamp a logarithm to a range in which its exponential is a sane float32."""
+    """Clamp a logarithm to a range in which its exponential is a sane float32.
+
+    Off the GPU, values that are all inside are handed back as they are: a look is cheaper than a
+    copy now and a mask for its gradient later.
+    """
+    if is_inside(log_value, bounds):
+        return log_value
     return log_value.clamp(*bounds)
+
+
+def is_inside(values: Tensor, bounds: tuple[float, float]) -> bool:
+    """Whether all values are known to be within bounds; on a GPU nobody waits to find out."""
+    if not _device.on_cpu(values) or not values.numel():
+        return False
+    low, high = torch.aminmax(values.detach())
+    return bool(low >= bounds[0] and high <= bounds[1])
