@@ -45,7 +45,7 @@ class CountBatch:
     @cached_property
     def per_10k(self) -> Tensor:
         """Non-zero counts over the size factor, ``(nnz,)``."""
-        return self.values / self.size_factor[self._rows, 0]
+        return self.values / self.size_factor[:, 0].index_select(0, self._rows)
 
     def dense(self, features: Tensor, values: Tensor | None = None) -> Tensor:
         """Chosen features as a dense matrix.
@@ -59,13 +59,13 @@ class CountBatch:
 
         Returns
         -------
-        ``(n_cells, n_selected)``.
+        ``(n_cells, n_selected)``, rows of a matrix with one column more.
         """
         n, width = self.n_cells, len(features)
-        column_of = features.new_full((self.n_features,), -1)  # G
+        # one column more, for what is not wanted: nothing waits for a number from the device
+        column_of = features.new_full((self.n_features,), width)  # G
         column_of[features] = torch.arange(width, device=features.device)
-        column = column_of[self._columns]  # nnz
-        # one place more, for what is not wanted: nothing waits for a number from the device
-        place = torch.where(column >= 0, self._rows * width + column, n * width)
+        place = column_of.index_select(0, self._columns).add_(self._rows, alpha=width + 1)  # nnz
         values = self.values if values is None else values
-        return values.new_zeros(n * width + 1).scatter_(0, place, values)[:-1].view(n, width)
+        found = values.new_zeros(n * (width + 1)).scatter_(0, place, values)
+        return found.view(n, width + 1)[:, :width]

@@ -1,7 +1,6 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ._count_batch import CountBatch
@@ -93,9 +92,21 @@ class LinearViews(nn.Module):
         if coverage is not None:
             log = _filled(log, self.log_factors, coverage.missing_of(self.features))
             sqrt = _filled(sqrt, self.sqrt_factors, coverage.missing_of(self.sqrt_features))
-        unit = F.normalize(log - log.mean(1, keepdim=True), dim=1)  # B x M
         scores = torch.cat([self.log(log), self.sqrt(sqrt)], 1)  # B x 2S
-        return LinearScores(scores, self.profile(unit))
+        return LinearScores(scores, self._profile(log))
+
+    def _profile(self, log: Tensor) -> Tensor:
+        """Components of the log view, centred and scaled to unit length within each cell.
+
+        The scores of a constant are taken off those of the view as it is: no second matrix of its
+        size is needed.
+        """
+        mean = log.mean(1, keepdim=True)  # B x 1
+        square = torch.linalg.vector_norm(log, dim=1, keepdim=True).square()  # B x 1
+        length = (square - log.shape[1] * mean.square()).clamp_min(0)
+        of_constant = self.profile.axes.sum(0)  # P
+        centred = torch.addmm(-mean * of_constant, log, self.profile.axes)  # B x P
+        return centred / length.sqrt().clamp_min(1e-12) - self.profile.offset
 
     @torch.no_grad()
     def set_features(self, features: Tensor, sqrt_features: Tensor) -> None:
