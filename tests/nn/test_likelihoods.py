@@ -200,3 +200,18 @@ def test_terms_at_zeros_change_nothing(monkeypatch, nll):
     monkeypatch.setattr("scmetaq.nn._device.on_cpu", lambda values: False)
     for found, wanted in zip(run(), expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("nll", ["nb", "poisson", "zip"])
+def test_counts_may_be_of_another_type(nll, dtype):
+    log_m, other, x = (part.detach() for part in draw())
+    x = x.clamp(max=100)
+
+    def run(x):
+        if nll == "poisson":
+            return poisson_nll(log_m, x)
+        both = negative_binomial_nll if nll == "nb" else zero_inflated_poisson_nll
+        return both(log_m, other, x)
+
+    assert torch.equal(run(x.to(dtype)), run(x))

@@ -65,6 +65,15 @@ def test_a_flat_profile_is_zero_not_nan():
     assert path(CountBatch(torch.zeros(1, 3))).profile.tolist() == [[0, 0, 0]]
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-3, 1.0])
+def test_profiles_are_never_longer_than_one(noise):
+    path = LinearPath(30, 30, 30, n_scores=2)
+    path.profile.set_map(torch.eye(30), torch.zeros(30))
+    generator = torch.Generator().manual_seed(0)
+    counts = 5_000 * torch.ones(4, 30) * (1 + noise * torch.rand(4, 30, generator=generator))
+    assert path(CountBatch(counts.round())).profile.norm(dim=1).max() < 1 + 1e-5
+
+
 def test_axes_are_an_affine_map():
     axes = Axes(2, 1)
     axes.set_map(torch.tensor([[2.0], [3.0]]), torch.tensor([1.0]))

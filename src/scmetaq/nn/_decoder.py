@@ -171,11 +171,11 @@ def reconstruction_nll(
     as in the authors' code, keeps losses comparable between data sets.
     """
     if isinstance(counts, Tensor):
-        counts = non_zero_counts(counts)
+        counts = non_zero_counts(counts.to(parameters.log_rate.dtype))
     weight = None
     if is_missing is not None:
         weight = (~is_missing).to(parameters.log_rate.dtype)  # M
-        weight = weight / weight.sum()
+        weight = weight / weight.sum().clamp_min(1)
     return mean_nll(
         parameters.likelihood,
         parameters.log_rate,

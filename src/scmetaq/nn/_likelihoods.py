@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from . import _device
 from ._log_gamma import gamma_differences
@@ -30,12 +31,20 @@ class Terms(NamedTuple):
     """Element-wise negative log-likelihood and its derivatives, ``(n_cells, n_features)``."""
 
     nll: Tensor
-    in_log_mean: Tensor
-    in_other: Tensor | None
+    in_log_mean: Tensor | None = None
+    """Derivative in the log mean; None where nothing learns."""
+    in_other: Tensor | None = None
     """Derivative in the second parameter, where there is one."""
 
+    def weighted(self, weight: Tensor) -> "Terms":
+        """All of them times the weight of each feature, ``(n_features,)``."""
+        slopes = (None if v is None else v * weight for v in self[1:])
+        return Terms(self.nll * weight, *slopes)
 
-def negative_binomial_terms(log_m: Tensor, log_r: Tensor, counts: NonZeroCounts) -> Terms:
+
+def negative_binomial_terms(
+    log_m: Tensor, log_r: Tensor, counts: NonZeroCounts, *, learns: bool = True
+) -> Terms:
     """Negative binomial in ``log m`` and ``log r``.
 
     With ``m`` the mean, ``r`` the inverse dispersion and ``x`` the count,
@@ -46,28 +55,36 @@ def negative_binomial_terms(log_m: Tensor, log_r: Tensor, counts: NonZeroCounts)
     """
     log_ratio, r = log_m - log_r, log_r.exp()  # B x M
     log_ratio_at, r_at, x = counts.pick(log_ratio), counts.pick(r), counts.values  # nnz
-    ratio = log_ratio.exp()  # m/r
-    nll = torch.log1p(ratio).mul_(r)
-    in_m = ratio.div_(ratio + 1).mul_(r)  # r m / (r + m)
-    in_r = nll - in_m
+    in_zero = log_ratio.exp().log1p_().mul_(r)
     log_gamma, digamma = gamma_differences(x, r_at)
-    counts.add(nll, x * F.softplus(-log_ratio_at) - log_gamma + counts.log_factorial)
+    more = x * F.softplus(-log_ratio_at) - log_gamma + counts.log_factorial
+    if not learns:
+        counts.add(in_zero, more)
+        return Terms(in_zero)
+    in_m = torch.sigmoid(log_ratio).mul_(r)  # r m / (r + m)
+    in_r = in_zero - in_m
+    counts.add(in_zero, more)
     share = x * torch.sigmoid(-log_ratio_at)  # x r / (r + m)
     counts.add(in_m, -share)
     counts.add(in_r, share - r_at * digamma)
-    return Terms(nll, in_m, in_r)
+    return Terms(in_zero, in_m, in_r)
 
 
-def poisson_terms(log_m: Tensor, other: None, counts: NonZeroCounts) -> Terms:
+def poisson_terms(
+    log_m: Tensor, other: None, counts: NonZeroCounts, *, learns: bool = True
+) -> Terms:
     """Poisson in ``log m``: ``-log p = m - x log m + log x!``, ``d/d log m = m - x``."""
     nll = log_m.exp()  # B x M
-    slope = nll.clone()
+    slope = nll.clone() if learns else None
     counts.add(nll, counts.log_factorial - counts.values * counts.pick(log_m))
-    counts.add(slope, -counts.values)
+    if slope is not None:
+        counts.add(slope, -counts.values)
     return Terms(nll, slope, other)
 
 
-def zero_inflated_poisson_terms(log_m: Tensor, logit: Tensor, counts: NonZeroCounts) -> Terms:
+def zero_inflated_poisson_terms(
+    log_m: Tensor, logit: Tensor, counts: NonZeroCounts, *, learns: bool = True
+) -> Terms:
     """Zero-inflated Poisson in ``log m`` and the log odds ``l`` of excess zeros.
 
     With ``m`` the mean of the Poisson part and ``x`` the count, ``u = l + m`` being the log odds
@@ -81,11 +98,13 @@ def zero_inflated_poisson_terms(log_m: Tensor, logit: Tensor, counts: NonZeroCou
     m = log_m.exp()  # B x M
     u = logit + m
     nll = F.softplus(-logit).sub_(F.softplus(-u))
-    in_m = torch.sigmoid(-u).mul_(m)
-    in_logit = torch.sigmoid(logit).sub_(torch.sigmoid(u))
     x, m_at, logit_at = counts.values, counts.pick(m), counts.pick(logit)  # nnz
     poisson = m_at - x * counts.pick(log_m) + counts.log_factorial
     counts.replace(nll, F.softplus(logit_at) + poisson)
+    if not learns:
+        return Terms(nll)
+    in_m = torch.sigmoid(-u).mul_(m)
+    in_logit = torch.sigmoid(logit).sub_(torch.sigmoid(u))
     counts.replace(in_m, m_at - x)
     counts.replace(in_logit, torch.sigmoid(logit_at))
     return Terms(nll, in_m, in_logit)
@@ -105,11 +124,14 @@ class _ElementWise(torch.autograd.Function):
     def forward(
         ctx: Any, likelihood: Likelihood, log_m: Tensor, other: Tensor | None, x: Tensor
     ) -> Tensor:
-        terms = TERMS[likelihood](log_m, other, non_zero_counts(x))
+        log_m, other = log_m.contiguous(), None if other is None else other.contiguous()
+        counts = non_zero_counts(x.to(log_m.dtype))
+        terms = TERMS[likelihood](log_m, other, counts, learns=any(ctx.needs_input_grad[1:3]))
         ctx.save_for_backward(terms.in_log_mean, terms.in_other)
         return terms.nll
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor, Tensor | None, None]:
         in_log_mean, in_other = ctx.saved_tensors
         grad = grad_outputs[0]

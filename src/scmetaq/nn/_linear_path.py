@@ -27,9 +27,13 @@ class Axes(nn.Module):
         self.register_buffer("axes", torch.zeros(n_input, n_components))  # M x P
         self.register_buffer("offset", torch.zeros(n_components))  # P
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Scores of values ``(n_cells, n_input)``: ``(n_cells, n_components)``."""
-        return values @ self.axes - self.offset  # B x P
+    def forward(self, values: Tensor, length: Tensor | None = None) -> Tensor:
+        """Scores of values ``(n_cells, n_input)``: ``(n_cells, n_components)``.
+
+        They are those of the values over ``length``, ``(n_cells, 1)``, where it is given.
+        """
+        scores = values @ self.axes  # B x P
+        return (scores if length is None else scores / length) - self.offset
 
     @torch.no_grad()
     def set_map(self, axes: Tensor, offset: Tensor) -> None:
@@ -93,20 +97,9 @@ class LinearViews(nn.Module):
             log = _filled(log, self.log_factors, coverage.missing_of(self.features))
             sqrt = _filled(sqrt, self.sqrt_factors, coverage.missing_of(self.sqrt_features))
         scores = torch.cat([self.log(log), self.sqrt(sqrt)], 1)  # B x 2S
-        return LinearScores(scores, self._profile(log))
-
-    def _profile(self, log: Tensor) -> Tensor:
-        """Components of the log view, centred and scaled to unit length within each cell.
-
-        The scores of a constant are taken off those of the view as it is: no second matrix of its
-        size is needed.
-        """
-        mean = log.mean(1, keepdim=True)  # B x 1
-        square = torch.linalg.vector_norm(log, dim=1, keepdim=True).square()  # B x 1
-        length = (square - log.shape[1] * mean.square()).clamp_min(0)
-        of_constant = self.profile.axes.sum(0)  # P
-        centred = torch.addmm(-mean * of_constant, log, self.profile.axes)  # B x P
-        return centred / length.sqrt().clamp_min(1e-12) - self.profile.offset
+        centred = log.sub_(log.mean(1, keepdim=True))  # B x M
+        length = torch.linalg.vector_norm(centred, dim=1, keepdim=True).clamp_min(1e-12)  # B x 1
+        return LinearScores(scores, self.profile(centred, length))
 
     @torch.no_grad()
     def set_features(self, features: Tensor, sqrt_features: Tensor) -> None:

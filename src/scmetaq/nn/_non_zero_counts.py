@@ -41,9 +41,17 @@ class NonZeroCounts(NamedTuple):
         """Replace contiguous values ``(n_cells, n_features)`` where counts are not zero."""
         flat = values.view(-1)
         if self.at is None:
-            flat.copy_(torch.where(self.values > 0, new, flat))
+            flat.copy_(torch.where(self.values != 0, new, flat))
         else:
             flat.scatter_(0, self.at, new)
+
+    def to(self, dtype: torch.dtype) -> "NonZeroCounts":
+        """The same in another precision."""
+        if self.values.dtype == dtype:
+            return self
+        return self._replace(
+            values=self.values.to(dtype), log_factorial=self.log_factorial.to(dtype)
+        )
 
     def blocks(self, n_numbers: int) -> Iterator[tuple[slice, "NonZeroCounts"]]:
         """Blocks of cells of about so many numbers, which stay in a cache; all, if all are here."""
@@ -73,10 +81,10 @@ def non_zero_counts(counts: Tensor) -> NonZeroCounts:
     Parameters
     ----------
     counts
-        Raw counts, ``(n_cells, n_features)``.
+        Raw counts, ``(n_cells, n_features)``, floating.
     """
     values, at = counts.reshape(-1), None
     if _device.on_cpu(counts):
-        at = torch.from_numpy(np.flatnonzero(values.detach().numpy() != 0))
+        at = torch.from_numpy(np.flatnonzero(values.bool().numpy()))
         values = values.index_select(0, at)
     return NonZeroCounts(tuple(counts.shape), at, values, torch.lgamma(values + 1))
