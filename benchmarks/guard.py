@@ -4,8 +4,8 @@ usage: python benchmarks/guard.py [--update]
 
 Counted on the demo data, with a fixed seed, per step of the default recipe with codes: operations
 sent to the device (its kernel launches), numbers put through torch's log-gamma and digamma, values
-that the host waits for, and bytes allocated; once as a step is done on a CPU, where a look at values
-saves work, and once as on a GPU, where it would cost a wait. Each count is compared with
+that the host waits for, and bytes allocated; once as a step is done on a CPU, where a look at the
+values saves work, and once as on a GPU, where it would cost a wait. Each count is compared with
 ``results/guard.json``; ``--update`` writes the present ones there.
 """
 
