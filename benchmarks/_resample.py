@@ -18,7 +18,7 @@ def resampled(source: Dataset, data: Path, n_cells: int, n_genes: int, folder: P
     proportion, and as many counts as the first one has are drawn from the mixture. Genes are those
     of largest variance of log counts.
     """
-    made = Dataset(f"{source.name}_{n_cells}x{n_genes}", f"those of {source.name}")
+    made = data_set(source, n_cells, n_genes)
     file = made.path(folder)
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,6 +35,11 @@ def resampled(source: Dataset, data: Path, n_cells: int, n_genes: int, folder: P
         )
         cells.write_h5ad(file)
     return made
+
+
+def data_set(source: Dataset, n_cells: int, n_genes: int) -> Dataset:
+    """The data set of a size, whether its file is there or not."""
+    return Dataset(f"{source.name}_{n_cells}x{n_genes}", f"those of {source.name}")
 
 
 def most_variable(adata: anndata.AnnData, n_genes: int) -> sp.csr_matrix:

@@ -28,7 +28,7 @@ from _datasets import CELLS_PER_METACELL, DATASETS, Dataset
 from _floor import floor_of_a_step
 from _markdown import write_between
 from _methods import HERE, METHODS, Method
-from _resample import resampled
+from _resample import data_set, resampled
 from _runs import Run, cpu_model
 from _scores import scores
 from _speed_report import AUTHORS, BEGIN, END, PUBLISHED_EPOCHS, picture, tables
@@ -77,19 +77,16 @@ def main() -> None:
     cache = args.cache or args.peers / "speed"
     too_slow: set[str] = set()
     records: list[dict[str, Any]] = []
-    for n_genes in args.genes:
-        for n_cells in args.cells:
-            dataset = resampled(DATASETS[SOURCE], args.data, n_cells, n_genes, cache)
-            plan = Plan(dataset, cache, args, too_slow)
-            size = {"n_cells": n_cells, "n_genes": n_genes}
-            records += [size | record for record in of_size(plan)]
-            too_slow = plan.too_slow
-    floors = [
-        floor(recipe, n_cells, n_genes)
-        for n_genes in args.genes
-        for n_cells in args.cells
-        for recipe in RECIPES
-    ]
+    source, sizes = DATASETS[SOURCE], [(n, m) for m in args.genes for n in args.cells]
+    if args.report:
+        sizes = [(n, m) for n, m in sizes if data_set(source, n, m).path(cache).exists()]
+    for n_cells, n_genes in sizes:
+        dataset = resampled(source, args.data, n_cells, n_genes, cache)
+        plan = Plan(dataset, cache, args, too_slow)
+        size = {"n_cells": n_cells, "n_genes": n_genes}
+        records += [size | record for record in of_size(plan)]
+        too_slow = plan.too_slow
+    floors = [floor(recipe, *size) for size in sizes for recipe in RECIPES]
     results = {
         "machine": {"cpu": cpu_model(), "threads": 1},
         "source": SOURCE,

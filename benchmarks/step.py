@@ -54,11 +54,13 @@ def main() -> None:
     dataset = resampled(DATASETS[SOURCE], args.data, args.cells, args.genes, args.cache)
     adata, _ = dataset.read(args.cache)
     n_codes = dataset.n_metacells(args.cache)
-    rows = []
+    rows, models = [], {}
     for recipe in RECIPES:
         model, steps = trained(adata, n_codes, recipe)
+        models[recipe] = model
         floor = floor_of_a_step(recipe, args.genes, n_codes)
         rows.append({"recipe": recipe, **parts_of_a_step(model, recipe, steps), **floor})
+    model = models["default"]
     results = {
         "machine": {"cpu": cpu_model(), "threads": 1},
         "source": SOURCE,
