@@ -36,6 +36,8 @@ def tables(results: dict[str, Any]) -> str:
             epoch_table(of_genes),
             f"#### {n_genes:,} genes: a training step over its floor",
             floor_table(of_genes, floors),
+            f"#### {n_genes:,} genes: what the floor is made of",
+            rate_table(floors),
         ]
     return "\n\n".join(parts)
 
@@ -108,15 +110,28 @@ def floor_table(runs: pd.DataFrame, floors: pd.DataFrame) -> str:
     heading, columns = ["cells"], []
     seconds = epoch_seconds(runs)
     for name in seconds:
-        recipe = "default" if name == "scmetaq" else "published"
-        of_recipe = floors[floors["recipe"] == recipe].loc[seconds.index]
-        step = seconds[name] / of_recipe["steps_per_epoch"]
+        floor = floors[floors["method"] == name].loc[seconds.index]
+        step = seconds[name] / floor["steps_per_epoch"]
         heading += [f"step of {name}, ms", "floor, ms", "times the floor"]
-        columns += [1e3 * step, 1e3 * of_recipe["seconds"], step / of_recipe["seconds"]]
+        columns += [1e3 * step, 1e3 * floor["seconds"], step / floor["seconds"]]
     table = pd.concat(columns, axis=1)
     rows = [
         [f"{n_cells:,}", *(shown(value) for value in row)]
         for n_cells, row in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    return markdown(heading, rows)
+
+
+def rate_table(floors: pd.DataFrame) -> str:
+    """Measured rates, and the floor with products in single precision and in bfloat16."""
+    heading = ["cells", "method", "batch", "GFLOP", "MB", "float32, GFLOP/s"]
+    heading += ["bfloat16, GFLOP/s", "GB/s", "floor in float32, ms", "floor in bfloat16, ms"]
+    rows = [
+        [f"{n_cells:,}", row["method"], f"{row['batch']:,}"]
+        + [shown(row[name] / unit) for name, unit in (("multiply_adds", 5e8), ("bytes", 1e6))]
+        + [shown(row[name]) for name in ("gflops", "bfloat16_gflops", "gb_per_s")]
+        + [shown(1e3 * row[name]) for name in ("seconds", "bfloat16_seconds")]
+        for n_cells, row in floors.iterrows()
     ]
     return markdown(heading, rows)
 

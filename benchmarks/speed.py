@@ -25,7 +25,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from _datasets import CELLS_PER_METACELL, DATASETS, Dataset
-from _floor import floor_of_a_step
+from _floor import batch_size, floor_of_a_step, n_trained
 from _markdown import write_between
 from _methods import HERE, METHODS, Method
 from _resample import data_set, resampled
@@ -33,14 +33,13 @@ from _runs import Run, cpu_model
 from _scores import scores
 from _speed_report import AUTHORS, BEGIN, END, PUBLISHED_EPOCHS, picture, tables
 
-from scmetaq.model._recipe import RECIPES, RecipeName, get_recipe
+from scmetaq.model._recipe import RecipeName, get_recipe
 
 SOURCE: Final = "pbmc3k"
 CELLS: Final = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
-MAX_TRAINED: Final = 20_000
-"""Cells that the default recipe trains on, at most."""
 OF_EPOCHS: Final = {"scmetaq-published": 4, "metaq-authors": 4}
 """Methods run for so many epochs only, to time them."""
+TRAINED: Final = ("scmetaq", *OF_EPOCHS)
 COMPARED: Final = ("scmetaq", "kmeans-pca", "metacells2", "seacells", "metaq-authors")
 
 
@@ -86,7 +85,7 @@ def main() -> None:
         size = {"n_cells": n_cells, "n_genes": n_genes}
         records += [size | record for record in of_size(plan)]
         too_slow = plan.too_slow
-    floors = [floor(recipe, *size) for size in sizes for recipe in RECIPES]
+    floors = [floor(method, *size) for size in sizes for method in TRAINED]
     results = {
         "machine": {"cpu": cpu_model(), "threads": 1},
         "source": SOURCE,
@@ -176,16 +175,19 @@ def result_record(plan: Plan, method: Method, seed: int) -> Iterator[dict[str, A
     }
 
 
-def floor(name: RecipeName, n_cells: int, n_genes: int) -> dict[str, Any]:
-    """Floor of a training step of a recipe, and the steps of an epoch."""
-    found = floor_of_a_step(name, n_genes, round(n_cells / CELLS_PER_METACELL))
+def floor(method: str, n_cells: int, n_genes: int) -> dict[str, Any]:
+    """Floor of a training step of a method, and the steps of an epoch."""
+    name: RecipeName = "default" if method == "scmetaq" else "published"
     recipe = get_recipe(name)
-    n_trained = n_cells if recipe.max_steps is None else min(n_cells, MAX_TRAINED)
-    size = {"recipe": name, "n_cells": n_cells, "n_genes": n_genes}
-    n_steps = n_trained / recipe.batch_size
+    batch = batch_size(name, n_cells)
+    if method == AUTHORS:
+        batch = min(recipe.batch_size, n_cells)
+    found = floor_of_a_step(name, n_genes, round(n_cells / CELLS_PER_METACELL), batch)
     # as published, the cells of a batch that would not be full wait for another epoch
-    n_steps = ceil(n_steps) if recipe.max_steps else max(int(n_steps), 1)
-    return size | {"steps_per_epoch": n_steps, **found}
+    n_steps = n_trained(name, n_cells) / batch
+    n_steps = int(n_steps) if recipe.max_steps is None else ceil(n_steps)
+    size = {"method": method, "n_cells": n_cells, "n_genes": n_genes}
+    return size | {"batch": batch, "steps_per_epoch": n_steps, **found}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ The parts of a step with codes are timed alone, on one thread and a batch of res
 products of the three networks in their shapes, the optimiser, likelihoods with their gradients,
 and cutting a batch out of the training set. What a bare step takes beyond them is all else that is
 computed; what a step takes inside training beyond the bare one and the batch is the framework.
-Medians of CPU seconds. Pin it to one core: ``taskset -c 1 python benchmarks/step.py ...``.
+The rates of the floor are measured between the steps of the training, every tenth, so that what
+else the machine does hits both. Medians of CPU seconds. Pin it to one core:
+``taskset -c 1 python benchmarks/step.py ...``.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -24,7 +27,7 @@ from typing import Any, Final
 import scvi
 import torch
 from _datasets import DATASETS
-from _floor import floor_of_a_step
+from _floor import Rates, batch_size, decoded_cells, floor_of_a_step, measured_rates
 from _markdown import write_between
 from _methods import HERE
 from _resample import resampled
@@ -33,7 +36,7 @@ from lightning.pytorch import Callback
 from torch import nn
 
 import scmetaq
-from scmetaq.model._recipe import RECIPES, get_recipe
+from scmetaq.model._recipe import RECIPES, RecipeName
 from scmetaq.nn import COUNTS, CountParameters, non_zero_counts, reconstruction_nll
 from scmetaq.train import MetaQTrainingPlan
 
@@ -41,7 +44,13 @@ BEGIN: Final = "<!-- step: written by step.py -->"
 END: Final = "<!-- step: end -->"
 SOURCE: Final = "pbmc3k"
 REPEATS: Final = 40
-FLOORS: Final = {"floor: products": "product_seconds", "floor: memory": "memory_seconds"}
+FLOORS: Final = {
+    "floor: products": "product_seconds",
+    "floor: memory": "memory_seconds",
+    "floor in bfloat16": "bfloat16_seconds",
+}
+STEPS_PER_PROBE: Final = 10
+"""Steps from one measurement of the machine's rates to the next."""
 EPOCHS: Final = {"default": None, "published": 6}
 """Of the training in which whole steps are timed; None: all."""
 
@@ -56,10 +65,12 @@ def main() -> None:
     n_codes = dataset.n_metacells(args.cache)
     rows, models = [], {}
     for recipe in RECIPES:
-        model, steps = trained(adata, n_codes, recipe)
+        model, times = trained(adata, n_codes, recipe)
         models[recipe] = model
-        floor = floor_of_a_step(recipe, args.genes, n_codes)
-        rows.append({"recipe": recipe, **parts_of_a_step(model, recipe, steps), **floor})
+        size = batch_size(recipe, args.cells)
+        floor = floor_of_a_step(recipe, args.genes, n_codes, size, times.rates(), mean=False)
+        parts = parts_of_a_step(model, recipe, size, times.seconds)
+        rows.append({"recipe": recipe, "batch_size": size, **parts, **floor})
     model = models["default"]
     results = {
         "machine": {"cpu": cpu_model(), "threads": 1},
@@ -87,10 +98,12 @@ def command_line() -> argparse.ArgumentParser:
 
 
 class StepTimes(Callback):
-    """CPU seconds from the start of one batch with codes to that of the next."""
+    """CPU seconds from the start of one batch with codes to that of the next, and rates between."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_decoded: int, n_outputs: int) -> None:
         self.seconds: list[float] = []
+        self._probes: list[Rates] = []
+        self._size = (n_decoded, n_outputs)
         self._last: float | None = None
 
     def on_train_epoch_start(self, *args: Any) -> None:
@@ -98,26 +111,37 @@ class StepTimes(Callback):
         self._last = None
 
     def on_train_batch_start(self, _: Any, plan: Any, *args: Any) -> None:
-        """One more step has ended."""
+        """One more step has ended; after a measurement, the next one is not timed."""
         now = time.process_time()
         if self._last is not None and plan.module.codebook.is_fitted:
             self.seconds.append(now - self._last)
+            if len(self.seconds) % STEPS_PER_PROBE == 0:
+                self._probes.append(measured_rates(*self._size, repeats=3))
+                self._last = None
+                return
         self._last = now
 
+    def rates(self) -> Rates:
+        """Medians of the measurements."""
+        columns = zip(*(astuple(probe) for probe in self._probes), strict=True)
+        return Rates(*(median(column) for column in columns))
 
-def trained(adata: Any, n_codes: int, recipe: str) -> tuple[Any, list[float]]:
-    """A model, and its steps."""
+
+def trained(adata: Any, n_codes: int, recipe: RecipeName) -> tuple[Any, StepTimes]:
+    """A model, and the times of its steps."""
     scvi.settings.seed = 0
     scmetaq.MetaQModel.setup_anndata(adata)
     model = scmetaq.MetaQModel(adata, n_codes, recipe=recipe)
-    times, epochs = StepTimes(), EPOCHS[recipe]
+    n_decoded = decoded_cells(recipe, batch_size(recipe, adata.n_obs))
+    times, epochs = StepTimes(n_decoded, 2 * adata.n_vars), EPOCHS[recipe]
     model.train(max_epochs=epochs, accelerator="cpu", callbacks=[times], enable_progress_bar=False)
-    return model, times.seconds
+    return model, times
 
 
-def parts_of_a_step(model: Any, recipe: str, steps: list[float]) -> dict[str, float]:
+def parts_of_a_step(
+    model: Any, recipe: RecipeName, size: int, steps: list[float]
+) -> dict[str, float]:
     """Seconds of each part."""
-    size, share = get_recipe(recipe).batch_size, get_recipe(recipe).decoded_share
     cells = model._prepare_training().training_set.create_torch_dataset()
     rows = list(range(size))
     batch = {name: torch.as_tensor(values) for name, values in cells[rows].items()}
@@ -130,7 +154,7 @@ def parts_of_a_step(model: Any, recipe: str, steps: list[float]) -> dict[str, fl
         optimizer.step()
 
     step()
-    n = int(size * share)
+    n = decoded_cells(recipe, size)
     losses = likelihoods(module, batch, n)  # of parameters as they are after training
     found = {
         "step": median(steps),
@@ -199,13 +223,14 @@ def table(results: dict[str, Any]) -> str:
         f"Machine: {results['machine']['cpu']}, one thread. {results['n_cells']:,} cells x "
         f"{results['n_genes']:,} genes, resampled from `{results['source']}`. Milliseconds.",
         "",
-        f"| recipe | {' | '.join(('step', *parts, *FLOORS))} | over the floor |",
-        "| --- |" + " ---: |" * (len(parts) + 4),
+        f"| recipe | cells | {' | '.join(('step', *parts, *FLOORS))} | over the floor |",
+        "| --- |" + " ---: |" * (len(parts) + len(FLOORS) + 3),
     ]
     for row in results["steps"]:
         numbers = [row[name] for name in ("step", *parts, *FLOORS.values())]
-        cells = " | ".join(f"{1e3 * number:.1f}" for number in numbers)
-        lines.append(f"| {row['recipe']} | {cells} | {row['step'] / row['seconds']:.1f} |")
+        times = " | ".join(f"{1e3 * number:.1f}" for number in numbers)
+        ratio = row["step"] / row["seconds"]
+        lines.append(f"| {row['recipe']} | {row['batch_size']} | {times} | {ratio:.1f} |")
     lines += [
         "",
         f"Assignment by the trained model: {results['cells_per_second']:,.0f} cells per CPU s. "

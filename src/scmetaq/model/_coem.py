@@ -38,7 +38,7 @@ from ._loading import LoadingMixin
 from ._paired_setup import KINDS, PairedSetupMixin
 from ._reading import Block
 from ._statistics import StatisticsMixin
-from ._training import TrainingMixin
+from ._training import TrainingMixin, default_batch_size, default_epochs
 
 _CHANNELS: Final[dict[str, ChannelName]] = {"rna": "gated", "atac": "attention"}
 _LIKELIHOODS: Final[dict[str, Likelihood]] = {"rna": "nb", "atac": "zip"}
@@ -186,12 +186,12 @@ class COEM(
         started = time.perf_counter()
         seed = settings.seed or 0
         cells, prepared, mixture_fit = self._prepare_training(seed)
-        batch_size = batch_size or min(_BATCH_SIZE, max(32, len(cells) // 8))
-        n_epochs = round(_MAX_STEPS / np.ceil(len(cells) / batch_size))
+        batch_size = batch_size or default_batch_size(_BATCH_SIZE, len(cells))
+        n_epochs = default_epochs(_MAX_STEPS, len(cells), batch_size, most=200)
         self._train_on(
             cells,
             prepared,
-            max_epochs=max_epochs or int(np.clip(n_epochs, 1, 200)),
+            max_epochs=max_epochs or n_epochs,
             accelerator=accelerator,
             devices=devices,
             train_size=train_size,

@@ -31,7 +31,7 @@ from ._query_offsets import QueryOffsetMixin
 from ._recipe import RecipeName, get_recipe
 from ._setup import SetupMixin
 from ._size_bounds import SizeBoundsMixin
-from ._training import TrainingMixin
+from ._training import TrainingMixin, default_batch_size, default_epochs
 
 
 class MetaQModel(
@@ -228,7 +228,7 @@ class MetaQModel(
         cells, training_set, codebook_fit = self._prepare_training()
         codebook_fit.bounds = bounds
         n_cells, recipe = len(cells), self._recipe
-        batch_size = batch_size or min(recipe.batch_size, max(32, n_cells // 8))
+        batch_size = batch_size or default_batch_size(recipe.batch_size, n_cells)
         plan = {"adjust_codes": recipe.adjust_codes, "lr": recipe.lr, "one_cycle": recipe.one_cycle}
         plan |= plan_kwargs or {}
         if early_stopping:
@@ -266,8 +266,7 @@ class MetaQModel(
     def _default_epochs(self, n_cells: int, batch_size: int) -> int:
         if self._recipe.max_steps is None:
             return 300
-        steps_per_epoch = int(np.ceil(n_cells / batch_size))
-        return int(np.clip(round(self._recipe.max_steps / steps_per_epoch), 1, 100))
+        return default_epochs(self._recipe.max_steps, n_cells, batch_size, most=100)
 
     def _checked_n_metacells(self, n_metacells: int | None) -> int:
         """A model loaded for other cells may have more metacells than there are cells."""

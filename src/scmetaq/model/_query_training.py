@@ -10,7 +10,7 @@ from scmetaq.train import QueryTrainingPlan, say
 
 from ._cells import Cells
 from ._reference_mapping import ReferenceMappingMixin
-from ._training import TrainingMixin
+from ._training import TrainingMixin, default_batch_size, default_epochs
 
 _MOST_CELLS = 5_000
 """Cells of new conditions that are trained on, where there are more."""
@@ -53,15 +53,15 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
         chosen = self._cells_of_new_conditions(everything, seed)
         cells = everything.sample(chosen)
         inputs = self._query_inputs(cells, seed)
-        batch_size = batch_size or min(self._query_batch_size, max(32, len(chosen) // 8))
-        steps_per_epoch = int(np.ceil(len(chosen) / batch_size))
+        batch_size = batch_size or default_batch_size(self._query_batch_size, len(chosen))
+        n_epochs = default_epochs(self._query_steps, len(chosen), batch_size)
         self._training_plan_cls = QueryTrainingPlan
         self._train_on(
             chosen,
             training_set(inputs),
             train_size=None,
             early_stopping=False,
-            max_epochs=max_epochs or max(1, round(self._query_steps / steps_per_epoch)),
+            max_epochs=max_epochs or n_epochs,
             batch_size=batch_size,
             plan_kwargs={**_PLAN, **(plan_kwargs or {})},
             **kwargs,

@@ -15,7 +15,7 @@ from scmetaq.train import FineTuning, SCPoliTrainingPlan, say_trained
 from ._condition_embeddings import ConditionMixin
 from ._conditional_fit import ConditionalFitMixin
 from ._setup import SetupMixin
-from ._training import TrainingMixin
+from ._training import TrainingMixin, default_batch_size, default_epochs
 
 _LIKELIHOODS: Final = ("nb", "poisson")
 _BATCH_SIZE = 128
@@ -181,12 +181,12 @@ class SCPoli(
                 pretraining_fraction=pretraining_fraction,
             )
             callbacks = [*callbacks, fit]
-        batch_size = batch_size or min(_BATCH_SIZE, max(32, len(cells) // 8))
-        n_epochs = round(_MAX_STEPS / np.ceil(len(cells) / batch_size))
+        batch_size = batch_size or default_batch_size(_BATCH_SIZE, len(cells))
+        n_epochs = default_epochs(_MAX_STEPS, len(cells), batch_size, most=200)
         self._train_on(
             cells,
             prepared,
-            max_epochs=max_epochs or int(np.clip(n_epochs, 1, 200)),
+            max_epochs=max_epochs or n_epochs,
             accelerator=accelerator,
             devices=devices,
             train_size=train_size,

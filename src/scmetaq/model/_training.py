@@ -8,6 +8,16 @@ from scmetaq.data._validation import check_positive
 from scmetaq.train import TrainingSetSplitter
 
 
+def default_batch_size(largest: int, n_cells: int) -> int:
+    """Cells of a batch: no more than an eighth of all, but 32 where there are as many."""
+    return min(largest, max(32, n_cells // 8))
+
+
+def default_epochs(n_steps: int, n_cells: int, batch_size: int, *, most: int | None = None) -> int:
+    """Epochs of about so many steps, at least one."""
+    return int(np.clip(round(n_steps / np.ceil(n_cells / batch_size)), 1, most))
+
+
 class TrainingMixin(UnsupervisedTrainingMixin):
     """scvi-tools' training, of what was prepared from a sample of the cells."""
 
