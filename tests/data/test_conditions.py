@@ -23,8 +23,13 @@ def test_good_columns_pass(cells):
     check_conditions(cells, None, None)
 
 
-def test_bad_columns_are_refused(cells):
+def test_one_category_is_a_condition_too(cells):
     cells.obs["one"] = "x"
+    check_conditions(cells, "one", None)
+    check_conditions(cells[:1].copy(), "one", None)
+
+
+def test_bad_columns_are_refused(cells):
     cells.obs["barcode"] = cells.obs_names
     cells.obs["mixed"] = pd.Series([1, "a"] * 75, cells.obs_names, dtype=object)
     cells.obs["gaps"] = cells.obs["donor"].where(np.arange(150) > 3)
@@ -32,7 +37,6 @@ def test_bad_columns_are_refused(cells):
         ("dono", None, KeyError, "No column 'dono'.*'donor'"),
         ("donor", "lane", TypeError, r"Pass \['lane'\]"),
         ("donor", ["donor"], ValueError, "each condition once, found 'donor'"),
-        ("one", None, ValueError, "at least two categories.*found 1"),
         ("barcode", None, ValueError, "150 different values for 150 cells"),
         (["donor"], None, TypeError, r"name of a column, found \['donor'\]"),
         (None, ("donor",), TypeError, r"a list of columns, found \('donor',\), a tuple"),

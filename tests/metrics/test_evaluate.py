@@ -262,3 +262,16 @@ def test_one_metacell_is_apart_from_nothing(mdata, rng):
     assert "separation" in measured["rna"]
     assert {"compactness", "inv", "diffusion_compactness"} <= measured["adt"]
     assert not {"separation", "diffusion_separation"} & measured["adt"]
+
+
+def test_a_disconnected_embedding_leaves_the_other_metrics(adata):
+    far = np.repeat([0.0, 1e3], (adata.n_obs + 1) // 2)[: adata.n_obs, None]
+    adata.obsm["X_apart"] = far + np.random.default_rng(0).normal(size=(adata.n_obs, 3))
+    with pytest.warns(UserWarning, match="No diffusion metrics: .*2 pieces"):
+        frame = evaluate(adata, use_rep="X_apart")
+    missing = frame["metric"].str.startswith("diffusion")
+    assert set(frame.loc[missing, "metric"]) == {"diffusion_compactness", "diffusion_separation"}
+    assert frame.loc[missing, "value"].isna().all()
+    pd.testing.assert_frame_equal(
+        frame[~missing].reset_index(drop=True), evaluate(adata).reset_index(drop=True)
+    )

@@ -91,3 +91,15 @@ def test_the_cells_are_not_changed(model, blood):
     np.testing.assert_array_equal(model.adata.X.toarray(), blood.X.toarray())
     pd.testing.assert_frame_equal(model.adata.obs, blood.obs)
     assert all(key.startswith("_scvi") for key in model.adata.uns)
+
+
+def test_columns_registered_with_numbers_have_a_majority(toy, fit):
+    toy.obs["kind"] = toy.obs["state"].cat.codes.to_numpy() + 7
+    toy.obs["lane"] = np.arange(toy.n_obs) % 2
+    setup = {"labels_key": "kind", "batch_key": "lane"}
+    model = fit(toy, setup=setup)
+    obs, of_cell = model.get_metacells().obs, model.get_assignments()["metacell"]
+    for name in ("kind", "lane"):
+        shares = pd.crosstab(of_cell, toy.obs[name], normalize="index").loc[obs.index]
+        np.testing.assert_allclose(obs[f"{name}_fraction"], shares.max(axis=1))
+        assert set(obs[name]) <= set(toy.obs[name])

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from scipy import sparse
 
-from scmetaq import MetaQModel
+from scmetaq import COEM, MetaQModel, SCPoli
 
 GETTERS = [
     "get_assignments",
@@ -274,6 +274,22 @@ def test_counts_on_disk_give_the_same_as_in_memory(fit, toy, toy_model, tmp_path
     pd.testing.assert_frame_equal(
         fit(backed).get_assignments(), toy_model.get_assignments(toy), atol=1e-5
     )
+
+
+def test_features_on_disk_in_another_order(toy, toy_model, tmp_path):
+    toy[:, ::-1].copy().write_h5ad(tmp_path / "cells.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    pd.testing.assert_frame_equal(
+        toy_model.get_assignments(backed), toy_model.get_assignments(toy), atol=1e-5
+    )
+
+
+def test_the_first_arguments_of_train_are_those_of_scvi_tools():
+    for cls in (MetaQModel, SCPoli, COEM):
+        found, expected = (
+            list(inspect.signature(c.train).parameters)[:4] for c in (cls, scvi.model.SCVI)
+        )
+        assert found[:4] == expected[:4]
 
 
 def test_training_leaves_the_data_alone(fit, toy):

@@ -102,6 +102,20 @@ def test_new_conditions_are_learnt(mapped, reference, query):
     assert not reference.is_query
 
 
+def test_a_reference_of_one_batch_takes_another(known, query, fit, train):
+    only = known[known.obs["batch"] == "x"].copy()
+    reference = fit(only, 6, 20, setup={"batch_key": "batch", "labels_key": "cell_type"})
+    assert reference.get_condition_embeddings()["batch"].obs_names.tolist() == ["x"]
+    model = MetaQModel.load_query_data(query, reference)
+    before = (model.predict_labels()["cell_type"] == query.obs["cell_type"]).mean()
+    train(model, None)
+    after = (model.predict_labels()["cell_type"] == query.obs["cell_type"]).mean()
+    assert model.new_conditions == {"batch": ["z"]}
+    assert after > 0.7
+    assert after > before - 0.05
+    same(model.get_assignments(only.copy()), reference.get_assignments())
+
+
 def test_a_logger_is_not_needed(reference, query, mapped):
     model = MetaQModel.load_query_data(query, reference)
     scvi.settings.seed = 0
@@ -352,7 +366,7 @@ class TestBadInput:
         MetaQModel.setup_anndata(toy)
         with pytest.raises(ValueError, match="not trained"):
             MetaQModel.load_query_data(toy, MetaQModel(toy, 5))
-        with pytest.raises(ValueError, match="Failed to load"):
+        with pytest.raises(ValueError, match="saved model in no folder"):
             MetaQModel.load_query_data(query, "no folder")
 
     def test_a_category_that_neither_knows(self, mapped, query):

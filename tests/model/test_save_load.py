@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scvi.model import SCVI
 from scvi.train import SaveCheckpoint
 
@@ -110,7 +111,7 @@ def test_nothing_is_overwritten_unasked(saved, model):
 
 def test_a_folder_without_a_model(tmp_path, again):
     for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(ValueError, match="Failed to load model file at"):
+        with pytest.raises(ValueError, match="saved model in .*no model.pt there"):
             load(folder, again())
 
 
@@ -120,6 +121,27 @@ def test_a_broken_file_is_named(saved, tmp_path, again, share):
     (tmp_path / "model.pt").write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match="model.pt"):
         load(tmp_path, again())
+
+
+def test_a_damaged_file_is_refused(saved, tmp_path, again):
+    content = (saved / "model.pt").read_bytes()
+    start = len(content) // 4
+    damaged = content[:start] + bytes(3_000) + content[start + 3_000 :]
+    (tmp_path / "model.pt").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"model\.pt cannot be read: .* damaged"):
+        load(tmp_path, again())
+
+
+def test_a_file_of_something_else_is_refused(saved, tmp_path, again):
+    whole = torch.load(saved / "model.pt", weights_only=False)
+    state = {k: v for k, v in whole["model_state_dict"].items() if "encoder" not in k}
+    for number, content in enumerate(({"a": 1}, whole | {"model_state_dict": state})):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        torch.save(content, folder / "model.pt")
+        for cells in (again(), False):
+            with pytest.raises(ValueError, match=rf"model in .*{number} cannot be read"):
+                load(folder, cells)
 
 
 def test_a_model_of_another_class(saved, toy, again, tmp_path):

@@ -246,3 +246,29 @@ def test_the_number_minus_one_means_no_metacell(adata):
     assert metacells.obs["n_cells"].sum() == (numbers >= 0).sum()
     assert metacells.uns["metaq"]["n_cells"] == (numbers >= 0).sum()
     assert metacells.uns["metaq"]["n_cells_left_out"] == (numbers < 0).sum()
+
+
+def test_what_is_no_count_is_refused(adata, mdata):
+    adata.X[3, 5] = np.nan
+    adata.X[7, 2] = -1
+    with pytest.raises(ValueError, match="raw counts in `X`, found 2 values that are negative"):
+        aggregate(adata)
+    mdata["adt"].X[0, 0] = -1
+    with pytest.raises(ValueError, match="found 1 values that are negative or NaN"):
+        aggregate(mdata)
+
+
+def test_fractions_give_a_warning(adata):
+    adata.layers["log1p"] = adata.X.log1p()
+    with pytest.warns(UserWarning, match=r"raw counts in layer 'log1p', found fractions"):
+        aggregate(adata, layer="log1p")
+
+
+def test_named_columns_of_numbers_have_a_majority(adata):
+    adata.obs["lane"] = np.where(adata.obs["cell_type"] == "B", 1, 2)
+    found = aggregate_cells(adata, adata.obs["metacell"], categorical=["lane", "elsewhere"]).obs
+    majority = found["cell_type"].map({"B": 1, "T": 2}).to_numpy()
+    np.testing.assert_array_equal(found["lane"].to_numpy(), majority)
+    np.testing.assert_array_equal(found["lane_fraction"], found["cell_type_fraction"])
+    plain = aggregate_cells(adata, adata.obs["metacell"]).obs
+    assert "lane_fraction" not in plain

@@ -117,6 +117,15 @@ def test_blocks_and_input_stay_as_they_are(pair, monkeypatch):
         pd.testing.assert_frame_equal(now.var, then.var)
 
 
+def test_fewer_peaks_make_a_smaller_background(pair):
+    rna, atac = pair
+    atac = atac[:, :90].copy()
+    with pytest.warns(UserWarning, match="Expected 100 peaks for the background of each link"):
+        found = peak_gene_links(rna, atac)
+    n = min((~atac.var_names.str.startswith(f"chr{i}:")).sum() for i in (1, 2, 3))
+    pd.testing.assert_frame_equal(found, peak_gene_links(rna, atac, n_background=int(n)))
+
+
 def test_constant_features_are_left_out(pair):
     rna, atac = pair
     silent, closed = rna.var_names[3], atac.var_names[0]
@@ -171,7 +180,7 @@ def test_bad_input_is_named(pair):
     with pytest.raises(ValueError, match="in `X` of `rna_metacells`, found negative"):
         peak_gene_links(negative, atac)
     one_chromosome = atac[:, atac.var_names.str.startswith("chr1:")].copy()
-    with pytest.raises(ValueError, match="100 varying peaks on chromosomes other than 'chr1'"):
+    with pytest.raises(ValueError, match="at least 10 peaks for its background, found"):
         peak_gene_links(rna, one_chromosome)
     with pytest.raises(KeyError, match="gene coordinates"):
         peak_gene_links(AnnData(rna.X, obs=rna.obs), atac)

@@ -200,12 +200,7 @@ def _check_column(column: pd.Series, where: str) -> None:
             f"{where} = {where}.astype(str)."
         )
     n_categories = column.nunique()
-    if n_categories < 2:
-        raise ValueError(
-            f"Expected at least two categories in {where}, found {n_categories}: there is nothing "
-            "to take off. Leave it out."
-        )
-    if n_categories > len(column) / 2:
+    if n_categories > max(1, len(column) / 2):
         raise ValueError(
             f"Expected conditions that cells share, found {n_categories} different values for "
             f"{len(column)} cells in {where}: choose a column with categories."

@@ -176,7 +176,8 @@ def with_features(adata: AnnData, names: pd.Index) -> AnnData:
             f"e.g. {missing[0]!r}. Pass cells counted with the same features under the same names."
         )
     check_unique(adata.var_names, "feature names (var_names)", "adata.var_names_make_unique()")
-    return adata[:, names].copy()
+    chosen = adata[:, names]
+    return chosen.to_memory() if adata.isbacked else chosen.copy()
 
 
 def check_n_metacells(n_metacells: int, n_cells: int) -> None:

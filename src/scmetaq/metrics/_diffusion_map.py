@@ -31,6 +31,10 @@ class DiffusionMap(NamedTuple):
     eigenvalues: np.ndarray
 
 
+class DisconnectedError(ValueError):
+    """The graph of neighbours has no piece with nearly all cells."""
+
+
 def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30) -> DiffusionMap:
     r"""Embed cells by the slowest modes of a random walk on their neighbour graph.
 
@@ -153,7 +157,7 @@ def _largest_piece(kernel: sp.csr_array, n_neighbors: int) -> np.ndarray:
     found = f"{n_pieces} pieces, the largest without {n_outside} of {len(inside)} cells"
     advice = f"Raise `n_neighbors` of `diffusion_map` ({n_neighbors}), or judge the pieces alone."
     if n_outside > 0.2 * len(inside):
-        raise ValueError(
+        raise DisconnectedError(
             f"Expected a connected graph of neighbours, found {found}; distances between pieces "
             f"are infinite. {advice}"
         )

@@ -17,7 +17,7 @@ from scmetaq.metrics._balanced_accuracy import balanced_accuracy
 from scmetaq.metrics._cell_values import cell_values
 from scmetaq.metrics._compactness import compactness
 from scmetaq.metrics._diffusion_compactness import diffusion_compactness
-from scmetaq.metrics._diffusion_map import diffusion_map
+from scmetaq.metrics._diffusion_map import DisconnectedError, diffusion_map
 from scmetaq.metrics._diffusion_separation import diffusion_separation
 from scmetaq.metrics._dubious import dubious
 from scmetaq.metrics._entropy import entropy
@@ -190,9 +190,15 @@ def _of_counts(
 
 def _of_embedding(embedding: np.ndarray, metacells: pd.Series) -> list[pd.Series]:
     """Numbers per metacell of the diffusion components of an embedding of all cells."""
-    components = diffusion_map(embedding)
+    names = group_cells(metacells).names
+    try:
+        components = diffusion_map(embedding)
+    except DisconnectedError as error:
+        warnings.warn(f"No diffusion metrics: {error}", UserWarning, stacklevel=4)
+        metrics = ("diffusion_compactness", "diffusion_separation")
+        return [pd.Series(np.nan, index=names, name=name) for name in metrics[: len(names)]]
     found = [diffusion_compactness(components, metacells)]
-    if len(group_cells(metacells).names) > 1:
+    if len(names) > 1:
         found.append(diffusion_separation(components, metacells))
     return found
 

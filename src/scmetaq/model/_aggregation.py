@@ -45,14 +45,16 @@ class AggregationMixin(ReadingMixin):
             What decided the assignment beside the settings of the model.
         """
         sources = self._sources
+        named = [found.key for found in self._conditions] + getattr(self, "_label_keys", [])
+        options: dict[str, Any] = {"categories": names, "categorical": named}
         metacells: AnnData | MuData
         if isinstance(adata, MuData):
             there = {name for name, part in adata.mod.items() if part.n_obs}
             layers = {str(s.modality): s.layer for s in sources.values() if s.modality in there}
-            metacells = aggregate_modalities(adata, assignment, layers=layers, categories=names)
+            metacells = aggregate_modalities(adata, assignment, layers=layers, **options)
         else:
             ((_, source),) = sources.items()
-            metacells = aggregate_cells(adata, assignment, layer=source.layer, categories=names)
+            metacells = aggregate_cells(adata, assignment, layer=source.layer, **options)
         metacells = self._of_measured(metacells)
         metacells.uns[_keys.UNS] = self._provenance(assignment, settings)
         return metacells

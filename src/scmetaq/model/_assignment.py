@@ -75,7 +75,14 @@ class AssignmentMixin(ReadingMixin, MetaQParts):
         )
 
     def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
-        """Latents of cells, ``(n_cells, n_latent)``: the space in which codes are compared."""
+        """Latents of cells: the space in which cells and codes are compared.
+
+        Returns
+        -------
+        ``(n_cells, d)``, as wide as the codes of :meth:`get_codebook`. With ``recipe="published"``
+        these are the ``n_latent`` dimensions of the learnt state. The default recipe has, of
+        each modality, that state and beside it up to 200 principal components of the profile.
+        """
         return self._latents(self._cells(self._registered(adata)))
 
     def get_codebook(self) -> pd.DataFrame:
@@ -83,7 +90,8 @@ class AssignmentMixin(ReadingMixin, MetaQParts):
 
         Returns
         -------
-        One column per latent dimension and ``usage``, which sums to one.
+        One column per dimension of :meth:`get_latent_representation` and ``usage``, which sums
+        to one.
         """
         self._check_if_trained(warn=False)
         codebook = self.module.codebook

@@ -150,9 +150,9 @@ class COEM(
     def train(
         self,
         max_epochs: int | None = None,
-        *,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
+        *,
         train_size: float | None = None,
         batch_size: int | None = None,
         early_stopping: bool = False,

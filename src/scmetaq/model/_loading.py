@@ -1,11 +1,20 @@
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Self
-from zipfile import is_zipfile
+from zipfile import BadZipFile, ZipFile
 
 if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass as _Base
 else:
     _Base = object
+
+_UNREADABLE = (
+    "{} cannot be read: it is cut short, damaged or no saved model. Save the model again, or copy "
+    "the whole folder."
+)
+
+_OF_OTHER_CONTENT = (AttributeError, IndexError, KeyError, RuntimeError, UnpicklingError)
+"""What reading a file without the parts of a model raises."""
 
 
 class LoadingMixin(_Base):
@@ -32,12 +41,7 @@ class LoadingMixin(_Base):
             The cells are not raw counts of the features and conditions of the model; or there is
             no readable model in the folder, or it is of another class.
         """
-        file = Path(dir_path) / f"{kwargs.get('prefix') or ''}model.pt"
-        if file.exists() and not is_zipfile(file):
-            raise ValueError(
-                f"{file} cannot be read: it is cut short or no saved model. Save the model again, "
-                "or copy the whole folder."
-            )
+        _check_file(Path(dir_path), f"{kwargs.get('prefix') or ''}model.pt", kwargs)
         if adata is None or adata is False:
             return cls._load(dir_path, adata, **kwargs)
         known: Any = cls._load(dir_path, False, **kwargs)
@@ -58,3 +62,27 @@ class LoadingMixin(_Base):
                 f"Expected a model of {cls.__name__} in {dir_path}, found one of a different "
                 "class. Load it with the class that it was made with."
             ) from error
+        except _OF_OTHER_CONTENT as error:
+            of_cells = adata is not None and adata is not False
+            if of_cells or (isinstance(error, RuntimeError) and "state_dict" not in str(error)):
+                raise
+            raise ValueError(_UNREADABLE.format(f"The model in {dir_path}")) from error
+
+
+def _check_file(folder: Path, name: str, options: dict[str, Any]) -> None:
+    """Refuse what is no whole file of a model; one that is to be downloaded may be missing."""
+    file = folder / name
+    if not file.exists():
+        if options.get("backup_url") is None:
+            raise ValueError(
+                f"Expected a saved model in {folder}, found no {name} there. Name the folder that "
+                "save() wrote."
+            )
+        return
+    try:
+        with ZipFile(file) as archive:
+            is_whole = archive.testzip() is None
+    except BadZipFile:
+        is_whole = False
+    if not is_whole:
+        raise ValueError(_UNREADABLE.format(file))

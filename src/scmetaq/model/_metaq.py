@@ -67,7 +67,8 @@ class MetaQModel(
     recipe
         ``"default"``, or ``"published"`` for the method as the paper's authors run it.
     n_latent
-        Dimension of the learnt cell state, in each modality.
+        Dimension of the learnt cell state, in each modality. The default recipe compares cells
+        with codes in principal components too: see :meth:`get_latent_representation`.
     n_top_features
         Most features that an encoder reads; by default 3,000 (RNA, ADT) or 30,000 (ATAC). One
         number, or a dict of them by modality: ``"rna"``, ``"adt"``, ``"atac"``.
@@ -164,9 +165,9 @@ class MetaQModel(
     def train(
         self,
         max_epochs: int | None = None,
-        *,
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
+        *,
         train_size: float | None = None,
         batch_size: int | None = None,
         early_stopping: bool = False,

@@ -115,11 +115,11 @@ class SCPoli(
     def train(
         self,
         max_epochs: int | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
         *,
         eta: float = 10.0,
         pretraining_fraction: float = 0.9,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
         train_size: float | None = None,
         batch_size: int | None = None,
         early_stopping: bool = False,

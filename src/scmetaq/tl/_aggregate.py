@@ -1,7 +1,8 @@
 """Cells added up to metacells."""
 
 import copy
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, overload
 
@@ -22,6 +23,9 @@ from scmetaq.tl._split_metacells import (
     with_metacell,
 )
 from scmetaq.tl._summarize_obs import summarize_obs
+
+_BLOCK = 65_536
+"""Cells that are read at once."""
 
 type By = str | Sequence[str] | pd.Series | ArrayLike
 
@@ -73,6 +77,12 @@ def aggregate(
     In MuData a cell that is absent from a modality does not count there, and a metacell without
     any cell in a modality is absent from it.
 
+    Raises
+    ------
+    TypeError, KeyError, ValueError
+        Not cells with counts: values are negative or missing, or names are unknown. Fractions
+        give a warning.
+
     References
     ----------
     Li et al., MetaQ, Nature Communications 2025, Eq. 17.
@@ -88,8 +98,11 @@ def aggregate(
     metacells: AnnData | MuData
     if isinstance(adata_or_mdata, MuData):
         layers = _layer_of_each(adata_or_mdata, layer)
+        for name, of_name in layers.items():
+            _check_counts(adata_or_mdata.mod[name], of_name)
         metacells = aggregate_modalities(adata_or_mdata, assignment, layers=layers)
     else:
+        _check_counts(adata_or_mdata, layer)
         metacells = aggregate_cells(adata_or_mdata, assignment, layer=layer)
     if columns:
         with_metacell(metacells, metacell_of_piece(whole, assignment), columns[0])
@@ -112,6 +125,7 @@ def aggregate_cells(
     *,
     layer: str | None = None,
     categories: Sequence[str] | None = None,
+    categorical: Collection[str] = (),
 ) -> AnnData:
     """Aggregate one modality by an assignment indexed by barcode (see ``aggregate``).
 
@@ -126,6 +140,8 @@ def aggregate_cells(
     categories
         All names of metacells in the order wanted; those without cells do not appear.
         None: the order of the assignment's categories, or sorted.
+    categorical
+        Columns of ``obs`` whose values are names, also where they are numbers.
     """
     column = _metacells(assignment, categories)
     counts = _matrix(adata, layer)
@@ -133,9 +149,10 @@ def aggregate_cells(
     sizes = np.bincount(column.codes[column.codes >= 0], minlength=len(column.categories))
     means = sums.copy()
     means.data /= np.repeat(sizes, np.diff(sums.indptr))
+    columns = _user_columns(adata.obs, assignment.name)
     return AnnData(
         X=means.astype(np.float32),
-        obs=summarize_obs(_user_columns(adata.obs, assignment.name), column),
+        obs=summarize_obs(columns, column, categorical=categorical),
         var=adata.var.copy(),
         varm=copy.deepcopy(dict(adata.varm)),
         layers={_keys.COUNTS: _smallest_exact(sums)},
@@ -148,6 +165,7 @@ def aggregate_modalities(
     *,
     layers: Mapping[str, str | None],
     categories: Sequence[str] | None = None,
+    categorical: Collection[str] = (),
 ) -> MuData:
     """Aggregate modalities by one assignment indexed by barcode (see ``aggregate``).
 
@@ -161,6 +179,8 @@ def aggregate_modalities(
         Modalities to aggregate, and the layer with the raw counts of each; None: ``X``.
     categories
         All names of metacells in the order wanted; those without cells do not appear.
+    categorical
+        Columns of ``obs`` whose values are names, also where they are numbers.
     """
     column = _metacells(assignment, categories)
     modalities = {
@@ -169,11 +189,13 @@ def aggregate_modalities(
             assignment.loc[mdata.mod[name].obs_names],
             layer=layer,
             categories=list(column.categories),
+            categorical=categorical,
         )
         for name, layer in layers.items()
     }
     metacells = MuData(modalities)
-    summary = summarize_obs(_user_columns(mdata.obs, assignment.name), column)
+    columns = _user_columns(mdata.obs, assignment.name)
+    summary = summarize_obs(columns, column, categorical=categorical)
     metacells.obs = summary.loc[metacells.obs_names]
     return metacells
 
@@ -224,6 +246,30 @@ def _matrix(adata: AnnData, layer: str | None) -> Any:
     return X
 
 
+def _check_counts(adata: AnnData, layer: str | None) -> None:
+    """Refuse negative and missing values; warn of fractions."""
+    X = _matrix(adata, layer)
+    where = "`X`" if layer is None else f"layer {layer!r}"
+    n_wrong, has_fractions = 0, False
+    for start in range(0, X.shape[0], _BLOCK):
+        block = X[start : start + _BLOCK]
+        values = np.asarray(block.data if sp.issparse(block) else block)
+        n_wrong += int((~(values >= 0)).sum())
+        has_fractions = has_fractions or bool((values != np.floor(values)).any())
+    if n_wrong:
+        raise ValueError(
+            f"Expected raw counts in {where}, found {n_wrong} values that are negative or NaN. "
+            f"Name the layer with raw counts by `layer=`; layers: {_layers(adata)}."
+        )
+    if has_fractions:
+        warnings.warn(
+            f"Expected raw counts in {where}, found fractions. If these are normalised values, "
+            f"name the layer with raw counts by `layer=`; layers: {_layers(adata)}.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 def _layer_of_each(mdata: MuData, layer: str | None) -> dict[str, str | None]:
     """The layer where a modality has it, else None."""
     layers = {name: _layers(adata) for name, adata in mdata.mod.items()}
@@ -234,7 +280,7 @@ def _layer_of_each(mdata: MuData, layer: str | None) -> dict[str, str | None]:
     return {name: layer if layer in names else None for name, names in layers.items()}
 
 
-def _sum_rows(X: Any, codes: np.ndarray, n_groups: int, block_size: int = 65_536) -> sp.csr_matrix:
+def _sum_rows(X: Any, codes: np.ndarray, n_groups: int, block_size: int = _BLOCK) -> sp.csr_matrix:
     """Sum the rows of each group in double precision, sparse, K x F.
 
     ``scanpy.get.aggregate`` makes dense K x F arrays, too large for peaks of many metacells.

@@ -1,5 +1,6 @@
 """Peaks whose accessibility goes with the expression of a gene nearby."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from scmetaq.tl._genome import gene_starts, near_pairs, peak_places
 
 _BLOCK = 4_000_000
 """Most numbers in a dense block."""
+_LEAST_BACKGROUND = 10
+"""Peaks of which a spread can be told."""
 
 
 def peak_gene_links(
@@ -51,7 +54,8 @@ def peak_gene_links(
     window
         Largest distance of a peak from the transcription start site, base pairs.
     n_background
-        Peaks in the background of each peak, at least 10.
+        Peaks in the background of each peak, at least 10. If other chromosomes have fewer varying
+        peaks, all of theirs are taken, with a warning.
     seed
         Breaks ties between peaks that match equally well.
 
@@ -165,20 +169,38 @@ def _background(
     """The ``n`` peaks of other chromosomes most like each linked peak, ``(n_linked, n)``."""
     jitter = np.random.default_rng(seed).uniform(-1e-6, 1e-6, size=traits.shape)
     traits = traits + jitter
+    others_of = {
+        name: np.flatnonzero((chrom != name) & (chrom != "")) for name in np.unique(chrom[linked])
+    }
+    n = _fewer(n, {name: len(others) for name, others in others_of.items()})
     background = np.empty((len(linked), n), dtype=np.int64)
-    for name in np.unique(chrom[linked]):
-        others = np.flatnonzero((chrom != name) & (chrom != ""))
-        if len(others) < n:
-            raise ValueError(
-                f"Expected at least {n} varying peaks on chromosomes other than {name!r} for its "
-                f"background, found {len(others)}. Pass peaks of all chromosomes, "
-                "or lower `n_background`."
-            )
+    for name, others in others_of.items():
         here = chrom[linked] == name
         search = NearestNeighbors(n_neighbors=n).fit(traits[others])
         nearest = search.kneighbors(traits[linked[here]], return_distance=False)
         background[here] = others[nearest]
     return background
+
+
+def _fewer(n: int, n_there: dict[str, int]) -> int:
+    """Background peaks per link, as many of those wanted as each chromosome has."""
+    if not n_there:  # no link to test
+        return n
+    name = min(n_there, key=n_there.__getitem__)
+    found = f"found {n_there[name]} varying peaks on chromosomes other than {name!r}"
+    if n_there[name] < _LEAST_BACKGROUND:
+        raise ValueError(
+            f"Expected at least {_LEAST_BACKGROUND} peaks for its background, {found}. Pass peaks "
+            "of all chromosomes."
+        )
+    if n_there[name] < n:
+        warnings.warn(
+            f"Expected {n} peaks for the background of each link, {found}: these are taken, which "
+            "makes p-values coarser.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return min(n, n_there[name])
 
 
 def _log_normalised(adata: AnnData, names: pd.Index, what: str) -> sp.csr_matrix:
@@ -223,5 +245,7 @@ def _shared_names(rna: AnnData, atac: AnnData) -> pd.Index:
 def _check_settings(window: int, n_background: int) -> None:
     if window < 0:
         raise ValueError(f"Expected `window` of at least 0 base pairs, found {window}.")
-    if n_background < 10:
-        raise ValueError(f"Expected `n_background` of at least 10 peaks, found {n_background}.")
+    if n_background < _LEAST_BACKGROUND:
+        raise ValueError(
+            f"Expected `n_background` of at least {_LEAST_BACKGROUND} peaks, found {n_background}."
+        )

@@ -1,12 +1,16 @@
 """Columns about cells summarised per metacell."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
 from scmetaq import _keys
 
 
-def summarize_obs(obs: pd.DataFrame, metacells: pd.Categorical) -> pd.DataFrame:
+def summarize_obs(
+    obs: pd.DataFrame, metacells: pd.Categorical, *, categorical: Collection[str] = ()
+) -> pd.DataFrame:
     """Count cells, average numeric columns and take the majority of categorical ones.
 
     Parameters
@@ -15,6 +19,8 @@ def summarize_obs(obs: pd.DataFrame, metacells: pd.Categorical) -> pd.DataFrame:
         Columns about cells, shape ``(n_cells, n_columns)``.
     metacells
         Metacell of each cell, shape ``(n_cells,)``; every category has cells; missing: left out.
+    categorical
+        Columns whose values are names, also where they are numbers.
 
     Returns
     -------
@@ -23,10 +29,11 @@ def summarize_obs(obs: pd.DataFrame, metacells: pd.Categorical) -> pd.DataFrame:
     kept = metacells.codes >= 0
     codes, n = metacells.codes[kept].astype(np.int64), len(metacells.categories)
     summary: dict[str, object] = {_keys.N_CELLS: np.bincount(codes, minlength=n)}
-    for name, column in obs.loc[kept].items():
+    obs = obs.loc[kept].astype({name: "category" for name in categorical if name in obs})
+    for name, column in obs.items():
         if name != _keys.N_CELLS and _is_numeric(column):
             summary[str(name)] = _means(column, codes, n)
-    for name, column in obs.loc[kept].items():
+    for name, column in obs.items():
         categories = _as_categories(column)
         if name != _keys.N_CELLS and categories is not None:
             majority, fraction = _majority(categories, codes, n)
