@@ -364,6 +364,19 @@ def test_evaluate_judges_the_mixing_of_batches(run, inferred, path, cells, tmp_p
     assert f"Mixing {expected.mixing:.3f}" in page
 
 
+def test_notes_are_in_words_of_the_command(run, inferred, cells, tmp_path):
+    _, out = inferred
+    logged = cells.copy()
+    logged.X = logged.X.log1p()
+    logged.write_h5ad(tmp_path / "logged.h5ad")
+    words = (tmp_path / "logged.h5ad", out / "assignments.csv", "--out", tmp_path / "judged")
+    outcome = run("evaluate", *words)
+    assert outcome.status == 0, outcome.err
+    assert "found fractions" in outcome.err
+    assert "--layer" in outcome.err
+    assert "layer=" not in outcome.err
+
+
 def test_evaluate_reads_the_table_of_another_method(run, path, cells, tmp_path):
     groups = pd.Series(np.arange(160) % 4, index=cells.obs_names).sample(frac=1, random_state=0)
     groups[cells.obs_names[:10]] = -1

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ._errors import in_words_of_the_command
+
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -30,9 +32,10 @@ def quiet(on_note: Callable[[str], None], *, debug: bool = False) -> Iterator[li
     def show(message: Any, category: type[Warning], filename: str, *args: Any) -> None:
         # our functions address warnings to their caller, that is to this package
         is_ours = issubclass(category, UserWarning) and Path(filename).is_relative_to(_PACKAGE)
-        if is_ours and str(message) not in notes:
-            notes.append(str(message))
-            on_note(str(message))
+        note = in_words_of_the_command(str(message))
+        if is_ours and note not in notes:
+            notes.append(note)
+            on_note(note)
         elif debug:
             shown(message, category, filename, *args)
 
