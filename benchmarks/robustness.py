@@ -3,10 +3,10 @@
 usage: python benchmarks/robustness.py --data DIR [--datasets ...] [--seeds 0 1 2] [--studies ...]
 
 Starts of the codebook, distances, momenta of the usage average, numbers of cells per metacell and
-bounds of their sizes are changed one at a time, the rest being the default. Momentum moves codes
-in the published recipe only, so it is varied there too, at fewer epochs than published
-(``--published-epochs``). Runs that ``results/robustness.json`` has are not repeated, unless
-``--again`` says so.
+bounds of their sizes, and the precision, are changed one at a time, the rest being the default.
+Momentum moves codes in the published recipe only, so it is varied there too, at fewer epochs than
+published (``--published-epochs``). Runs that ``results/robustness.json`` has are not repeated,
+unless ``--again`` says so.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ STUDIES: Final = (
     "distance",
     "granularity",
     "sizes",
+    "precision",
     "momentum",
     "momentum, published recipe",
 )
@@ -83,6 +84,9 @@ def settings(study: str, published_epochs: int) -> Iterator[tuple[str, Any, dict
         for least, most in SIZES:
             name = "free" if least is None else f"{least} to {most}"
             yield "scmetaq", name, {"train": {"min_size": least, "max_size": most}}
+    elif study == "precision":
+        for precision in ("32-true", "bf16-mixed"):
+            yield "scmetaq", precision, {"train": {"precision": precision}}
     else:
         published = {"recipe": "published", "train": {"max_epochs": published_epochs}}
         more = published if "published" in study else {}

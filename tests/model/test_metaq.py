@@ -284,6 +284,19 @@ def test_features_on_disk_in_another_order(toy, toy_model, tmp_path):
     )
 
 
+def broken(graph, inputs):
+    """A compiler that cannot."""
+    raise RuntimeError("no compiler here")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", broken])
+def test_compiling_changes_nothing_and_falls_back(fit, toy, toy_model, backend):
+    options = {"compile": True, "compile_kwargs": {"backend": backend}}
+    found = fit(toy, train={"plan_kwargs": options})
+    pd.testing.assert_frame_equal(found.get_assignments(), toy_model.get_assignments())
+
+
 def test_the_first_arguments_of_train_are_those_of_scvi_tools():
     for cls in (MetaQModel, SCPoli, COEM):
         found, expected = (

@@ -338,6 +338,7 @@ def _conditions(tensors: dict[str, Tensor]) -> Tensor:
     return tensors[CONDITIONS].long()
 
 
+@torch.compiler.disable  # as many rows as there are
 def _distinct(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Distinct rows, which of them each row is, and how often each occurs."""
     if rows.shape[1] == 1:

@@ -144,6 +144,7 @@ def _exact(values: Tensor) -> Tensor:
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
+@torch.compiler.disable  # its own kernels, and as many non-zeros as there are
 def reconstruction_nll(
     parameters: CountParameters,
     counts: Tensor | NonZeroCounts,

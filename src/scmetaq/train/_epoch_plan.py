@@ -1,5 +1,6 @@
 from typing import Any
 
+import torch
 from scvi.module.base import BaseModuleClass, LossOutput
 from scvi.train import TrainingPlan
 from torch import Tensor
@@ -30,7 +31,8 @@ class EpochTrainingPlan(TrainingPlan):
     optimizer
         See :class:`scvi.train.TrainingPlan`.
     **kwargs
-        Arguments of :class:`scvi.train.TrainingPlan`.
+        Arguments of :class:`scvi.train.TrainingPlan`. With ``compile``, what cannot be compiled on
+        the machine runs as it is.
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class EpochTrainingPlan(TrainingPlan):
         super().__init__(
             module, lr=lr, weight_decay=weight_decay, eps=eps, optimizer=optimizer, **kwargs
         )
+        if kwargs.get("compile"):
+            torch._dynamo.config.suppress_errors = True  # imported with the first use
         self.one_cycle = one_cycle
         self._means = {"train": EpochMeans(), "validation": EpochMeans()}
 
