@@ -16,6 +16,7 @@ import scipy.sparse as sp
 
 import scmetaq
 from scmetaq.cli import _errors, _infer, _input
+from scmetaq.cli._app import _repeat_options
 
 SOURCE = Path(scmetaq.__file__).parent
 N_METACELLS = 6
@@ -362,6 +363,36 @@ def test_evaluate_judges_the_mixing_of_batches(run, inferred, path, cells, tmp_p
     page = (out / "report.html").read_text()
     assert "Metacells and <em>lane</em>" in page
     assert f"Mixing {expected.mixing:.3f}" in page
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            "infer a.h5ad --labels-key x y --out o",
+            "infer a.h5ad --labels-key x --labels-key y --out o",
+        ),
+        (
+            "infer a.h5ad --covariate-key x y z",
+            "infer a.h5ad --covariate-key x --covariate-key y --covariate-key z",
+        ),
+        ("infer a.h5ad --out o p", None),
+        ("infer --labels-key x a.h5ad", None),
+        ("evaluate a.h5ad b.csv --labels-key x y", None),
+        ("infer", None),
+        ("", None),
+    ],
+)
+def test_options_take_several_values_after_the_input(words, expected):
+    assert _repeat_options(words.split()) == (expected or words).split()
+
+
+def test_several_labels_and_covariates(run, path, tmp_path):
+    words = ("--labels-key", "cell_type", "lane", "--max-epochs", 1, "--n-metacells", 4)
+    outcome = run("infer", path, *words, "--out", tmp_path / "out", "--accelerator", "cpu")
+    assert outcome.status == 0, outcome.err
+    metacells = anndata.read_h5ad(tmp_path / "out" / "metacells.h5ad")
+    assert {"cell_type_fraction", "lane_fraction"} <= set(metacells.obs)
 
 
 def test_notes_are_in_words_of_the_command(run, inferred, cells, tmp_path):

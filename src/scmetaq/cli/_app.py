@@ -52,6 +52,7 @@ Layer = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks and all messages.")]
+_REPEATABLE = ("--covariate-key", "--labels-key")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -70,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if before is not None:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        status = app(words, prog_name="scmetaq", obj=words, standalone_mode=False)
+        repeated = _repeat_options(words)
+        status = app(repeated, prog_name="scmetaq", obj=words, standalone_mode=False)
     except _UsageError as error:
         say_error(_usage(error))
         status = BAD_INPUT
@@ -82,6 +84,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if status == STOPPED:
         say_error("Stopped before all results were written.")
     sys.exit(status or 0)
+
+
+def _repeat_options(words: list[str]) -> list[str]:
+    """``--labels-key A B`` as ``--labels-key A --labels-key B``, where the input is named first."""
+    if words[:1] != ["infer"] or words[1:2] == [] or words[1].startswith("-"):
+        return words
+    found, option, n_values = list[str](), "", 0
+    for word in words:
+        if word.startswith("-"):
+            option, n_values = word, 0
+        else:
+            n_values += 1
+            if option in _REPEATABLE and n_values > 1:
+                found.append(option)
+        found.append(word)
+    return found
 
 
 @app.callback(invoke_without_command=True)
@@ -131,7 +149,7 @@ def infer_command(
         list[str] | None,
         typer.Option(
             metavar="COLUMN",
-            help="Column of obs with a covariate; repeatable.",
+            help="Column of obs with a covariate; several after INPUT, or repeated.",
             show_default=False,
         ),
     ] = None,
@@ -140,7 +158,7 @@ def infer_command(
         typer.Option(
             metavar="COLUMN",
             help="Column of obs with labels to judge by, also of one modality (rna:COLUMN); "
-            "repeatable. Never used in training.",
+            "several after INPUT, or repeated. Never used in training.",
             show_default=False,
         ),
     ] = None,
