@@ -133,7 +133,8 @@ def trained(adata: Any, n_codes: int, recipe: RecipeName) -> tuple[Any, StepTime
     scmetaq.MetaQModel.setup_anndata(adata)
     model = scmetaq.MetaQModel(adata, n_codes, recipe=recipe)
     n_decoded = decoded_cells(recipe, batch_size(recipe, adata.n_obs))
-    times, epochs = StepTimes(n_decoded, 2 * adata.n_vars), EPOCHS[recipe]
+    times = StepTimes(n_decoded, 2 * min(adata.n_vars, 3_000))
+    epochs = EPOCHS[recipe]
     model.train(max_epochs=epochs, accelerator="cpu", callbacks=[times], enable_progress_bar=False)
     return model, times
 

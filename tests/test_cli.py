@@ -376,6 +376,7 @@ def test_evaluate_judges_the_mixing_of_batches(run, inferred, path, cells, tmp_p
             "infer a.h5ad --covariate-key x y z",
             "infer a.h5ad --covariate-key x --covariate-key y --covariate-key z",
         ),
+        ("infer a.h5ad --labels-key=x y", "infer a.h5ad --labels-key=x --labels-key y"),
         ("infer a.h5ad --out o p", None),
         ("infer --labels-key x a.h5ad", None),
         ("evaluate a.h5ad b.csv --labels-key x y", None),
@@ -388,11 +389,19 @@ def test_options_take_several_values_after_the_input(words, expected):
 
 
 def test_several_labels_and_covariates(run, path, tmp_path):
-    words = ("--labels-key", "cell_type", "lane", "--max-epochs", 1, "--n-metacells", 4)
+    cells = anndata.read_h5ad(path)
+    cells.obs["run"], cells.obs["level"] = "only", np.arange(cells.n_obs) % 3
+    path = tmp_path / "cells.h5ad"
+    cells.write_h5ad(path)
+    words = ("--labels-key", "cell_type", "level", "--max-epochs", 1, "--n-metacells", 4)
+    words += ("--batch-key", "run", "--covariate-key", "lane", "run2")
+    assert run("infer", path, *words, "--out", tmp_path / "out").refuses("run2")
+    words = words[:-1]
     outcome = run("infer", path, *words, "--out", tmp_path / "out", "--accelerator", "cpu")
     assert outcome.status == 0, outcome.err
     metacells = anndata.read_h5ad(tmp_path / "out" / "metacells.h5ad")
-    assert {"cell_type_fraction", "lane_fraction"} <= set(metacells.obs)
+    assert {"cell_type_fraction", "level_fraction"} <= set(metacells.obs)
+    assert "of one category only" not in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_notes_are_in_words_of_the_command(run, inferred, cells, tmp_path):

@@ -75,6 +75,10 @@ def test_given_axes_come_back_and_nothing_is_changed(samples):
     assert list(samples.uns) == list(before.uns)
 
 
+def test_one_sample_is_drawn(samples):
+    assert len(pl.conditions(samples[:1].copy()).texts) == 1
+
+
 def test_names_of_many_samples_are_left_out(samples):
     many = AnnData(np.zeros((40, 1)), obsm={"X_pca": np.random.default_rng(0).normal(size=(40, 2))})
     assert not pl.conditions(many).texts

@@ -251,10 +251,13 @@ def test_the_number_minus_one_means_no_metacell(adata):
 def test_what_is_no_count_is_refused(adata, mdata):
     adata.X[3, 5] = np.nan
     adata.X[7, 2] = -1
-    with pytest.raises(ValueError, match="raw counts in `X`, found 2 values that are negative"):
-        aggregate(adata)
+    adata.X[8, 2] = np.inf
+    for X in (adata.X, adata.X.tocsc(), adata.X.toarray()):
+        adata.X = X
+        with pytest.raises(ValueError, match="in `X`, found 3 values that are negative"):
+            aggregate(adata)
     mdata["adt"].X[0, 0] = -1
-    with pytest.raises(ValueError, match="found 1 values that are negative or NaN"):
+    with pytest.raises(ValueError, match="modality 'adt', `X`, found 1 values"):
         aggregate(mdata)
 
 
@@ -270,5 +273,8 @@ def test_named_columns_of_numbers_have_a_majority(adata):
     majority = found["cell_type"].map({"B": 1, "T": 2}).to_numpy()
     np.testing.assert_array_equal(found["lane"].to_numpy(), majority)
     np.testing.assert_array_equal(found["lane_fraction"], found["cell_type_fraction"])
+    adata.obs["flag"] = adata.obs["cell_type"] == "B"
+    found = aggregate_cells(adata, adata.obs["metacell"], categorical=["flag"]).obs
+    assert found["flag"].dtype == bool
     plain = aggregate_cells(adata, adata.obs["metacell"]).obs
     assert "lane_fraction" not in plain

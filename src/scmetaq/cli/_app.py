@@ -93,7 +93,8 @@ def _repeat_options(words: list[str]) -> list[str]:
     found, option, n_values = list[str](), "", 0
     for word in words:
         if word.startswith("-"):
-            option, n_values = word, 0
+            option, equals, _ = word.partition("=")
+            n_values = len(equals)
         else:
             n_values += 1
             if option in _REPEATABLE and n_values > 1:

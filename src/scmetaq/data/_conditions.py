@@ -42,8 +42,8 @@ def check_conditions(
     Raises
     ------
     TypeError, KeyError, ValueError
-        Not names of columns, no such column, a column named twice, cells without a value, or one
-        category only.
+        Not names of columns, no such column, a column named twice, cells without a value, or more
+        categories than cells can share.
     """
     if isinstance(covariate_keys, str):
         raise TypeError(

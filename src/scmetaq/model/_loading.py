@@ -8,10 +8,6 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-_UNREADABLE = (
-    "{} cannot be read: it is cut short, damaged or no saved model. Save the model again, or copy "
-    "the whole folder."
-)
 
 _OF_OTHER_CONTENT = (AttributeError, IndexError, KeyError, RuntimeError, UnpicklingError)
 """What reading a file without the parts of a model raises."""
@@ -42,9 +38,11 @@ class LoadingMixin(_Base):
             no readable model in the folder, or it is of another class.
         """
         _check_file(Path(dir_path), f"{kwargs.get('prefix') or ''}model.pt", kwargs)
-        if adata is None or adata is False:
-            return cls._load(dir_path, adata, **kwargs)
         known: Any = cls._load(dir_path, False, **kwargs)
+        if adata is False:
+            return known
+        if adata is None:
+            return cls._load(dir_path, None, **kwargs)
         adata = known._checked_query(adata)
         if getattr(known, "is_query", False):  # whose cells may lack features
             known.adata = adata
@@ -63,10 +61,13 @@ class LoadingMixin(_Base):
                 "class. Load it with the class that it was made with."
             ) from error
         except _OF_OTHER_CONTENT as error:
-            of_cells = adata is not None and adata is not False
-            if of_cells or (isinstance(error, RuntimeError) and "state_dict" not in str(error)):
+            is_other = isinstance(error, RuntimeError) and "state_dict" not in str(error)
+            if adata is not False or is_other:
                 raise
-            raise ValueError(_UNREADABLE.format(f"The model in {dir_path}")) from error
+            raise ValueError(
+                f"The model in {dir_path} cannot be read ({str(error).splitlines()[0]}): it is no "
+                "saved model, or one of another version of scmetaq. Train and save it again."
+            ) from error
 
 
 def _check_file(folder: Path, name: str, options: dict[str, Any]) -> None:
@@ -85,4 +86,7 @@ def _check_file(folder: Path, name: str, options: dict[str, Any]) -> None:
     except BadZipFile:
         is_whole = False
     if not is_whole:
-        raise ValueError(_UNREADABLE.format(file))
+        raise ValueError(
+            f"{file} cannot be read: it is cut short, damaged or no saved model. Save the model "
+            "again, or copy the whole folder."
+        )

@@ -119,8 +119,10 @@ def _draw_names(ax: Axes, position: np.ndarray, names: pd.Index) -> None:
     scaled = position / np.where(span > 0, span, 1)
     for i, name in enumerate(names):
         others = np.delete(scaled, i, axis=0)
-        away = scaled[i] - others[np.argmin(((others - scaled[i]) ** 2).sum(1))]
-        below = away[1] < 0
+        below = False
+        if len(others):
+            away = scaled[i] - others[np.argmin(((others - scaled[i]) ** 2).sum(1))]
+            below = bool(away[1] < 0)
         ax.annotate(
             str(name),
             position[i],

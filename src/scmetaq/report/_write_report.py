@@ -81,6 +81,8 @@ def write_report(
     found = [find_labels(adata, key) for key in keys]
     labels, colors = [column for column, _ in found], [chosen for _, chosen in found]
     batches, batch_colors = (None, None) if batch_key is None else find_labels(adata, batch_key)
+    if batches is not None and batches.nunique() < 2:
+        batches = None  # there is nothing to mix
     first = labels[0] if labels else None
     if metrics is None:
         metrics = evaluate(adata, assignment, first, conditions=batches, layer=layer)
@@ -181,7 +183,7 @@ def _tiles(metrics: pd.DataFrame) -> list[tuple[str, str, str]]:
     for metric, words in shown.items():
         for name in (None, *_tables.modalities(metrics)):
             rows = _tables.of_modality(metrics, name)
-            rows = rows[rows["metric"] == metric]
+            rows = rows[(rows["metric"] == metric) & rows["value"].notna()]
             if len(rows):
                 value, better = rows["value"].mean(), rows["better"].iloc[0]
                 text = (_tables.decimal if better else _tables.number)(value)

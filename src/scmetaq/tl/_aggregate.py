@@ -26,6 +26,8 @@ from scmetaq.tl._summarize_obs import summarize_obs
 
 _BLOCK = 65_536
 """Cells that are read at once."""
+_VALUES = 1 << 24
+"""Values that are looked at at once."""
 
 type By = str | Sequence[str] | pd.Series | ArrayLike
 
@@ -99,7 +101,7 @@ def aggregate(
     if isinstance(adata_or_mdata, MuData):
         layers = _layer_of_each(adata_or_mdata, layer)
         for name, of_name in layers.items():
-            _check_counts(adata_or_mdata.mod[name], of_name)
+            _check_counts(adata_or_mdata.mod[name], of_name, name)
         metacells = aggregate_modalities(adata_or_mdata, assignment, layers=layers)
     else:
         _check_counts(adata_or_mdata, layer)
@@ -246,20 +248,23 @@ def _matrix(adata: AnnData, layer: str | None) -> Any:
     return X
 
 
-def _check_counts(adata: AnnData, layer: str | None) -> None:
+def _check_counts(adata: AnnData, layer: str | None, modality: str | None = None) -> None:
     """Refuse negative and missing values; warn of fractions."""
     X = _matrix(adata, layer)
-    where = "`X`" if layer is None else f"layer {layer!r}"
+    where = "" if modality is None else f"modality {modality!r}, "
+    where += "`X`" if layer is None else f"layer {layer!r}"
+    X = X.data if sp.issparse(X) else X  # all values, or rows of them
+    n_rows = max(1, _VALUES // (1 if len(X.shape) == 1 else max(X.shape[1], 1)))
     n_wrong, has_fractions = 0, False
-    for start in range(0, X.shape[0], _BLOCK):
-        block = X[start : start + _BLOCK]
+    for start in range(0, X.shape[0], n_rows):
+        block = X[start : start + n_rows]
         values = np.asarray(block.data if sp.issparse(block) else block)
-        n_wrong += int((~(values >= 0)).sum())
+        n_wrong += int((~((values >= 0) & np.isfinite(values))).sum())
         has_fractions = has_fractions or bool((values != np.floor(values)).any())
     if n_wrong:
         raise ValueError(
-            f"Expected raw counts in {where}, found {n_wrong} values that are negative or NaN. "
-            f"Name the layer with raw counts by `layer=`; layers: {_layers(adata)}."
+            f"Expected raw counts in {where}, found {n_wrong} values that are negative, NaN or "
+            f"infinite. Name the layer with raw counts by `layer=`; layers: {_layers(adata)}."
         )
     if has_fractions:
         warnings.warn(

@@ -54,8 +54,8 @@ def peak_gene_links(
     window
         Largest distance of a peak from the transcription start site, base pairs.
     n_background
-        Peaks in the background of each peak, at least 10. If other chromosomes have fewer varying
-        peaks, all of theirs are taken, with a warning.
+        Peaks in the background of each peak, at least 10. If the other chromosomes of a peak have
+        fewer that vary, every peak has a background of so few, with a warning.
     seed
         Breaks ties between peaks that match equally well.
 

@@ -29,7 +29,8 @@ def summarize_obs(
     kept = metacells.codes >= 0
     codes, n = metacells.codes[kept].astype(np.int64), len(metacells.categories)
     summary: dict[str, object] = {_keys.N_CELLS: np.bincount(codes, minlength=n)}
-    obs = obs.loc[kept].astype({name: "category" for name in categorical if name in obs})
+    numbers = {name for name in categorical if name in obs and _is_numeric(obs[name])}
+    obs = obs.loc[kept].astype(dict.fromkeys(numbers, "category"))
     for name, column in obs.items():
         if name != _keys.N_CELLS and _is_numeric(column):
             summary[str(name)] = _means(column, codes, n)
