@@ -107,7 +107,7 @@ def test_bad_input_is_named(adata):
     with pytest.raises(TypeError, match="`modalities` are those of a MuData"):
         evaluate(adata, modalities=["rna"])
     adata.X.data[:3] = -1
-    with pytest.raises(ValueError, match="found 3 values that are negative or NaN"):
+    with pytest.raises(ValueError, match="found 3 values that are negative, NaN or infinite"):
         evaluate(adata)
 
 

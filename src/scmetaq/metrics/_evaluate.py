@@ -16,6 +16,7 @@ from scmetaq import _keys
 from scmetaq.metrics._balanced_accuracy import balanced_accuracy
 from scmetaq.metrics._cell_values import cell_values
 from scmetaq.metrics._compactness import compactness
+from scmetaq.metrics._count_values import check_count_values
 from scmetaq.metrics._diffusion_compactness import diffusion_compactness
 from scmetaq.metrics._diffusion_map import DisconnectedError, diffusion_map
 from scmetaq.metrics._diffusion_separation import diffusion_separation
@@ -268,20 +269,7 @@ def _counts(adata: AnnData, layer: str | None, where: str) -> Any:
     if X is None:
         raise ValueError(f"Expected raw counts in {where}, found nothing. Layers: {layers}.")
     X = X[:] if adata.isbacked else X
-    values = np.asarray(X.data if sp.issparse(X) else X)
-    n_wrong = int((~(values >= 0)).sum())
-    if n_wrong > 0:
-        raise ValueError(
-            f"Expected raw counts in {where}, found {n_wrong} values that are negative or NaN. "
-            f"Name the layer with raw counts by `layer=`; layers: {layers}."
-        )
-    if (values != np.floor(values)).any():
-        warnings.warn(
-            f"Expected raw counts in {where}, found fractions. If these are normalised values, "
-            f"name the layer with raw counts by `layer=`; layers: {layers}.",
-            UserWarning,
-            stacklevel=4,
-        )
+    check_count_values(X, where, layers, stacklevel=5)
     return X
 
 

@@ -1,7 +1,6 @@
 """Cells added up to metacells."""
 
 import copy
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, overload
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq.metrics._cell_values import cell_values
+from scmetaq.metrics._count_values import check_count_values
 from scmetaq.metrics._groups import factorize_metacells
 from scmetaq.tl._split_metacells import (
     find_covariates,
@@ -26,8 +26,6 @@ from scmetaq.tl._summarize_obs import summarize_obs
 
 _BLOCK = 65_536
 """Cells that are read at once."""
-_VALUES = 1 << 24
-"""Values that are looked at at once."""
 
 type By = str | Sequence[str] | pd.Series | ArrayLike
 
@@ -253,26 +251,7 @@ def _check_counts(adata: AnnData, layer: str | None, modality: str | None = None
     X = _matrix(adata, layer)
     where = "" if modality is None else f"modality {modality!r}, "
     where += "`X`" if layer is None else f"layer {layer!r}"
-    X = X.data if sp.issparse(X) else X  # all values, or rows of them
-    n_rows = max(1, _VALUES // (1 if len(X.shape) == 1 else max(X.shape[1], 1)))
-    n_wrong, has_fractions = 0, False
-    for start in range(0, X.shape[0], n_rows):
-        block = X[start : start + n_rows]
-        values = np.asarray(block.data if sp.issparse(block) else block)
-        n_wrong += int((~((values >= 0) & np.isfinite(values))).sum())
-        has_fractions = has_fractions or bool((values != np.floor(values)).any())
-    if n_wrong:
-        raise ValueError(
-            f"Expected raw counts in {where}, found {n_wrong} values that are negative, NaN or "
-            f"infinite. Name the layer with raw counts by `layer=`; layers: {_layers(adata)}."
-        )
-    if has_fractions:
-        warnings.warn(
-            f"Expected raw counts in {where}, found fractions. If these are normalised values, "
-            f"name the layer with raw counts by `layer=`; layers: {_layers(adata)}.",
-            UserWarning,
-            stacklevel=3,
-        )
+    check_count_values(X, where, _layers(adata), stacklevel=4)
 
 
 def _layer_of_each(mdata: MuData, layer: str | None) -> dict[str, str | None]:
