@@ -35,6 +35,7 @@ from scmetaq.nn import (
     relocate,
     squared_distances,
 )
+from scmetaq.train._codebook_fit import EVENNESS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "method_development.md"
@@ -89,7 +90,8 @@ def assignments(adata: anndata.AnnData, seeds: list[int]) -> Iterator[tuple[str,
         "profile and state, k-means": (both, kmeans),
         "profile and state, best of three starts": (both, best_of_three),
         "profile and state, exchange only": (both, exchanged),
-        "**profile and state** (default)": (both, relocated),
+        "profile and state, exchange and relocation": (both, relocated),
+        "**profile and state, even sizes** (default)": (both, evened),
     }
     for name, (latents, fit) in variants.items():
         for seed in seeds:
@@ -124,10 +126,22 @@ def exchanged(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
 
 
 def relocated(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
-    """Assignment by exchange and relocation, as in the default recipe."""
+    """Assignment by exchange and relocation."""
+    return assigned(latents, relocated_codes(latents, n_codes, seed))
+
+
+def evened(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
+    """Assignment by exchange, relocation and exchange for even sizes, as in the default recipe."""
+    codes, generator = relocated_codes(latents, n_codes, seed), torch.Generator().manual_seed(seed)
+    z = torch.from_numpy(latents)
+    return assigned(latents, exchange(z, codes, generator=generator, evenness=EVENNESS))
+
+
+def relocated_codes(latents: np.ndarray, n_codes: int, seed: int) -> torch.Tensor:
+    """Codes by exchange and relocation from one start."""
     codes = best_start(latents, n_codes, seed, [seed])
     generator = torch.Generator().manual_seed(seed)
-    return assigned(latents, relocate(torch.from_numpy(latents), codes, generator=generator))
+    return relocate(torch.from_numpy(latents), codes, generator=generator)
 
 
 def best_of_three(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:

@@ -85,11 +85,11 @@ SIGNATURES = {
     ),
     "MetaQModel.get_assignments": (
         ["adata"],
-        {"n_metacells": None, "within": None, "min_cells": 1},
+        {"n_metacells": None, "within": None, "min_cells": 5},
     ),
     "MetaQModel.get_metacells": (
         ["adata"],
-        {"n_metacells": None, "within": None, "min_cells": 1},
+        {"n_metacells": None, "within": None, "min_cells": 5},
     ),
     "MetaQModel.get_latent_representation": (["adata"], {}),
     "MetaQModel.get_quantization_report": (["adata"], {}),

@@ -2,7 +2,7 @@
 
 usage: python run_within.py INPUT.h5ad N_METACELLS SEED OUT.npy [--batch-key batch]
 
-A model of half as many metacells is cut to the number whose pieces are nearest to N_METACELLS.
+A model of half as many metacells is cut to a number whose pieces are nearest to N_METACELLS.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
     scmetaq.MetaQModel.setup_anndata(adata, batch_key=args.batch_key)
     model = scmetaq.MetaQModel(adata, n_metacells=args.n_metacells // 2)
     model.train(accelerator="cpu", logger=False, enable_progress_bar=False)
-    found = {n: pieces(model, n) for n in range(2, model.n_metacells + 1)}
+    found = {}
+    fewest, most = 2, model.n_metacells
+    while fewest <= most:  # more metacells have more pieces, by and large
+        n = (fewest + most) // 2
+        found[n] = pieces(model, n)
+        if found[n].nunique() > args.n_metacells:
+            most = n - 1
+        else:
+            fewest = n + 1
     best = min(found, key=lambda n: abs(found[n].nunique() - args.n_metacells))
     return pd.factorize(found[best], sort=True)[0]
 

@@ -7,7 +7,7 @@ import scmetaq
 
 @pytest.fixture(scope="module")
 def bounded(fit, _toy):
-    return fit(_toy.copy(), train={"min_size": 20, "max_size": 30})
+    return fit(_toy.copy(), train={"min_size": 24, "max_size": 26})
 
 
 def sizes(assignments):
@@ -16,11 +16,11 @@ def sizes(assignments):
 
 def test_every_metacell_has_an_allowed_number_of_cells(bounded, toy_model):
     free = sizes(toy_model.get_assignments())
-    assert free.min() < 20 or free.max() > 30
+    assert free.min() < 24 or free.max() > 26
     found = sizes(bounded.get_assignments())
     assert len(found) == 6
-    assert found.between(20, 30).all()
-    assert bounded.get_metacells().obs["n_cells"].between(20, 30).all()
+    assert found.between(24, 26).all()
+    assert bounded.get_metacells().obs["n_cells"].between(24, 26).all()
 
 
 def test_cells_are_assigned_one_by_one(bounded, toy):
@@ -41,7 +41,7 @@ def test_a_saved_model_has_the_same_sizes(bounded, tmp_path):
 
 
 def test_nothing_is_random(bounded, fit, toy):
-    again = fit(toy, train={"min_size": 20, "max_size": 30})
+    again = fit(toy, train={"min_size": 24, "max_size": 26})
     pd.testing.assert_frame_equal(again.get_assignments(), bounded.get_assignments())
 
 
@@ -53,7 +53,7 @@ def test_usage_and_report_are_of_the_bounded_metacells(bounded):
 
 
 def test_merged_metacells_keep_the_least_size(bounded):
-    assert sizes(bounded.get_assignments(n_metacells=3)).min() >= 20
+    assert sizes(bounded.get_assignments(n_metacells=3)).min() >= 24
 
 
 def test_a_training_without_bounds_forgets_them(fit, train, toy, toy_model):
@@ -73,7 +73,7 @@ def test_the_published_recipe_has_bounds_too(fit, toy):
 
 def test_of_very_many_cells_a_sample_is_bounded(fit, toy, monkeypatch):
     monkeypatch.setattr("scmetaq.model._size_bounds._MOST_SIMILARITIES", 6 * 130)
-    found = sizes(fit(toy, train={"min_size": 20, "max_size": 30}).get_assignments())
+    found = sizes(fit(toy, train={"min_size": 24, "max_size": 26}).get_assignments())
     assert found.between(14, 38).all()
 
 

@@ -32,6 +32,24 @@ def kmeans(z, n_codes, seed=0):
     return torch.from_numpy(fitted.cluster_centers_), fitted.inertia_
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_even_sizes_cost_little(seed):
+    z = cells(2_000, seed=seed)
+    plain = run(z, z[:40])
+    even = run(z, plain, evenness=1.0)
+    spread = [torch.bincount(assign(z, codes)).double().std() for codes in (plain, even)]
+    assert spread[1] < 0.97 * spread[0]
+    assert loss(z, even) < 1.02 * loss(z, plain)
+    means = torch.stack([z[assign(z, even) == k].mean(0) for k in range(40)])
+    torch.testing.assert_close(even, means, rtol=1e-4, atol=1e-4)
+
+
+def test_single_cells_join_no_crowd_for_evenness_and_leave_none_empty():
+    z = torch.cat([cells(200), 50 + torch.arange(5.0)[:, None].expand(5, 6)])
+    codes = run(z, z[:: 205 // 12][:12], evenness=5.0)
+    assert len(assign(z, codes).unique()) == 12
+
+
 @pytest.mark.parametrize("n_codes", [2, 15, 60])
 @pytest.mark.parametrize("seed", range(4))
 def test_never_worse_than_the_kmeans_it_starts_from(n_codes, seed):
@@ -144,28 +162,28 @@ def squares(rows):
     return (rows - rows.mean(0)).square().sum()
 
 
-def test_moves_lower_the_loss_by_what_they_cost_less():
-    """A cell goes where the sum of squares about the means, recomputed, falls most."""
+@pytest.mark.parametrize("worth", [0.0, 2.0])
+def test_moves_lower_the_loss_by_what_they_cost_less(worth):
+    """A cell goes where the sum of squares about the means, less the entropy, falls most."""
     z = cells(60).double()
     assignment = torch.arange(60) % 7
-    state = Partition(z, assignment.clone(), 7)
+    state = Partition(z, assignment.clone(), 7, worth=worth)
+
+    def loss_of(part):
+        return squares(part) + worth * len(part) * np.log(len(part))
 
     def loss_with(code):
         parts = torch.where(torch.arange(60) == 11, code, assignment)
-        return sum(squares(z[parts == k]) for k in range(7))
+        return sum(loss_of(z[parts == k]) for k in range(7))
 
     losses = torch.stack([loss_with(code) for code in range(7)])
     assert state.improve(torch.tensor([11])) == 1
     assert state.assignment[11] == losses.argmin()
     others = losses[torch.arange(7) != assignment[11]]
-    without = loss_without(z, assignment, 11)
+    kept = torch.arange(len(z)) != 11
+    without = sum(loss_of(z[kept & (assignment == k)]) for k in range(7))
     expected = (others.min() - without) / (losses[assignment[11]] - without)
     torch.testing.assert_close(state.rivalry[11], expected)
-
-
-def loss_without(z, assignment, cell):
-    kept = torch.arange(len(z)) != cell
-    return sum(squares(z[kept & (assignment == k)]) for k in range(7))
 
 
 @pytest.mark.parametrize("n_cells", [300, 2_500])  # one block, several blocks

@@ -12,7 +12,9 @@ from scmetaq.report._labels import summarize_labels
 
 @pytest.fixture(autouse=True)
 def _no_screen():
+    """Draw without a screen, and with no figure that another test left open."""
     plt.switch_backend("agg")
+    plt.close("all")
 
 
 def svg(picture):

@@ -7,6 +7,7 @@ from mudata import MuData
 
 from scmetaq.tl import aggregate
 from scmetaq.tl._split_metacells import (
+    combinations,
     find_covariates,
     metacell_of_piece,
     split_metacells,
@@ -48,17 +49,13 @@ def test_pieces_are_ordered_by_metacell_and_by_the_categories(cells):
     assert pieces.cat.categories.tolist() == expected
 
 
-def test_small_pieces_are_left_out(cells):
-    obs = cells.obs
-    every, large = (
-        split_metacells(obs["metacell"], obs[["donor", "stim"]], min_cells=n) for n in (1, 5)
-    )
-    sizes = every.value_counts()
-    assert 1 <= sizes.min() < 5
-    assert set(large.cat.categories) == set(sizes.index[sizes >= 5])
-    kept = large.notna()
-    assert (large[kept].astype(str) == every[kept].astype(str)).all()
-    assert (every[~kept].dropna().map(sizes) < 5).all()
+def test_combinations_are_numbered(cells):
+    found, columns = combinations(cells.obs[["donor", "stim"]]), cells.obs[["donor", "stim"]]
+    assert ((found < 0) == columns.isna().any(axis=1)).all()
+    known = columns[found >= 0].astype(str).agg("|".join, axis=1)
+    assert pd.crosstab(known, found[found >= 0]).gt(0).sum().eq(1).all()
+    assert len(set(found) - {-1}) == known.nunique()
+    assert (combinations(columns.assign(donor=None)) == -1).all()
 
 
 def test_each_piece_knows_its_metacell(cells):
@@ -139,8 +136,6 @@ def test_bad_columns_are_named(cells):
 
 def test_nothing_to_split_is_told(cells):
     metacell, donor = cells.obs["metacell"], cells.obs[["donor"]]
-    with pytest.raises(ValueError, match=r"largest piece, \d+ cells, found 100"):
-        split_metacells(metacell, donor, min_cells=100)
     with pytest.raises(ValueError, match="a value of 'donor', found none among 120"):
         split_metacells(metacell, donor.assign(donor=None))
     clash = pd.DataFrame({"a": ["x:y", "x"], "b": ["z", "y:z"]}, index=["c0", "c1"])

@@ -5,17 +5,18 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from mudata import MuData
+from scvi.data import AnnDataManager
 
 from scmetaq import _keys
 from scmetaq.data._validation import check_cut
 from scmetaq.nn import cut_tree, merge_codes
-from scmetaq.tl._split_metacells import split_metacells
+from scmetaq.tl._split_metacells import combinations, split_metacells
 
 from ._aggregation import metacell_names
 from ._cells import Cells
 from ._parts import MetaQParts
 from ._reading import Block, ReadingMixin
-from ._within import checked_covariates
+from ._within import checked_covariates, in_small_pieces, join_small_pieces
 
 
 class AssignmentMixin(ReadingMixin, MetaQParts):
@@ -27,7 +28,7 @@ class AssignmentMixin(ReadingMixin, MetaQParts):
         *,
         n_metacells: int | None = None,
         within: str | Sequence[str] | None = None,
-        min_cells: int = 1,
+        min_cells: int = 5,
     ) -> pd.DataFrame:
         """Metacell of each cell, also of cells that the model has never seen.
 
@@ -43,33 +44,31 @@ class AssignmentMixin(ReadingMixin, MetaQParts):
             such as the model was not told of. Each of the ``n_metacells`` metacells is split by
             their combinations, and a piece has the name ``"<metacell>:<category>:..."``.
         min_cells
-            Pieces of fewer cells are no metacells. By default every piece is one.
+            Pieces of fewer cells are dissolved, the smallest first: each of their cells goes to
+            the most similar piece with the same covariates. Smaller ones remain only where a
+            combination of covariates has no more cells. With 1 every piece stays as it is.
 
         Returns
         -------
         Indexed by barcode: ``metacell``, its name, and ``margin``, the similarity to the code
         minus that to the second best one. A low margin marks a cell between metacells, as many
         are in a large state; see :meth:`get_outlier_scores` for cells that fit nowhere. With
-        ``within``, cells of too small pieces and those without a value are in no metacell, and
-        their name is missing.
+        ``within``, cells without a value are in no metacell, and their name is missing.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            ``within`` does not name columns with categories, or no piece has ``min_cells``.
+            ``within`` does not name columns with categories, or ``min_cells`` is below 1.
         """
         manager = self._registered(adata)
         covariates = checked_covariates(manager.adata, within, min_cells)
-        n = self.n_metacells if n_metacells is None else self._checked_cut(n_metacells)
-        found = self._encode(self._cells(manager), n_groups=n)
-        names = pd.Categorical.from_codes(found["assignment"], metacell_names(n))
-        assignment = pd.Series(names, manager.adata.obs_names)
+        assignment, margin = self._assigned(manager, n_metacells, covariates, min_cells)
         if covariates is not None:
-            assignment = split_metacells(assignment, covariates, min_cells=min_cells)
+            assignment = split_metacells(assignment, covariates)
         return pd.DataFrame(
             {
                 _keys.METACELL: assignment.astype(object).infer_objects(),
-                _keys.MARGIN: found["margin"],
+                _keys.MARGIN: margin,
             },
             index=manager.adata.obs_names,
         )
@@ -105,27 +104,71 @@ class AssignmentMixin(ReadingMixin, MetaQParts):
         """Names of the metacells in the order of the codebook."""
         return metacell_names(self.n_metacells)
 
+    def _assigned(
+        self,
+        manager: AnnDataManager,
+        n_metacells: int | None,
+        covariates: pd.DataFrame | None,
+        min_cells: int,
+    ) -> tuple[pd.Series, np.ndarray]:
+        """Metacell of each cell, to be split by covariates, and its margin."""
+        n = self.n_metacells if n_metacells is None else self._checked_cut(n_metacells)
+        cells, group = self._cells(manager), self._groups(n)
+        found = self._encode(cells, group)
+        code = found["assignment"]
+        if covariates is not None and min_cells > 1:
+            code = self._joined(cells, code, combinations(covariates), group, min_cells)
+        names = pd.Categorical.from_codes(code, metacell_names(n))
+        return pd.Series(names, manager.adata.obs_names), found["margin"]
+
+    def _joined(
+        self,
+        cells: Cells,
+        code: np.ndarray,
+        combination: np.ndarray,
+        group: torch.Tensor,
+        min_cells: int,
+    ) -> np.ndarray:
+        """Groups of codes of cells, without pieces that are too small."""
+        small = in_small_pieces(code, combination, min_cells)
+        if len(small) == 0:
+            return code
+        z = torch.from_numpy(self._latents(cells.sample(small))).to(self.module.device)
+
+        @torch.no_grad()
+        def preference(chosen: np.ndarray) -> np.ndarray:
+            rows = z[np.searchsorted(small, chosen)]
+            found: np.ndarray = self.module.codebook.group_preference(rows, group).cpu().numpy()
+            return found
+
+        return join_small_pieces(code, combination, min_cells, preference)
+
     def _checked_cut(self, n_metacells: int) -> int:
         """A number of metacells that codes can be merged to."""
         check_cut(n_metacells, self.n_metacells)
         return int(n_metacells)
 
+    def _groups(self, n_groups: int) -> torch.Tensor:
+        """Group of each code in a cut to so many groups, ``(n_codes,)``."""
+        codebook = self.module.codebook
+        if n_groups == codebook.n_codes:
+            return torch.arange(n_groups, device=self.module.device)
+        merges = merge_codes(codebook.codes.cpu(), codebook.usage.cpu())
+        return cut_tree(merges, n_groups).to(self.module.device)
+
     def _latents(self, cells: Cells) -> np.ndarray:
         return self._encode(cells)["z"]
 
-    def _encode(self, cells: Cells, *, n_groups: int | None = None) -> dict[str, np.ndarray]:
-        """Pass raw counts through the encoder, and on to so many groups of codes if asked to."""
+    def _encode(self, cells: Cells, group: torch.Tensor | None = None) -> dict[str, np.ndarray]:
+        """Pass raw counts through the encoder, and on to groups of codes if they are given."""
         codebook = self.module.codebook
-        group = None
-        if n_groups is not None and n_groups < codebook.n_codes:
-            merges = merge_codes(codebook.codes.cpu(), codebook.usage.cpu())
-            group = cut_tree(merges, n_groups).to(self.module.device)
+        is_whole = group is not None and len(group.unique()) == codebook.n_codes
 
         def encode(block: Block) -> dict[str, torch.Tensor]:
             z = self.module.inference(block.inputs, block.conditions)["z"]
-            if n_groups is None:
+            if group is None:
                 return {"z": z}
-            found = codebook(z) if group is None else codebook.lookup_groups(z, group)
+            found = codebook(z) if is_whole else codebook.lookup_groups(z, group)
             return found._asdict()
 
         return self._in_blocks(encode, cells)

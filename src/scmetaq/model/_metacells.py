@@ -20,7 +20,7 @@ class MetacellMixin(AggregationMixin, AssignmentMixin):
         *,
         n_metacells: int | None = None,
         within: str | Sequence[str] | None = None,
-        min_cells: int = 1,
+        min_cells: int = 5,
     ) -> AnnData | MuData:
         r"""Metacells: mean and summed raw counts of the cells that share a code.
 
@@ -35,7 +35,7 @@ class MetacellMixin(AggregationMixin, AssignmentMixin):
         n_metacells
             A smaller number of metacells, as in :meth:`get_assignments`.
         within, min_cells
-            Covariates that metacells must not mix, and the smallest size, as in
+            Covariates that metacells must not mix, and how large pieces are, as in
             :meth:`get_assignments`. ``obs["metacell"]`` then tells which of the ``n_metacells``
             metacells a piece is a part of: pieces of one hold cells in the same state under
             other covariates. Cells without a metacell are left out.
@@ -52,12 +52,13 @@ class MetacellMixin(AggregationMixin, AssignmentMixin):
         - ``var`` and ``varm`` of the cells;
         - ``uns["metaq"]``: how the metacells were made.
         """
-        adata = self._registered(adata).adata
+        manager = self._registered(adata)
+        adata = manager.adata
         covariates = checked_covariates(adata, within, min_cells)
-        whole = self.get_assignments(adata, n_metacells=n_metacells)[_keys.METACELL]
+        whole, _ = self._assigned(manager, n_metacells, covariates, min_cells)
         if covariates is None:
-            return self._aggregated(adata, whole, sorted(whole.unique()))
-        pieces = split_metacells(whole, covariates, min_cells=min_cells)
+            return self._aggregated(adata, whole.astype(object), sorted(whole.unique()))
+        pieces = split_metacells(whole, covariates)
         names, columns = list(pieces.cat.categories), list(covariates.columns)
         metacells = self._aggregated(adata, pieces, names, within=columns, min_cells=min_cells)
         with_metacell(metacells, metacell_of_piece(whole, pieces), _keys.METACELL)

@@ -154,6 +154,12 @@ class Codebook(nn.Module):
         others = preference.masked_fill(found[:, None] == group, -torch.inf).amax(1)  # B
         return Lookup(found, (best.values - others).to(z.dtype))
 
+    def group_preference(self, z: Tensor, group: Tensor) -> Tensor:
+        """Preference for the best code of each group, ``(n_cells, n_groups)``; see above."""
+        preference = self.preference(z)  # B x K
+        best = torch.full((len(z), int(group.max()) + 1), -torch.inf).to(preference)
+        return best.scatter_reduce(1, group.expand(len(z), -1), preference, "amax")
+
     def merged(self, group: Tensor, n_groups: int) -> Tensor:
         """Codes of groups of codes: their means by usage, ``(n_groups, n_latent)``.
 

@@ -19,7 +19,12 @@ class _Least(NamedTuple):
 
 
 def exchange(
-    z: Tensor, codes: Tensor, *, generator: torch.Generator, max_passes: int = 60
+    z: Tensor,
+    codes: Tensor,
+    *,
+    generator: torch.Generator,
+    evenness: float = 0.0,
+    max_passes: int = 60,
 ) -> Tensor:
     r"""Codes of least quantization error by exchanging cells between codes.
 
@@ -32,6 +37,11 @@ def exchange(
     This is stricter than "nearest mean", so it leaves local optima where k-means stops, and it
     never takes the last cell of a code: every code keeps at least one cell.
 
+    With ``evenness`` :math:`\lambda`, moves lower :math:`\sum_i \|z_i - c_{a_i}\|^2 - \lambda
+    \bar e N H(u)` instead: usage :math:`u_k = n_k / N` of high entropy :math:`H` is worth as much
+    as :math:`\lambda` of the mean error :math:`\bar e` per nat. Codes are then settled as they are
+    without it, in the optimum of the loss that lies there.
+
     Most sweeps visit only cells for which another code was nearly as good at their last visit;
     the last one visits all.
 
@@ -43,6 +53,8 @@ def exchange(
         Codes to start from, shape ``(n_codes, n_latent)``.
     generator
         Source of randomness (order of visits), on the device of ``z``.
+    evenness
+        How much even sizes are worth; 0 for nothing.
     max_passes
         Upper bound of sweeps over the cells.
 
@@ -55,7 +67,9 @@ def exchange(
     ----------
     Hartigan and Wong, Applied Statistics 28 (1979), doi:10.2307/2346830.
     """
-    state = Partition(z, fill_empty(z, codes, nearest(z, codes)), len(codes))
+    assignment = fill_empty(z, codes, nearest(z, codes))
+    worth = evenness * quantization_error(z, codes) if evenness else 0.0
+    state = Partition(z, assignment, len(codes), worth=worth)
     block = max(16, len(z) // 64)
     everyone = True
     for sweep in range(1, max_passes + 1):
@@ -81,9 +95,12 @@ class Partition:
         Code of each cell, ``(n_cells,)``.
     n_codes
         Number of codes.
+    worth
+        How much loss a nat of the entropy of usage is worth, per cell.
     """
 
-    def __init__(self, z: Tensor, assignment: Tensor, n_codes: int):
+    def __init__(self, z: Tensor, assignment: Tensor, n_codes: int, *, worth: float = 0.0):
+        self.worth = worth
         self.z = z  # N x D
         self.assignment = assignment  # N
         self.n_codes = n_codes
@@ -110,7 +127,8 @@ class Partition:
         source = self.assignment[cells]  # B
         cost = self._costs_of_joining(cells)  # B x K
         size = self.size[source]
-        stay = cost.gather(1, source[:, None])[:, 0] * (size + 1) / (size - 1).clamp_min(0.5)
+        own = cost.gather(1, source[:, None])[:, 0] - self._crowding(size)
+        stay = own * (size + 1) / (size - 1).clamp_min(0.5) + self._crowding(size - 1)
         least, target = cost.scatter_(1, source[:, None], torch.inf).min(1)  # B: among the others
         self.rivalry[cells] = least / stay.clamp_min(1e-12)
         movers = _first_of_each((least < stay) & (size > 1), stay - least, source)
@@ -121,7 +139,7 @@ class Partition:
         r"""By how much the loss grows when a cell is added to a code, ``(len(cells), n_codes)``.
 
         :math:`n (\|z\|^2 - 2 z c + \|c\|^2) / (n + 1)` as one matrix product, the squares of
-        cells being a further column.
+        cells being a further column, and what entropy is lost.
         """
         rows = self.z[cells]
         rows = torch.cat([rows, rows.square().sum(1, keepdim=True)], 1)  # B x (D + 1)
@@ -131,9 +149,17 @@ class Partition:
         """Bring what the costs of joining are told from to the sizes and means of codes."""
         size = self.size[codes]
         share, mean = size / (size + 1), self.total[codes] / size.clamp_min(1)[:, None]
-        self._constant[codes] = share * mean.square().sum(1)  # K
+        self._constant[codes] = share * mean.square().sum(1) + self._crowding(size)  # K
         self._factor[codes, :-1] = -2 * share[:, None] * mean  # K x (D + 1)
         self._factor[codes, -1] = share
+
+    def _crowding(self, size: Tensor) -> Tensor:
+        r"""What entropy is lost when a code of ``size`` cells gets a further one, as a loss.
+
+        The difference of :math:`n \ln n`, which add up to :math:`N (\ln N - H)`.
+        """
+        grown: Tensor = (size + 1).log() + size * (1 / size.clamp_min(1)).log1p()
+        return self.worth * grown
 
     def _move(self, cells: Tensor, source: Tensor, target: Tensor) -> None:
         rows, changed = self.z[cells], torch.cat([source, target])

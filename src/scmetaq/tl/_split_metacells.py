@@ -48,9 +48,23 @@ def find_covariates(data: Any, names: str | Sequence[str], *, what: str) -> pd.D
     return pd.DataFrame({name: _column(data, name, what) for name in chosen}, copy=False)
 
 
-def split_metacells(
-    assignment: pd.Series, covariates: pd.DataFrame, *, min_cells: int = 1
-) -> pd.Series:
+def combinations(covariates: pd.DataFrame) -> np.ndarray:
+    """Number of the combination of categories that each cell has, ``(n_cells,)``; -1: some missing.
+
+    Parameters
+    ----------
+    covariates
+        Shape ``(n_cells, n_covariates)``.
+    """
+    codes = np.column_stack([factorize(covariates[name]).codes for name in covariates])  # N x C
+    found = np.full(len(codes), -1)
+    known = (codes >= 0).all(axis=1)
+    if known.any():
+        found[known] = np.unique(codes[known], axis=0, return_inverse=True)[1]
+    return found
+
+
+def split_metacells(assignment: pd.Series, covariates: pd.DataFrame) -> pd.Series:
     """Pieces of metacells whose cells share the categories of all covariates.
 
     Parameters
@@ -59,8 +73,6 @@ def split_metacells(
         Metacell of each cell, shape ``(n_cells,)``; missing or the number -1: none.
     covariates
         Columns about the same cells, shape ``(n_cells, n_covariates)``.
-    min_cells
-        Cells of smaller pieces are in none.
 
     Returns
     -------
@@ -81,20 +93,13 @@ def split_metacells(
             f"Expected cells with a metacell and a value of {_listed(covariates)}, found none "
             f"among {len(codes)}: there is nothing to split."
         )
-    rows, piece, sizes = np.unique(codes[known], axis=0, return_inverse=True, return_counts=True)
-    if sizes.max() < min_cells:
-        raise ValueError(
-            f"Expected min_cells to be at most the size of the largest piece, {sizes.max()} cells, "
-            f"found {min_cells}: no metacell would be left."
-        )
+    rows, piece = np.unique(codes[known], axis=0, return_inverse=True)
     texts = [column.categories.astype(str).to_numpy() for column in columns]
     names = [SEPARATOR.join(t[i] for t, i in zip(texts, row, strict=True)) for row in rows]
     _check_distinct(names)
-    position = np.where(sizes >= min_cells, np.cumsum(sizes >= min_cells) - 1, -1)
     of_cell = np.full(len(codes), -1)
-    of_cell[known] = position[piece]
-    kept = [name for name, at in zip(names, position, strict=True) if at >= 0]
-    pieces = pd.Categorical.from_codes(of_cell, kept)
+    of_cell[known] = piece
+    pieces = pd.Categorical.from_codes(of_cell, names)
     return pd.Series(pieces, index=assignment.index, name=assignment.name)
 
 

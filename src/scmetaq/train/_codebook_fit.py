@@ -12,6 +12,9 @@ from scmetaq.nn import CodebookInit, exchange, initial_codes, kmeans_plusplus, r
 
 from ._size_bounds import SizeBounds, bound_sizes
 
+EVENNESS = 0.2
+"""Share of the quantization error that a nat of the entropy of usage is worth."""
+
 
 class CodebookFit(Callback):
     """Fits the codebook to the latents of a reference sample, in the middle and at the end.
@@ -31,8 +34,8 @@ class CodebookFit(Callback):
         How codes are initialised.
     refine
         Whether codes are brought to the least quantization error by
-        :func:`~scmetaq.nn.exchange` and :func:`~scmetaq.nn.relocate`, after initialisation and
-        again at the end.
+        :func:`~scmetaq.nn.exchange` and :func:`~scmetaq.nn.relocate`, and on to sizes that are
+        more even, after initialisation and again at the end.
     seed
         Seed of the initialisation.
     """
@@ -117,7 +120,8 @@ class CodebookFit(Callback):
     def _refined(self, z: Tensor, codes: Tensor) -> Tensor:
         generator = torch.Generator(z.device).manual_seed(self.seed)
         exchanged = exchange(z, codes, generator=generator)
-        return relocate(z, exchanged, generator=generator)
+        relocated = relocate(z, exchanged, generator=generator)
+        return exchange(z, relocated, generator=generator, evenness=EVENNESS)
 
 
 def _forget_momentum(trainer: Trainer, parameter: Tensor) -> None:
