@@ -25,8 +25,10 @@ import run_random
 import run_scmetaq
 
 Key = tuple[Any, ...]
+DEFAULT: dict[str, Any] = {"recipe": "default", "batch_key": None, "epochs": None}
 ASSIGN: dict[str, tuple[Callable[..., np.ndarray], dict[str, Any]]] = {
-    "scmetaq": (run_scmetaq.assign, {"recipe": "default", "batch_key": None, "epochs": None}),
+    "scmetaq": (run_scmetaq.assign, {**DEFAULT, "evenness": 0.2}),
+    "scmetaq-evenness-0": (run_scmetaq.assign, {**DEFAULT, "evenness": 0.0}),
     "kmeans-pca-scaled": (run_kmeans.assign, {"scaled": True}),
     "kmeans-pca": (run_kmeans.assign, {"scaled": False}),
     "random": (run_random.assign, {}),

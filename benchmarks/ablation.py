@@ -35,7 +35,6 @@ from scmetaq.nn import (
     relocate,
     squared_distances,
 )
-from scmetaq.train._codebook_fit import EVENNESS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "method_development.md"
@@ -134,7 +133,7 @@ def evened(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
     """Assignment by exchange, relocation and exchange for even sizes, as in the default recipe."""
     codes, generator = relocated_codes(latents, n_codes, seed), torch.Generator().manual_seed(seed)
     z = torch.from_numpy(latents)
-    return assigned(latents, exchange(z, codes, generator=generator, evenness=EVENNESS))
+    return assigned(latents, exchange(z, codes, generator=generator, evenness=0.2))
 
 
 def relocated_codes(latents: np.ndarray, n_codes: int, seed: int) -> torch.Tensor:

@@ -158,7 +158,7 @@ def _rows(runs: pd.DataFrame) -> list[str]:
     lines = [f"| method | sets | seeds |{head} purity |", "| --- |" + " ---: |" * (len(shares) + 3)]
     values = {
         method: runs[runs["method"] == method]
-        for method in METHODS
+        for method in dict.fromkeys([*ASSIGN, *PEERS])
         if method in set(runs["method"])
     }
     means = {method: _means(of_method, "found") for method, of_method in values.items()}

@@ -208,6 +208,18 @@ def test_as_many_metacells_as_asked_for(fit, toy, recipe, n_metacells):
     assert model.get_quantization_report()["n_empty"] == 0
 
 
+@pytest.mark.parametrize("evenness", [-1, 1.5, "high"])
+def test_evenness_is_a_share(toy, evenness):
+    MetaQModel.setup_anndata(toy)
+    with pytest.raises(ValueError, match=f"evenness between 0 and 1, found {evenness!r}"):
+        MetaQModel(toy, 6, evenness=evenness)
+
+
+def test_evenness_makes_sizes_even(fit, toy):
+    spread = [names(fit(toy, 12, evenness=e)).value_counts().std() for e in (0, 1)]
+    assert spread[1] < spread[0]
+
+
 @pytest.mark.parametrize("codebook_init", ["kmeans", "random", "geometric"])
 @pytest.mark.parametrize("recipe", ["default", "published"])
 def test_every_initialisation(fit, toy, codebook_init, recipe):

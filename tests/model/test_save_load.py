@@ -81,6 +81,7 @@ def test_all_choices_come_back(fit, toy, tmp_path, recipe):
         "distance": "euclidean",
         "codebook_init": "random",
         "usage_momentum": 0.5,
+        "evenness": 0.1,
     }
     toy.layers["raw"] = toy.X.copy()
     model = fit(toy, setup={"layer": "raw", "labels_key": "state"}, **options)

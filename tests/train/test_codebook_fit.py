@@ -36,8 +36,8 @@ def trainer(module):
 
 
 def make(module, z, **kwargs):
-    options = {"warmup_fraction": 0.25, "init": "kmeans", "refine": False, "seed": 0, **kwargs}
-    return CodebookFit(module, lambda: z, **options)
+    options = {"warmup_fraction": 0.25, "init": "kmeans", "refine": False, "evenness": 0.2}
+    return CodebookFit(module, lambda: z, **{**options, "seed": 0, **kwargs})
 
 
 def error(z, codes):

@@ -13,6 +13,7 @@ from scmetaq.data._validation import (
     check_n_metacells,
     check_of_modalities,
     check_positive,
+    check_share,
     check_weights,
 )
 from scmetaq.module import MetaQModule
@@ -85,6 +86,10 @@ class MetaQModel(
         How codes are initialised; by default the recipe's.
     usage_momentum
         Momentum of the moving average of code usage (Eq. 11).
+    evenness
+        How much metacells of like sizes are worth, from 0 to 1: a nat of the entropy of code usage,
+        in mean quantization errors of a cell. Less keeps very rare types apart more often, 0 makes
+        sizes follow from the error alone. The published recipe does without.
 
     Examples
     --------
@@ -112,6 +117,7 @@ class MetaQModel(
         distance: Distance = "cosine",
         codebook_init: CodebookInit | None = None,
         usage_momentum: float = 0.9,
+        evenness: float = 0.2,
     ):
         super().__init__(adata, registry)
         self.init_params_ = self._get_init_params(locals())
@@ -119,12 +125,14 @@ class MetaQModel(
         check_choice("distance", distance, get_args(Distance))
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
         check_positive("n_latent", n_latent)
+        check_share("evenness", evenness)
         self._modalities = {kind: get_modality(kind) for kind in self._sources}
         n_top = check_of_modalities("n_top_features", n_top_features, self._modalities)
         likelihoods = check_of_modalities("likelihood", likelihood, self._modalities)
         check_weights(modality_weights, self._modalities)
         self._recipe = get_recipe(recipe)
         self._codebook_init = codebook_init or self._recipe.codebook_init
+        self._evenness = evenness
         self.module = self._module_cls(
             {kind: self._shape(kind, n_top[kind], likelihoods[kind]) for kind in self._modalities},
             self.n_metacells,

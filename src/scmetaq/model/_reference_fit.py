@@ -70,6 +70,7 @@ class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
             warmup_fraction=self._warmup_fraction,
             init=self._codebook_init,
             refine=self._recipe.refine,
+            evenness=self._evenness,
             seed=seed,
         )
         return Preparation(cells, training_set(inputs), codebook_fit)

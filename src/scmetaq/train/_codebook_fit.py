@@ -12,9 +12,6 @@ from scmetaq.nn import CodebookInit, exchange, initial_codes, kmeans_plusplus, r
 
 from ._size_bounds import SizeBounds, bound_sizes
 
-EVENNESS = 0.2
-"""Share of the quantization error that a nat of the entropy of usage is worth."""
-
 
 class CodebookFit(Callback):
     """Fits the codebook to the latents of a reference sample, in the middle and at the end.
@@ -36,6 +33,8 @@ class CodebookFit(Callback):
         Whether codes are brought to the least quantization error by
         :func:`~scmetaq.nn.exchange` and :func:`~scmetaq.nn.relocate`, and on to sizes that are
         more even, after initialisation and again at the end.
+    evenness
+        How much even sizes are worth to :func:`~scmetaq.nn.exchange`, where codes are refined.
     seed
         Seed of the initialisation.
     """
@@ -48,6 +47,7 @@ class CodebookFit(Callback):
         warmup_fraction: float,
         init: CodebookInit,
         refine: bool,
+        evenness: float,
         seed: int,
     ):
         self.module = module
@@ -55,6 +55,7 @@ class CodebookFit(Callback):
         self.warmup_fraction = warmup_fraction
         self.init = init
         self.refine = refine
+        self.evenness = evenness
         self.seed = seed
         self.bounds: SizeBounds | None = None
         """Sizes that metacells must have."""
@@ -121,7 +122,9 @@ class CodebookFit(Callback):
         generator = torch.Generator(z.device).manual_seed(self.seed)
         exchanged = exchange(z, codes, generator=generator)
         relocated = relocate(z, exchanged, generator=generator)
-        return exchange(z, relocated, generator=generator, evenness=EVENNESS)
+        if self.evenness == 0:
+            return relocated
+        return exchange(z, relocated, generator=generator, evenness=self.evenness)
 
 
 def _forget_momentum(trainer: Trainer, parameter: Tensor) -> None:
