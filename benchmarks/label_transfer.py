@@ -31,6 +31,7 @@ from _transfer import (
     Answer,
     Classifier,
     Task,
+    latents_alone,
     linear_svm,
     nearest_mean,
     neighbor_distance,
@@ -72,14 +73,17 @@ class Transfer:
     """Model whose latents it reads, in ``mapped`` one per split; None: log counts."""
     classifier: Classifier | None
     """None: it labels cells itself."""
+    reads_features: bool = False
+    """Whether it reads log counts beside the latents."""
 
 
 METHODS: Final[dict[str, Transfer]] = {
     method.name: method
     for method in (
-        Transfer("scmetaq", "this package, `predict_labels`", "scmetaq", prototypes),
-        Transfer("scmetaq-mapped", "query mapped, `load_query_data`", "mapped", prototypes),
-        Transfer("scmetaq-euclidean", "the same without a metric", "scmetaq", nearest_mean),
+        Transfer("scmetaq", "this package, `predict_labels`", "scmetaq", prototypes, True),
+        Transfer("scmetaq-mapped", "query mapped, `load_query_data`", "mapped", prototypes, True),
+        Transfer("scmetaq-latents", "without scores of labels", "scmetaq", latents_alone),
+        Transfer("scmetaq-euclidean", "and without a metric", "scmetaq", nearest_mean),
         Transfer("linear-svm", "linear SVM on log counts of 3,000 genes", None, linear_svm),
         Transfer("knn-pca", "15 neighbours on 50 principal components", "pca", neighbors),
         Transfer("knn-pca-distance", "the same, unsure by distance", "pca", neighbor_distance),
@@ -176,6 +180,11 @@ def records_of(dataset: Dataset, args: argparse.Namespace) -> list[dict[str, Any
     ]  # fmt: skip
 
 
+def reads_features(method: Transfer) -> bool:
+    """Whether a method reads log counts."""
+    return method.reads_features or method.latents is None
+
+
 def is_fixed(method: Transfer, dataset: Dataset) -> bool:
     """Whether no seed plays a part: an exact method, and splits by batch."""
     return method.classifier is linear_svm and dataset.name in BATCHES
@@ -189,22 +198,24 @@ def scored(
         return
     if method.classifier is None:
         answers = np.load(file)
-        rows = None
+        rows = features = None
     else:
         answers = None
-        rows = np.load(file) if method.latents else dense(adata, every[0].reference)
+        rows = np.load(file) if method.latents else None
+        features = dense(adata, every[0].reference) if reads_features(method) else None
     for task in every:
         latents = rows[task.split] if method.latents == "mapped" else rows
         if method.classifier is linear_svm and task.held_out is not None:
             continue  # it says which side, not how far: labels only
         if answers is None:
-            answer = classified(method.classifier, latents, labels, task)
+            read = np.hstack([part for part in (latents, features) if part is not None])
+            answer = classified(method.classifier, read, labels, task)
         elif f"{task.name}|labels" in answers:
             answer = answers[f"{task.name}|labels"], answers[f"{task.name}|uncertainty"]
         else:
             continue
         found = scores(task, labels, answer)
-        if method.classifier is prototypes:
+        if method.classifier in (prototypes, latents_alone):
             found |= unknown_rates(task, labels, answer)
         numbers = {name: round(value, 5) for name, value in found.items()}
         yield {"split": task.split, "held_out": task.held_out, **numbers}

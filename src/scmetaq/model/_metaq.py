@@ -23,6 +23,7 @@ from scmetaq.train import MetaQTrainingPlan, StopRule, say_trained
 from ._condition_embeddings import ConditionMixin
 from ._granularity import GranularityMixin
 from ._kept_out import KeptOutMixin
+from ._label_scores import LabelScoresMixin
 from ._label_transfer import LabelTransferMixin
 from ._metacells import MetacellMixin
 from ._new_metacells import NewMetacellsMixin
@@ -43,6 +44,7 @@ class MetaQModel(
     MetacellMixin,
     OutlierMixin,
     QuantizationMixin,
+    LabelScoresMixin,
     LabelTransferMixin,
     KeptOutMixin,
     SetupMixin,

@@ -27,6 +27,8 @@ from ._gated_layer import GatedLayer
 from ._gaussian import Gaussian, GaussianHead, gaussian_kl, gaussian_product
 from ._gaussian_mixture import GaussianMixture, initial_mixture
 from ._inputs import CONDITIONS, COUNTS, DENOISED_STATE, LABELS, PRESENT, Inputs, flat, nested
+from ._label_scores import LabelScores, LabelScoresState
+from ._label_scores_fit import fit_label_scores
 from ._likelihoods import (
     Likelihood,
     negative_binomial_nll,
@@ -45,6 +47,7 @@ from ._prototype_loss import class_means, prototype_loss
 from ._prototypes import LabelPrototypes, PrototypeState, nearest_prototype, state_distance
 from ._query_offsets import fit_query_offsets
 from ._relocation import relocate
+from ._ridge import Ridge, fit_ridge
 from ._seen_cells import SeenCells
 
 __all__ = [
@@ -84,6 +87,8 @@ __all__ = [
     "FeatureScaling",
     "Inputs",
     "LabelPrototypes",
+    "LabelScores",
+    "LabelScoresState",
     "Likelihood",
     "LinearPath",
     "Lookup",
@@ -94,6 +99,7 @@ __all__ = [
     "Norm",
     "PrototypeFit",
     "PrototypeState",
+    "Ridge",
     "SeenCells",
     "beside",
     "bounded_sizes",
@@ -101,8 +107,10 @@ __all__ = [
     "cut_tree",
     "distances_without",
     "exchange",
+    "fit_label_scores",
     "fit_mixture",
     "fit_query_offsets",
+    "fit_ridge",
     "flat",
     "hidden_layers",
     "initial_codes",

@@ -91,15 +91,29 @@ class LinearViews(nn.Module):
         coverage
             Which features are missing and are filled in; by default none.
         """
-        log = counts.dense(self.features, counts.per_10k.log1p())  # B x M
+        log = self.log_values(counts, coverage)  # B x M
         sqrt = counts.dense(self.sqrt_features, counts.per_10k.sqrt())  # B x M
         if coverage is not None:
-            log = _filled(log, self.log_factors, coverage.missing_of(self.features))
             sqrt = _filled(sqrt, self.sqrt_factors, coverage.missing_of(self.sqrt_features))
         scores = torch.cat([self.log(log), self.sqrt(sqrt)], 1)  # B x 2S
         centred = log.sub_(log.mean(1, keepdim=True))  # B x M
         length = torch.linalg.vector_norm(centred, dim=1, keepdim=True).clamp_min(1e-12)  # B x 1
         return LinearScores(scores, self.profile(centred, length))
+
+    def log_values(self, counts: CountBatch, coverage: FeatureCoverage | None = None) -> Tensor:
+        """Log1p counts per 10k of the features of the log view, ``(n_cells, n_selected)``.
+
+        Parameters
+        ----------
+        counts
+            Raw counts of all features.
+        coverage
+            Which features are missing and are filled in; by default none.
+        """
+        log = counts.dense(self.features, counts.per_10k.log1p())  # B x M
+        if coverage is None:
+            return log
+        return _filled(log, self.log_factors, coverage.missing_of(self.features))
 
     @torch.no_grad()
     def set_features(self, features: Tensor, sqrt_features: Tensor) -> None:

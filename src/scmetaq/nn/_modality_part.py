@@ -116,6 +116,22 @@ class ModalityPart(nn.Module):
         scores = self.linear_path(batch, self.coverage)
         return {"size_factor": batch.size_factor, **scores._asdict()}
 
+    def log_values(self, counts: Tensor) -> Tensor:
+        """Log1p counts per 10k of the selected features, less their means.
+
+        Parameters
+        ----------
+        counts
+            Raw counts of all features, ``(B, n_features)``, a dense or a CSR tensor.
+
+        Returns
+        -------
+        ``(B, M)``; of a part with a linear path.
+        """
+        assert self.linear_path is not None
+        values = self.linear_path.log_values(self.coverage.batch(counts), self.coverage)
+        return values - self.feature_scaling.mean
+
     def encode(
         self, inputs: dict[str, Tensor], all_scores: Tensor | None, condition: Tensor
     ) -> tuple[Tensor, Tensor]:

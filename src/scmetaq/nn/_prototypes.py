@@ -5,11 +5,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from ._label_scores import LabelScores, LabelScoresState
+from ._prototype_distances import prototype_distances
 from ._saved_sizes import SavedSizes
 
 N_QUANTILES = 1_000
 """Quantiles of the reference that are kept: at 0, 0.001, ..., 0.999."""
 _SMALLEST = 1 / N_QUANTILES
+_SCORES_COUNT = 4.0
+"""Weight of squared distances between scores of labels, beside those in the latent."""
 _ROWS = 1_024
 """Cells that are compared at a time: a fixed number, so that a cell's result is the same to the
 last bit whichever cells come with it."""
@@ -41,6 +45,7 @@ class LabelPrototypes(SavedSizes):
 
     where :math:`W` whitens what varies within labels, and :math:`s` is the mean squared distance of
     cells to their label's true mean: the second term takes off what a mean of few cells errs by.
+    Where there are :class:`~scmetaq.nn.LabelScores`, four times the distance by scores is added.
     The label is that of the nearest prototype. How sure it is is told from the states, in which
     there is little noise: their distance to that prototype, with a :math:`W` and :math:`s` of their
     own, over :math:`m_k`, the distance that is typical of cells next to that prototype, is compared
@@ -83,6 +88,7 @@ class LabelPrototypes(SavedSizes):
         self.register_buffer("quantiles", torch.zeros(N_QUANTILES))  # Q
         self.register_buffer("new_cells", torch.tensor(1.0))  # r
         self.register_buffer("names", _encoded([]))  # UTF-8
+        self.scores = LabelScores()
 
     @property
     def labels(self) -> list[str]:
@@ -90,16 +96,32 @@ class LabelPrototypes(SavedSizes):
         return json.loads(bytes(self.names.cpu().tolist()).decode())
 
     @torch.no_grad()
-    def set_state(self, labels: list[str], state: PrototypeState) -> None:
-        """Take over what :meth:`~scmetaq.nn.PrototypeFit.finish` has found."""
+    def set_state(
+        self, labels: list[str], state: PrototypeState, scores: LabelScoresState | None = None
+    ) -> None:
+        """Take over what has been fitted.
+
+        Parameters
+        ----------
+        labels
+            Names of the labels.
+        state
+            What :meth:`~scmetaq.nn.PrototypeFit.finish` has found.
+        scores
+            What :func:`~scmetaq.nn.fit_label_scores` has found; by default there are none.
+        """
         for name, values in state._asdict().items():
             old = self._buffers[name]
             assert old is not None
             self._buffers[name] = values.to(old)
         self.names = _encoded(labels).to(self.names)
+        if scores is not None:
+            self.scores.set_state(scores)
 
     @torch.no_grad()
-    def add(self, labels: list[str], means: Tensor, n_cells: Tensor) -> None:
+    def add(
+        self, labels: list[str], means: Tensor, n_cells: Tensor, scores: Tensor | None = None
+    ) -> None:
         """Add prototypes of further labels; nothing else changes.
 
         Parameters
@@ -110,14 +132,21 @@ class LabelPrototypes(SavedSizes):
             Means of their cells, ``(n_new, D)``.
         n_cells
             Number of these cells, ``(n_new,)``.
+        scores
+            Means of their scores, ``(n_new, n_scores)``, where there are scores of labels.
         """
         self.names = _encoded([*self.labels, *labels]).to(self.names)
         self.means = torch.cat([self.means, means.to(self.means)])
         self.n_cells = torch.cat([self.n_cells, n_cells.to(self.n_cells)])
         self.typical = torch.cat([self.typical, self.typical.mean().expand(len(labels))])
+        if self.scores.is_fitted:
+            assert scores is not None
+            self.scores.add(scores, n_cells)
 
     @torch.no_grad()
-    def nearest(self, z: Tensor, is_new: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def nearest(
+        self, z: Tensor, is_new: Tensor | None = None, scores: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Nearest prototype of each cell and the uncertainty of the label.
 
         Parameters
@@ -126,6 +155,9 @@ class LabelPrototypes(SavedSizes):
             Latents, ``(n_cells, D)``.
         is_new
             Cells that the latent was not fitted to, ``(n_cells,)`` bool; by default none.
+        scores
+            Scores of labels, ``(n_cells, n_scores)``; by default labels are told from the latent
+            alone.
 
         Returns
         -------
@@ -134,11 +166,23 @@ class LabelPrototypes(SavedSizes):
         ``(n_cells,)`` float64.
         """
         state = PrototypeState(*(getattr(self, name).cpu() for name in PrototypeState._fields))
-        found = [_nearest(rows, state) for rows in z.cpu().split(_ROWS)]
+        by_score = z.new_zeros(len(z), 0) if scores is None else scores
+        blocks = zip(z.cpu().split(_ROWS), by_score.cpu().split(_ROWS), strict=True)
+        found = [self._nearest(*block, state) for block in blocks]
         label, ratio = (torch.cat(parts) for parts in zip(*found, strict=True))
         if is_new is not None:
             ratio = torch.where(is_new.cpu(), ratio / state.new_cells.double(), ratio)
         return label, self._share_nearer(ratio)
+
+    def _nearest(self, z: Tensor, scores: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]:
+        """Label of at most a block of cells, and their distance over what is typical of it."""
+        padded, by_score = (F.pad(rows, (0, 0, 0, _ROWS - len(z))) for rows in (z, scores))
+        distances = _distances(padded, state)
+        if scores.shape[1]:
+            distances = distances + _SCORES_COUNT * self.scores.distances(by_score)
+        label = distances.argmin(1)
+        ratio = state_distance(padded, label, state) / state.typical.double()[label]
+        return label[: len(z)], ratio[: len(z)]
 
     def _share_nearer(self, ratio: Tensor) -> Tensor:
         """Share of reference cells below each, which still rises beyond all of them."""
@@ -162,12 +206,12 @@ def nearest_prototype(z: Tensor, state: PrototypeState) -> Tensor:
     state
         The prototypes and their metric; labels without cells are passed over.
     """
-    whitening, n_cells = state.whitening.double(), state.n_cells.double()
-    cells = z.double() @ whitening  # B x D
-    means = state.means.double() @ whitening  # L x D
-    squares = cells.square().sum(1, keepdim=True) + means.square().sum(1)
-    distances = squares - 2 * cells @ means.T - state.spread.double() / n_cells  # B x L
-    return distances.masked_fill(n_cells == 0, torch.inf).argmin(1)
+    return _distances(z, state).argmin(1)
+
+
+def _distances(z: Tensor, state: PrototypeState) -> Tensor:
+    parts = (state.means, state.n_cells, state.whitening, state.spread)
+    return prototype_distances(z, *parts)
 
 
 def compared(z: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]:
@@ -199,13 +243,6 @@ def state_distance(z: Tensor, label: Tensor, state: PrototypeState) -> Tensor:
     away = z.double() - state.means.double()[label]  # B x D
     white = away[:, state.states] @ state.state_whitening.double()  # B x E
     return white.square().sum(1) - state.state_spread.double() / state.n_cells.double()[label]
-
-
-def _nearest(z: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]:
-    """Nearest prototype of at most a block of cells, and the distance over what is typical."""
-    padded = F.pad(z, (0, 0, 0, _ROWS - len(z)))
-    label, distance = (values[: len(z)] for values in compared(padded, state))
-    return label, distance / state.typical.double()[label]
 
 
 def _encoded(labels: list[str]) -> Tensor:
