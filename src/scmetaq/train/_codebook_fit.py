@@ -31,10 +31,12 @@ class CodebookFit(Callback):
         How codes are initialised.
     refine
         Whether codes are brought to the least quantization error by
-        :func:`~scmetaq.nn.exchange` and :func:`~scmetaq.nn.relocate`, and on to sizes that are
-        more even, after initialisation and again at the end.
+        :func:`~scmetaq.nn.exchange` and :func:`~scmetaq.nn.relocate`: those that training begins
+        with, and at the end others that are started anew, since the latents have moved meanwhile.
+        Codes that were there before the training are gone on with.
     evenness
-        How much even sizes are worth to :func:`~scmetaq.nn.exchange`, where codes are refined.
+        How much even sizes are worth to :func:`~scmetaq.nn.exchange` at the end, where codes are
+        refined.
     seed
         Seed of the initialisation.
     """
@@ -59,10 +61,12 @@ class CodebookFit(Callback):
         self.seed = seed
         self.bounds: SizeBounds | None = None
         """Sizes that metacells must have."""
+        self._goes_on = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hold codes that a model was loaded with, as those that were fitted here are held."""
-        if self.module.codebook.is_fitted:
+        self._goes_on = self.module.codebook.is_fitted
+        if self._goes_on:
             self.module.codebook.codes.requires_grad_(not self.refine)
 
     def on_train_batch_start(
@@ -82,7 +86,10 @@ class CodebookFit(Callback):
         z = self.reference_latents()
         codebook = self.module.codebook
         codes = codebook.codes.detach().clone()
-        codebook.set_codes(self._refined(z, codes) if self.refine else codes)
+        if self.refine:
+            start = codes if self._goes_on else self._start(z)
+            codes = self._refined(z, start, evenness=self.evenness)
+        codebook.set_codes(codes)
         codebook.claim_cells(z)
         if self.bounds is not None:
             bound_sizes(codebook, self.bounds, move_codes=self.refine)
@@ -118,13 +125,13 @@ class CodebookFit(Callback):
             return z[kmeans_plusplus(z, n_codes, seed=self.seed)]
         return initial_codes(z, n_codes, self.init, seed=self.seed)
 
-    def _refined(self, z: Tensor, codes: Tensor) -> Tensor:
+    def _refined(self, z: Tensor, codes: Tensor, *, evenness: float = 0.0) -> Tensor:
         generator = torch.Generator(z.device).manual_seed(self.seed)
         exchanged = exchange(z, codes, generator=generator)
         relocated = relocate(z, exchanged, generator=generator)
-        if self.evenness == 0:
+        if evenness == 0:
             return relocated
-        return exchange(z, relocated, generator=generator, evenness=self.evenness)
+        return exchange(z, relocated, generator=generator, evenness=evenness)
 
 
 def _forget_momentum(trainer: Trainer, parameter: Tensor) -> None:
