@@ -96,7 +96,7 @@ def prototypes(reference: np.ndarray, labels: np.ndarray, query: np.ndarray) -> 
     fit.add(z, label, fold)
     found = LabelPrototypes(z.shape[1])
     reads_features = values.shape[1] > 0
-    scores = fit_label_scores(values, label, fold, len(names)) if reads_features else None
+    scores = fit_label_scores(values, label, fold, n_labels=len(names)) if reads_features else None
     found.set_state([str(name) for name in names], fit.finish(z, label, fold), scores)
     of_query = found.scores(new_values) if reads_features else None
     nearest, uncertainty = found.nearest(new, scores=of_query)

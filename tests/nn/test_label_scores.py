@@ -18,7 +18,7 @@ def cells(n=240, seed=0):
 
 @pytest.fixture(scope="module")
 def state():
-    return fit_label_scores(*cells(), 3)
+    return fit_label_scores(*cells(), n_labels=3)
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_prototypes_are_those_of_cells_left_out(scores):
 def test_labels_without_cells_are_never_nearest():
     values, label, fold = cells()
     made = LabelScores()
-    made.set_state(fit_label_scores(values, label, fold, 4))
+    made.set_state(fit_label_scores(values, label, fold, n_labels=4))
     distances = made.distances(made(values))
     assert torch.isinf(distances[:, 3]).all()
     assert torch.isfinite(distances[:, :3]).all()
@@ -76,5 +76,5 @@ def test_the_state_is_all_there_is(scores):
 def test_a_single_label(scores):
     values, _, fold = cells()
     made = LabelScores()
-    made.set_state(fit_label_scores(values, torch.zeros(240, dtype=torch.int64), fold, 1))
+    made.set_state(fit_label_scores(values, torch.zeros(240, dtype=torch.int64), fold, n_labels=1))
     assert torch.isfinite(made.distances(made(values))).all()

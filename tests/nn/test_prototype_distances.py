@@ -8,7 +8,8 @@ def test_by_hand():
     values, means = (torch.randn(n, 4, generator=generator) for n in (5, 3))
     whitening = torch.randn(4, 4, generator=generator)
     n_cells = torch.tensor([2, 0, 8])
-    found = prototype_distances(values, means, n_cells, whitening, torch.tensor(6.0))
+    metric = {"whitening": whitening, "spread": torch.tensor(6.0)}
+    found = prototype_distances(values, means, n_cells, **metric)
     for i, value in enumerate(values.double()):
         for k in (0, 2):
             away = (value - means[k].double()) @ whitening.double()

@@ -26,7 +26,7 @@ class LabelScoresMixin(PrototypeFitMixin, MetaQParts):
         cells = self._cells(self.adata_manager).sample(chosen)
         values = self._in_blocks(lambda block: {"values": self._log_values(block)}, cells)["values"]
         label, fold = (torch.from_numpy(of[chosen]) for of in (codes, folds(codes)))
-        return fit_label_scores(torch.from_numpy(values), label, fold, n_labels)
+        return fit_label_scores(torch.from_numpy(values), label, fold, n_labels=n_labels)
 
     def _latents_and_scores(self, cells: Cells) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         keys = [key for key, of_key in self._prototypes.items() if of_key.scores.is_fitted]

@@ -175,7 +175,7 @@ class LabelTransferMixin(PrototypeFitMixin):
                 np.add.at(of_scores, of_cell, chunk.scores[labels_key].numpy())
         n_cells = np.bincount(codes[chosen], minlength=len(names))[new]
         means, scores = (torch.from_numpy(of[new] / n_cells[:, None]) for of in (sums, of_scores))
-        prototypes.add([names[i] for i in new], means, torch.from_numpy(n_cells), scores)
+        prototypes.add([names[i] for i in new], means, torch.from_numpy(n_cells), scores=scores)
 
     def _landmarks(
         self, adata: AnnData | MuData, resolution: float, seed: int

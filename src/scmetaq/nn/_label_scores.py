@@ -83,4 +83,5 @@ class LabelScores(SavedSizes):
     def distances(self, scores: Tensor) -> Tensor:
         """Squared distances of scores ``(B, L)`` to those of labels, ``(B, K)`` float64."""
         parts = (self.means, self.n_cells, self.whitening, self.spread)
-        return prototype_distances(scores, *(part.to(scores.device) for part in parts))
+        means, n_cells, whitening, spread = (part.to(scores.device) for part in parts)
+        return prototype_distances(scores, means, n_cells, whitening=whitening, spread=spread)

@@ -8,7 +8,7 @@ from ._ridge import fit_ridge
 
 
 def fit_label_scores(
-    values: Tensor, label: Tensor, fold: Tensor, n_labels: int
+    values: Tensor, label: Tensor, fold: Tensor, *, n_labels: int
 ) -> LabelScoresState:
     """Scores of labels from some of their cells.
 

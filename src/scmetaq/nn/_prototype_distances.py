@@ -3,7 +3,7 @@ from torch import Tensor
 
 
 def prototype_distances(
-    values: Tensor, means: Tensor, n_cells: Tensor, whitening: Tensor, spread: Tensor
+    values: Tensor, means: Tensor, n_cells: Tensor, *, whitening: Tensor, spread: Tensor
 ) -> Tensor:
     r"""Squared distances of cells to the means of labels, unbiased by how many cells these have.
 

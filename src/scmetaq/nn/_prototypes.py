@@ -120,7 +120,7 @@ class LabelPrototypes(SavedSizes):
 
     @torch.no_grad()
     def add(
-        self, labels: list[str], means: Tensor, n_cells: Tensor, scores: Tensor | None = None
+        self, labels: list[str], means: Tensor, n_cells: Tensor, *, scores: Tensor | None = None
     ) -> None:
         """Add prototypes of further labels; nothing else changes.
 
@@ -210,8 +210,8 @@ def nearest_prototype(z: Tensor, state: PrototypeState) -> Tensor:
 
 
 def _distances(z: Tensor, state: PrototypeState) -> Tensor:
-    parts = (state.means, state.n_cells, state.whitening, state.spread)
-    return prototype_distances(z, *parts)
+    metric = {"whitening": state.whitening, "spread": state.spread}
+    return prototype_distances(z, state.means, state.n_cells, **metric)
 
 
 def compared(z: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]:
