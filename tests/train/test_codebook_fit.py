@@ -111,6 +111,32 @@ def test_at_the_end_codes_are_the_means_of_their_cells(module, z):
     torch.testing.assert_close(module.codebook.codes.detach(), means, rtol=1e-4, atol=1e-4)
 
 
+def codes_at_the_end(module, z, trainer, begun_with, *, trained_before):
+    """Codes after a training in whose middle there were others."""
+    module.codebook.forget_codes()
+    callback = make(module, z, refine=True)
+    if trained_before:
+        module.codebook.set_codes(begun_with)
+    callback.on_train_start(trainer, None)
+    module.codebook.set_codes(begun_with)
+    callback.finish()
+    return module.codebook.codes.detach().clone()
+
+
+def test_at_the_end_codes_are_found_anew(module, z, trainer):
+    starts = z[:K], z[-K:] + 3
+    found = [codes_at_the_end(module, z, trainer, of, trained_before=False) for of in starts]
+    assert torch.equal(*found)
+
+
+def test_codes_of_a_training_before_are_gone_on_with(module, z, trainer):
+    """In the order in which they were: metacells keep their names."""
+    codes = codes_at_the_end(module, z, trainer, z[:K], trained_before=False)
+    order = torch.tensor([2, 0, 4, 1, 3])
+    again = codes_at_the_end(module, z, trainer, codes[order], trained_before=True)
+    assert torch.equal(squared_distances(again, codes[order]).argmin(1), torch.arange(K))
+
+
 def test_one_seed_one_codebook(module, z):
     codes = []
     for _ in range(2):
