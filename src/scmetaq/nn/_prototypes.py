@@ -108,7 +108,7 @@ class LabelPrototypes(SavedSizes):
         state
             What :meth:`~scmetaq.nn.PrototypeFit.finish` has found.
         scores
-            What :func:`~scmetaq.nn.fit_label_scores` has found; by default there are none.
+            What :func:`~scmetaq.nn.fit_label_scores` has found; by default scores stay as they are.
         """
         for name, values in state._asdict().items():
             old = self._buffers[name]
