@@ -135,20 +135,28 @@ def finished(dataset: Dataset, method: Method, cache: Path) -> Iterator[Run]:
 
 
 def with_kept(
-    new: list[dict[str, Any]], file: Path, methods: Iterable[str], datasets: Iterable[str]
+    new: list[dict[str, Any]],
+    file: Path,
+    methods: Iterable[str],
+    datasets: Iterable[str],
+    part: str = "runs",
 ) -> list[dict[str, Any]]:
     """Records of the cache, and those of the results file whose runs the cache lacks.
 
     Some runs take hours and caches get lost. Nothing tells what code a kept record of this package
     is of: run what has changed. Records are in the order of data sets, methods and seeds.
     """
-    kept = json.loads(file.read_text())["runs"] if file.exists() else []
+    kept = json.loads(file.read_text()).get(part, []) if file.exists() else []
     done = {_key(record) for record in new}
     places = {name: place for place, name in enumerate([*datasets, *methods])}
     records = [*(record for record in kept if _key(record) not in done), *new]
     return sorted(
         (record for record in records if {record["dataset"], record["method"]} <= places.keys()),
-        key=lambda record: (places[record["dataset"]], places[record["method"]], record["seed"]),
+        key=lambda record: (
+            places[record["dataset"]],
+            places[record["method"]],
+            record.get("seed", 0),
+        ),
     )
 
 

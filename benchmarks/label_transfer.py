@@ -41,12 +41,18 @@ from _transfer import (
     tasks,
     unknown_rates,
 )
+from _transfer_compared import Labelled, compared, comparison_table
 from methods._shared import log_counts, variable_genes
 from quality import machine
 
 BEGIN: Final = "<!-- label transfer: written by label_transfer.py -->"
 END: Final = "<!-- label transfer: end -->"
 BATCH: Final = "batch"
+OURS: Final = "scmetaq"
+COMPARED: Final = (
+    "Splits in which `scmetaq` is ahead / level / behind, level being within the 95 % interval of "
+    "the difference for cells of the query drawn anew; and those in which its AUROC is higher."
+)
 BATCHES: Final = (
     "pbmc_3chemistries_1200_hvg",
     "sc_mixology_5batch",
@@ -106,13 +112,17 @@ def main() -> int:
         for kind in dict.fromkeys(runner_of(METHODS[name]) for name in args.methods)
         if kind and (stem := made(dataset, kind, seed, args)) is not None
     ]
-    new = [found for dataset in datasets for found in records_of(dataset, args)]
-    records = with_kept(new, args.out, METHODS, DATASETS)
+    found = [of_dataset(dataset, args) for dataset in datasets]
+    records, comparisons = (
+        with_kept([record for new in every for record in new], args.out, METHODS, DATASETS, part)
+        for part, every in zip(("runs", "comparisons"), zip(*found, strict=True), strict=True)
+    )
     rows = summary(pd.DataFrame(records))
     results = {"machine": machine(), "chosen_on": CHOSEN_ON, "summary": rows}
-    results |= {"runs": records, "failed": failed}
+    results |= {"comparisons": comparisons, "runs": records, "failed": failed}
     args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{tables(rows)}\n")
+    beside = comparison_table(comparisons, rows, OURS)
+    write_between(args.readme, BEGIN, END, f"\n{COMPARED}\n\n{beside}\n\n{tables(rows)}\n")
     return 1 if failed else 0
 
 
@@ -164,25 +174,33 @@ def made(dataset: Dataset, kind: str, seed: int, args: argparse.Namespace) -> st
     return out.stem if done.returncode else None
 
 
-def records_of(dataset: Dataset, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Scores of all tasks on one data set, which is read once."""
-    adata, labels = dataset.read(args.data)
+def of_dataset(
+    dataset: Dataset, args: argparse.Namespace
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Scores of all tasks on one data set, which is read once, and comparisons of the labels."""
+    adata, kept = dataset.read(args.data)
+    labels = kept.to_numpy()
     batches = adata.obs[BATCH].astype(str).to_numpy() if dataset.name in BATCHES else None
     print(f"score {dataset.name}", flush=True)
-    return [
-        {"dataset": dataset.name, "method": method.name, "seed": seed} | found
-        for method in METHODS.values()
-        for seed in (args.seeds[:1] if is_fixed(method, dataset) else args.seeds)
-        for found in scored(
-            method, list(tasks(labels.to_numpy(), batches, seed)), labels.to_numpy(), adata,
-            file_of(dataset, runner_of(method) or "none", seed, args.cache),
-        )
-    ]  # fmt: skip
+    records = []
+    labelled = {}
+    for method in METHODS.values():
+        for seed in args.seeds[:1] if is_fixed(method, dataset) else args.seeds:
+            every = list(tasks(labels, batches, seed))
+            file = file_of(dataset, runner_of(method) or "none", seed, args.cache)
+            key = {"dataset": dataset.name, "method": method.name, "seed": seed}
+            for task, answer in answers(method, every, labels, adata, file):
+                records.append(key | scored(method, task, labels, answer))
+                if task.held_out is None:
+                    truth = labels[task.query].astype(str)
+                    of_task = Labelled(task.query, truth, answer[0])
+                    labelled[method.name, task.split, seed] = of_task
+    return records, [{"dataset": dataset.name} | row for row in compared(labelled, OURS)]
 
 
 def reads_features(method: Transfer) -> bool:
     """Whether a method reads log counts."""
-    return method.reads_features or method.latents is None
+    return method.reads_features or runner_of(method) is None
 
 
 def is_fixed(method: Transfer, dataset: Dataset) -> bool:
@@ -190,43 +208,37 @@ def is_fixed(method: Transfer, dataset: Dataset) -> bool:
     return method.classifier is linear_svm and dataset.name in BATCHES
 
 
-def scored(
+def answers(
     method: Transfer, every: list[Task], labels: np.ndarray, adata: anndata.AnnData, file: Path
-) -> Iterator[dict[str, Any]]:
-    """Scores of one method and seed, a record per task."""
+) -> Iterator[tuple[Task, Answer]]:
+    """What one method and seed answers to each task."""
     if runner_of(method) and not file.exists():
         return
-    if method.classifier is None:
-        answers = np.load(file)
-        rows = features = None
-    else:
-        answers = None
-        rows = np.load(file) if method.latents else None
-        features = dense(adata, every[0].reference) if reads_features(method) else None
+    rows = np.load(file) if runner_of(method) else None
+    features = dense(adata, every[0].reference) if reads_features(method) else None
     for task in every:
-        latents = rows[task.split] if method.latents == "mapped" else rows
         if method.classifier is linear_svm and task.held_out is not None:
             continue  # it says which side, not how far: labels only
-        if answers is None:
-            read = np.hstack([part for part in (latents, features) if part is not None])
-            answer = classified(method.classifier, read, labels, task)
-        elif f"{task.name}|labels" in answers:
-            answer = answers[f"{task.name}|labels"], answers[f"{task.name}|uncertainty"]
-        else:
+        if method.classifier is None:
+            if f"{task.name}|labels" in rows:
+                yield task, (rows[f"{task.name}|labels"], rows[f"{task.name}|uncertainty"])
             continue
-        found = scores(task, labels, answer)
-        if method.classifier in (prototypes, latents_alone):
-            found |= unknown_rates(task, labels, answer)
-        numbers = {name: round(value, 5) for name, value in found.items()}
-        yield {"split": task.split, "held_out": task.held_out, **numbers}
+        latents = rows[task.split] if method.latents == "mapped" else rows
+        read = np.hstack([part for part in (latents, features) if part is not None])
+        yield task, classified(method.classifier, read, labels, task)
 
 
-def classified(
-    classifier: Classifier | None, rows: np.ndarray | None, labels: np.ndarray, task: Task
-) -> Answer:
+def scored(method: Transfer, task: Task, labels: np.ndarray, answer: Answer) -> dict[str, Any]:
+    """Record of an answer."""
+    found = scores(task, labels, answer)
+    if method.classifier in (prototypes, latents_alone):
+        found |= unknown_rates(task, labels, answer)
+    numbers = {name: round(value, 5) for name, value in found.items()}
+    return {"split": task.split, "held_out": task.held_out, **numbers}
+
+
+def classified(classifier: Classifier, rows: np.ndarray, labels: np.ndarray, task: Task) -> Answer:
     """Answer of a classifier to a task."""
-    assert classifier is not None
-    assert rows is not None
     given = labels[task.reference].astype(str)
     return classifier(rows[task.reference], given, rows[task.query])
 

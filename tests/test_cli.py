@@ -17,6 +17,7 @@ import scipy.sparse as sp
 import scmetaq
 from scmetaq.cli import _errors, _infer, _input
 from scmetaq.cli._app import _repeat_options
+from scmetaq.cli._next_steps import of_cells
 
 SOURCE = Path(scmetaq.__file__).parent
 N_METACELLS = 6
@@ -132,6 +133,22 @@ def test_code_in_the_report_runs(printed_code, inferred, monkeypatch):
         exec(printed_code(inferred[1]), names)
     assert names["cells"].obs["metacell"].notna().all()
     assert names["metacells"].n_obs == N_METACELLS
+
+
+def test_code_in_the_report_knows_barcodes_that_are_numbers(inferred, cells, tmp_path):
+    numbered = cells.copy()
+    numbered.obs_names = [str(i) for i in range(cells.n_obs)]
+    table = pd.read_csv(inferred[1] / "assignments.csv").assign(barcode=numbered.obs_names)
+    table.to_csv(tmp_path / "assignments.csv", index=False)
+    paths = {
+        "metacells": "",
+        "assignments": str(tmp_path / "assignments.csv"),
+        "model": str(inferred[1] / "model"),
+    }
+    code = of_cells(paths, "numbered", "n_cells").partition("# back to the cells")[2]
+    names = {"numbered": numbered, "pd": pd, "scmetaq": scmetaq}
+    exec(f"#{code}", names)
+    assert list(names["cells"].obs["metacell"]) == list(table["metacell"])
 
 
 def test_demo_needs_nothing_else(run, monkeypatch, tmp_path):

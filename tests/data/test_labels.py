@@ -21,7 +21,11 @@ def test_numbers_are_labels_too(toy):
     for same in (-1, -1.0):
         np.testing.assert_array_equal(read_labels(toy, "kind", same).codes, codes)
     toy.obs["kind"] = toy.obs["kind"].astype(float).replace(10, np.nan)
-    np.testing.assert_array_equal(read_labels(toy, "kind", "-1").codes, [0, -1, -1] * 50)
+    names, codes = read_labels(toy, "kind", "-1")
+    assert names == ["2"]  # which a missing value has made a decimal number
+    np.testing.assert_array_equal(codes, [0, -1, -1] * 50)
+    toy.obs["kind"] = [0.5, 1.0, 2.25] * 50
+    assert read_labels(toy, "kind", "Unknown").names == ["0.5", "1", "2.25"]
 
 
 def test_cells_without_the_column_have_no_labels(toy):

@@ -89,8 +89,10 @@ def test_the_layer_is_named(toy):
     log_normalise(toy)
     check_anndata(toy, layer="raw")
     toy.layers["raw"] *= 0.3
-    with pytest.raises(ValueError, match=r"adata\.layers\['raw'\]"):
+    with pytest.raises(ValueError, match=r"adata\.layers\['raw'\].* with layer=\.\.\."):
         check_anndata(toy, layer="raw")
+    with pytest.raises(ValueError, match=r"mdata\['rna'\]\.layers\['raw'\].* with rna_layer="):
+        check_anndata(toy, layer="raw", where="mdata['rna']")
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,16 @@ def test_the_cells_are_not_changed(model, blood):
     assert all(key.startswith("_scvi") for key in model.adata.uns)
 
 
+def test_a_column_of_metacells_is_not_carried_along(toy, fit):
+    """Their own name, or that of other metacells: both say nothing of them."""
+    toy.obs["metacell"] = np.where(np.arange(toy.n_obs) % 3 == 0, "old", "older")
+    model = fit(toy)
+    assert not [name for name in model.get_metacells().obs if str(name).startswith("metacell")]
+    pieces = model.get_metacells(within="state").obs
+    assert set(pieces["metacell"]) == set(model.get_assignments()["metacell"])
+    assert "metacell_fraction" not in pieces
+
+
 def test_columns_registered_with_numbers_have_a_majority(toy, fit):
     toy.obs["kind"] = toy.obs["state"].cat.codes.to_numpy() + 7
     toy.obs["lane"] = np.arange(toy.n_obs) % 2

@@ -10,6 +10,7 @@ import scvi
 import torch
 from lightning.pytorch.loggers import CSVLogger
 from scipy import sparse
+from scvi.train import SaveCheckpoint
 
 from scmetaq import COEM, MetaQModel, SCPoli
 
@@ -356,6 +357,65 @@ def test_early_stopping_needs_cells_held_out(toy):
     model = MetaQModel(toy, 6)
     with pytest.raises(ValueError, match="(?s)held out.*train_size=1"):
         model.train(3, early_stopping=True, train_size=1.0, accelerator="cpu")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"check_val_every_n_epoch": 1},
+        {"enable_checkpointing": True},
+        {"callbacks": [SaveCheckpoint(monitor="reconstruction_loss_validation")]},
+    ],
+)
+def test_cells_are_held_out_where_they_are_looked_at(fit, toy, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    model = fit(toy, train=options)
+    assert len(model.validation_indices) == 15
+    assert "reconstruction_loss_validation" in model.history
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"check_val_every_n_epoch": 1, "train_size": 1.0},
+        {"callbacks": [SaveCheckpoint(monitor="reconstruction_loss_train")]},
+    ],
+)
+def test_without_cells_held_out_all_are_trained_on(fit, toy, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    assert len(fit(toy, train=options).train_indices) == 150
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"max_epochs": 1.5}, TypeError, "max_epochs to be an int, found 1.5"),
+        ({"batch_size": 2.5}, TypeError, "batch_size to be an int, found 2.5"),
+        ({"train_size": 0.0}, ValueError, "train_size above 0 and at most 1, found 0.0"),
+        ({"train_size": 1.5}, ValueError, "train_size above 0 and at most 1, found 1.5"),
+    ],
+)
+def test_arguments_of_training_are_checked_first(toy, options, error, message):
+    MetaQModel.setup_anndata(toy)
+    model = MetaQModel(toy, 6)
+    with pytest.raises(error, match=message):
+        model.train(**options, accelerator="cpu")
+    assert not model.is_trained
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"n_latent": 2.5}, TypeError, "n_latent to be an int, found 2.5"),
+        ({"n_top_features": 1.5}, TypeError, "n_top_features to be an int, found 1.5"),
+        ({"usage_momentum": "a"}, ValueError, "usage_momentum between 0 and 1, found 'a'"),
+        ({"usage_momentum": 1.5}, ValueError, "usage_momentum between 0 and 1, found 1.5"),
+    ],
+)
+def test_numbers_of_the_model_are_checked(toy, options, error, message):
+    MetaQModel.setup_anndata(toy)
+    with pytest.raises(error, match=message):
+        MetaQModel(toy, 6, **options)
 
 
 def test_cells_to_train_on_can_be_named(fit, toy):

@@ -73,6 +73,7 @@ def test_they_can_be_merged_and_aggregated(grown, cells):
     model, names = grown
     metacells = model.get_metacells()
     assert set(names) <= set(metacells.obs_names)
+    assert model.get_codebook()["usage"].sum() == pytest.approx(1)
     assert metacells.obs["n_cells"].sum() == cells.n_obs
     assert model.get_assignments(n_metacells=4)["metacell"].nunique() <= 4
     assert np.isfinite(list(model.get_quantization_report().values())).all()

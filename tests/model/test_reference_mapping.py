@@ -96,7 +96,10 @@ def test_new_conditions_are_learnt(mapped, reference, query):
     row, start = (m.module.condition_embedding.tables[0] for m in (mapped, untrained))
     assert not torch.equal(row, start)
     embeddings = mapped.get_condition_embeddings()
-    assert list(embeddings["batch"].obs_names) == ["x", "y", "z"]
+    of_batch = embeddings["batch"].obs
+    assert list(of_batch.index) == ["x", "y", "z"]
+    assert of_batch["n_cells"].isna().tolist() == [True, True, False]  # those of the query
+    assert of_batch.loc["z", "n_cells"] == query.n_obs
     assert mapped.new_conditions == {"batch": ["z"], "lane": []}
     assert mapped.is_query
     assert not reference.is_query

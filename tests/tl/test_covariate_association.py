@@ -49,6 +49,12 @@ def test_by_default_all_columns_that_can_explain(samples):
     assert set(covariate_association(samples)["covariate"]) == {"stim", "site", "age"}
 
 
+def test_where_nothing_can_explain_it_is_said(samples):
+    samples.obs = samples.obs[[]].assign(same=1)
+    with pytest.warns(UserWarning, match="No column of obs can explain anything of these"):
+        assert covariate_association(samples).empty
+
+
 def test_samples_without_a_value_are_left_out(samples):
     samples.obs.loc["s0", "age"] = np.nan
     samples.obs["stim"] = samples.obs["stim"].astype(object).where(samples.obs["age"].notna(), None)

@@ -5,6 +5,13 @@ from scmetaq.data._training_set import training_set
 from scmetaq.train import TrainingSetSplitter
 
 
+def test_without_cells_held_out_there_is_nothing_to_validate():
+    manager = training_set({"scores": np.zeros((20, 2), dtype=np.float32)})
+    splitter = TrainingSetSplitter(None, training_set=manager, train_size=1.0)
+    splitter.setup()
+    assert splitter.val_dataloader() == []
+
+
 def test_batches_are_those_of_the_training_set():
     counts = sparse.random(20, 5, 0.5, "csr", np.float32, np.random.default_rng(0))
     scores = np.arange(40, dtype=np.float32).reshape(20, 2)

@@ -73,7 +73,7 @@ sc.pp.pca(atac)
 BACK = """
 # back to the cells: which metacell is theirs, and how clearly
 cells = {read}
-assignments = pd.read_csv({assignments}, index_col="barcode")
+assignments = pd.read_csv({assignments}, index_col="barcode", dtype={{"barcode": str}})
 cells.obs[["metacell", "metacell_margin"]] = assignments[["metacell", "margin"]]
 scmetaq.MetaQModel.load({model}, cells)  # the trained model, also for new cells
 """

@@ -8,7 +8,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from ._validation import check_columns
+from ._validation import as_name, check_columns
 
 
 class Condition(NamedTuple):
@@ -130,7 +130,7 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
         check_columns(part, [key], where="the new cells")
         column = pd.Series(part.obs[key])
         known = [str(category) for category in categories]
-        unknown = sorted(set(column.dropna().astype(str)) - set(known))
+        unknown = sorted(set(column.dropna().map(as_name)) - set(map(as_name, categories)))
         if not unknown and not set(column.dropna()) <= set(categories):
             raise ValueError(
                 f"Expected {key!r} of new cells as {type(categories[0]).__name__}, as the model "
@@ -142,7 +142,8 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
             found = repr(unknown[0]) if unknown else "a missing value"
             raise ValueError(
                 f"Expected {key!r} of new cells to be one of the {len(known)} categories that the "
-                f"model knows ({shown}), found {found}. Train a model with cells of it, too."
+                f"model knows ({shown}), found {found}. Map cells of new ones onto "
+                "the model, load_query_data(adata, model), or train one with cells of them, too."
             )
 
 

@@ -9,7 +9,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from ._mudata_validation import check_mudata_columns
-from ._validation import check_columns, is_unlabeled
+from ._validation import as_name, check_columns, is_unlabeled
 
 
 class Labels(NamedTuple):
@@ -80,6 +80,9 @@ def read_labels(
 ) -> Labels:
     """Labels of cells by a column of ``obs``; none of any cell where the column is missing.
 
+    Numbers become text, whole ones without a fraction: pandas turns a column of whole numbers into
+    decimal ones as soon as a value is missing.
+
     Parameters
     ----------
     data
@@ -96,7 +99,7 @@ def read_labels(
         return Labels([], np.full(data.n_obs, -1))
     column: Any = obs[key].astype(object)
     column = column.where(column.notna() & ~is_unlabeled(column, unlabeled_category))
-    column = column.map(str, na_action="ignore").reindex(data.obs_names)
+    column = column.map(as_name, na_action="ignore").reindex(data.obs_names)
     codes, names = pd.factorize(column, sort=True)
     return Labels([str(name) for name in names], codes.astype(np.int64))
 

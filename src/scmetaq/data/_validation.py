@@ -61,8 +61,20 @@ def check_choice(name: str, value: object, choices: Sequence[str | None]) -> Non
 
 
 def check_positive(name: str, value: int | None) -> None:
-    """Refuse a number below one; None stands for the default."""
-    if value is not None and value < 1:
+    """Refuse what is no whole number of at least one; None stands for the default.
+
+    Raises
+    ------
+    TypeError
+        Not a whole number.
+    ValueError
+        Below one.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"Expected {name} to be an int, found {value!r}.")
+    if value < 1:
         raise ValueError(f"Expected {name} to be at least 1, found {value}.")
 
 
@@ -135,6 +147,13 @@ def check_columns(
             )
 
 
+def as_name(value: object) -> str:
+    """A value of a column of names as text; whole numbers have no fraction."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
 def is_unlabeled(values: pd.Series, missing_value: Any) -> pd.Series:
     """Which values stand for no label, also where one is a number and the other its text."""
     if missing_value is None:
@@ -173,7 +192,8 @@ def with_features(adata: AnnData, names: pd.Index) -> AnnData:
         raise ValueError(
             f"Expected the {len(names)} features that the model was trained on, found only "
             f"{len(names) - len(missing)} of them: {len(missing)} are missing from var_names, "
-            f"e.g. {missing[0]!r}. Pass cells counted with the same features under the same names."
+            f"e.g. {missing[0]!r}. Pass cells counted with the same features under the same names, "
+            "or map them onto the model: load_query_data(adata, model) does without some features."
         )
     check_unique(adata.var_names, "feature names (var_names)", "adata.var_names_make_unique()")
     chosen = adata[:, names]
@@ -260,7 +280,7 @@ def _check_counts(adata: AnnData, layer: str | None, where: str, *, is_query: bo
     found = _Tally(adata.n_vars)
     for start in range(0, adata.n_obs, _BLOCK):
         found.add(counts[start : start + _BLOCK])
-    found.refuse_bad_values(where)
+    found.refuse_bad_values(where, "rna_layer=, adt_layer= or atac_layer=" if bracket else "layer=")
     _refuse_empty_cells(np.concatenate(found.per_cell), adata.obs_names, where, fix)
     n_silent = int((found.per_feature == 0).sum())
     if n_silent and not is_query:
@@ -293,10 +313,8 @@ class _Tally:
         self.per_cell.append(np.asarray(block.sum(axis=1)).ravel())
         self.per_feature += np.asarray(abs(block).sum(axis=0)).ravel()
 
-    def refuse_bad_values(self, where: str) -> None:
-        advice = "Name the layer that holds the raw counts with layer=...."
-        if "[" in where:
-            advice = advice.replace("layer=", "rna_layer=, adt_layer= or atac_layer=")
+    def refuse_bad_values(self, where: str, argument: str) -> None:
+        advice = f"Name the layer that holds the raw counts with {argument}...."
         for n, what in ((self.n_nan, "NaN or infinite"), (self.n_negative, "negative")):
             if n:
                 raise ValueError(

@@ -47,6 +47,7 @@ class AggregationMixin(ReadingMixin):
         sources = self._sources
         named = [found.key for found in self._conditions] + getattr(self, "_label_keys", [])
         options: dict[str, Any] = {"categories": names, "categorical": named}
+        assignment = assignment.rename(_keys.METACELL)  # a column of this name is not carried along
         metacells: AnnData | MuData
         if isinstance(adata, MuData):
             there = {name for name, part in adata.mod.items() if part.n_obs}

@@ -90,14 +90,15 @@ class AssignmentMixin(ReadingMixin, MetaQParts):
         Returns
         -------
         One column per dimension of :meth:`get_latent_representation` and ``usage``, which sums
-        to one.
+        to one. The cells of metacells that a query added count as training cells.
         """
         self._check_if_trained(warn=False)
         codebook = self.module.codebook
         codes = codebook.codes.detach().cpu().numpy()
         frame = pd.DataFrame(codes, index=pd.Index(self.metacell_names, name=_keys.METACELL))
         frame.columns = [f"z{i}" for i in range(codes.shape[1])]
-        return frame.assign(usage=codebook.usage.cpu().numpy())
+        usage = codebook.usage.double().cpu().numpy()
+        return frame.assign(usage=usage / usage.sum())
 
     @property
     def metacell_names(self) -> list[str]:

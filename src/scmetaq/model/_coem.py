@@ -171,7 +171,7 @@ class COEM(
             Devices to use, as in scvi-tools.
         train_size
             Share of the cells of the reference sample to train on; by default all of them, or
-            0.9 with ``early_stopping``. All cells are embedded either way.
+            0.9 where held-out cells are looked at, as for ``early_stopping``. All are embedded.
         batch_size
             Cells per step; by default 256.
         early_stopping

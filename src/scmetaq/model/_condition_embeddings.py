@@ -20,8 +20,9 @@ class ConditionMixin(ModelParts):
         Returns
         -------
         AnnData by condition key, a row per category: ``X`` with its vector, ``obs["n_cells"]``,
-        and the columns of the cells' ``obs`` that are the same for all cells of each category
-        (where the model has cells); ``obsm["X_pca"]`` with all principal components of the
+        and the columns of the cells' ``obs`` that are the same for all cells of each category,
+        all missing for categories of which the model has no cells, such as those of the
+        reference in the model of a query; ``obsm["X_pca"]`` with all principal components of the
         vectors and ``uns["pca"]["variance_ratio"]``.
 
         Raises
@@ -62,7 +63,7 @@ class ConditionMixin(ModelParts):
             return pd.DataFrame(index=names)
         obs = (self.adata if modality is None else self.adata.mod[modality]).obs
         of_cell = obs[key].astype(str).to_numpy()
-        counts = pd.Series(of_cell).value_counts().reindex(names, fill_value=0)
+        counts = pd.Series(of_cell).value_counts().reindex(names)  # missing: a reference's
         found = pd.DataFrame({_keys.N_CELLS: counts.to_numpy()}, index=names)
         for name, column in obs.items():
             if str(name) not in (key, _keys.N_CELLS) and not _keys.is_bookkeeping(name):

@@ -127,6 +127,7 @@ class MetaQModel(
         check_choice("distance", distance, get_args(Distance))
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
         check_positive("n_latent", n_latent)
+        check_share("usage_momentum", usage_momentum)
         check_share("evenness", evenness)
         self._modalities = {kind: get_modality(kind) for kind in self._sources}
         n_top = check_of_modalities("n_top_features", n_top_features, self._modalities)
@@ -202,7 +203,9 @@ class MetaQModel(
             Devices to use, as in scvi-tools.
         train_size
             Share of the cells of the reference sample to train on; by default all of them, or
-            0.9 with ``early_stopping``. All cells get a metacell either way.
+            0.9 where held-out cells are looked at: with ``early_stopping``,
+            ``enable_checkpointing`` or ``check_val_every_n_epoch``. All cells get a metacell
+            either way.
         batch_size
             Cells per step; by default the recipe's.
         early_stopping

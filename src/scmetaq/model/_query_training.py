@@ -1,4 +1,5 @@
 import time
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from ._training import TrainingMixin, default_batch_size, default_epochs
 
 _MOST_CELLS = 5_000
 """Cells of new conditions that are trained on, where there are more."""
+_EXPECTED = r"(?s).*(Last batch will have a small size|module\(s\) in eval mode)"
 _PLAN = {"one_cycle": True, "lr": 2e-2, "weight_decay": 0.0, "n_epochs_kl_warmup": None}
 
 
@@ -56,16 +58,18 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
         batch_size = batch_size or default_batch_size(self._query_batch_size, len(chosen))
         n_epochs = default_epochs(self._query_steps, len(chosen), batch_size)
         self._training_plan_cls = QueryTrainingPlan
-        self._train_on(
-            chosen,
-            training_set(inputs),
-            train_size=None,
-            early_stopping=False,
-            max_epochs=max_epochs or n_epochs,
-            batch_size=batch_size,
-            plan_kwargs={**_PLAN, **(plan_kwargs or {})},
-            **kwargs,
-        )
+        with warnings.catch_warnings():  # most of the network is frozen, and batches may be small
+            warnings.filterwarnings("ignore", _EXPECTED, UserWarning)
+            self._train_on(
+                chosen,
+                training_set(inputs),
+                train_size=None,
+                early_stopping=False,
+                max_epochs=max_epochs or n_epochs,
+                batch_size=batch_size,
+                plan_kwargs={**_PLAN, **(plan_kwargs or {})},
+                **kwargs,
+            )
         if not self.history_:  # scvi-tools goes on with the losses that were there before
             self.history_ = getattr(self.trainer.logger, "history", {})  # none without a logger
         n_new = sum(map(len, new.values()))

@@ -1,5 +1,6 @@
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,14 @@ _MANY_BLOCKS = 40
 """Blocks that take more than about two seconds."""
 
 
+@contextmanager
+def few_cells_allowed() -> Iterator[None]:
+    """Keep scvi-tools from warning of categories with few cells where no network is trained."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Category .* has fewer than 3 cells", UserWarning)
+        yield
+
+
 class Block(NamedTuple):
     """A block of cells as the module takes them."""
 
@@ -48,8 +57,7 @@ class ReadingMixin(ModelParts):
             adata = self._checked_query(adata)
         else:
             self._check_unchanged(self.adata if adata is None else adata)
-        with warnings.catch_warnings():  # nothing is trained here
-            warnings.filterwarnings("ignore", "Category .* has fewer than 3 cells", UserWarning)
+        with few_cells_allowed():
             adata = self._validate_anndata(adata)
         return self.get_anndata_manager(adata, required=True)
 

@@ -16,7 +16,7 @@ from scmetaq.data._validation import check_anndata, check_share
 from scmetaq.train import say
 
 from ._loading import LoadingMixin
-from ._reading import ReadingMixin
+from ._reading import ReadingMixin, few_cells_allowed
 
 
 class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
@@ -87,12 +87,13 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         known._check_counts(aligned.data)
         new = new_categories(aligned.data, known._conditions)
         set_up = cls.setup_mudata if known._reads_mudata else cls.setup_anndata
-        set_up(
-            aligned.data,
-            source_registry=known.registry,
-            extend_categories=True,
-            **known.registry["setup_args"],
-        )
+        with few_cells_allowed():
+            set_up(
+                aligned.data,
+                source_registry=known.registry,
+                extend_categories=True,
+                **known.registry["setup_args"],
+            )
         model = cls(aligned.data, **known._init_arguments)
         model._become_query_of(known, aligned.missing)
         say(_told(model, new))
@@ -187,9 +188,10 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
             if n_shared < min_shared * len(read):
                 raise ValueError(
                     f"Expected at least {min_shared:.0%} of the {len(read):,} {kind} features that "
-                    f"the reference reads, found {n_shared:,} in the query. Features of the "
-                    f"reference are called {names[0]!r}, {names[-1]!r}, ...: bring the query's "
-                    "var_names to the same kind of names."
+                    f"the reference reads, found {n_shared:,} in the query (min_shared). Features "
+                    f"of the reference are called {names[0]!r}, {names[-1]!r}, ...: bring the "
+                    "query's var_names to the same kind of names if they are of another, or pass a "
+                    "lower min_shared to do with fewer."
                 )
 
     def _become_query_of(self, reference: Self, missing: Mapping[str, pd.Index]) -> None:

@@ -145,7 +145,7 @@ class SCPoli(
             Devices to use, as in scvi-tools.
         train_size
             Share of the cells of the training sample to train on; by default all of them, or
-            0.9 with ``early_stopping``. All cells are embedded either way.
+            0.9 where held-out cells are looked at, as for ``early_stopping``. All are embedded.
         batch_size
             Cells per step; by default 128.
         early_stopping

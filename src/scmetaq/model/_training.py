@@ -1,8 +1,10 @@
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from scvi.data import AnnDataManager
 from scvi.model.base import UnsupervisedTrainingMixin
+from scvi.train import SaveCheckpoint
 
 from scmetaq.data._validation import check_positive
 from scmetaq.train import TrainingSetSplitter
@@ -16,6 +18,19 @@ def default_batch_size(largest: int, n_cells: int) -> int:
 def default_epochs(n_steps: int, n_cells: int, batch_size: int, *, most: int | None = None) -> int:
     """Epochs of about so many steps, at least one."""
     return int(np.clip(round(n_steps / np.ceil(n_cells / batch_size)), 1, most))
+
+
+def _looks_at_held_out(
+    *,
+    enable_checkpointing: bool = False,
+    check_val_every_n_epoch: int | None = None,
+    callbacks: Iterable[Any] = (),
+    **_: Any,
+) -> bool:
+    """Whether arguments of training ask for cells that are held out."""
+    monitors = [str(c.monitor) for c in callbacks if isinstance(c, SaveCheckpoint)]
+    looks = enable_checkpointing or check_val_every_n_epoch is not None
+    return looks or any("validation" in monitor for monitor in monitors)
 
 
 class TrainingMixin(UnsupervisedTrainingMixin):
@@ -36,6 +51,11 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             raise ValueError("The model was loaded without cells: there are none to train on.")
         check_positive("max_epochs", max_epochs)
         check_positive("batch_size", batch_size)
+        if train_size is not None and not 0 < train_size <= 1:
+            raise ValueError(
+                f"Expected train_size above 0 and at most 1, found {train_size}: the share of the "
+                "cells to train on."
+            )
         if early_stopping and train_size is not None and train_size >= 1:
             raise ValueError(
                 f"Expected cells held out for early_stopping, found train_size={train_size}. Leave "
@@ -70,15 +90,17 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             What training reads of them.
         train_size, early_stopping, datasplitter_kwargs, **kwargs
             As of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`. By default all cells
-            are trained on, or nine in ten with ``early_stopping``.
+            are trained on, or nine in ten where the others are looked at: for ``early_stopping``,
+            ``enable_checkpointing`` or ``check_val_every_n_epoch``.
         """
         splitter = {"training_set": training_set, **(datasplitter_kwargs or {})}
         if splitter.get("external_indexing") is not None:
             splitter["external_indexing"] = [
                 np.flatnonzero(np.isin(cells, chosen)) for chosen in splitter["external_indexing"]
             ]
+        holds_out = early_stopping or _looks_at_held_out(**kwargs)
         super().train(
-            train_size=train_size or (0.9 if early_stopping else 1.0),
+            train_size=train_size or (0.9 if holds_out else 1.0),
             early_stopping=early_stopping,
             datasplitter_kwargs=splitter,
             **kwargs,

@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from ._label_scores import LabelScores, LabelScoresState
-from ._prototype_distances import prototype_distances
+from ._prototype_distances import mean_errors, prototype_distances
 from ._saved_sizes import SavedSizes
 
 N_QUANTILES = 1_000
@@ -41,11 +41,12 @@ class LabelPrototypes(SavedSizes):
     latent that are cell states. Cells are compared with the mean :math:`\mu_k` of the :math:`n_k`
     labelled cells of a label by
 
-    .. math:: d_k^2(z) = \lVert W (z - \mu_k) \rVert^2 - s / n_k
+    .. math:: d_k^2(z) = \lVert W (z - \mu_k) \rVert^2 - e_k
 
-    where :math:`W` whitens what varies within labels, and :math:`s` is the mean squared distance of
-    cells to their label's true mean: the second term takes off what a mean of few cells errs by.
-    Where there are :class:`~scmetaq.nn.LabelScores`, four times the distance by scores is added.
+    where :math:`W` whitens what varies within labels, and :math:`e_k` is what a mean of few cells
+    errs by: :math:`s / n_k`, with :math:`s` the mean squared distance of cells to the true mean of
+    their label, but no more than by how much the label lies apart from more frequent ones. Where
+    there are :class:`~scmetaq.nn.LabelScores`, four times the distance by scores is added.
     The label is that of the nearest prototype. How sure it is is told from the states, in which
     there is little noise: their distance to that prototype, with a :math:`W` and :math:`s` of their
     own, over :math:`m_k`, the distance that is typical of cells next to that prototype, is compared
@@ -242,7 +243,13 @@ def state_distance(z: Tensor, label: Tensor, state: PrototypeState) -> Tensor:
     """
     away = z.double() - state.means.double()[label]  # B x D
     white = away[:, state.states] @ state.state_whitening.double()  # B x E
-    return white.square().sum(1) - state.state_spread.double() / state.n_cells.double()[label]
+    errors = mean_errors(
+        state.means[:, state.states],
+        state.n_cells,
+        whitening=state.state_whitening,
+        spread=state.state_spread,
+    )
+    return white.square().sum(1) - errors[label]
 
 
 def _encoded(labels: list[str]) -> Tensor:

@@ -8,6 +8,9 @@ from ._mixture_correction import MixtureCorrection, one_hot
 from ._neighborhood_mean import neighborhood_mean
 
 _RIDGE = 1.0
+_RIDGE_OF_FEW = 10.0
+"""The same where there are too few cells to average: by so much do single cells differ from others
+of their state more than batches do, in squared distances."""
 _RIDGE_OF_CLUSTERS = 10.0
 """Cells of a cluster that outweigh what a category adds to cells of any cluster."""
 _LIKE = 1.5
@@ -58,7 +61,7 @@ def fit_query_offsets(
 
     Values are averaged over neighbours among cells of the same conditions before anything else:
     of single cells, sampling noise would hide what is unlike. Where there are fewer than 20 cells
-    there is nothing to average, and all count alike.
+    there is nothing to average, all count alike, and the 1 in the denominator of :math:`g_a` is 10.
 
     Parameters
     ----------
@@ -81,15 +84,17 @@ def fit_query_offsets(
     of_new = design[:, new]  # N x n_new
     groups = _groups(of_new)
     weight = torch.ones_like(values[:, 0])  # N
+    ridge = torch.where(of_new.sum(0) < _FEWEST, _RIDGE_OF_FEW, _RIDGE)  # n_new
     correction.offsets[:, new] = 0
     for _ in range(_N_ROUNDS):
         moved = _moved(correction, values, conditions, design, new)
-        together, weight = _shared_offsets(moved.by, of_new, groups, weight)
+        together, weight = _shared_offsets(moved.by, of_new, groups, ridge, weight)
         distance = (moved.by - of_new @ together).square().sum(1)  # N
         free = _distance_to_like(moved.share @ correction.centroids, weight, groups)  # N
         in_cluster = torch.maximum(weight, _weight(distance, _FREE * free))
         gram, rest = _moments(moved, of_new, in_cluster)
-        added = together + _ridge(gram, rest - gram @ together, _RIDGE_OF_CLUSTERS)
+        of_clusters = torch.full_like(ridge, _RIDGE_OF_CLUSTERS)
+        added = together + _ridge(gram, rest - gram @ together, of_clusters)
         change = (added - correction.offsets[:, new]).norm() / added.norm().clamp_min(1e-12)
         correction.offsets[:, new] = added
         if change < _TOLERANCE:
@@ -136,7 +141,7 @@ def _moved(
 
 
 def _shared_offsets(
-    moved: Tensor, design: Tensor, groups: list[Tensor], weight: Tensor
+    moved: Tensor, design: Tensor, groups: list[Tensor], ridge: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor]:
     """What new categories add to cells of any cluster, and how much each cell counts.
 
@@ -148,6 +153,8 @@ def _shared_offsets(
         Indicators of the new categories, ``(N, n_new)``.
     groups
         Cells of the same new categories.
+    ridge
+        Cells that outweigh what a category adds, ``(n_new,)``.
     weight
         How much each cell counts to begin with, ``(N,)``.
 
@@ -157,7 +164,7 @@ def _shared_offsets(
     """
     for _ in range(_N_WEIGHTINGS):
         weighted = weight[:, None] * design
-        together = _ridge(weighted.T @ design, weighted.T @ moved, _RIDGE)
+        together = _ridge(weighted.T @ design, weighted.T @ moved, ridge)
         distance = (moved - design @ together).square().sum(1)  # N
         weight = torch.ones_like(weight)
         for cells in groups:
@@ -200,5 +207,5 @@ def _moments(moved: _Moved, design: Tensor, weight: Tensor) -> tuple[Tensor, Ten
     return gram, rest
 
 
-def _ridge(gram: Tensor, target: Tensor, penalty: float) -> Tensor:
-    return torch.linalg.solve(gram + penalty * torch.eye(gram.shape[-1]).to(gram), target)
+def _ridge(gram: Tensor, target: Tensor, penalty: Tensor) -> Tensor:
+    return torch.linalg.solve(gram + torch.diag(penalty), target)

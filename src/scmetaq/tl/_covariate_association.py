@@ -1,5 +1,6 @@
 """How much of the principal components of samples is explained by what is known of the samples."""
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -39,7 +40,8 @@ def covariate_association(
         A row per sample, as of :meth:`~scmetaq.MetaQModel.get_condition_embeddings`.
     covariates
         Column of ``obs``, or a list of them: numeric ones as they are, others as categories.
-        Samples without a value are left out. By default all columns that can be used.
+        Samples without a value are left out. By default all columns that can be used; none there
+        is warned about.
     use_rep
         Entry of ``obsm`` whose columns are explained, in order.
 
@@ -67,6 +69,13 @@ def covariate_association(
     components = coordinates(samples, use_rep)
     if covariates is None:
         names = [str(c) for c in samples.obs if _why_not(samples.obs[c]) is None]
+        if not names:
+            warnings.warn(
+                f"No column of obs can explain anything of these {samples.n_obs} samples: a "
+                "covariate must differ between samples, in fewer categories than there are samples.",
+                UserWarning,
+                stacklevel=2,
+            )
     else:
         names = [covariates] if isinstance(covariates, str) else list(covariates)
     rows = []

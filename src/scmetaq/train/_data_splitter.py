@@ -21,3 +21,8 @@ class TrainingSetSplitter(DataSplitter):
         self, adata_manager: AnnDataManager, *, training_set: AnnDataManager, **kwargs: Any
     ):
         super().__init__(training_set, **kwargs)
+
+    def val_dataloader(self) -> Any:
+        """Loader of the cells held out; an empty list, which Lightning passes over, of none."""
+        loader = super().val_dataloader()
+        return [] if loader is None else loader
