@@ -8,18 +8,6 @@ import pytest
 
 import scmetaq
 
-def test_nothing_heavy_is_loaded_before_it_is_used():
-    code = (
-        "import sys, scmetaq, scmetaq.cli\n"
-        "assert set(scmetaq.__all__) <= set(dir(scmetaq))\n"
-        "assert not {'torch', 'scvi', 'jax', 'scanpy', 'pandas'} & set(sys.modules)\n"
-        "scmetaq.MetaQModel, scmetaq.tl.aggregate\n"
-        "assert 'torch' in sys.modules\n"
-        "assert not hasattr(scmetaq, 'nonsense')\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
 EXPORTS = {
     "scmetaq": {"COEM", "MetaQModel", "SCPoli", "data", "metrics", "pl", "tl"},
     "scmetaq.data": {"demo", "demo_batches", "demo_citeseq", "demo_multiome", "find_modalities"},
@@ -341,3 +329,15 @@ def test_importing_does_nothing(tmp_path):
     assert run.returncode == 0, run.stderr
     assert run.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_heavy_is_loaded_before_it_is_used():
+    code = (
+        "import sys, scmetaq, scmetaq.cli\n"
+        "assert set(scmetaq.__all__) <= set(dir(scmetaq))\n"
+        "assert not {'torch', 'scvi', 'jax', 'scanpy', 'pandas'} & set(sys.modules)\n"
+        "scmetaq.MetaQModel, scmetaq.tl.aggregate\n"
+        "assert 'torch' in sys.modules\n"
+        "assert not hasattr(scmetaq, 'nonsense')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

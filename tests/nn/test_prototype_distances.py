@@ -51,7 +51,7 @@ def test_a_few_cells_with_a_wrong_label_do_not_draw_their_type_to_it(n):
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_a_rare_label_that_lies_apart_keeps_its_cells(n):
-    """Seven deviations apart in two hundred dimensions, where the mean of a cell errs by fourteen."""
+    """Twenty-three deviations apart; the mean of one cell errs by fourteen."""
     common, rare = drawn(500), drawn(n, 1.6, seed=2)
     means, n_cells = torch.stack([common.mean(0), rare.mean(0)]), torch.tensor([500, n])
     distances = prototype_distances(drawn(1000, 1.6, seed=3), means, n_cells, **metric())

@@ -72,7 +72,7 @@ def covariate_association(
         if not names:
             warnings.warn(
                 f"No column of obs can explain anything of these {samples.n_obs} samples: a "
-                "covariate must differ between samples, in fewer categories than there are samples.",
+                "covariate must differ between samples, and have fewer categories than there are.",
                 UserWarning,
                 stacklevel=2,
             )
