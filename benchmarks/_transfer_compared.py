@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 
 N_DRAWS: Final = 1000
 """Times that the cells of a query are drawn anew."""
@@ -88,9 +89,7 @@ def verdict(draws: np.ndarray) -> dict[str, Any]:
     return {name: round(float(x), 5) for name, x in numbers.items()} | {"verdict": found}
 
 
-def comparison_table(
-    comparisons: list[dict[str, Any]], summary: list[dict[str, Any]], ours: str
-) -> str:
+def comparison_table(comparisons: list[dict[str, Any]], runs: pd.DataFrame, ours: str) -> str:
     """In how many splits ``ours`` is ahead of each method, level with it and behind."""
     lines = ["| beside | splits | weighted F1 | macro F1 | AUROC higher | behind in |"]
     lines.append("| --- | ---: | ---: | ---: | ---: | --- |")
@@ -103,7 +102,7 @@ def comparison_table(
             for score in SCORES
             if row[score]["verdict"] == "behind"
         ]
-        cells = [method, str(len(rows)), *counts, auroc(summary, (ours, method)), "; ".join(behind)]
+        cells = [method, str(len(rows)), *counts, auroc(runs, (ours, method)), "; ".join(behind)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -113,12 +112,15 @@ def counted(rows: list[dict[str, Any]], score: str) -> list[int]:
     return [sum(row[score]["verdict"] == name for row in rows) for name in VERDICTS]
 
 
-def auroc(summary: list[dict[str, Any]], methods: tuple[str, str]) -> str:
-    """Of the splits where both have one, those where the first method's is higher."""
-    ours, other = (
-        {(r["dataset"], r["split"]): r["auroc"]["median"] for r in summary
-         if r["method"] == method and "auroc" in r}
-        for method in methods
-    )  # fmt: skip
-    both = ours.keys() & other.keys()
-    return f"{sum(ours[split] > other[split] for split in both)} of {len(both)}" if both else ""
+def auroc(runs: pd.DataFrame, methods: tuple[str, str]) -> str:
+    """Splits where the first method's AUROC is higher, and means, over tasks that both have."""
+    task = ["dataset", "split", "held_out", "seed"]
+    known = runs.dropna(subset=["auroc"])
+    ours, other = (known[known["method"] == method].set_index(task)["auroc"] for method in methods)
+    both = pd.concat({"ours": ours, "other": other}, axis=1, join="inner")
+    if both.empty:
+        return ""
+    of_split = both.groupby(["dataset", "split"]).mean()
+    means = of_split.groupby("dataset").mean().mean()
+    n_higher = int((of_split["ours"] > of_split["other"]).sum())
+    return f"{n_higher} of {len(of_split)} ({means['ours']:.3f}, {means['other']:.3f})"

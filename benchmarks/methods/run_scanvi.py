@@ -1,10 +1,10 @@
 """Labels by scANVI for the tasks of label transfer.
 
-usage: python run_scanvi.py INPUT.h5ad SEED OUT.npz [--batch-key KEY] [--epochs N] [--splits N]
+usage: python run_scanvi.py INPUT.h5ad SEED OUT.npz [--batch-key KEY] [--epochs N] [--types N]
 
 scVI with its defaults on the 3,000 most variable genes is trained once, on all cells and without
-labels; scANVI starts from it in every task. ``--splits`` keeps the first splits only, as a run
-for each type held out takes time.
+labels; scANVI starts from it in every task. Of each split, with all types once, ``--types`` holds
+out so many only, drawn by the seed, as a run for each takes time.
 """
 
 from __future__ import annotations
@@ -32,6 +32,15 @@ def answer(base: scvi.model.SCVI, task: Task, names: np.ndarray, epochs: int) ->
     return model.predict(soft=True).loc[task.query]
 
 
+def drawn(every: list[Task], n_types: int | None, seed: int) -> list[Task]:
+    """Of each split the task with all types, and so many of those without one."""
+    rng, kept = np.random.default_rng(seed), list[Task]()
+    for split in dict.fromkeys(task.split for task in every):
+        whole, *without = [task for task in every if task.split == split]
+        kept += [whole, *(without[i] for i in sorted(rng.permutation(len(without))[:n_types]))]
+    return kept
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("input", type=Path)
@@ -40,7 +49,7 @@ if __name__ == "__main__":
     parser.add_argument("--batch-key")
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--fine-epochs", type=int, default=20)
-    parser.add_argument("--splits", type=int, help="first splits only; by default all")
+    parser.add_argument("--types", type=int, help="types held out per split; by default all")
     args = parser.parse_args()
     scvi.settings.verbosity = logging.ERROR
     scvi.settings.seed = args.seed
@@ -52,14 +61,10 @@ if __name__ == "__main__":
     scvi.model.SCVI.setup_anndata(cells, batch_key=args.batch_key)
     base = scvi.model.SCVI(cells)
     base.train(args.epochs, **CPU)
-    every = list(tasks(labels, batches, args.seed))
-    kept = list(dict.fromkeys(task.split for task in every))[: args.splits]
     found: dict[str, np.ndarray] = {}
-    for task in every:
-        if task.split in kept:
-            shares = answer(base, task, labels.astype(str), args.fine_epochs)
-            found[f"{task.name}|labels"] = shares.columns.to_numpy().astype(str)[
-                shares.to_numpy().argmax(1)
-            ]
-            found[f"{task.name}|uncertainty"] = 1 - shares.to_numpy().max(1)
+    for task in drawn(list(tasks(labels, batches, args.seed)), args.types, args.seed):
+        shares = answer(base, task, labels.astype(str), args.fine_epochs)
+        names = shares.columns.to_numpy().astype(str)
+        found[f"{task.name}|labels"] = names[shares.to_numpy().argmax(1)]
+        found[f"{task.name}|uncertainty"] = 1 - shares.to_numpy().max(1)
     np.savez(args.out, **found)

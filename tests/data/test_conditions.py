@@ -69,7 +69,7 @@ def test_new_conditions_are_told(cells):
     cells.obs["lane"] = cells.obs["lane"].astype(str)
     with pytest.raises(ValueError, match=r"'lane' of new cells as int, .* found '0'.*Convert"):
         check_categories(cells, [Condition("lane", [0, 1], None)])
-    with pytest.raises(KeyError, match="No column 'plate' in the new cells"):
+    with pytest.raises(KeyError, match=r"No column 'plate' in adata\.obs"):
         check_categories(cells, [Condition("plate", ["x"], None)])
 
 

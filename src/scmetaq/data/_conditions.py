@@ -127,7 +127,8 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
     for key, categories, modality in conditions:
         part = part_of(data, modality)
         check_has_modality(data, key, modality)
-        check_columns(part, [key], where="the new cells")
+        whole = "adata" if isinstance(data, AnnData) else "mdata"
+        check_columns(part, [key], where=whole if modality is None else f"{whole}[{modality!r}]")
         column = pd.Series(part.obs[key])
         known = [str(category) for category in categories]
         unknown = sorted(set(column.dropna().map(as_name)) - set(map(as_name, categories)))
