@@ -54,7 +54,11 @@ def test_the_state_that_was_missing_gets_metacells(grown, cells):
 def test_those_of_the_reference_stay_as_they_are(grown, reference):
     model, names = grown
     before, after = reference.get_codebook(), model.get_codebook()
-    pd.testing.assert_frame_equal(after[:10], before, check_exact=True)
+    codes = before.columns.drop("usage")
+    pd.testing.assert_frame_equal(after.loc[before.index, codes], before[codes], check_exact=True)
+    share = after["usage"][:10] / before["usage"]  # of all cells, those of the query among them
+    np.testing.assert_allclose(share, share.iloc[0])
+    assert share.iloc[0] < 1
     assert list(after.index[10:]) == names
     assert model.n_metacells == 10 + len(names)
     assert reference.n_metacells == 10
