@@ -97,7 +97,7 @@ def comparison_table(comparisons: list[dict[str, Any]], runs: pd.DataFrame, ours
         rows = [row for row in comparisons if row["method"] == method]
         counts = [" / ".join(map(str, counted(rows, score))) for score in SCORES]
         behind = [
-            f"{row['split']} ({score.partition('_')[0]}, {row[score]['difference']:.3f})"
+            f"{row['dataset']} {row['split']} ({score[:-3]}, {row[score]['difference']:.3f})"
             for row in rows
             for score in SCORES
             if row[score]["verdict"] == "behind"

@@ -113,17 +113,17 @@ def main() -> int:
         for kind in dict.fromkeys(runner_of(METHODS[name]) for name in args.methods)
         if kind and (stem := made(dataset, kind, seed, args)) is not None
     ]
-    found = [of_dataset(dataset, args) for dataset in datasets]
-    records, comparisons = (
-        with_kept([record for new in every for record in new], args.out, METHODS, DATASETS, part)
-        for part, every in zip(("runs", "comparisons"), zip(*found, strict=True), strict=True)
-    )
+    new = [of_dataset(dataset, args) for dataset in datasets]
+    names = (METHODS, DATASETS)
+    records = with_kept([r for found, _ in new for r in found], args.out, *names)
+    beside = [row for _, found in new for row in found]
+    comparisons = with_kept(beside, args.out, *names, part="comparisons")
     rows = summary(pd.DataFrame(records))
     results = {"machine": machine(), "chosen_on": CHOSEN_ON, "summary": rows}
     results |= {"comparisons": comparisons, "runs": records, "failed": failed}
     args.out.write_text(json.dumps(results, indent=1) + "\n")
-    beside = comparison_table(comparisons, pd.DataFrame(records), OURS)
-    write_between(args.readme, BEGIN, END, f"\n{COMPARED}\n\n{beside}\n\n{tables(rows)}\n")
+    text = comparison_table(comparisons, pd.DataFrame(records), OURS)
+    write_between(args.readme, BEGIN, END, f"\n{COMPARED}\n\n{text}\n\n{tables(rows)}\n")
     return 1 if failed else 0
 
 
