@@ -198,7 +198,7 @@ class COEM(
             batch_size=batch_size,
             early_stopping=early_stopping,
             plan_kwargs={**_PLAN, **(plan_kwargs or {})},
-            callbacks=[*kwargs.pop("callbacks", []), mixture_fit],
+            callbacks=[*(kwargs.pop("callbacks", None) or []), mixture_fit],
             **kwargs,
         )
         say_trained(

@@ -252,7 +252,7 @@ class MetaQModel(
             # as published: batch normalisation cannot take a last batch of one cell
             splitter = {"drop_last": True, **splitter}
         stop_rule = StopRule()
-        callbacks = [*kwargs.pop("callbacks", []), codebook_fit, stop_rule]
+        callbacks = [*(kwargs.pop("callbacks", None) or []), codebook_fit, stop_rule]
         self._train_on(
             cells,
             training_set,

@@ -174,7 +174,7 @@ class SCPoli(
         started = time.perf_counter()
         cells, labels, sample = self._training_sample()
         prepared = self._prepare_training(sample, labels)
-        callbacks = kwargs.pop("callbacks", [])
+        callbacks = kwargs.pop("callbacks", None) or []
         if labels.shape[1] and eta > 0:
             fit = FineTuning(
                 lambda: self._class_means(sample, labels),

@@ -24,11 +24,11 @@ def _looks_at_held_out(
     *,
     enable_checkpointing: bool = False,
     check_val_every_n_epoch: int | None = None,
-    callbacks: Iterable[Any] = (),
+    callbacks: Iterable[Any] | None = None,
     **_: Any,
 ) -> bool:
     """Whether arguments of training ask for cells that are held out."""
-    monitors = [str(c.monitor) for c in callbacks if isinstance(c, SaveCheckpoint)]
+    monitors = [str(c.monitor) for c in callbacks or () if isinstance(c, SaveCheckpoint)]
     looks = enable_checkpointing or check_val_every_n_epoch is not None
     return looks or any("validation" in monitor for monitor in monitors)
 

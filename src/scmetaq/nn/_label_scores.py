@@ -26,11 +26,12 @@ class LabelScores(SavedSizes):
     the features themselves by ridge regression; cells are compared with the mean :math:`\mu_k` of
     the :math:`n_k` cells of a label by the same distance as in the latent,
 
-    .. math:: \lVert W (s(x) - \mu_k) \rVert^2 - t / n_k .
+    .. math:: \lVert W (s(x) - \mu_k) \rVert^2 - e_k ,
 
-    Means and :math:`W` are those of scores that cells have when they are left out of the
-    regression, since its own cells are told apart better than others. Letters: ``M`` values of a
-    cell, ``L`` scores, ``K`` labels, which are more where some were added after the fit.
+    where :math:`e_k` is what the mean of few cells errs by. Means and :math:`W` are those of scores
+    that cells have when they are left out of the regression, since its own cells are told apart
+    better than others. Letters: ``M`` values of a cell, ``L`` scores, ``K`` labels, which are more
+    where some were added after the fit.
     """
 
     axes: Tensor
