@@ -10,7 +10,7 @@ from ._neighborhood_mean import neighborhood_mean
 _RIDGE = 1.0
 _RIDGE_OF_FEW = 10.0
 """The same where there are too few cells to average. In squared distances, single cells differ from
-others of their state by some times what a batch adds: four (interferon) to fifty (another donor)."""
+others of their state by some times what a batch adds: four (interferon) to fifty (a donor)."""
 _RIDGE_OF_CLUSTERS = 10.0
 """Cells of a cluster that outweigh what a category adds to cells of any cluster."""
 _LIKE = 1.5
