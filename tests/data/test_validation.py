@@ -56,6 +56,10 @@ BAD_COUNTS = {
     "infinite": (lambda adata: with_values(adata, np.inf), "found 1 NaN or infinite values"),
     "log1p": (log_normalise, r"look log-normalised \(log1p\).*Name the layer .*raw counts"),
     "normalised": (normalise, "look normalised or scaled.*Name the layer"),
+    "a fraction": (
+        lambda adata: with_values(adata, 0.5),
+        r"found 1 non-integer values.*Most values are whole numbers.*with layer=\.{3}$",
+    ),
     "empty cells": (
         lambda adata: without_counts(adata, [3, 8]),
         r"2 of 150 cells have no counts.*'cell3'.*Fix: .*filter_cells\(adata, min_counts=1\)",

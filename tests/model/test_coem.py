@@ -214,13 +214,29 @@ def test_mosaic_cells_are_refused(coem, mosaic):
         ({"likelihood": "normal"}, "Unknown likelihood 'normal'"),
         ({"likelihood": {"adt": "nb"}}, "Unknown modality in likelihood 'adt'"),
         ({"n_top_features": {"rna": 0}}, "n_top_features to be at least 1"),
-        ({"consistency_weight": -1}, "consistency_weight >= 0, found -1"),
+        ({"consistency_weight": -1}, "consistency_weight to be a number of at least 0, found -1"),
+        ({"consistency_weight": np.nan}, "consistency_weight to be .* at least 0, found nan"),
+        ({"consistency_weight": "a"}, "consistency_weight to be .* at least 0, found 'a'"),
     ],
 )
 def test_bad_arguments_are_refused(toy_mdata, arguments, message):
     COEM.setup_mudata(toy_mdata)
     with pytest.raises(ValueError, match=message):
         COEM(toy_mdata, **arguments)
+
+
+def test_text_is_no_number_of_hidden_units(toy_mdata):
+    COEM.setup_mudata(toy_mdata)
+    with pytest.raises(TypeError, match="n_hidden to be an int, found '32'"):
+        COEM(toy_mdata, n_hidden="32")
+
+
+def test_arguments_of_no_plan_are_refused_before_any_work(toy_mdata):
+    COEM.setup_mudata(toy_mdata)
+    model = COEM(toy_mdata)
+    with pytest.raises(ValueError, match="arguments of scmetaq.train.CoemTraining.*'lrr'"):
+        model.train(plan_kwargs={"lrr": 1})
+    assert not model.is_trained_
 
 
 def test_more_components_than_cells_are_refused(toy_mdata):
@@ -231,6 +247,8 @@ def test_more_components_than_cells_are_refused(toy_mdata):
 def test_bad_numbers_of_metacells_are_refused(coem):
     with pytest.raises(ValueError, match="fewer than the 150 cells"):
         coem.get_assignments(n_metacells=150)
+    with pytest.raises(ValueError, match="n_neighbors to be at least 1, found 0"):
+        coem.get_assignments(n_metacells=5, n_neighbors=0)
     with pytest.raises(TypeError, match="n_metacells"):
         coem.get_assignments()
 

@@ -234,6 +234,8 @@ def test_bad_input_is_named(adata):
         aggregate(adata, np.full(200, np.nan))
     with pytest.raises(TypeError, match="found DataFrame"):
         aggregate(adata.to_df())
+    with pytest.raises(ValueError, match="one value for each of the 200 cells, found 199 values"):
+        aggregate(adata, ["a", "b"] * 99 + ["a"])
     adata.X = None
     with pytest.raises(ValueError, match="found nothing. Name their layer"):
         aggregate(adata)

@@ -56,3 +56,5 @@ def test_of_a_trained_model(model):
 def test_what_is_no_model_is_refused():
     with pytest.raises(TypeError, match="Expected a trained MetaQModel, found dict"):
         tl.choose_n_metacells({})
+    with pytest.raises(TypeError, match="`grid` as a list of numbers of metacells, found 5"):
+        tl.choose_n_metacells(Cuts([1, 2]), 5)

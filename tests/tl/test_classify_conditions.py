@@ -50,6 +50,8 @@ def test_the_nearest_breaks_a_tie(samples):
 def test_bad_input_is_named(samples):
     with pytest.raises(ValueError, match="24 samples in 'stim'. Lower n_neighbors"):
         classify_conditions(samples, "stim", n_neighbors=24)
+    with pytest.raises(TypeError, match="n_neighbors to be an int, found 2.5"):
+        classify_conditions(samples, "stim", n_neighbors=2.5)
     with pytest.raises(ValueError, match="at least two labels.*found 1 labels"):
         classify_conditions(samples, "assay")
     with pytest.raises(KeyError, match="`label` to name.*found no 'sex'"):

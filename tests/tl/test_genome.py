@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scmetaq.tl._genome import gene_starts, near_pairs, peak_places
+from scmetaq.tl._genome import check_chromosomes, gene_starts, near_pairs, peak_places
 
 
 def genes(**columns):
@@ -78,7 +78,43 @@ def test_no_pairs():
 def test_missing_places_are_named():
     with pytest.raises(KeyError, match=r"found no \['start', 'strand'\]. Columns there"):
         gene_starts(genes().drop(columns=["start", "strand"]))
-    with pytest.raises(ValueError, match="missing or negative for all 4"):
+    with pytest.raises(ValueError, match="genes with a place .* or `strand` empty for all 4"):
         gene_starts(genes(start=np.nan))
+    with pytest.raises(ValueError, match="peaks with a place in `atac_metacells.var`.* for all 4"):
+        peak_places(genes(end=-1))
     with pytest.raises(ValueError, match="found 2 other names, e.g. 'peak1'"):
         peak_places(pd.DataFrame(index=["chr1:1-2", "peak1", "peak2"]))
+
+
+def test_genes_without_a_strand_or_an_end_have_no_place():
+    assert gene_starts(genes(strand=["+", np.nan, "*", "-"]))["chrom"].tolist() == [
+        "chr1",
+        "",
+        "",
+        "",
+    ]
+    assert peak_places(genes(end=[5000, np.inf, 900, 1]))["chrom"].tolist() == [
+        "chr1",
+        "",
+        "chr2",
+        "",
+    ]
+    with pytest.raises(ValueError, match="`strand` empty for all 4"):
+        gene_starts(genes(strand="*"))
+
+
+def test_strands_are_read_as_numbers_too():
+    starts = gene_starts(genes(strand=[1, -1, 1.0, -1.0]))
+    assert starts["forward"].tolist() == [True, False, True, False]
+
+
+def test_other_strands_are_refused():
+    with pytest.raises(ValueError, match=r"""found \['forward', 'reverse'\]. Rename"""):
+        gene_starts(genes(strand=["forward", "reverse", "+", "+"]))
+
+
+def test_chromosomes_must_be_spelled_alike():
+    peaks = peak_places(pd.DataFrame(index=["1:700-900", "2:990-1010"]))
+    with pytest.raises(ValueError, match=r"genes on \['chr1', 'chr2'\] and peaks on \['1', '2'\]"):
+        check_chromosomes(gene_starts(genes()), peaks)
+    check_chromosomes(gene_starts(genes(chrom=["chr1", "1", "2", ""])), peaks)

@@ -23,3 +23,9 @@ def test_bad_counts_are_named():
         log_counts(adata, None)
     with pytest.raises(KeyError, match="found no 'raw'"):
         log_counts(adata, "raw")
+
+
+def test_fractions_are_told_of():
+    adata = AnnData(np.array([[1.0, 0.5]]))
+    with pytest.warns(UserWarning, match="raw counts in `X`, found fractions.* name `basis` with"):
+        log_counts(adata, None, otherwise="`basis`")

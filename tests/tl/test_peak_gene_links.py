@@ -163,7 +163,7 @@ def test_peaks_of_cortex_go_with_their_genes():
 
 def test_no_peak_in_reach(pair):
     rna, atac = pair
-    rna.var["chrom"] = "chr9"
+    rna.var[["start", "end"]] += 10**8
     links = peak_gene_links(rna, atac)
     assert len(links) == 0
     assert links.columns.tolist() == ["gene", "peak", "distance", "r", "pvalue"]
@@ -186,10 +186,24 @@ def test_bad_input_is_named(pair):
         peak_gene_links(AnnData(rna.X, obs=rna.obs), atac)
     with pytest.raises(TypeError, match="AnnData per modality, found DataFrame"):
         peak_gene_links(rna, atac.obs)
-    with pytest.raises(ValueError, match="`window` of at least 0 base pairs, found -1"):
+    with pytest.raises(
+        ValueError, match="`window` as a number of base pairs, at least 0, found -1"
+    ):
         peak_gene_links(rna, atac, window=-1)
-    with pytest.raises(ValueError, match="at least 10 peaks, found 1"):
+    with pytest.raises(ValueError, match="whole number of peaks, at least 10, found 1"):
         peak_gene_links(rna, atac, n_background=1)
+    with pytest.raises(ValueError, match="at least 0, found nan"):
+        peak_gene_links(rna, atac, window=np.nan)
+    with pytest.raises(ValueError, match="at least 10, found 50.0"):
+        peak_gene_links(rna, atac, n_background=50.0)
+    elsewhere = rna.copy()
+    elsewhere.var["chrom"] = "9"
+    with pytest.raises(ValueError, match=r"found genes on \['9'\] and peaks on"):
+        peak_gene_links(elsewhere, atac)
+    with_gc = atac.copy()
+    with_gc.var["gc"] = "unknown"
+    with pytest.raises(ValueError, match=r"`atac_metacells.var\['gc'\]`, found no number"):
+        peak_gene_links(rna, with_gc)
     repeated = rna.copy()
     repeated.obs_names = ["mc0"] * K
     with pytest.raises(ValueError, match="unique names of metacells in `rna_metacells`"):

@@ -123,5 +123,9 @@ def test_bad_input_is_named(cells, metacells):
     scaled.layers["scaled"] = scaled.X - 1.0 * (scaled.X > 0).multiply(5)
     with pytest.raises(ValueError, match="raw counts in layer 'scaled', found negative"):
         recover_embedding(scaled, metacells, "X_harmony", layer="scaled")
+    other = cells.copy()
+    other.obsm["X_pca"] = sparse.csr_matrix(other.obsm["X_pca"])
+    with pytest.raises(TypeError, match=r"`adata.obsm\['X_pca'\]`, found a sparse one"):
+        recover_embedding(other, metacells, "X_harmony", basis="X_pca")
     with pytest.raises(TypeError, match="`metacells` as an AnnData, found DataFrame"):
         recover_embedding(cells, metacells.obs, "X_harmony")

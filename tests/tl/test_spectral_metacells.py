@@ -117,6 +117,8 @@ def test_largest_groups_are_halved():
         ({"z": np.zeros(5)}, ValueError, r"shape \(n_cells, d\).*found shape \(5,\)"),
         ({"z": np.zeros((5, 0))}, ValueError, r"found shape \(5, 0\)"),
         ({"z": np.array([[0.0], [np.nan], [np.inf]])}, ValueError, "in 2 of 3 cells"),
+        ({"z": np.array([[0.0], [1e200], [1.0]])}, ValueError, "or huge ones in 1 of 3 cells"),
+        ({"z": np.ones((9, 2), dtype=complex)}, TypeError, "real numbers, found complex ones"),
         ({"z": sparse.eye_array(9)}, TypeError, "dense array, found a sparse matrix"),
         ({"z": [["a"], ["b"]]}, TypeError, "array of numbers"),
         ({"n_metacells": 1}, ValueError, "at least 2 and less than the 500 cells, found 1"),

@@ -46,3 +46,11 @@ def test_identical_cells_in_the_way_are_told(codebook, z):
     z = torch.cat([z[:1].expand(60, 4), z[:30]])
     with pytest.warns(UserWarning, match=r"of 13 to 17 cells, made some of \d+ to 6\d"):
         bound_sizes(codebook, SizeBounds(13, 17, lambda: z), move_codes=False)
+
+
+@pytest.mark.parametrize("move_codes", [True, False])
+def test_codes_that_identical_cells_leave_empty_get_others(codebook, z, move_codes):
+    z = torch.cat([z[:1].expand(60, 4), z[:30]])
+    with pytest.warns(UserWarning, match=r"of 13 to 17 cells, made some of [1-9]\d* to 6\d"):
+        bound_sizes(codebook, SizeBounds(13, 17, lambda: z), move_codes=move_codes)
+    assert sizes(codebook, z).min() >= 1

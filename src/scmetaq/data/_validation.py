@@ -192,8 +192,8 @@ def with_features(adata: AnnData, names: pd.Index) -> AnnData:
         raise ValueError(
             f"Expected the {len(names)} features that the model was trained on, found only "
             f"{len(names) - len(missing)} of them: {len(missing)} are missing from var_names, "
-            f"e.g. {missing[0]!r}. Pass cells counted with the same features under the same names, "
-            "or map them onto the model: load_query_data(adata, model) does without some features."
+            f"e.g. {missing[0]!r}. Pass cells counted with the same features under the same names. "
+            "Models that have load_query_data map cells without some features, too."
         )
     check_unique(adata.var_names, "feature names (var_names)", "adata.var_names_make_unique()")
     chosen = adata[:, names]
@@ -314,7 +314,7 @@ class _Tally:
         self.per_feature += np.asarray(abs(block).sum(axis=0)).ravel()
 
     def refuse_bad_values(self, where: str, argument: str) -> None:
-        advice = f"Name the layer that holds the raw counts with {argument}...."
+        advice = f"Name the layer that holds the raw counts with {argument}..."
         for n, what in ((self.n_nan, "NaN or infinite"), (self.n_negative, "negative")):
             if n:
                 raise ValueError(
@@ -322,11 +322,11 @@ class _Tally:
                     f"{self.n_values} stored. {advice}"
                 )
         if self.n_fraction:
-            guess = (
-                "They look log-normalised (log1p)."
-                if self.largest < 16
-                else "They look normalised or scaled."
-            )
+            guess = "They look normalised or scaled."
+            if 2 * self.n_fraction < self.n_values:
+                guess = "Most values are whole numbers."
+            elif self.largest < 16:
+                guess = "They look log-normalised (log1p)."
             raise ValueError(
                 f"Expected raw counts (integers) in {where}, found {self.n_fraction} non-integer "
                 f"values of {self.n_values} stored, the largest {self.largest:.4g}. {guess} "

@@ -1,4 +1,5 @@
 import time
+from numbers import Real
 from typing import Any, Final, get_args
 
 import numpy as np
@@ -117,8 +118,11 @@ class COEM(
         check_positive("n_latent", n_latent)
         check_positive("n_components", n_components)
         _check_hidden(n_hidden)
-        if consistency_weight < 0:
-            raise ValueError(f"Expected consistency_weight >= 0, found {consistency_weight}.")
+        if not isinstance(consistency_weight, Real) or not 0 <= consistency_weight < np.inf:
+            raise ValueError(
+                f"Expected consistency_weight to be a number of at least 0, found "
+                f"{consistency_weight!r}."
+            )
         self._modalities = {kind: get_modality(kind) for kind in KINDS}
         n_top = check_of_modalities("n_top_features", n_top_features, KINDS)
         likelihoods = check_of_modalities("likelihood", likelihood, KINDS)
@@ -182,7 +186,13 @@ class COEM(
             Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
             them those of the Lightning trainer.
         """
-        self._check_training(max_epochs, batch_size, train_size, early_stopping=early_stopping)
+        self._check_training(
+            max_epochs,
+            batch_size,
+            train_size,
+            early_stopping=early_stopping,
+            plan_kwargs=plan_kwargs,
+        )
         started = time.perf_counter()
         seed = settings.seed or 0
         cells, prepared, mixture_fit = self._prepare_training(seed)
@@ -285,6 +295,7 @@ class COEM(
         """
         manager = self._registered(adata)
         check_n_metacells(n_metacells, manager.adata.n_obs)
+        check_positive("n_neighbors", n_neighbors)
         z = self._posteriors(self._cells(manager)).mean.numpy()
         found = spectral_metacells(z, n_metacells, n_neighbors=n_neighbors, seed=seed)
         names = np.array(metacell_names(n_metacells), dtype=object)
@@ -322,5 +333,6 @@ class COEM(
 
 
 def _check_hidden(n_hidden: int) -> None:
+    check_positive("n_hidden", n_hidden)
     if n_hidden < 32 or n_hidden % 32:
         raise ValueError(f"Expected n_hidden to be a multiple of 32, found {n_hidden}.")

@@ -236,7 +236,13 @@ class MetaQModel(
                 **kwargs,
             )
             return
-        self._check_training(max_epochs, batch_size, train_size, early_stopping=early_stopping)
+        self._check_training(
+            max_epochs,
+            batch_size,
+            train_size,
+            early_stopping=early_stopping,
+            plan_kwargs=plan_kwargs,
+        )
         bounds = self._size_bounds(min_size, max_size)
         started = time.perf_counter()
         cells, training_set, codebook_fit = self._prepare_training()

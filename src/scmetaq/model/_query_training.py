@@ -39,6 +39,7 @@ class QueryTrainingMixin(ReferenceMappingMixin, TrainingMixin):
         """Tell what new conditions add to cells, then learn their embeddings."""
         check_positive("max_epochs", max_epochs)
         check_positive("batch_size", batch_size)
+        self._check_plan(QueryTrainingPlan, plan_kwargs)
         if self.adata is None:
             raise ValueError("The model was loaded without cells: there are none to train on.")
         if early_stopping or train_size is not None:

@@ -169,7 +169,13 @@ class SCPoli(
                 **kwargs,
             )
             return
-        self._check_training(max_epochs, batch_size, train_size, early_stopping=early_stopping)
+        self._check_training(
+            max_epochs,
+            batch_size,
+            train_size,
+            early_stopping=early_stopping,
+            plan_kwargs=plan_kwargs,
+        )
         _check_prototype_training(eta, pretraining_fraction)
         started = time.perf_counter()
         cells, labels, sample = self._training_sample()

@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,10 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         train_size: float | None,
         *,
         early_stopping: bool,
+        plan_kwargs: dict[str, Any] | None = None,
     ) -> None:
         """Refuse arguments of ``train`` before any work starts."""
+        self._check_plan(self._training_plan_cls, plan_kwargs)
         if self.adata is None:
             raise ValueError("The model was loaded without cells: there are none to train on.")
         check_positive("max_epochs", max_epochs)
@@ -60,6 +63,17 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             raise ValueError(
                 f"Expected cells held out for early_stopping, found train_size={train_size}. Leave "
                 "train_size out, or pass a share below one."
+            )
+
+    def _check_plan(self, plan: type, plan_kwargs: dict[str, Any] | None) -> None:
+        """Refuse arguments that neither a training plan nor the loss of the module has."""
+        inits = [vars(of)["__init__"] for of in plan.__mro__ if "__init__" in vars(of)]
+        known = {name for of in (*inits, self.module.loss) for name in signature(of).parameters}
+        odd = sorted(set(plan_kwargs or {}) - known)
+        if odd:
+            raise ValueError(
+                f"Expected plan_kwargs to be arguments of scmetaq.train.{plan.__name__}, found "
+                f"{odd[0]!r}."
             )
 
     @property

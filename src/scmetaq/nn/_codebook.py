@@ -307,9 +307,9 @@ class Codebook(nn.Module):
     def claim_cells(self, z: Tensor) -> int:
         """Give every code at least one of the cells ``z``: what guarantees K metacells.
 
-        A code that no cell is nearest to moves onto the worst served cell whose own code can
-        spare it, until none is left empty. Where there are fewer distinct cells than codes, some
-        stay so.
+        A code that no cell is nearest to takes the place of the worst served cell whose own code
+        can spare it, and the offset of that code, until none is left empty. Where there are fewer
+        distinct cells than codes, some stay so.
 
         Returns
         -------
@@ -326,8 +326,11 @@ class Codebook(nn.Module):
             fewest = min(fewest, len(empty))
             if since == _PATIENCE and len(z.unique(dim=0)) < self.n_codes:
                 break
-            worst = torch.argsort(torch.where(size[assignment] > 1, best, torch.inf))
-            self.codes[empty] = z[worst[: len(empty)]]
+            similarity = best - self.offsets[assignment]
+            worst = torch.argsort(torch.where(size[assignment] > 1, similarity, torch.inf))
+            taken = worst[: len(empty)]
+            self.codes[empty] = z[taken]
+            self.offsets[empty] = self.offsets[assignment[taken]]
             moved += len(empty)
         return moved
 

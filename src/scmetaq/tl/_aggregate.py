@@ -68,9 +68,10 @@ def aggregate(
     - ``X``: mean raw counts (Eq. 17), CSR;
     - ``layers["counts"]``: summed raw counts, CSR;
     - ``obs["n_cells"]``: number of cells; per categorical, text or boolean column the majority
-      value and ``<column>_fraction``, the fraction of the cells with a value that have this one;
-      means of numeric columns. Columns of other kinds are left out. Of pieces, the first column
-      of ``by`` names the metacell that each is a part of;
+      value and ``<column>_fraction``, the fraction of the cells with a value that have this one,
+      in place of a column of that name; means of other numeric columns. Columns of other kinds
+      are left out. Of pieces, the first column of ``by`` names the metacell that each is a part
+      of;
     - ``var`` and ``varm`` as in the cells;
     - ``uns["metaq"]``: how the metacells were made.
 
@@ -210,6 +211,11 @@ def _columns_to_split_by(data: AnnData | MuData, by: Any) -> list[str]:
     is_list = isinstance(by, list | tuple) and all(isinstance(name, str) for name in by)
     if not is_list or (len(by) == data.n_obs and not set(by) <= set(data.obs)):
         return []
+    if len(set(by)) < len(by) and not set(by) & set(data.obs):
+        raise ValueError(
+            f"Expected `by` as columns of `obs`, or one value for each of the {data.n_obs} cells, "
+            f"found {len(by)} values."
+        )
     return list(by)
 
 

@@ -1,6 +1,6 @@
 """How many metacells the cells can bear."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -76,6 +76,8 @@ def choose_n_metacells(
             f"Expected a trained MetaQModel, found {type(model).__name__}: it has no "
             "`get_granularity_report`."
         )
+    if grid is not None and not isinstance(grid, Iterable):
+        raise TypeError(f"Expected `grid` as a list of numbers of metacells, found {grid!r}.")
     numbers = _default_grid(model.n_metacells) if grid is None else list(grid)
     curve = model.get_granularity_report(numbers)
     excess = curve[ERROR] - curve[ERROR].min()

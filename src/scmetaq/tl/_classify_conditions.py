@@ -33,8 +33,9 @@ def classify_conditions(
 
     Raises
     ------
-    KeyError, ValueError
-        No such column or embedding; or not enough labelled samples.
+    TypeError, KeyError, ValueError
+        ``n_neighbors`` is no whole number, there is no such column or embedding, or there are not
+        enough labelled samples.
 
     References
     ----------
@@ -44,6 +45,8 @@ def classify_conditions(
     labels = column_of(samples, label, "label")
     known = np.flatnonzero(labels.notna().to_numpy())
     names = labels.iloc[known].astype(str).to_numpy()
+    if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int | np.integer):
+        raise TypeError(f"Expected n_neighbors to be an int, found {n_neighbors!r}.")
     if n_neighbors < 1 or n_neighbors > len(known) - 1 or len(set(names)) < 2:
         raise ValueError(
             f"Expected at least two labels and more labelled samples than the {n_neighbors} "

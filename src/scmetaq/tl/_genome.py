@@ -7,6 +7,10 @@ import numpy as np
 import pandas as pd
 
 _COLUMNS: Final = ["chrom", "start", "end"]
+_FARTHEST: Final = 2**53
+"""Base pairs; beyond this, and at infinity, decimal numbers are no places."""
+_STRANDS: Final = {"+": 1, "1": 1, "1.0": 1, "-": -1, "-1": -1, "-1.0": -1}
+_NO_STRAND: Final = {"", "*", ".", "nan", "None", "<NA>"}
 _NAME: Final = re.compile(r"(?P<chrom>.+?)[:_-](?P<start>\d+)[_-](?P<end>\d+)")
 
 
@@ -21,7 +25,7 @@ def gene_starts(var: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     Frame in the order of ``var`` with ``chrom``, ``tss`` (base pairs) and ``forward`` (bool).
-    Genes without a place have the chromosome "".
+    Genes without a place or a strand have the chromosome "".
     """
     absent = [name for name in [*_COLUMNS, "strand"] if name not in var]
     if absent:
@@ -30,15 +34,11 @@ def gene_starts(var: pd.DataFrame) -> pd.DataFrame:
             f"Columns there: {sorted(map(str, var.columns))}. Join a table of gene coordinates."
         )
     places = _places(var)
-    strand = var["strand"].astype(object)
-    forward = ~strand.isin(["-", "-1", -1]).to_numpy()
-    places["tss"] = np.where(forward, places["start"], places["end"])
-    places["forward"] = forward
-    if (places["chrom"] == "").all():
-        raise ValueError(
-            "Expected genes with a place in `rna_metacells.var`, found `chrom` empty or `start` "
-            f"missing or negative for all {len(var)}. Join a table of gene coordinates."
-        )
+    strand = _strands(var["strand"])
+    places["tss"] = np.where(strand > 0, places["start"], places["end"])
+    places["forward"] = strand > 0
+    places.loc[strand == 0, "chrom"] = ""
+    _check_any(places, "genes", "rna_metacells", also=", or `strand` empty")
     return places[["chrom", "tss", "forward"]]
 
 
@@ -55,7 +55,7 @@ def peak_places(var: pd.DataFrame) -> pd.DataFrame:
     Frame in the order of ``var`` with ``chrom``, ``start`` and ``end`` (base pairs).
     """
     if set(_COLUMNS) <= set(var.columns):
-        return _places(var)
+        return _check_any(_places(var), "peaks", "atac_metacells")
     matches = [_NAME.fullmatch(str(name)) for name in var.index]
     unread = [str(name) for name, match in zip(var.index, matches, strict=True) if match is None]
     if unread:
@@ -64,14 +64,55 @@ def peak_places(var: pd.DataFrame) -> pd.DataFrame:
             f"`atac_metacells.var`, found {len(unread)} other names, e.g. {unread[0]!r}."
         )
     read = pd.DataFrame([match.groupdict() for match in matches if match is not None])
-    return _places(read)
+    return _check_any(_places(read), "peaks", "atac_metacells")
+
+
+def _strands(strand: pd.Series) -> np.ndarray:
+    """1 for the plus strand, -1 for the minus one, 0 where it is unknown."""
+    text = strand.astype(object).map(lambda value: str(value).strip())
+    odd = sorted(set(text) - _STRANDS.keys() - _NO_STRAND)
+    if odd:
+        raise ValueError(
+            f'Expected "+" or "-" in `rna_metacells.var["strand"]`, found {odd[:3]}. Rename the '
+            "strands; genes without one are left out."
+        )
+    return text.map(lambda value: _STRANDS.get(value, 0)).to_numpy(dtype=np.int64)
+
+
+def _check_any(places: pd.DataFrame, features: str, owner: str, also: str = "") -> pd.DataFrame:
+    """The same places, if there are any."""
+    if (places["chrom"] == "").all():
+        raise ValueError(
+            f"Expected {features} with a place in `{owner}.var`, found `chrom` empty, `start` or "
+            f"`end` no numbers, negative or in the wrong order{also} for all {len(places)}. Join a "
+            f"table of their coordinates."
+        )
+    return places
+
+
+def check_chromosomes(genes: pd.DataFrame, peaks: pd.DataFrame) -> None:
+    """Refuse genes and peaks that share no chromosome, as when one says "1" and one "chr1".
+
+    Parameters
+    ----------
+    genes
+        As of :func:`gene_starts`.
+    peaks
+        As of :func:`peak_places`.
+    """
+    of_genes, of_peaks = (sorted(set(frame["chrom"]) - {""}) for frame in (genes, peaks))
+    if not set(of_genes) & set(of_peaks):
+        raise ValueError(
+            f"Expected genes and peaks on the same chromosomes, found genes on {of_genes[:3]} and "
+            f"peaks on {of_peaks[:3]}. Spell the names alike in both."
+        )
 
 
 def _places(frame: pd.DataFrame) -> pd.DataFrame:
     """Chromosome as text, "" where the place is unknown; start and end as integers."""
     start, end = (pd.to_numeric(frame[name], errors="coerce") for name in ("start", "end"))
     chrom = frame["chrom"].astype(object)
-    known = (chrom.notna() & (start >= 0) & (end >= start)).to_numpy()
+    known = (chrom.notna() & (start >= 0) & (end >= start) & (end < _FARTHEST)).to_numpy(bool)
     return pd.DataFrame(
         {
             "chrom": np.where(known, chrom.astype(str), ""),

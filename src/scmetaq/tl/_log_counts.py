@@ -1,5 +1,6 @@
 """Log-normalised counts."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,11 @@ def log_counts(adata: AnnData, layer: str | None, *, otherwise: str = "a layer")
         Layer with the raw counts; None: ``X``.
     otherwise
         What a user without raw counts in ``X`` can name, for messages.
+
+    Warns
+    -----
+    UserWarning
+        Values are no whole numbers; the warning is for the caller of the caller.
     """
     if layer is not None and layer not in adata.layers:
         there = sorted(filter(None, adata.layers.keys()))
@@ -31,6 +37,13 @@ def log_counts(adata: AnnData, layer: str | None, *, otherwise: str = "a layer")
         raise ValueError(
             f"Expected raw counts in {where}, found negative or missing values. Name {otherwise} "
             "with raw counts."
+        )
+    if (counts.data != np.floor(counts.data)).any():
+        warnings.warn(
+            f"Expected raw counts in {where}, found fractions. If these are normalised values, "
+            f"name {otherwise} with raw counts.",
+            UserWarning,
+            stacklevel=3,
         )
     total = np.asarray(counts.sum(1)).ravel()
     return sp.csr_matrix(sp.diags_array(1e4 / np.where(total > 0, total, 1)) @ counts).log1p()

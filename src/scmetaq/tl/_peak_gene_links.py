@@ -10,7 +10,7 @@ from anndata import AnnData
 from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
-from scmetaq.tl._genome import gene_starts, near_pairs, peak_places
+from scmetaq.tl._genome import check_chromosomes, gene_starts, near_pairs, peak_places
 
 _BLOCK = 4_000_000
 """Most numbers in a dense block."""
@@ -46,7 +46,7 @@ def peak_gene_links(
     rna_metacells
         Metacells with raw counts, mean or summed, in ``X``, and of each gene ``chrom``,
         ``start``, ``end`` (base pairs) and ``strand`` ("+" or "-") in ``var``. Genes without a
-        place (empty ``chrom``, missing or negative ``start``) are left out.
+        strand or a place (empty ``chrom``, missing or negative ``start``) are left out.
     atac_metacells
         The same metacells, by name, with raw counts of peaks. Their places are the columns
         ``chrom``, ``start``, ``end`` of ``var``, else are read from names like "chr1:100-200".
@@ -76,8 +76,9 @@ def peak_gene_links(
     KeyError
         Gene coordinates are absent.
     ValueError
-        Metacells in common are fewer than three, counts are negative or missing, peaks have no
-        places, or other chromosomes have too few peaks for the background.
+        Metacells in common are fewer than three, counts are negative or missing, genes or peaks
+        have no places or share no chromosome, strands or GC content cannot be read, or other
+        chromosomes have too few peaks for the background.
 
     Notes
     -----
@@ -97,6 +98,8 @@ def peak_gene_links(
             raise TypeError(f"Expected an AnnData per modality, found {found}. Pass mdata['rna'].")
     names = _shared_names(rna_metacells, atac_metacells)
     genes, peaks = gene_starts(rna_metacells.var), peak_places(atac_metacells.var)
+    check_chromosomes(genes, peaks)
+    gc = _gc_content(atac_metacells.var)
     expression = _log_normalised(rna_metacells, names, "rna_metacells")  # G x K
     access = _log_normalised(atac_metacells, names, "atac_metacells")  # P x K
     genes.loc[_spread(expression) == 0, "chrom"] = ""
@@ -104,7 +107,7 @@ def peak_gene_links(
     links = near_pairs(genes, peaks, window)
     gene, peak = links["gene"].to_numpy(), links["peak"].to_numpy()
     linked, which = np.unique(peak, return_inverse=True)
-    traits = _traits(access, atac_metacells.var)
+    traits = _traits(access, gc)
     background = _background(peaks["chrom"].to_numpy(), traits, linked, n_background, seed)
     r = _correlations(expression, access, gene, peak[:, None])[:, 0]
     links["r"] = r
@@ -153,12 +156,25 @@ def _standardised(rows: sp.csr_matrix) -> np.ndarray:
     return dense / np.linalg.norm(dense, axis=1, keepdims=True)
 
 
-def _traits(access: sp.csr_matrix, var: pd.DataFrame) -> np.ndarray:
+def _gc_content(var: pd.DataFrame) -> np.ndarray | None:
+    """GC content of peaks, the median where it is missing, ``(n_peaks,)``; None without any."""
+    if "gc" not in var:
+        return None
+    gc = pd.to_numeric(var["gc"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    known = np.isfinite(gc)
+    if not known.any():
+        raise ValueError(
+            "Expected GC content, as a fraction or in percent, in `atac_metacells.var['gc']`, "
+            "found no number. Fill the column, or drop it to match the background in mean only."
+        )
+    return np.where(known, gc, np.median(gc[known]))
+
+
+def _traits(access: sp.csr_matrix, gc: np.ndarray | None) -> np.ndarray:
     """What a background peak must share, on comparable scales, ``(n_peaks, 1 or 2)``."""
     columns = [np.log(np.maximum(np.asarray(access.mean(1)).ravel(), 1e-12))]
-    if "gc" in var:
-        gc = pd.to_numeric(var["gc"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        columns.append(np.where(np.isnan(gc), np.nanmedian(gc), gc))
+    if gc is not None:
+        columns.append(gc)
     traits = np.stack(columns, axis=1)
     return (traits - traits.mean(0)) / np.maximum(traits.std(0), 1e-12)
 
@@ -242,10 +258,15 @@ def _shared_names(rna: AnnData, atac: AnnData) -> pd.Index:
     return names
 
 
-def _check_settings(window: int, n_background: int) -> None:
-    if window < 0:
-        raise ValueError(f"Expected `window` of at least 0 base pairs, found {window}.")
-    if n_background < _LEAST_BACKGROUND:
+def _check_settings(window: float, n_background: int) -> None:
+    is_number = isinstance(window, int | float | np.number) and not isinstance(window, bool)
+    if not is_number or not 0 <= window < np.inf:
         raise ValueError(
-            f"Expected `n_background` of at least {_LEAST_BACKGROUND} peaks, found {n_background}."
+            f"Expected `window` as a number of base pairs, at least 0, found {window!r}."
+        )
+    is_whole = isinstance(n_background, int | np.integer) and not isinstance(n_background, bool)
+    if not is_whole or n_background < _LEAST_BACKGROUND:
+        raise ValueError(
+            f"Expected `n_background` as a whole number of peaks, at least {_LEAST_BACKGROUND}, "
+            f"found {n_background!r}."
         )

@@ -71,6 +71,8 @@ def recover_embedding(
 
     Raises
     ------
+    TypeError
+        Not AnnData, or an embedding is sparse.
     KeyError
         No such column, layer, or entry of ``obsm``; the message lists those there are.
     ValueError
@@ -98,7 +100,10 @@ def recover_embedding(
     target = _entry(metacells, use_rep, "use_rep", "metacells")
     assignment = cell_values(adata, by, what="by")
     position = _positions(assignment, metacells.obs_names)
-    x = _components(adata, layer, seed) if basis is None else _entry(adata, basis, "basis", "adata")
+    if basis is None:
+        x = _components(log_counts(adata, layer, otherwise="a layer or `basis`"), seed)
+    else:
+        x = _entry(adata, basis, "basis", "adata")
     learnt, means = _means(x, position)
     if len(learnt) < 2:
         raise ValueError(
@@ -157,9 +162,8 @@ def _positions(assignment: pd.Series, names: pd.Index) -> np.ndarray:
     return np.append(of_names, -1)[column.codes]
 
 
-def _components(adata: AnnData, layer: str | None, seed: int) -> np.ndarray:
-    """Principal components of log1p counts per 10k, ``(n_cells, at most 50)``."""
-    log = log_counts(adata, layer, otherwise="a layer or `basis`")
+def _components(log: sp.csr_matrix, seed: int) -> np.ndarray:
+    """Principal components of log counts, ``(n_cells, at most 50)``."""
     n_components = min(_N_COMPONENTS, min(log.shape) - 1)
     return PCA(n_components, svd_solver="arpack", random_state=seed).fit_transform(log)
 
@@ -169,6 +173,11 @@ def _entry(adata: AnnData, name: str, argument: str, what: str) -> np.ndarray:
         raise KeyError(
             f"Expected `{argument}` to name an entry of `{what}.obsm`, found no {name!r}. "
             f"Entries there: {sorted(map(str, adata.obsm.keys()))}."
+        )
+    if sp.issparse(adata.obsm[name]):
+        raise TypeError(
+            f"Expected a dense matrix in `{what}.obsm[{name!r}]`, found a sparse one. Reduce it to "
+            "a few dimensions first."
         )
     values: np.ndarray = np.asarray(adata.obsm[name], dtype=np.float64)
     if values.ndim != 2 or not np.isfinite(values).all():

@@ -15,6 +15,8 @@ from scmetaq.tl._spectral_rows import spectral_rows
 
 MAX_VECTORS: Final = 100
 N_STEPS: Final = 2
+_LARGEST: Final = 1e100
+"""Coordinates must be below this: distances are squared."""
 
 
 def spectral_metacells(
@@ -150,6 +152,8 @@ def _fill(rows: np.ndarray, labels: np.ndarray, n_groups: int) -> np.ndarray:
 def _checked_embedding(z: Any) -> np.ndarray:
     if sp.issparse(z):
         raise TypeError("Expected `z` as a dense array, found a sparse matrix. Reduce it first.")
+    if np.iscomplexobj(z):
+        raise TypeError("Expected `z` as real numbers, found complex ones.")
     try:
         z = np.asarray(z, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -159,10 +163,10 @@ def _checked_embedding(z: Any) -> np.ndarray:
         raise ValueError(
             f"Expected `z` of shape (n_cells, d), an embedding of the cells, found shape {z.shape}."
         )
-    n_bad = int((~np.isfinite(z)).any(1).sum())
+    n_bad = int((~(np.abs(z) < _LARGEST)).any(1).sum())
     if n_bad > 0:
         raise ValueError(
-            f"Expected finite numbers in `z`, found missing or infinite ones in {n_bad} of "
+            f"Expected finite numbers in `z`, found missing, infinite or huge ones in {n_bad} of "
             f"{len(z)} cells. Leave these cells out, or compute their embedding again."
         )
     return z

@@ -50,6 +50,7 @@ def bound_sizes(codebook: Codebook, bounds: SizeBounds, *, move_codes: bool = Tr
         before, found = found, _set_offsets(codebook, z, bounds)
         if torch.equal(found, before):
             break
+    codebook.claim_cells(z)  # identical cells take one code where the bounds gave them several
     _check_sizes(codebook, z, bounds)
 
 
