@@ -1,3 +1,4 @@
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,3 +50,48 @@ def test_metacells_without_cells_are_refused(counts):
     counts.iloc[1] = 0
     with pytest.raises(ValueError, match=r"cells in each metacell, found shape \(4, 2\)"):
         pl.composition(counts)
+
+
+def test_metacells_without_a_group_are_told(counts):
+    ax = pl.composition(counts, pd.Series(["T", None, np.nan, "B"], counts.index, dtype=object))
+    assert [text.get_text() for text in ax.texts] == ["T", "no label", "B"]
+
+
+def test_groups_that_miss_metacells_are_refused(counts):
+    groups = pd.Series("T", counts.index[:1])
+    with pytest.raises(ValueError, match="found none for 3 of 4, e.g. 'mc1'"):
+        pl.composition(counts, groups)
+
+
+def test_conditions_of_one_name_are_refused(counts):
+    counts.columns = ["a", "a"]
+    with pytest.raises(ValueError, match="several of the name 'a'. Sum them"):
+        pl.composition(counts)
+
+
+def test_all_names_are_in_the_legend(counts):
+    ax = pl.composition(counts.rename(columns={"a": "_a"}))
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["_a", "b"]
+
+
+def test_plot_keeps_its_width_beside_many_conditions():
+    names = [f"a long sample name {i}" for i in range(40)]
+    ax = pl.composition(pd.DataFrame(1, index=range(10), columns=names))
+    ax.figure.draw_without_rendering()
+    assert ax.bbox.width / ax.figure.dpi > 4
+    assert len({to_hex(part.get_facecolor()[0]) for part in ax.collections}) == 40
+    legend = ax.get_legend().get_window_extent()
+    assert legend.x1 <= ax.figure.bbox.x1
+
+
+def test_figures_of_the_user_keep_their_size():
+    names = [f"a long sample name {i}" for i in range(40)]
+    counts = pd.DataFrame(1, index=range(10), columns=names)
+    figure, ax = plt.subplots(figsize=(5, 3))
+    pl.composition(counts, ax=ax)
+    assert figure.get_figwidth() == 5
+
+
+def test_more_conditions_than_colours_have_no_legend():
+    ax = pl.composition(pd.DataFrame(1, index=range(3), columns=range(101)))
+    assert ax.get_legend() is None

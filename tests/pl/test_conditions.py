@@ -5,7 +5,7 @@ from anndata import AnnData
 from matplotlib.colors import to_hex
 
 from scmetaq import pl
-from scmetaq.pl._style import ACCENT, PALETTE
+from scmetaq.pl._style import ACCENT, GREY, PALETTE
 
 
 @pytest.fixture
@@ -96,3 +96,29 @@ def test_bad_input_is_named(samples):
     many.obs["name"] = many.obs_names
     with pytest.raises(ValueError, match="at most 20 categories in 'name', found 30"):
         pl.conditions(many, "name")
+
+
+def test_samples_whose_number_is_missing_are_grey(samples):
+    samples.obs.loc[["s1", "s4"], "age"] = np.nan
+    ax = pl.conditions(samples, "age")
+    known, unknown = ax.collections
+    np.testing.assert_allclose(unknown.get_offsets(), samples.obsm["X_pca"][[1, 4], :2])
+    assert {to_hex(c).upper() for c in unknown.get_facecolors()} == {GREY}
+    assert len(known.get_offsets()) == 4
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["age unknown"]
+
+
+def test_without_any_number_there_is_no_scale(samples):
+    ax = pl.conditions(samples.copy(), "age")
+    assert len(ax.figure.axes) == 2
+    samples.obs["age"] = np.nan
+    ax = pl.conditions(samples, "age")
+    assert len(ax.figure.axes) == 1
+    assert len(drawn(ax)) == 6
+
+
+def test_names_that_begin_with_an_underscore_are_in_the_legend(samples):
+    samples.obs["stim"] = samples.obs["stim"].cat.rename_categories({"a": "_a"})
+    ax = pl.conditions(samples, "stim")
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["_a", "b", "unknown"]

@@ -52,3 +52,10 @@ def test_cells_are_not_changed():
     before = FRAME.copy()
     pl.confusion(FRAME, "truth", "kind")
     pd.testing.assert_frame_equal(FRAME, before)
+
+
+def test_integers_beside_missing_values_are_the_same_labels():
+    given = pd.Series([0, 1, 2] * 9 + [np.nan] * 3)
+    ax = pl.confusion(pd.DataFrame({"t": [0, 1, 2] * 10, "p": given}), "t", "p")
+    assert names(ax.get_xticklabels()) == ["0", "1", "2"]
+    np.testing.assert_array_equal(image(ax), np.eye(3))

@@ -1,10 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
 from scmetaq import pl
 from scmetaq.pl._embedding import _round_steps
-from scmetaq.pl._style import ACCENT, PALETTE
+from scmetaq.pl._style import ACCENT, GREY, PALETTE
 
 
 def test_metacells_sit_at_the_mean_of_their_cells(adata):
@@ -84,3 +85,59 @@ def test_bad_input_is_named(adata):
     adata.obs["metacell"] = None
     with pytest.raises(ValueError, match="found none among 60"):
         pl.embedding(adata)
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_integers_beside_missing_values_are_labels(adata):
+    adata.obs["group"] = np.where(np.arange(60) % 4 == 3, np.nan, np.arange(60) % 4)
+    assert legend(pl.embedding(adata, color="group"))[:4] == ["0", "1", "2", "no label"]
+
+
+def test_cells_without_a_label_are_in_the_legend(adata):
+    assert "no label" not in legend(pl.embedding(adata, color="cell_type"))
+    adata.obs.loc["cell0", "cell_type"] = None
+    ax = pl.embedding(adata, color="cell_type")
+    assert legend(ax)[:4] == ["B", "NK", "T", "no label"]
+    assert to_hex(ax.get_legend().legend_handles[3].get_color()).upper() == GREY
+    adata.obs["nothing"] = pd.Categorical([None] * 60)
+    ax = pl.embedding(adata, color="nothing")
+    assert legend(ax)[0] == "no label"
+    assert {to_hex(c).upper() for c in ax.collections[1].get_facecolors()} == {GREY}
+
+
+def test_names_that_begin_with_an_underscore_are_in_the_legend(adata):
+    adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"B": "_B"})
+    assert legend(pl.embedding(adata, color="cell_type"))[0] == "_B"
+
+
+def test_many_long_names_fit_and_differ_in_colour(adata):
+    adata.obs["fine"] = [f"a rather long name of a cell type, number {i}" for i in range(60)]
+    ax = pl.embedding(adata, color="fine")
+    ax.figure.draw_without_rendering()
+    assert ax.get_legend().get_window_extent().x1 <= ax.figure.bbox.x1
+    assert ax.bbox.width / ax.figure.dpi > 4
+    drawn = [sign.get_color() for sign in ax.get_legend().legend_handles[:60]]
+    assert len(set(drawn)) == 60
+    shown = legend(ax)[:60]
+    assert len(set(shown)) == 60
+    assert max(map(len, shown)) <= 30
+
+
+def test_more_labels_than_colours_are_refused(adata):
+    many = adata[[0, 1] * 60].copy()
+    many.obs_names_make_unique()
+    many.obs["name"] = many.obs_names
+    with pytest.raises(ValueError, match="at most 100 labels in 'name', found 120"):
+        pl.embedding(many, color="name")
+
+
+def test_bad_arrays_are_named(adata):
+    adata.obsm["X_one"] = adata.obsm["X_umap"][:, :1]
+    with pytest.raises(ValueError, match=r"two columns in `obsm\['X_one'\]`, found .*\(60, 1\)"):
+        pl.embedding(adata, basis="X_one")
+    adata.uns["cell_type_colors"] = ["red", "blue", "no colour"]
+    with pytest.raises(ValueError, match="found 'no colour' among those chosen"):
+        pl.embedding(adata, color="cell_type")

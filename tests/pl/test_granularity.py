@@ -50,3 +50,15 @@ def test_other_tables_are_refused(curve):
         pl.granularity(curve[["margin"]])
     with pytest.raises(TypeError, match="found list"):
         pl.granularity([1, 2])
+
+
+@pytest.mark.parametrize("step", [0.1, 6e-5, 1e-6])
+def test_the_third_axis_keeps_clear_of_the_second(curve, step):
+    curve["reconstruction_ratio"] = 0.98365 + step * np.arange(4)
+    curve["prediction_error"] = [0.5, 0.3, 0.2, 0.4]
+    right, outside = pl.granularity(curve).figure.axes[1:]
+    right.figure.draw_without_rendering()
+    assert right.yaxis.get_offset_text().get_text() == ""
+    label = right.yaxis.label.get_window_extent()
+    assert label.x1 < outside.spines["right"].get_window_extent().x0
+    assert label.x0 > max(tick.get_window_extent().x1 for tick in right.get_yticklabels())

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
@@ -32,3 +33,9 @@ def test_bad_input_is_named(metacells):
         pl.purity(metacells, "kind")
     with pytest.raises(KeyError, match=r"found such pairs for \[\]"):
         pl.purity(metacells.obs[["n_cells"]])
+
+
+def test_labels_that_are_all_missing_are_refused(metacells):
+    metacells.obs["cell_type"] = pd.Categorical([None] * 6)
+    with pytest.raises(ValueError, match="label in 'cell_type', found none among 6"):
+        pl.purity(metacells)

@@ -23,3 +23,15 @@ def test_bad_input_is_named(adata):
         pl.size(adata)
     with pytest.raises(ValueError, match=r"found shape \(0,\)"):
         pl.size([])
+
+
+def test_the_table_of_metacells_is_enough(metacells):
+    assert sum(bar.get_height() for bar in pl.size(metacells.obs).patches) == 6
+    with pytest.raises(KeyError, match=r"'n_cells'.*found only \['cell_type'\]"):
+        pl.size(metacells.obs[["cell_type"]])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_sizes_that_are_no_number_are_refused(value):
+    with pytest.raises(ValueError, match="found 1 of 3 missing or infinite"):
+        pl.size([1, value, 3])

@@ -77,3 +77,15 @@ def test_each_modality_has_a_panel(history):
     assert [len(ax.lines) for ax in panels] == [2, 2, 1, 1, 1, 1, 1]
     hidden = [ax for ax in panels[0].figure.axes if not ax.get_visible()]
     assert len(hidden) == 1  # two rows of four
+
+
+def test_one_epoch_is_a_point():
+    table = pd.Series([1.0])
+    (ax,) = pl.training({"train_loss": table, "validation_loss": pd.Series([2.0, 3.0])})
+    one, more = ax.lines
+    assert one.get_marker() == "o"
+    assert more.get_marker() in ("", "None")
+    (ax,) = pl.training({"train_loss": table, "validation_loss": table})
+    assert len({line.get_markerfacecolor() for line in ax.lines}) == 2
+    low, high = ax.get_xlim()
+    assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [0]

@@ -5,8 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 
-from scmetaq.pl._style import INK, label_colors, new_axes, strip_frame
+from scmetaq.pl._labels import NO_LABEL, as_categories, as_name
+from scmetaq.pl._legend import draw_legend
+from scmetaq.pl._style import COLORS, INK, label_colors, new_axes, strip_frame
 
 
 def composition(
@@ -22,26 +25,31 @@ def composition(
     ----------
     counts
         Cells of each metacell (rows, drawn in this order) and condition (columns), as of
-        ``pandas.crosstab``.
+        ``pandas.crosstab``. More than 100 conditions have no legend, as some share a colour.
     groups
         Group of each metacell, such as its majority label, indexed like ``counts``. Neighbours of
-        different groups are parted by a line, and groups that are wide enough named.
+        different groups are parted by a line, and groups that are wide enough named; missing
+        ones are called "no label".
     colors
         Colour of each condition. None: those of the package.
     ax
         Axes to draw on; None: of a new figure.
+
+    Raises
+    ------
+    ValueError
+        No counts, a metacell without cells, conditions of one name, or metacells without an entry
+        in ``groups``.
     """
-    if counts.shape[0] == 0 or counts.shape[1] == 0 or (counts.sum(axis=1) <= 0).any():
-        raise ValueError(
-            "Expected counts of at least one metacell and condition, and cells in each metacell, "
-            f"found shape {counts.shape}. Leave metacells without cells out."
-        )
+    names = [as_name(name) for name in counts.columns]
+    _check(counts, names, groups)
+    widen = ax is None
     ax = new_axes(ax, 7.2, 2.6)
     shares = counts.div(counts.sum(axis=1), axis=0).to_numpy()
     tops = np.cumsum(shares, axis=1)  # K x B
     edges = np.arange(len(counts) + 1)
-    names = [str(name) for name in counts.columns]
-    for i, (name, color) in enumerate(label_colors(names, colors).items()):
+    tints = label_colors(names, colors)
+    for i, color in enumerate(tints.values()):
         bottom = tops[:, i - 1] if i else np.zeros(len(counts))
         # one shape per condition, so that thousands of metacells stay a small picture
         ax.fill_between(
@@ -51,7 +59,6 @@ def composition(
             step="post",
             color=color,
             linewidth=0,
-            label=name,
         )
     if groups is not None:
         _draw_groups(ax, groups.loc[counts.index])
@@ -59,20 +66,37 @@ def composition(
     ax.set_xlabel(f"{len(counts):,} metacells", fontsize=8, color=INK)
     ax.set_ylabel("share of cells", fontsize=8, color=INK)
     ax.tick_params(labelsize=7)
-    ax.legend(
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        ncols=1 + len(names) // 14,
-        frameon=False,
-        fontsize=8,
-    )
+    if len(tints) <= len(COLORS):
+        entries = [(Patch(color=color, linewidth=0), name) for name, color in tints.items()]
+        draw_legend(ax, entries, n_rows=14, widen=widen)
     strip_frame(ax)
     return ax
 
 
+def _check(counts: pd.DataFrame, names: list[str], groups: pd.Series | None) -> None:
+    if counts.shape[0] == 0 or counts.shape[1] == 0 or (counts.sum(axis=1) <= 0).any():
+        raise ValueError(
+            "Expected counts of at least one metacell and condition, and cells in each metacell, "
+            f"found shape {counts.shape}. Leave metacells without cells out."
+        )
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise ValueError(
+            f"Expected one column per condition, found several of the name {twice[0]!r}. Sum them, "
+            "e.g. by `counts.T.groupby(level=0).sum().T`."
+        )
+    without = [] if groups is None else counts.index.difference(groups.index)
+    if len(without):
+        raise ValueError(
+            f"Expected a group for each metacell, found none for {len(without)} of {len(counts)}, "
+            f"e.g. {without[0]!r}. Index `groups` by metacell, as `counts`."
+        )
+
+
 def _draw_groups(ax: Axes, groups: pd.Series) -> None:
     """Part neighbours of different groups, and name those with room for it."""
-    names = groups.astype(str).to_numpy()
+    names = as_categories(groups).astype(object)
+    names = np.where(pd.isna(names), NO_LABEL, names)
     starts = np.flatnonzero(np.append(True, names[1:] != names[:-1]))
     ends = np.append(starts[1:], len(names))
     ax.set_xticks([])

@@ -5,14 +5,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
+from scmetaq.pl._labels import as_categories
+from scmetaq.pl._legend import draw_legend
+from scmetaq.pl._names import draw_names
 from scmetaq.pl._style import ACCENT, GREY, INK, label_colors, new_axes, strip_frame
 
 MAX_NAMES = 24
 """Samples whose names can be told apart beside their points."""
 MAX_CATEGORIES = 20
 """Categories that can be told apart in a legend."""
+_UNKNOWN = "unknown"
 
 
 def conditions(
@@ -24,6 +29,8 @@ def conditions(
 ) -> Axes:
     """Draw samples by the first two components of their embedding.
 
+    Names stand beside the points of up to 24 samples; those that find no free place are left out.
+
     Parameters
     ----------
     samples
@@ -31,7 +38,7 @@ def conditions(
         :meth:`~scmetaq.MetaQModel.get_condition_embeddings` returns.
     color
         Column of ``obs``: categories with a legend (colours of ``uns["<color>_colors"]`` if
-        there), or numbers with a scale. None: all alike.
+        there), or numbers with a scale; where it is missing, samples are grey. None: all alike.
     basis
         Entry of ``obsm`` with the components, shape ``(n_samples, n_components)``; of a single
         one, all samples are on a line. If it is ``"X_pca"``, ``uns["pca"]["variance_ratio"]`` is
@@ -41,6 +48,7 @@ def conditions(
     """
     position = _position(samples, basis)
     values = None if color is None else _values(samples, color)
+    widen = ax is None
     ax = new_axes(ax, 4.4 if values is None else 5.4, 3.8)
     ax.axhline(0, color=GREY, linewidth=0.6, zorder=0)
     ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
@@ -48,18 +56,15 @@ def conditions(
     if values is None:
         ax.scatter(position[:, 0], position[:, 1], c=ACCENT, **style)
     elif isinstance(values, pd.Categorical):
-        _draw_categories(ax, position, values, samples.uns.get(f"{color}_colors"), style)
+        tints = label_colors(list(values.categories), samples.uns.get(f"{color}_colors"))
+        entries = _draw_categories(ax, position, values, tints, style)
+        draw_legend(ax, entries, n_rows=21, widen=widen, title=color, handletextpad=0.3)
     else:
-        points = ax.scatter(position[:, 0], position[:, 1], c=values, cmap="viridis", **style)
-        scale = ax.figure.colorbar(points, ax=ax, shrink=0.8)
-        scale.set_label(str(color), fontsize=8, color=INK)
-        scale.ax.tick_params(labelsize=7)
-        scale.outline.set_visible(False)
-    if samples.n_obs <= MAX_NAMES:
-        _draw_names(ax, position, samples.obs_names)
-    if isinstance(values, pd.Categorical):
-        _draw_legend(ax, str(color))
+        _draw_numbers(ax, position, values, str(color), style)
     _label_axes(ax, samples, basis)
+    if samples.n_obs <= MAX_NAMES:
+        components: Any = samples.obsm[basis]
+        draw_names(ax, position, samples.obs_names, upright=components.shape[1] == 1)
     return ax
 
 
@@ -90,61 +95,57 @@ def _values(samples: AnnData, color: str) -> Any:
     types = pd.api.types
     if types.is_numeric_dtype(column) and not types.is_bool_dtype(column):
         return column.to_numpy(dtype=float, na_value=np.nan)
-    categories = pd.Categorical(column)
+    categories = as_categories(column)
     n_present = len(categories.remove_unused_categories().categories)
     if n_present > MAX_CATEGORIES:
         raise ValueError(
             f"Expected at most {MAX_CATEGORIES} categories in {color!r}, found {n_present}: name a "
             "column with fewer."
         )
-    return categories.rename_categories(categories.categories.astype(str))
+    return categories
 
 
 def _draw_categories(
-    ax: Axes, position: np.ndarray, values: pd.Categorical, chosen: Any, style: dict[str, Any]
+    ax: Axes,
+    position: np.ndarray,
+    values: pd.Categorical,
+    tints: dict[str, str],
+    style: dict[str, Any],
+) -> list[tuple[Artist, str]]:
+    """Draw samples category by category; the points of each, and its name."""
+    parts = [(values == name, tint, name) for name, tint in tints.items()]
+    parts.append((values.isna(), GREY, _UNKNOWN))
+    return [
+        (ax.scatter(position[among, 0], position[among, 1], c=tint, **style), name)
+        for among, tint, name in parts
+        if among.any()
+    ]
+
+
+def _draw_numbers(
+    ax: Axes, position: np.ndarray, values: np.ndarray, name: str, style: dict[str, Any]
 ) -> None:
-    for name, tint in label_colors(list(values.categories), chosen).items():
-        if (values == name).any():
-            x, y = position[values == name].T
-            ax.scatter(x, y, c=tint, label=name, **style)
-    absent = values.isna()
-    if absent.any():
-        x, y = position[absent].T
-        ax.scatter(x, y, c=GREY, label="unknown", **style)
-
-
-def _draw_names(ax: Axes, position: np.ndarray, names: pd.Index) -> None:
-    """Write each name beside its point, away from the nearest other one."""
-    span = np.ptp(position, axis=0)
-    scaled = position / np.where(span > 0, span, 1)
-    for i, name in enumerate(names):
-        others = np.delete(scaled, i, axis=0)
-        below = False
-        if len(others):
-            away = scaled[i] - others[np.argmin(((others - scaled[i]) ** 2).sum(1))]
-            below = bool(away[1] < 0)
-        ax.annotate(
-            str(name),
-            position[i],
-            xytext=(0, -6 if below else 6),
-            textcoords="offset points",
-            ha="center",
-            va="top" if below else "bottom",
-            fontsize=7,
-            color=INK,
+    """Draw samples by a number with its scale, and above the plot that some have none."""
+    known = np.isfinite(values)
+    if known.any():
+        x, y = position[known].T
+        points = ax.scatter(x, y, c=values[known], cmap="viridis", **style)
+        scale = ax.figure.colorbar(points, ax=ax, shrink=0.8)
+        scale.set_label(name, fontsize=8, color=INK)
+        scale.ax.tick_params(labelsize=7)
+        scale.outline.set_visible(False)
+    if not known.all():
+        x, y = position[~known].T
+        grey = ax.scatter(x, y, c=GREY, **style)
+        ax.legend(
+            [grey],
+            [f"{name} {_UNKNOWN}"],
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            frameon=False,
+            fontsize=8,
+            handletextpad=0.3,
         )
-
-
-def _draw_legend(ax: Axes, title: str) -> None:
-    legend = ax.legend(
-        title=title,
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        frameon=False,
-        fontsize=8,
-        handletextpad=0.3,
-    )
-    legend.get_title().set(fontsize=8, color=INK)
 
 
 def _label_axes(ax: Axes, samples: AnnData, basis: str) -> None:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from mudata import MuData
 
 from scmetaq import _keys
+from scmetaq.pl._labels import as_categories
 from scmetaq.pl._style import GREY, INK, new_axes, strip_frame
 
 UNKNOWN = "unknown"
@@ -77,10 +78,14 @@ def _columns(obs: pd.DataFrame, truth: str, predicted: str) -> tuple[pd.Series, 
     has_both = obs[truth].notna() & obs[predicted].notna()
     if not has_both.any():
         raise ValueError(f"Expected cells with both {truth!r} and {predicted!r}, found none.")
-    known, given = (obs.loc[has_both, name].astype(str) for name in (truth, predicted))
+    both = obs.loc[has_both]
+    known, given = (
+        pd.Series(as_categories(both[name]).astype(object), both.index)
+        for name in (truth, predicted)
+    )
     flag = f"{predicted}{_keys.UNKNOWN_SUFFIX}"
     if flag in obs:
-        given = given.mask(obs.loc[has_both, flag].astype(bool), UNKNOWN)
+        given = given.mask(both[flag].astype(bool), UNKNOWN)
     return known, given
 
 

@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from scmetaq import _keys
-from scmetaq.pl._style import ACCENT, GREY, INK, label_colors, new_axes, strip_frame
+from scmetaq.pl._labels import NO_LABEL, as_categories
+from scmetaq.pl._legend import draw_legend
+from scmetaq.pl._style import ACCENT, COLORS, GREY, INK, label_colors, new_axes, strip_frame
 
 LARGEST_AREA = 170.0
 """Area of the largest metacell's marker, points squared."""
@@ -39,10 +41,20 @@ def embedding(
         Entry of ``obsm`` with the embedding, shape ``(n_cells, 2)`` or more columns, of which
         the first two are drawn.
     color
-        Column of ``obs`` with labels. Colours are ``uns["<color>_colors"]`` if there. None:
-        cells grey.
+        Column of ``obs`` with up to 100 labels. Colours are ``uns["<color>_colors"]`` if there;
+        cells without a label are grey. None: all cells grey.
     ax
         Axes to draw on; None: of a new figure.
+
+    Raises
+    ------
+    KeyError
+        No such column or embedding.
+    TypeError
+        Decimal numbers in place of labels.
+    ValueError
+        No cell has a metacell, too many labels, colours that are none, or an embedding of one
+        column.
     """
     cells = _cells(adata, metacell, basis, color)
     chosen = None if color is None else adata.uns.get(f"{color}_colors")
@@ -50,11 +62,26 @@ def embedding(
     present = set(cells["label"])
     colors = {label: tint for label, tint in colors.items() if label in present}
     metacells = _metacells(cells)
+    widen = ax is None
     ax = new_axes(ax, 6.4 if color else 5.6, 4.4)
+    plain = GREY if color else ACCENT
     _draw_cells(ax, cells, colors)
     per_cell = LARGEST_AREA / metacells["size"].max()
-    _draw_metacells(ax, metacells, colors, per_cell)
-    _draw_legend(ax, colors, metacells["size"], per_cell)
+    _draw_metacells(ax, metacells, [colors.get(x, plain) for x in metacells["label"]], per_cell)
+    dots = [(_dot(tint, 6.0), label) for label, tint in colors.items()]
+    if color and cells["label"].isna().any():
+        dots.append((_dot(GREY, 6.0), NO_LABEL))
+    dots += [(_dot("none", 1.0), "")] if dots else []
+    dots += _size_key(int(metacells["size"].max()), plain, per_cell)
+    draw_legend(
+        ax,
+        dots,
+        n_rows=26,
+        widen=widen,
+        handletextpad=0.4,
+        labelspacing=0.55 if len(dots) < 18 else 0.35,
+        fontsize=8 if len(dots) < 18 else 7.5,
+    )
     _label_axes(ax, basis)
     return ax
 
@@ -79,6 +106,11 @@ def _cells(adata: AnnData, metacell: str, basis: str, color: str | None) -> pd.D
             "Write an assignment there first."
         )
     position: np.ndarray = np.asarray(adata.obsm[basis])
+    if position.ndim != 2 or position.shape[1] < 2:
+        raise ValueError(
+            f"Expected at least two columns in `obsm[{basis!r}]`, found shape {position.shape}. "
+            "Name an embedding in two dimensions."
+        )
     labels = [None] * adata.n_obs if color is None else adata.obs[color]
     return pd.DataFrame(
         {
@@ -91,13 +123,19 @@ def _cells(adata: AnnData, metacell: str, basis: str, color: str | None) -> pd.D
 
 
 def _as_labels(values: Any, color: str | None) -> pd.Categorical:
-    if pd.api.types.is_float_dtype(values):
+    if pd.api.types.is_float_dtype(values) and (pd.Series(values).dropna() % 1 != 0).any():
         raise TypeError(
             f"Expected labels in {color!r}, found decimal numbers. "
             "Name a column with categories, e.g. cell types."
         )
-    labels = pd.Categorical(values)
-    return labels.rename_categories(labels.categories.astype(str))
+    labels = as_categories(values)
+    n_present = len(labels.remove_unused_categories().categories)
+    if n_present > len(COLORS):
+        raise ValueError(
+            f"Expected at most {len(COLORS)} labels in {color!r}, found {n_present:,}, more than "
+            "there are colours. Name a column with fewer."
+        )
+    return labels
 
 
 def _metacells(cells: pd.DataFrame) -> pd.DataFrame:
@@ -126,15 +164,12 @@ def _draw_cells(ax: Axes, cells: pd.DataFrame, colors: dict[str, str]) -> None:
     )
 
 
-def _draw_metacells(
-    ax: Axes, metacells: pd.DataFrame, colors: dict[str, str], per_cell: float
-) -> None:
-    plain = GREY if colors else ACCENT
+def _draw_metacells(ax: Axes, metacells: pd.DataFrame, tints: list[str], per_cell: float) -> None:
     ax.scatter(
         metacells["x"],
         metacells["y"],
         s=metacells["size"] * per_cell,
-        c=[colors.get(label, plain) for label in metacells["label"]],
+        c=tints,
         edgecolors="white",
         linewidths=0.9,
         alpha=0.95,
@@ -142,35 +177,17 @@ def _draw_metacells(
     )
 
 
-def _draw_legend(ax: Axes, colors: dict[str, str], sizes: pd.Series, per_cell: float) -> None:
-    """Draw one key outside on the right: labels, then sizes."""
-    dots = [_dot(color, 6.0, label) for label, color in colors.items()]
-    dots += [_dot("none", 1.0, "")] if dots else []
-    plain = GREY if colors else ACCENT
-    for n in _round_steps(int(sizes.max())):
-        dots.append(_dot(plain, float(np.sqrt(n * per_cell)), f"{n} cell{'s' * (n > 1)}"))
-    ax.legend(
-        handles=dots,
-        loc="center left",
-        bbox_to_anchor=(1.01, 0.5),
-        ncols=1 + len(dots) // 26,
-        frameon=False,
-        handletextpad=0.4,
-        labelspacing=0.55 if len(dots) < 18 else 0.35,
-        fontsize=8 if len(dots) < 18 else 7.5,
-    )
+def _size_key(largest: int, color: str, per_cell: float) -> list[tuple[Line2D, str]]:
+    """Dots of metacells of a few sizes, and the sizes."""
+    return [
+        (_dot(color, float(np.sqrt(n * per_cell))), f"{n} cell{'s' * (n > 1)}")
+        for n in _round_steps(largest)
+    ]
 
 
-def _dot(color: str, diameter: float, label: str) -> Line2D:
+def _dot(color: str, diameter: float) -> Line2D:
     return Line2D(
-        [],
-        [],
-        marker="o",
-        linestyle="",
-        color=color,
-        markersize=diameter,
-        markeredgewidth=0,
-        label=label,
+        [], [], marker="o", linestyle="", color=color, markersize=diameter, markeredgewidth=0
     )
 
 

@@ -7,6 +7,8 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 from scmetaq.pl._style import ACCENT, INK, PALETTE, new_axes, strip_frame
 
 MARGIN, RATIO, ERROR = "margin", "reconstruction_ratio", "prediction_error"
+_GAP = 4.0
+"""Points between the second axis with its label and the third axis."""
 LABELS = {MARGIN: "margin (similarity difference)", RATIO: "reconstruction ratio"}
 
 
@@ -36,12 +38,13 @@ def granularity(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     drawn = [(ax, MARGIN, ACCENT), (right, RATIO, PALETTE[5])]
     if ERROR in curve:
         outside = ax.twinx()
-        outside.spines["right"].set_position(("outward", 46))
         drawn.append((outside, ERROR, PALETTE[1]))
     for axes, name, color in drawn:
         axes.plot(curve.index, curve[name], color=color, marker="o", markersize=3, linewidth=1.3)
         axes.set_ylabel(LABELS.get(name, "prediction error"), fontsize=9, color=color)
         axes.tick_params(labelsize=8)
+        # written above the axes, the offsets of two of them would cover each other
+        axes.ticklabel_format(axis="y", useOffset=False)
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.xaxis.set_minor_locator(NullLocator())
@@ -50,9 +53,21 @@ def granularity(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     strip_frame(ax)
     for axes, *_ in drawn[1:]:
         strip_frame(axes, keep=("right",))
+    if ERROR in curve:
+        outside.spines["right"].set_position(("outward", _width_beyond(right) + _GAP))
     if curve.attrs.get("suggested") is not None:
         _mark(ax, curve.attrs["suggested"])
     return ax
+
+
+def _width_beyond(right: Axes) -> float:
+    """Points that the tick labels and the label of an axis on the right take beside the plot."""
+    figure = right.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # ticks depend on the final size of the plot
+    box = right.get_tightbbox()
+    assert box is not None
+    return (box.x1 - right.bbox.x1) / figure.dpi * 72
 
 
 def _check_curve(curve: pd.DataFrame) -> None:

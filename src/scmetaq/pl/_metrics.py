@@ -16,7 +16,10 @@ MODALITY = "modality"
 
 
 def metrics(
-    frame: pd.DataFrame, which: Sequence[str] | None = None, *, axes: Sequence[Axes] | None = None
+    frame: pd.DataFrame,
+    which: str | Sequence[str] | None = None,
+    *,
+    axes: Sequence[Axes] | None = None,
 ) -> np.ndarray:
     """Draw the table of ``scmetaq.metrics.evaluate``, one panel per metric.
 
@@ -31,8 +34,8 @@ def metrics(
         ``method``, methods are drawn side by side in the order in which they appear; with a
         column ``modality``, a metric of modalities has a panel for each of them.
     which
-        Metrics to draw, in order. None: compactness, separation, purity and balanced accuracy,
-        those that the table has.
+        Metrics to draw, in order, or the name of one. None: compactness, separation, purity and
+        balanced accuracy, those that the table has.
     axes
         One Axes per metric; None: of a new figure.
 
@@ -40,7 +43,7 @@ def metrics(
     -------
     The panels, shape ``(n_metrics,)``.
     """
-    which = _present(frame, which)
+    which = _present(frame, [which] if isinstance(which, str) else which)
     frame, which = _of_each_modality(frame, which)
     methods = list(dict.fromkeys(frame[METHOD])) if METHOD in frame else [""]
     colors = label_colors([str(m) for m in methods]) if len(methods) > 1 else {}
@@ -51,6 +54,7 @@ def metrics(
             values = rows.loc[rows[METHOD] == method, "value"] if METHOD in frame else rows["value"]
             _draw_row(ax, at, values.dropna().to_numpy(), colors.get(str(method), ACCENT))
         _label_panel(ax, metric, rows["better"].iloc[0])
+        _set_range(ax, rows["value"])
     _label_methods(panels, methods)
     return panels
 
@@ -102,9 +106,18 @@ def _draw_row(ax: Axes, at: int, values: np.ndarray, color: str) -> None:
         ax.barh(at, third - first, 0.5, left=first, color=color, alpha=0.35, zorder=2)
         ax.plot([median] * 2, [at - 0.25, at + 0.25], color=color, linewidth=1.4, zorder=3)
     mean = float(values.mean())
-    ax.scatter(mean, at, s=26, color=color, edgecolors="white", linewidths=0.8, zorder=4)
+    ax.scatter(
+        mean,
+        at,
+        s=26,
+        color=color,
+        edgecolors="white",
+        linewidths=0.8,
+        zorder=4,
+        clip_on=False,  # zero may be the end of the axis
+    )
     ax.annotate(
-        f"{mean:.3f}",
+        _written(mean),
         (mean, at - 0.28),
         xytext=(0, 1),
         textcoords="offset points",
@@ -121,18 +134,27 @@ def _label_panel(ax: Axes, metric: str, better: str) -> None:
     ax.set_xlabel(hint, fontsize=7.5, color=INK)
     ax.grid(axis="x", color=GREY, alpha=0.35, linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.margins(x=0.12)
-    _widen(ax)
     ax.tick_params(axis="x", labelsize=7.5)
     strip_frame(ax, keep=("bottom",))
 
 
-def _widen(ax: Axes, least: float = 0.2) -> None:
+def _written(number: float) -> str:
+    """Three significant digits; whole numbers, and those from 100 on, without a fraction."""
+    if number.is_integer() or abs(number) >= 100:
+        return f"{number:,.0f}"
+    return f"{number:#.3g}".removesuffix(".")
+
+
+def _set_range(ax: Axes, values: pd.Series) -> None:
     """Keep a lone or nearly constant number from being blown up to a picture of noise."""
+    ax.margins(x=0.12)
     low, high = ax.get_xlim()
-    if high - low < least:
-        middle = (low + high) / 2
-        ax.set_xlim(middle - least / 2, middle + least / 2)
+    beyond = 0.2 * max(abs(low), abs(high)) - (high - low)
+    if beyond > 0:
+        low, high = low - beyond / 2, high + beyond / 2
+    if values.min() >= 0:
+        low = max(low, 0)
+    ax.set_xlim(low, high if values.any() else 1)
 
 
 def _label_methods(panels: np.ndarray, methods: list) -> None:

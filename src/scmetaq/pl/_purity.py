@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from mudata import MuData
 
 from scmetaq import _keys
+from scmetaq.pl._labels import as_categories
 from scmetaq.pl._style import GREY, INK, jitter, label_colors, new_axes, strip_frame
 
 
@@ -26,15 +27,27 @@ def purity(
         The column with the majority label. None: the first one that has its fraction beside it.
     ax
         Axes to draw on; None: of a new figure.
+
+    Raises
+    ------
+    KeyError
+        No such column, or none with the fraction beside it.
+    ValueError
+        No metacell has a label.
     """
     obs: Any = metacells if isinstance(metacells, pd.DataFrame) else metacells.obs
     label = _label_column(obs, label)
     uns = {} if isinstance(metacells, pd.DataFrame) else metacells.uns
-    majority = pd.Categorical(obs[label])
+    majority = as_categories(obs[label])
+    if majority.isna().all():
+        raise ValueError(
+            f"Expected metacells with a majority label in {label!r}, found none among {len(obs)}. "
+            "Name another column."
+        )
     colors = label_colors(list(majority.categories), uns.get(f"{label}_colors"))
     names = list(majority.remove_unused_categories().categories)
     values = [obs.loc[majority == name, f"{label}{_keys.FRACTION_SUFFIX}"] for name in names]
-    ax = new_axes(ax, 3.8 + 0.06 * max(len(str(n)) for n in names), 0.8 + 0.26 * len(names))
+    ax = new_axes(ax, 3.8 + 0.06 * max(map(len, names)), 0.8 + 0.26 * len(names))
     for row, name in enumerate(names):
         _draw_row(ax, row, values[row].to_numpy(), colors[name])
     ax.set_yticks(

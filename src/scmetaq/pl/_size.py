@@ -1,5 +1,7 @@
 """Sizes of metacells."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -12,15 +14,25 @@ from scmetaq import _keys
 from scmetaq.pl._style import ACCENT, INK, new_axes, strip_frame
 
 
-def size(sizes: AnnData | MuData | pd.Series | ArrayLike, *, ax: Axes | None = None) -> Axes:
+def size(
+    sizes: AnnData | MuData | pd.DataFrame | pd.Series | ArrayLike, *, ax: Axes | None = None
+) -> Axes:
     """Draw how many cells the metacells have.
 
     Parameters
     ----------
     sizes
-        Metacells with ``obs["n_cells"]``, or cells per metacell, shape ``(n_metacells,)``.
+        Metacells with ``obs["n_cells"]``, that ``obs`` itself, or cells per metacell, shape
+        ``(n_metacells,)``.
     ax
         Axes to draw on; None: of a new figure.
+
+    Raises
+    ------
+    KeyError
+        Metacells without their sizes.
+    ValueError
+        Not one number per metacell, or a missing or infinite one.
     """
     values = _cells_per_metacell(sizes)
     ax = new_axes(ax, 4.2, 2.8)
@@ -47,19 +59,26 @@ def size(sizes: AnnData | MuData | pd.Series | ArrayLike, *, ax: Axes | None = N
     return ax
 
 
-def _cells_per_metacell(sizes: AnnData | MuData | pd.Series | ArrayLike) -> np.ndarray:
-    if isinstance(sizes, AnnData | MuData):
-        if _keys.N_CELLS not in sizes.obs:
+def _cells_per_metacell(sizes: Any) -> np.ndarray:
+    sizes = sizes.obs if isinstance(sizes, AnnData | MuData) else sizes
+    if isinstance(sizes, pd.DataFrame):
+        if _keys.N_CELLS not in sizes:
             raise KeyError(
                 f"Expected metacells with the column {_keys.N_CELLS!r} in `obs`, found only "
-                f"{sorted(map(str, sizes.obs.columns))}. Make them by `scmetaq.tl.aggregate`."
+                f"{sorted(map(str, sizes.columns))}. Make them by `scmetaq.tl.aggregate`."
             )
-        sizes = sizes.obs[_keys.N_CELLS]
+        sizes = sizes[_keys.N_CELLS]
     values = np.asarray(sizes, dtype=float)
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(
             f"Expected the number of cells per metacell, shape (n_metacells,), found shape "
             f"{values.shape}. Pass e.g. `metacells.obs['n_cells']`."
+        )
+    n_unknown = int((~np.isfinite(values)).sum())
+    if n_unknown:
+        raise ValueError(
+            f"Expected the number of cells of each metacell, found {n_unknown} of {len(values)} "
+            "missing or infinite. Leave those metacells out."
         )
     return values
 

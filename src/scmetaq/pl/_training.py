@@ -53,7 +53,7 @@ def training(
         _draw_curves(ax, curves)
         ax.set_title(title, fontsize=9, color=INK)
         ax.set_xlabel("epoch", fontsize=8, color=INK)
-        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
         ax.grid(axis="y", color=GREY, alpha=0.35, linewidth=0.6)
         ax.tick_params(labelsize=7.5)
         strip_frame(ax)
@@ -142,6 +142,9 @@ def _draw_curves(ax: Axes, curves: Mapping[str, pd.Series]) -> None:
             color=PALETTE[quantities.index(quantity) % len(PALETTE)],
             linestyle="-" if split == SPLITS[0] else (0, (3, 1.5)),
             linewidth=1.3,
+            marker="o" if len(curve) == 1 else "",  # one point makes no line
+            markersize=4,
+            markerfacecolor=None if split == SPLITS[0] else "white",
             label=", ".join(parts).replace("_", " "),
         )
     if len(curves) > 1:
