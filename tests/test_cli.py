@@ -17,6 +17,7 @@ import scipy.sparse as sp
 import scmetaq
 from scmetaq.cli import _errors, _infer, _input
 from scmetaq.cli._app import _repeat_options
+from scmetaq.cli._assignments import read_assignments
 from scmetaq.cli._next_steps import of_cells
 
 SOURCE = Path(scmetaq.__file__).parent
@@ -456,6 +457,9 @@ def test_evaluate_reads_the_table_of_another_method(run, path, cells, tmp_path):
         ("barcode,one,two\nx,a,b\n", ("barcode and metacell", "'two'")),
         ("", ("cannot be read as a table",)),
         ("barcode,metacell\nx,a\nx,b\n", ("one row per barcode", "'x'")),
+        ("barcode;metacell\nx;a\n", ("Expected commas", "semicolons in 'barcode;metacell'")),
+        ("barcode;metacell;margin\nx;a;0,5\n", ("Expected commas", "found semicolons")),
+        ("barcode\tmetacell\nx\ta\n", ("Expected commas", "found tabs")),
     ],
 )
 def test_bad_tables_are_refused(run, path, tmp_path, text, told):
@@ -465,15 +469,92 @@ def test_bad_tables_are_refused(run, path, tmp_path, text, told):
     assert not (tmp_path / "out").exists()
 
 
-def test_evaluate_refuses_unknown_names(run, inferred, path, tmp_path):
-    table, out = inferred[1] / "assignments.csv", tmp_path / "out"
-    refused = run("evaluate", path, table, "--out", out, "--labels-key", "missing")
-    assert refused.refuses("'missing'", "'cell_type'"), refused
-    refused = run("evaluate", path, table, "--out", out, "--batch-key", "missing")
-    assert refused.refuses("'missing'", "'lane'"), refused
-    refused = run("evaluate", path, table, "--out", out, "--layer", "missing")
-    assert refused.refuses("'missing'", "'lognorm'"), refused
-    assert not out.exists()
+@pytest.mark.parametrize("name", ["table.txt", "table.parquet", "table", "table.gz"])
+def test_tables_of_another_form_are_refused(run, path, tmp_path, name):
+    (tmp_path / name).write_bytes(b"PAR1\xff\xfe")
+    outcome = run("evaluate", path, tmp_path / name, "--out", tmp_path / "out")
+    assert outcome.refuses("a .csv file with commas or a .tsv file with tabs", name), outcome
+
+
+def test_a_table_without_a_header_is_refused(run, path, cells, tmp_path):
+    groups = pd.Series(np.arange(160) % 4, index=cells.obs_names)
+    groups.to_csv(tmp_path / "table.csv", header=False)
+    outcome = run("evaluate", path, tmp_path / "table.csv", "--out", tmp_path / "out")
+    first = repr(cells.obs_names[0])
+    assert outcome.refuses("to have a header", first, "barcode,metacell"), outcome
+    assert "Judging" not in outcome.err
+
+
+@pytest.mark.parametrize("none", ["NA", "nan", "NaN", "", "-1", " -1 ", "-1.0", "<NA>"])
+def test_words_for_no_metacell_are_no_metacell(tmp_path, none):
+    lines = ["barcode,metacell,margin", f"cell0,{none},NA", "NA,mc1,0.5", "cell2, mc1,0.25"]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    table = read_assignments(tmp_path / "table.csv")
+    assert table.index.tolist() == ["cell0", "NA", "cell2"]
+    assert table["metacell"].isna().tolist() == [True, False, False]
+    assert table["metacell"].tolist()[1:] == ["mc1", "mc1"]
+    np.testing.assert_array_equal(table["margin"], [np.nan, 0.5, 0.25])
+
+
+def test_compressed_tables_are_read(tmp_path):
+    table = pd.DataFrame({"barcode": ["a", "b"], "metacell": ["x", "y"]})
+    table.to_csv(tmp_path / "table.tsv.gz", sep="\t", index=False)
+    assert read_assignments(tmp_path / "table.tsv.gz")["metacell"].tolist() == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "there"),
+    [
+        ("--labels-key", "missing", "'cell_type'"),
+        ("--batch-key", "missing", "'lane'"),
+        ("--layer", "missing", "'lognorm'"),
+        ("--labels-key", "decimal", "decimal numbers"),
+    ],
+)
+def test_evaluate_refuses_names_before_it_works(run, cells, tmp_path, option, value, there):
+    cells = cells.copy()
+    cells.obs["decimal"] = np.linspace(0, 1, 160)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    groups = pd.Series(np.arange(160) % 4, index=cells.obs_names, name="metacell")
+    groups.to_csv(tmp_path / "table.csv", index_label="barcode")
+    words = (tmp_path / "cells.h5ad", tmp_path / "table.csv", "--out", tmp_path / "out")
+    refused = run("evaluate", *words, option, value)
+    assert refused.refuses(f"'{value}'", option, there), refused
+    assert "Judging" not in refused.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_decimal_labels_are_refused_before_training(run, cells, tmp_path, untrained):
+    cells = cells.copy()
+    cells.obs["decimal"] = np.linspace(0, 1, 80).repeat(2)
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    words = ("--labels-key", "decimal", "--out", tmp_path / "out")
+    outcome = run("infer", tmp_path / "cells.h5ad", *words)
+    assert outcome.refuses("'decimal'", "--labels-key", "decimal numbers"), outcome
+
+
+@pytest.mark.parametrize("out", ["o" * 300, "o" * 250, "deep/" + "o" * 300])
+def test_evaluate_refuses_names_that_are_too_long(run, path, tmp_path, out):
+    (tmp_path / "table.csv").write_text("barcode,metacell\nx,a\n")
+    outcome = run("evaluate", path, tmp_path / "table.csv", "--out", tmp_path / out)
+    assert outcome.refuses("cannot be made (File name too long)", "--out"), outcome
+    assert [file.name for file in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_evaluate_refuses_what_the_file_system_refuses(run, path, tmp_path, monkeypatch):
+    (tmp_path / "table.csv").write_text("barcode,metacell\nx,a\n")
+
+    def mkdir(self, *args, **kwargs):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    outcome = run("evaluate", path, tmp_path / "table.csv", "--out", tmp_path / "out")
+    assert outcome.refuses("cannot be made (Read-only file system)", "--out"), outcome
+
+
+def test_arguments_are_told_as_options():
+    told = _errors.in_words_of_the_command("Expected `labels` and `conditions`, found no `layer`.")
+    assert told == "Expected --labels-key and --batch-key, found no --layer."
 
 
 def test_key_errors_read_like_sentences():

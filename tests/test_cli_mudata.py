@@ -268,7 +268,8 @@ def test_mosaic_cells_are_inferred_and_judged(run, mosaic, tmp_path):
     refused = run(
         "evaluate", path, out / "assignments.csv", "--out", tmp_path / "j", "--layer", "raw"
     )
-    assert refused.refuses("No layer 'raw'"), refused
+    assert refused.refuses("No layer 'raw'", "--layer"), refused
+    assert "Judging" not in refused.err
 
 
 def test_cells_that_lack_a_modality_are_mapped_and_judged(run, cells, inferred, tmp_path):

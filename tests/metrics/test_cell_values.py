@@ -1,8 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from mudata import MuData
 
-from scmetaq.metrics._cell_values import cell_values
+from scmetaq.metrics._cell_values import cell_values, find_column
 
 
 def test_column_series_and_array_are_the_same(adata):
@@ -40,3 +41,22 @@ def test_frames_and_wrong_lengths_are_refused(adata):
         cell_values(adata, adata.obs, what="assignment")
     with pytest.raises(ValueError, match=r"shape \(120,\).*found shape \(119,\)"):
         cell_values(adata, np.zeros(119), what="assignment")
+
+
+def test_columns_of_modalities_are_those_of_all_cells(adata):
+    mdata = MuData({"rna": adata, "adt": adata[30:].copy()})
+    mdata["adt"].obs["clone"] = [1] * 45 + [2] * 45
+    found = cell_values(mdata, "adt:clone", what="labels")
+    assert found.index.equals(mdata.obs_names)
+    np.testing.assert_array_equal(found, [np.nan] * 30 + [1] * 45 + [2] * 45)
+    mdata.obs["own"], mdata.obs["adt:clone"] = 0, 0
+    assert find_column(mdata, "adt:clone", what="labels") == (mdata["adt"], "clone")
+    assert find_column(mdata, "own", what="labels") == (mdata, "own")
+    with pytest.raises(KeyError, match=r"no 'adt:kind'.*'adt:clone'.*'own', 'rna:cell_type'"):
+        find_column(mdata, "adt:kind", what="labels")
+
+
+def test_lists_keep_what_is_missing(adata):
+    values = ["a", np.nan] * 60
+    assert cell_values(adata, values, what="labels").isna().tolist() == [False, True] * 60
+    assert cell_values(adata, [1, 2] * 60, what="labels").dtype == int

@@ -39,3 +39,22 @@ def test_outliers_are_as_if_absent(expression, assignment):
     pd.testing.assert_series_equal(
         compactness(expression, assignment), compactness(expression[kept], assignment[kept])
     )
+
+
+def test_tables_and_columns_in_another_order_are_refused(expression, assignment):
+    names = [f"cell{i}" for i in range(90)]
+    table, column = pd.DataFrame(expression, names), pd.Series(assignment, names)
+    pd.testing.assert_series_equal(compactness(table, column), compactness(expression, assignment))
+    with pytest.raises(ValueError, match="another order"):
+        compactness(table, column[::-1])
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError)])
+def test_blocks_have_a_whole_number_of_cells(expression, assignment, size, error):
+    with pytest.raises(error, match="`block_size` as a whole number of at least 1"):
+        compactness(expression, assignment, block_size=size)
+
+
+def test_text_is_refused(expression, assignment):
+    with pytest.raises(TypeError, match="Expected numbers in `X`, found values of the type object"):
+        compactness(expression.astype(object), assignment)

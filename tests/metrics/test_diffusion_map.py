@@ -3,7 +3,7 @@ import pytest
 from scipy import sparse
 
 from scmetaq.metrics import diffusion_map
-from scmetaq.metrics._diffusion_map import DiffusionMap, grouped_components
+from scmetaq.metrics._diffusion_map import DiffusionMap, NoDiffusionMapError, grouped_components
 
 
 def dense_map(X, n_components, n_neighbors):
@@ -83,3 +83,9 @@ def test_bad_embeddings_are_refused(cloud):
     cloud[0, 0] = np.nan
     with pytest.raises(ValueError, match="found NaN or infinity"):
         diffusion_map(cloud)
+
+
+def test_few_cells_are_named_with_what_can_be_lowered(cloud):
+    with pytest.raises(NoDiffusionMapError, match="of `diffusion_map`, found 30"):
+        diffusion_map(cloud[:30])
+    assert diffusion_map(cloud[:30], n_neighbors=15).components.shape == (30, 9)

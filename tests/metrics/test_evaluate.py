@@ -275,3 +275,72 @@ def test_a_disconnected_embedding_leaves_the_other_metrics(adata):
     pd.testing.assert_frame_equal(
         frame[~missing].reset_index(drop=True), evaluate(adata).reset_index(drop=True)
     )
+
+
+@pytest.fixture
+def _no_work(monkeypatch):
+    """Nothing gets as far as the counts."""
+    monkeypatch.setattr("scmetaq.metrics._evaluate._counts", lambda *_: pytest.fail("works"))
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "told"),
+    [
+        ({"n_top_genes": 0}, ValueError, "`n_top_genes` .* at least 1, found 0"),
+        ({"n_top_genes": 1.5}, TypeError, "`n_top_genes` .* found 1.5"),
+        ({"max_cells": -3}, ValueError, "`max_cells` .* at least 1, found -3"),
+        ({"max_cells": "10"}, TypeError, "`max_cells` .* found '10'"),
+        ({"assignment": np.append(np.ones(119), np.inf)}, ValueError, "found an infinite one"),
+        ({"labels": np.linspace(0, 1, 120)}, TypeError, "`labels`, found decimal numbers"),
+    ],
+)
+@pytest.mark.usefixtures("_no_work")
+def test_what_cannot_be_judged_is_refused_before_work(adata, words, error, told):
+    with pytest.raises(error, match=told):
+        evaluate(adata, **words)
+
+
+def test_a_number_and_its_text_are_one_metacell(adata):
+    numbers = adata.obs["metacell"].cat.codes.to_numpy().astype(object)
+    mixed = numbers.copy()
+    mixed[60:] = [str(name) for name in mixed[60:]]
+    mixed[:60:2] = [str(name) for name in mixed[:60:2]]
+    frame, expected = evaluate(adata, mixed), evaluate(adata, numbers)
+    by = ["metric", "metacell"]
+    assert not frame.duplicated(by).any()
+    pd.testing.assert_frame_equal(
+        frame.sort_values(by, ignore_index=True), expected.sort_values(by, ignore_index=True)
+    )
+
+
+@pytest.mark.parametrize("n_cells", [1, 2, 30])
+def test_few_cells_leave_the_other_metrics(adata, n_cells):
+    few = adata[:: 120 // n_cells][:n_cells].copy()
+    with pytest.warns(UserWarning, match=rf"No diffusion metrics: .* found {n_cells}\. Pass more"):
+        frame = evaluate(few, use_rep="pca")
+    missing = frame["metric"].str.startswith("diffusion")
+    assert missing.any()
+    assert frame.loc[missing, "value"].isna().all()
+    pd.testing.assert_frame_equal(frame[~missing].reset_index(drop=True), evaluate(few))
+
+
+def test_one_modality_may_be_named_alone(mdata):
+    pd.testing.assert_frame_equal(
+        evaluate(mdata, modalities="adt"), evaluate(mdata, modalities=["adt"])
+    )
+
+
+def test_labels_may_be_those_of_a_modality(mdata):
+    kind = mdata.obs.pop("cell_type")
+    mdata["rna"].obs["cell_type"] = kind
+    found = evaluate(mdata, labels="rna:cell_type")
+    pd.testing.assert_frame_equal(found, evaluate(mdata, labels=kind))
+    with pytest.raises(KeyError, match="no 'rna:kind'.*'rna:cell_type'"):
+        evaluate(mdata, labels="rna:kind")
+
+
+@pytest.mark.usefixtures("_no_work")
+def test_a_modality_without_metacells_is_named(mdata):
+    numbers = np.where(mdata.obs_names.isin(mdata["adt"].obs_names), -1, 1)
+    with pytest.raises(ValueError, match="in the modality 'adt', found none among its 90"):
+        evaluate(mdata, numbers)

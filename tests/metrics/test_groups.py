@@ -2,7 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scmetaq.metrics._groups import check_same_cells, group_cells, group_labels
+from scmetaq.metrics._groups import (
+    check_categories,
+    check_same_cells,
+    check_same_order,
+    group_cells,
+    group_labels,
+)
 
 
 @pytest.mark.parametrize(
@@ -69,3 +75,39 @@ def test_different_cells_are_refused():
         check_same_cells([1, 2], [1, 2, 3])
     with pytest.raises(ValueError, match="another order"):
         check_same_cells(pd.Series([1, 2], ["x", "y"]), pd.Series([1, 2], ["y", "x"]))
+
+
+@pytest.mark.parametrize("make", [list, pd.Series, lambda names: np.array(names, object)])
+def test_a_number_and_its_text_are_one_metacell(make):
+    """Pandas reads a long column in parts: some as numbers, others as text."""
+    groups = group_cells(make([1, "1", 2.0, "2", "mc", None, -1, "-1"]))
+    assert sorted(map(str, groups.names)) == ["1", "2", "mc"]
+    of_cells = [str(groups.names[code]) if code >= 0 else None for code in groups.codes]
+    assert of_cells == ["1", "1", "2", "2", "mc", None, None, None]
+
+
+def test_infinite_names_are_refused():
+    with pytest.raises(ValueError, match="names or whole numbers, .* found an infinite one"):
+        group_cells(np.array([0.0, np.inf]))
+
+
+@pytest.mark.parametrize("make", [list, pd.Series, lambda x: np.array(x, object), pd.array])
+def test_decimal_numbers_are_no_categories(make):
+    with pytest.raises(TypeError, match=r"`labels`, found decimal numbers, e\.g\. 0\.25\."):
+        check_categories(make([1.0, 0.25, None]), "labels")
+    check_categories(make([1.0, 2.0, None]), "labels")
+    check_categories(pd.Categorical([0.25, 0.5]), "labels")
+
+
+def test_tables_in_another_order_are_refused():
+    table, column = pd.DataFrame({"x": [1, 2]}, ["a", "b"]), pd.Series([1, 2], ["b", "a"])
+    with pytest.raises(ValueError, match="the same index in both, .* another order"):
+        check_same_order(table, column)
+    check_same_order(table, column.to_numpy())
+    check_same_order(table, column[["a", "b"]])
+
+
+def test_missing_names_of_a_list_are_missing():
+    groups = group_cells(["a", np.nan, "b"])
+    assert groups.names.tolist() == ["a", "b"]
+    assert groups.codes.tolist() == [0, -1, 1]

@@ -53,3 +53,17 @@ def test_cells_left_out_are_as_if_absent(counts, assignment):
 def test_scaled_values_are_refused(counts, assignment):
     with pytest.raises(ValueError, match="without negative values"):
         inv(counts - counts.mean(axis=0), assignment)
+
+
+def test_tables_and_columns_in_another_order_are_refused(counts, assignment):
+    names = [f"cell{i}" for i in range(90)]
+    table, column = pd.DataFrame(counts, names), pd.Series(assignment, names)
+    pd.testing.assert_series_equal(inv(table, column), inv(counts, assignment))
+    with pytest.raises(ValueError, match="another order"):
+        inv(table, column[::-1])
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError)])
+def test_blocks_have_a_whole_number_of_metacells(counts, assignment, size, error):
+    with pytest.raises(error, match="`block_size` as a whole number of at least 1"):
+        inv(counts, assignment, block_size=size)

@@ -85,3 +85,10 @@ def test_bad_columns_are_refused(cells):
         mixing(assignment, pd.Series([None] * 400))
     with pytest.raises(ValueError, match="a metacell, a condition and a label, found none"):
         mixing([0, -1], ["x", "y"], pd.Series([None, "a"]))
+
+
+def test_decimal_numbers_are_no_labels():
+    with pytest.raises(TypeError, match="Expected categories in `labels`"):
+        mixing([0, 0, 1], ["a", "b", "a"], [0.5, 1.0, 2.0])
+    # doses, say
+    assert mixing([0, 0, 1, 1], [0.1, 2.5, 0.1, 2.5]).mixing == 1

@@ -37,3 +37,9 @@ def test_order_of_cells_does_not_matter(rng):
 def test_lengths_differ():
     with pytest.raises(ValueError, match="found 3 and 2"):
         purity([0, 1, 1], ["T", "B"])
+
+
+def test_decimal_numbers_are_no_labels():
+    with pytest.raises(TypeError, match=r"Expected categories in `labels`, .* e\.g\. 0\.5\."):
+        purity([0, 0, 1], [0.5, 1.0, 2.0])
+    assert purity([0, 0, 1], [1.0, np.nan, 2.0]).tolist() == [1, 1]

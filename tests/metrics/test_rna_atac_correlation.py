@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from scipy import sparse
 
 from scmetaq.metrics import rna_atac_correlation
@@ -50,3 +51,32 @@ def test_shapes_that_do_not_fit_are_named(metacells):
         rna_atac_correlation(rna, atac, links.T)
     with pytest.raises(ValueError, match="three metacells to correlate across, found 2"):
         rna_atac_correlation(rna[:2], atac[:2], links)
+
+
+def test_tables_whose_names_differ_are_refused(metacells):
+    rows, genes, peaks = (list(map(str, range(n))) for n in (25, 8, 30))
+    rna, atac, links = metacells
+    tables = [
+        pd.DataFrame(rna, rows, genes),
+        pd.DataFrame(atac, rows, peaks),
+        pd.DataFrame(links, peaks, genes),
+    ]
+    found = rna_atac_correlation(*tables)
+    np.testing.assert_array_equal(found, rna_atac_correlation(*metacells))
+    for at, change, told in (
+        (1, tables[1][::-1], "metacells in the rows of `rna_metacells` and of `atac_metacells`"),
+        (2, tables[2][::-1], "peaks in the columns of `atac_metacells` and the rows of `links`"),
+        (2, tables[2].iloc[:, ::-1], "genes in the columns of `rna_metacells` and of `links`"),
+    ):
+        with pytest.raises(ValueError, match=f"Expected the same {told}, in the same order"):
+            rna_atac_correlation(*tables[:at], change, *tables[at + 1 :])
+
+
+def test_what_is_no_matrix_is_named(metacells):
+    rna, atac, links = metacells
+    with pytest.raises(TypeError, match="`rna_metacells` as a metacells by genes .*found AnnData"):
+        rna_atac_correlation(AnnData(rna), atac, links)
+    with pytest.raises(TypeError, match="Expected numbers in `links`"):
+        rna_atac_correlation(rna, atac, links.astype(str))
+    with pytest.raises(ValueError, match="`block_size` as a whole number of at least 1, found 0"):
+        rna_atac_correlation(rna, atac, links, block_size=0)

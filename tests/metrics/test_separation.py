@@ -79,3 +79,25 @@ def test_a_sample_holds_each_metacells_share(assignment):
     expected = np.maximum(1, np.bincount(codes) // 2)
     assert np.bincount(codes[sample]).tolist() == expected.tolist()
     assert len(np.unique(sample)) == len(sample)
+
+
+def test_tables_and_columns_in_another_order_are_refused(expression, assignment):
+    names = [f"cell{i}" for i in range(90)]
+    table, column = pd.DataFrame(expression, names), pd.Series(assignment, names)
+    pd.testing.assert_series_equal(separation(table, column), separation(expression, assignment))
+    with pytest.raises(ValueError, match="another order"):
+        separation(table, column[::-1])
+
+
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError)])
+def test_blocks_have_a_whole_number_of_cells(expression, assignment, size, error):
+    with pytest.raises(error, match="`block_size` as a whole number of at least 1"):
+        separation(expression, assignment, block_size=size)
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(0, ValueError), (-3, ValueError), ("10", TypeError)]
+)
+def test_samples_have_a_whole_number_of_cells(expression, assignment, number, error):
+    with pytest.raises(error, match="`max_cells` as a whole number of at least 1"):
+        separation(expression, assignment, max_cells=number)

@@ -234,7 +234,7 @@ def test_text_is_no_number_of_hidden_units(toy_mdata):
 def test_arguments_of_no_plan_are_refused_before_any_work(toy_mdata):
     COEM.setup_mudata(toy_mdata)
     model = COEM(toy_mdata)
-    with pytest.raises(ValueError, match="arguments of scmetaq.train.CoemTraining.*'lrr'"):
+    with pytest.raises(TypeError, match="arguments of scmetaq.train.CoemTraining.*'lrr'"):
         model.train(plan_kwargs={"lrr": 1})
     assert not model.is_trained_
 

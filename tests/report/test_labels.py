@@ -68,12 +68,12 @@ def test_lost_labels_stay_categories():
 def test_labels_of_a_modality_are_those_of_all_cells(mdata):
     mdata["adt"].obs["clone"] = pd.Categorical(["c1", "c2"] * 20)
     mdata["adt"].uns["clone_colors"] = ["#123456", "#654321"]
-    labels, colors = find_labels(mdata, "adt:clone")
+    labels, colors = find_labels(mdata, "adt:clone", what="labels_key")
     assert list(labels.index) == list(mdata.obs_names)
     assert labels.name == "clone"
     assert labels.notna().sum() == 40
     assert colors == ["#123456", "#654321"]
     mdata.obs["clone"] = "all"
-    assert set(find_labels(mdata, "clone")[0]) == {"all"}
+    assert set(find_labels(mdata, "clone", what="labels_key")[0]) == {"all"}
     with pytest.raises(KeyError, match="missing"):
-        find_labels(mdata, "missing")
+        find_labels(mdata, "missing", what="labels_key")

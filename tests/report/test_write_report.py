@@ -2,6 +2,7 @@ import re
 from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -49,6 +50,14 @@ def write(tmp_path, adata, assignments):
         return text, Page(text)
 
     return write
+
+
+@pytest.fixture
+def _no_work(monkeypatch):
+    """Nothing gets as far as the metrics."""
+    monkeypatch.setattr(
+        "scmetaq.report._write_report.evaluate", lambda *_, **__: pytest.fail("works")
+    )
 
 
 def test_report_has_its_parts(write):
@@ -174,3 +183,28 @@ def test_mixing_of_a_condition_is_shown(write, adata, assignments):
     assert "as its label does" in page.text
     _, page = write(batch_key="lane")
     assert "Without labels all cells count as alike" in page.text
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "told"),
+    [
+        ({"labels_key": "zz"}, KeyError, "`labels_key` to name a column of `obs`, found no 'zz'"),
+        ({"batch_key": "zz"}, KeyError, "`batch_key` to name a column of `obs`, found no 'zz'"),
+        ({"labels_key": "depth"}, TypeError, "`labels_key='depth'`, found decimal numbers"),
+        ({"embedding": np.zeros((59, 3))}, ValueError, r"`embedding` of shape \(60, n_latent\)"),
+        ({"table": pd.DataFrame({"mc": ["a"]})}, KeyError, "with the column 'metacell'"),
+    ],
+)
+@pytest.mark.usefixtures("_no_work")
+def test_bad_input_is_refused_before_work(tmp_path, adata, assignments, words, error, told):
+    adata.obs["depth"] = np.linspace(0, 1, 60)
+    words = {"table": assignments, **words}
+    with pytest.raises(error, match=told):
+        write_report(tmp_path / "new" / "report.html", adata, words.pop("table"), **words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_the_report_is_made(tmp_path, adata, assignments):
+    path = tmp_path / "deep" / "run" / "report.html"
+    write_report(str(path), adata, assignments["metacell"].to_numpy())
+    assert Page(path.read_text(encoding="utf-8")).headings[0] == "6 metacells of 59 cells"

@@ -13,6 +13,7 @@ from typing import Annotated, cast
 import typer
 
 from . import _evaluate, _infer, _map
+from ._assignments import check_assignments
 from ._errors import BAD_INPUT, STOPPED, BadInput, exit_status, say_error
 from ._input import DEMO_LABELS, DEMO_OUT, Source, find_source
 from ._output import check_output
@@ -238,7 +239,7 @@ def evaluate_command(
     """Judge the metacells of any method and write the numbers and a report."""
     with exit_status(debug=debug):
         source = find_source(input)
-        _evaluate.check_assignments(assignments)
+        check_assignments(assignments)
         out = _required(out)
         inputs = [*_files(source), assignments]
         check_output(out, overwrite=overwrite, results=_evaluate.RESULTS, inputs=inputs)

@@ -18,6 +18,15 @@ _USUAL_NAMES = (
     "Python with MetaQModel.setup_mudata."
 )
 
+_OPTIONS = {
+    "labels": "--labels-key",
+    "labels_key": "--labels-key",
+    "conditions": "--batch-key",
+    "batch_key": "--batch-key",
+    "layer": "--layer",
+}
+"""Option by the argument of a public function that it is passed to."""
+
 
 class BadInput(Exception):  # noqa: N818 - the user's to mend, not an error of the program
     """Input that the command cannot use; the message says why and what to do."""
@@ -95,6 +104,8 @@ def in_words_of_the_command(message: str) -> str:
     message = re.sub(r"\bn_metacells=(\d+)", r"--n-metacells \1", message)
     message = re.sub(r"\b(?:with|by) `?layer=(?:\.{3})?`?", "with --layer", message)
     message = re.sub(r"\bwith rna_layer=, adt_layer= or atac_layer=", "with --layer", message)
+    for argument, option in _OPTIONS.items():
+        message = message.replace(f"`{argument}`", option)
     message = re.sub(r"Say which is (?:which|meant)\b.*", _USUAL_NAMES, message)
     return " ".join(message.split())
 

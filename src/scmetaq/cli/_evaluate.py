@@ -7,20 +7,23 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._errors import BadInput, bad_input
+from ._assignments import align_assignments, read_assignments
+from ._errors import bad_input
 from ._input import read_cells
-from ._modalities import describe, facts, find_labels, find_layers, find_modalities
+from ._modalities import (
+    check_layer,
+    describe,
+    facts,
+    find_labels,
+    find_layers,
+    find_modalities,
+)
 from ._output import staged
 from ._quiet import quiet
 from ._terminal import say, say_note, show_results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    import pandas as pd
-    from anndata import AnnData
-    from mudata import MuData
 
     from ._input import Source
 
@@ -67,16 +70,20 @@ def evaluate(options: EvaluateOptions) -> None:
             notes.append(message)
             say_note(message)
 
-        table = _read_assignments(options.assignments)
+        table = read_assignments(options.assignments)
         data = read_cells(options.source)
         names = find_modalities(data, note) if options.source.is_mudata else {}
         say(f"Read {describe(data, names)} from {options.source.name}.")
         labels = find_labels(data, [options.labels_key] if options.labels_key else [])
         batch = [options.batch_key] if options.batch_key else []
         batches = find_labels(data, batch, "--batch-key")
-        if names:
+        if options.source.is_mudata:
             find_layers(data, names, options.layer)
-        table = _aligned(table, data, options, note)
+        else:
+            check_layer(data, options.layer)
+        table = align_assignments(
+            table, data, path=options.assignments, source=options.source.name, note=note
+        )
         say("Judging the metacells and writing the report.")
         with bad_input():
             quality = metrics.evaluate(
@@ -112,75 +119,3 @@ def evaluate(options: EvaluateOptions) -> None:
                 notes=notes,
             )
     show_results(quality, options.out, RESULTS)
-
-
-def check_assignments(path: Path) -> None:
-    """Check what can be checked of ASSIGNMENTS without reading it."""
-    if not path.is_file():
-        raise BadInput(f"There is no file {path}: check the spelling and the folder.")
-
-
-def _read_assignments(path: Path) -> pd.DataFrame:
-    """Metacell, and margin if there is one, by barcode; missing where a cell has none."""
-    import pandas as pd
-
-    separator = "\t" if ".tsv" in path.suffixes else ","
-    try:
-        raw = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_values=[""])
-    except (ValueError, OSError) as error:
-        raise BadInput(f"{path} cannot be read as a table: {_first_line(error)}.") from error
-    barcodes, metacells = _columns(raw, path)
-    names = raw[metacells].where(~raw[metacells].isin(["-1", "-1.0"]))
-    table = pd.DataFrame({"metacell": names.to_numpy()}, index=pd.Index(raw[barcodes]))
-    if "margin" in raw:
-        table["margin"] = pd.to_numeric(raw["margin"], errors="coerce").to_numpy()
-    return table
-
-
-def _columns(raw: pd.DataFrame, path: Path) -> tuple[str, str]:
-    """Names of the columns with barcodes and metacells."""
-    names = list(raw.columns)
-    barcodes = "barcode" if "barcode" in names else names[0]
-    others = [name for name in names if name != barcodes]
-    if "metacell" in others:
-        return barcodes, "metacell"
-    if len(others) == 1:
-        return barcodes, others[0]
-    raise BadInput(
-        f"Expected {path} to have a header and the columns barcode and metacell, found "
-        f"{', '.join(map(repr, names))}: rename the one with metacells to 'metacell'."
-    )
-
-
-def _aligned(
-    table: pd.DataFrame,
-    data: AnnData | MuData,
-    options: EvaluateOptions,
-    note: Callable[[str], None],
-) -> pd.DataFrame:
-    """Bring the table into the order of the cells, telling what does not match."""
-    path, source = options.assignments, options.source.name
-    if not table.index.is_unique:
-        repeated = table.index[table.index.duplicated()][0]
-        raise BadInput(f"Expected one row per barcode in {path}, found {repeated!r} repeatedly.")
-    n_known = int(table.index.isin(data.obs_names).sum())
-    if n_known == 0:
-        raise BadInput(
-            f"None of the barcodes of {path} (e.g. {_example(table.index)}) is among those of "
-            f"{source} (e.g. {_example(data.obs_names)}): bring them to the same form."
-        )
-    if n_known < len(table):
-        unknown = f"{len(table) - n_known:,} of {len(table):,} barcodes of {path}"
-        note(f"{unknown} are not in {source} and left out.")
-    if n_known < data.n_obs:
-        absent = f"{data.n_obs - n_known:,} of {data.n_obs:,} cells of {source}"
-        note(f"{absent} are not in {path} and count as cells without a metacell.")
-    return table.reindex(data.obs_names)
-
-
-def _example(names: pd.Index) -> str:
-    return repr(names[0]) if len(names) else "none"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from mudata import MuData
 
 
+_LABELS = "--labels-key"
+
+
 class Labels(NamedTuple):
     """Columns with labels, in the ``obs`` of the cells or, of MuData, in that of a modality."""
 
@@ -45,6 +48,13 @@ def find_modalities(mdata: MuData, note: Callable[[str], None] = say_note) -> di
     return names
 
 
+def check_layer(adata: AnnData, layer: str | None) -> None:
+    """Refuse a layer that is not there."""
+    if layer is not None and layer not in adata.layers:
+        there = ", ".join(map(repr, sorted(filter(None, adata.layers)))) or "none"
+        raise BadInput(f"No layer {layer!r} for --layer. Layers there: {there}.")
+
+
 def find_layers(mdata: MuData, names: Mapping[str, str], layer: str | None) -> dict[str, str]:
     """The layer, for the kinds of counts whose modality has it."""
     if layer is None:
@@ -55,14 +65,12 @@ def find_layers(mdata: MuData, names: Mapping[str, str], layer: str | None) -> d
         there = "; ".join(
             f"{name}: {', '.join(map(repr, of)) or 'none'}" for name, of in layers.items()
         )
-        raise BadInput(f"No layer {layer!r} in any modality. Layers there: {there}.")
+        raise BadInput(f"No layer {layer!r} in any modality for --layer. Layers there: {there}.")
     return found
 
 
-def find_labels(
-    data: AnnData | MuData, keys: Sequence[str], option: str = "--labels-key"
-) -> Labels:
-    """Where the columns are: all in one place.
+def find_labels(data: AnnData | MuData, keys: Sequence[str], option: str = _LABELS) -> Labels:
+    """Where the columns are: all in one place. Labels are names or whole numbers.
 
     Parameters
     ----------
@@ -74,9 +82,10 @@ def find_labels(
     option
         Option that names them.
     """
-    if not hasattr(data, "mod"):
-        return Labels(list(keys))
-    places = [_place(data, key) for key in keys]
+    places = [_place(data, key, option) for key in keys]
+    if option == _LABELS:
+        for key, (modality, column) in zip(keys, places, strict=True):
+            _check_categories(_obs(data, modality)[column], key)
     if len({modality for modality, _ in places}) > 1:
         where = ", ".join(f"{c!r} in {'the MuData' if m is None else m!r}" for m, c in places)
         raise BadInput(
@@ -85,25 +94,44 @@ def find_labels(
     return Labels([column for _, column in places], places[0][0] if places else None)
 
 
-def _place(mdata: MuData, key: str) -> tuple[str | None, str]:
-    """Modality (None: the MuData itself) and column."""
+def _place(data: AnnData | MuData, key: str, option: str) -> tuple[str | None, str]:
+    """Modality (None: the cells as a whole) and column."""
+    parts = data.mod if hasattr(data, "mod") else {}
     before, colon, column = key.partition(":")
-    if colon and before in mdata.mod and column in mdata.mod[before].obs:
+    if colon and before in parts and column in parts[before].obs:
         return before, column
-    if key in mdata.obs:
+    if key in data.obs:
         return None, key
-    having = [name for name, part in mdata.mod.items() if key in part.obs]
+    having = [name for name, part in parts.items() if key in part.obs]
     if len(having) == 1:
         return having[0], key
     if having:
         spelled = " or ".join(f"{name}:{key}" for name in having)
         raise BadInput(f"Column {key!r} is in several modalities: say which is meant, {spelled}.")
-    own = [str(c) for c in mdata.obs if str(c).split(":")[0] not in mdata.mod]
-    there = own + [f"{name}:{c}" for name, part in mdata.mod.items() for c in part.obs]
+    own = [str(c) for c in data.obs if str(c).split(":")[0] not in parts]
+    there = own + [f"{name}:{c}" for name, part in parts.items() for c in part.obs]
+    where = "the obs of the MuData or of a modality" if parts else "obs"
     raise BadInput(
-        f"No column {key!r} in the obs of the MuData or of a modality. Columns there: "
+        f"No column {key!r} in {where} for {option}. Columns there: "
         f"{', '.join(map(repr, there)) or 'none'}."
     )
+
+
+def _obs(data: AnnData | MuData, modality: str | None) -> pd.DataFrame:
+    part: Any = data if modality is None else data.mod[modality]  # type: ignore[union-attr]
+    return part.obs
+
+
+def _check_categories(column: pd.Series, key: str) -> None:
+    """Refuse decimal numbers, which the report would refuse after all work."""
+    from pandas.api.types import is_float_dtype
+
+    numbers = column.dropna()
+    if is_float_dtype(numbers) and (numbers != numbers.round()).any():
+        raise BadInput(
+            f"Expected categories in the column {key!r} for {_LABELS}, found decimal numbers: bin "
+            "them, or name another column."
+        )
 
 
 def describe(data: AnnData | MuData, names: Mapping[str, str]) -> str:

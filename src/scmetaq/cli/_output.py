@@ -1,6 +1,5 @@
 """The directory of results: there as a whole, or not at all."""
 
-import os
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
@@ -17,6 +16,9 @@ def check_output(
 ) -> None:
     """Refuse, before any work, a directory that results cannot or must not be written to.
 
+    What only the file system knows, such as which names are too long, is found by making a
+    directory beside it, and removing that again.
+
     Parameters
     ----------
     out
@@ -28,16 +30,18 @@ def check_output(
     inputs
         Files that the command reads.
     """
-    if out.exists():
-        _check_replaceable(out, overwrite, results)
-    for path in inputs:
-        if path.resolve().is_relative_to(out.resolve()):
-            raise BadInput(f"{path} lies in {out}, which would be replaced: choose another --out.")
-    parent = _nearest_directory(out)
-    if not parent.is_dir():
-        raise BadInput(f"{out} cannot be made: {parent} is a file.")
-    if not os.access(parent, os.W_OK):
-        raise BadInput(f"{out} cannot be made: no permission to write in {parent}.")
+    with _bad_output(out):
+        if out.exists():
+            _check_replaceable(out, overwrite, results)
+        for path in inputs:
+            if path.resolve().is_relative_to(out.resolve()):
+                raise BadInput(
+                    f"{path} lies in {out}, which would be replaced: choose another --out."
+                )
+        parent = _nearest_directory(out)
+        if not parent.is_dir():
+            raise BadInput(f"{out} cannot be made: {parent} is a file.")
+        _make_staging(out, parent).rmdir()
 
 
 @contextmanager
@@ -47,13 +51,31 @@ def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
     Until then it is a hidden sibling; if anything fails it goes, and an earlier ``out`` stays.
     """
     out = out.resolve()
-    staging = _hidden_sibling(out, _nearest_directory(out))
-    staging.mkdir()
+    with _bad_output(out):
+        staging = _make_staging(out, _nearest_directory(out))
     try:
         yield staging
-        _put_in_place(staging, out, overwrite)
+        with _bad_output(out):
+            _put_in_place(staging, out, overwrite)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _bad_output(out: Path) -> Iterator[None]:
+    """Regard what the file system refuses as bad input."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(
+            f"{out} cannot be made ({error.strerror or error}): choose another --out."
+        ) from error
+
+
+def _make_staging(out: Path, parent: Path) -> Path:
+    staging = _hidden_sibling(out, parent)
+    staging.mkdir()
+    return staging
 
 
 def _check_replaceable(out: Path, overwrite: bool, results: Collection[str]) -> None:

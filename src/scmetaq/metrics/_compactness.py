@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from scmetaq import _keys
 from scmetaq.metrics._grouped_rows import grouped_rows
 from scmetaq.metrics._pearson import unit_rows
+from scmetaq.metrics._whole_number import check_whole_number
 
 
 def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.Series:
@@ -43,6 +44,7 @@ def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.
     ----------
     Li et al., MetaQ, Nature Communications 2025, Eq. 23.
     """
+    check_whole_number("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
     members = groups.members
     lengths = np.array([_squared_length_of_sum(X, rows, block_size) for rows in members])  # K

@@ -31,8 +31,8 @@ class DiffusionMap(NamedTuple):
     eigenvalues: np.ndarray
 
 
-class DisconnectedError(ValueError):
-    """The graph of neighbours has no piece with nearly all cells."""
+class NoDiffusionMapError(ValueError):
+    """Too few cells, or a graph of neighbours that has no piece with nearly all of them."""
 
 
 def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30) -> DiffusionMap:
@@ -123,9 +123,10 @@ def _checked(X: Any, n_components: int, n_neighbors: int) -> np.ndarray:
             f"found {n_components} and {n_neighbors}."
         )
     if len(embedding) <= max(n_components, n_neighbors):
-        raise ValueError(
+        raise NoDiffusionMapError(
             f"Expected more cells than `n_neighbors` ({n_neighbors}) and `n_components` "
-            f"({n_components}), found {len(embedding)}. Lower these, or pass more cells."
+            f"({n_components}) of `diffusion_map`, found {len(embedding)}. Pass more cells, or "
+            "lower these there."
         )
     return embedding
 
@@ -157,7 +158,7 @@ def _largest_piece(kernel: sp.csr_array, n_neighbors: int) -> np.ndarray:
     found = f"{n_pieces} pieces, the largest without {n_outside} of {len(inside)} cells"
     advice = f"Raise `n_neighbors` of `diffusion_map` ({n_neighbors}), or judge the pieces alone."
     if n_outside > 0.2 * len(inside):
-        raise DisconnectedError(
+        raise NoDiffusionMapError(
             f"Expected a connected graph of neighbours, found {found}; distances between pieces "
             f"are infinite. {advice}"
         )

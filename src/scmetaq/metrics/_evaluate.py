@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,10 +15,17 @@ from numpy.typing import ArrayLike
 from scmetaq import _keys
 from scmetaq.metrics._balanced_accuracy import balanced_accuracy
 from scmetaq.metrics._cell_values import cell_values
+from scmetaq.metrics._check_request import (
+    check_have_metacells,
+    check_names,
+    check_numbers,
+    check_rep,
+    has_rep,
+)
 from scmetaq.metrics._compactness import compactness
 from scmetaq.metrics._count_values import check_count_values
 from scmetaq.metrics._diffusion_compactness import diffusion_compactness
-from scmetaq.metrics._diffusion_map import DisconnectedError, diffusion_map
+from scmetaq.metrics._diffusion_map import NoDiffusionMapError, diffusion_map
 from scmetaq.metrics._diffusion_separation import diffusion_separation
 from scmetaq.metrics._dubious import dubious
 from scmetaq.metrics._entropy import entropy
@@ -28,24 +35,7 @@ from scmetaq.metrics._mixing import mixing
 from scmetaq.metrics._purity import purity
 from scmetaq.metrics._separation import separation
 from scmetaq.metrics._size_summary import size_summary
-
-BETTER: dict[str, Literal["higher", "lower", ""]] = {
-    "compactness": "higher",
-    "separation": "higher",
-    "purity": "higher",
-    "entropy": "lower",
-    "inv": "lower",
-    "diffusion_compactness": "lower",
-    "diffusion_separation": "higher",
-    "divergence": "lower",
-    "dubious": "lower",
-    "balanced_accuracy": "higher",
-    "mixing": "higher",
-    "one_condition": "lower",
-    "unassigned": "lower",
-}
-PCA = "pca"
-"""Word for an embedding that is computed here."""
+from scmetaq.metrics._tidy import stacked, tidy
 
 
 class _Options(NamedTuple):
@@ -68,7 +58,7 @@ def evaluate(
     use_rep: str | None = None,
     find_dubious: bool = False,
     layer: str | None = None,
-    modalities: Sequence[str] | None = None,
+    modalities: str | Sequence[str] | None = None,
     n_top_genes: int = 3000,
     max_cells: int | None = 10_000,
     seed: int = 0,
@@ -85,12 +75,13 @@ def evaluate(
         Cells with raw counts: AnnData, or MuData, each modality of which is judged by the cells
         that have it.
     assignment
-        Metacell of each cell: a column of ``obs``, a Series aligned by barcode, or an array in
-        the order of the cells. Missing values and the number -1 mark cells without a metacell;
-        they are counted as ``unassigned`` and otherwise left out.
+        Metacell of each cell: a column of ``obs`` (of a MuData also of a modality, as in
+        ``"rna:metacell"``), a Series aligned by barcode, or an array in the order of the cells.
+        Missing values and the number -1 mark cells without a metacell; they are counted as
+        ``unassigned`` and otherwise left out.
     labels
-        Label of each cell, given like ``assignment``; missing labels are left out of purity,
-        entropy and balanced accuracy. None: these are not computed.
+        Label of each cell, given like ``assignment``: names or whole numbers; missing labels are
+        left out of purity, entropy and balanced accuracy. None: these are not computed.
     conditions
         Condition (batch, donor) of each cell, given like ``assignment``: adds the mixing of
         conditions, which accounts for ``labels`` if there are any.
@@ -105,7 +96,7 @@ def evaluate(
         Layer with the raw counts (in MuData: of each modality that has it, ``X`` of the others).
         None: ``X``.
     modalities
-        Names of the modalities of a MuData to judge. None: all.
+        Modalities of a MuData to judge: the name of one or a list of names. None: all.
     n_top_genes
         Number of most variable genes that compactness and separation use; data with no more
         genes is used whole.
@@ -135,7 +126,8 @@ def evaluate(
     ----------
     Li et al., MetaQ, Nature Communications 2025, Eq. 22 to 24; the other metrics name theirs.
     """
-    parts = _modalities(adata, modalities)
+    check_numbers(n_top_genes=n_top_genes, max_cells=max_cells)
+    parts = _modalities(adata, [modalities] if isinstance(modalities, str) else modalities)
     metacells = cell_values(adata, assignment, what="assignment")
     kinds = None if labels is None else cell_values(adata, labels, what="labels")
     batches = None if conditions is None else cell_values(adata, conditions, what="conditions")
@@ -143,30 +135,31 @@ def evaluate(
     per_metacell = [] if kinds is None else [purity(metacells, kinds), entropy(metacells, kinds)]
     whole = _whole(metacells, kinds, batches)
     if isinstance(adata, AnnData):
-        return _tidy(_of_counts(adata, metacells, options) + per_metacell, whole)
+        return tidy(_of_counts(adata, metacells, options) + per_metacell, whole)
     groups, joint = group_cells(metacells), _is_joint(adata, use_rep)
-    _check_names(parts, layer=layer, use_rep=None if joint else use_rep)
+    check_names(parts, layer=layer, use_rep=None if joint else use_rep)
+    check_have_metacells(parts, metacells)
     if joint:
         per_metacell += _of_embedding(np.asarray(adata.obsm[use_rep]), metacells)
     per_metacell.insert(0, pd.Series(groups.sizes, index=groups.names, name=_keys.N_CELLS))
-    frames: dict[str | None, pd.DataFrame] = {None: _tidy(per_metacell, whole)}
+    frames: dict[str | None, pd.DataFrame] = {None: tidy(per_metacell, whole)}
     for name, part in parts.items():
         of_part = _Options(
-            use_rep if not joint and _has_rep(part, use_rep) else None,
+            use_rep if not joint and has_rep(part, use_rep) else None,
             find_dubious,
             layer if layer in part.layers else None,
             *options[3:],
         )
         numbers = _of_counts(part, metacells.loc[part.obs_names], of_part, f"modality {name!r}, ")
-        frames[name] = _tidy(numbers, {})
-    return _stacked(frames)
+        frames[name] = tidy(numbers, {})
+    return stacked(frames)
 
 
 def _of_counts(
     adata: AnnData, metacells: pd.Series, options: _Options, where: str = ""
 ) -> list[pd.Series]:
     """Numbers per metacell of one modality."""
-    _check_rep(adata, options.use_rep)
+    check_rep(adata, options.use_rep)
     counts = _counts(adata, options.layer, where)
     groups = group_cells(metacells)
     kept, assigned = groups.codes >= 0, metacells[groups.codes >= 0]
@@ -194,7 +187,7 @@ def _of_embedding(embedding: np.ndarray, metacells: pd.Series) -> list[pd.Series
     names = group_cells(metacells).names
     try:
         components = diffusion_map(embedding)
-    except DisconnectedError as error:
+    except NoDiffusionMapError as error:
         warnings.warn(f"No diffusion metrics: {error}", UserWarning, stacklevel=4)
         metrics = ("diffusion_compactness", "diffusion_separation")
         return [pd.Series(np.nan, index=names, name=name) for name in metrics[: len(names)]]
@@ -235,28 +228,9 @@ def _modalities(adata: Any, modalities: Sequence[str] | None) -> dict[str, AnnDa
     return {name: adata.mod[name] for name in modalities or adata.mod}
 
 
-def _check_names(parts: dict[str, AnnData], *, layer: str | None, use_rep: str | None) -> None:
-    """Refuse names that no modality has."""
-    layers = {name: sorted(filter(None, part.layers.keys())) for name, part in parts.items()}
-    if layer is not None and not any(layer in names for names in layers.values()):
-        raise KeyError(
-            f"Expected `layer` to name a layer of a modality, found no {layer!r}. Layers: {layers}."
-        )
-    if use_rep is not None and not any(_has_rep(part, use_rep) for part in parts.values()):
-        embeddings = {name: sorted(map(str, part.obsm)) for name, part in parts.items()}
-        raise KeyError(
-            "Expected `use_rep` to name an embedding in `obsm` of the MuData or a modality, or "
-            f"{PCA!r}, found {use_rep!r}. Embeddings of modalities: {embeddings}."
-        )
-
-
 def _is_joint(mdata: MuData, use_rep: str | None) -> bool:
     """Whether an embedding is that of all modalities; masks of modalities are no embeddings."""
     return use_rep in mdata.obsm and use_rep not in mdata.mod
-
-
-def _has_rep(adata: AnnData, use_rep: str | None) -> bool:
-    return use_rep is not None and (use_rep == PCA or use_rep in adata.obsm)
 
 
 def _counts(adata: AnnData, layer: str | None, where: str) -> Any:
@@ -273,19 +247,13 @@ def _counts(adata: AnnData, layer: str | None, where: str) -> Any:
     return X
 
 
-def _check_rep(adata: AnnData, use_rep: str | None) -> None:
-    if use_rep is not None and not _has_rep(adata, use_rep):
-        raise KeyError(
-            f"Expected `use_rep` to name an embedding in `obsm`, or {PCA!r}, found {use_rep!r}. "
-            f"Embeddings there: {sorted(map(str, adata.obsm))}."
-        )
-
-
 def _embedding(adata: AnnData, use_rep: str, counts: Any, n_top_genes: int) -> np.ndarray:
     """Embedding of all cells, N x D; that of ``obsm`` if it has the name."""
     if use_rep in adata.obsm:
         return np.asarray(adata.obsm[use_rep])
     X = _most_variable(_log_normalised(counts), n_top_genes)
+    if min(X.shape) < 2:
+        return X.toarray()  # nothing to reduce
     return sc.pp.pca(X, n_comps=min(50, min(X.shape) - 1), random_state=0)
 
 
@@ -305,26 +273,3 @@ def _most_variable(X: sp.csr_matrix, n_top_genes: int) -> sp.csr_matrix:
     cells = AnnData(X, uns={"log1p": {}})
     genes = sc.pp.highly_variable_genes(cells, n_top_genes=n_top_genes, inplace=False)
     return X[:, genes["highly_variable"].to_numpy()]
-
-
-def _tidy(per_metacell: list[pd.Series], whole: dict[str, float]) -> pd.DataFrame:
-    """Stack the numbers, one per row."""
-    rows: list[tuple[Any, str | None, float]] = [
-        (numbers.name, str(metacell), value)
-        for numbers in per_metacell
-        for metacell, value in numbers.items()
-    ]
-    rows += [(metric, None, value) for metric, value in whole.items()]
-    frame = pd.DataFrame(rows, columns=["metric", "metacell", "value"])
-    frame["metacell"] = frame["metacell"].astype(pd.StringDtype(na_value=np.nan))
-    frame["value"] = frame["value"].astype(float)
-    frame["better"] = [BETTER.get(metric, "") for metric in frame["metric"]]
-    return frame
-
-
-def _stacked(frames: dict[str | None, pd.DataFrame]) -> pd.DataFrame:
-    """One table of several, with the modality that each row is about."""
-    for name, frame in frames.items():
-        modality = pd.Series([name] * len(frame), dtype=pd.StringDtype(na_value=np.nan))
-        frame.insert(1, "modality", modality)
-    return pd.concat(frames.values(), ignore_index=True)

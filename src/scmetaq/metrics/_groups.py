@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+_INDEXED = (pd.Series, pd.DataFrame)
+
 
 class Groups(NamedTuple):
     """Cells sorted into named groups.
@@ -38,13 +40,39 @@ class Groups(NamedTuple):
 
 
 def factorize(values: Any) -> pd.Categorical:
-    """Turn values into a Categorical of those present: it keeps its order, others are sorted."""
+    """Turn values into a Categorical of those present: it keeps its order, others are sorted.
+
+    Values that are the same as text, such as 1 and ``"1"``, are one category: pandas reads a long
+    column in parts, some as numbers and others as text.
+    """
     column = pd.Categorical(values).remove_unused_categories()
     names = column.categories
-    # integers that share a column with missing values arrive as floats: 7, not 7.0, is the name
-    if pd.api.types.is_float_dtype(names) and (names == names.astype("int64")).all():
-        column = column.rename_categories(names.astype("int64"))
-    return column
+    if pd.api.types.is_float_dtype(names):
+        if not np.isfinite(names).all():
+            raise ValueError(
+                "Expected names or whole numbers, one per cell, found an infinite one. "
+                "Mark cells that have none by a missing value."
+            )
+        # integers that share a column with missing values arrive as floats: 7, not 7.0, is the name
+        if (names == names.round()).all():
+            column = column.rename_categories(names.astype("int64"))
+    return _merge_spellings(column) if names.dtype == object else column
+
+
+def _merge_spellings(column: pd.Categorical) -> pd.Categorical:
+    """Make one category of those that are the same as text: the number, if there is one."""
+    names = [
+        int(name) if isinstance(name, float) and name.is_integer() else name
+        for name in column.categories
+    ]
+    chosen: dict[str, Any] = {}
+    for name in names:
+        if isinstance(chosen.get(str(name), ""), str):
+            chosen[str(name)] = name
+    place = pd.Index(chosen, dtype=object).get_indexer([str(name) for name in names])
+    codes = np.append(place, -1)[column.codes]  # a missing value has the code -1
+    kept = pd.Index(list(chosen.values()), dtype=object)
+    return pd.Categorical.from_codes(codes, kept, ordered=column.ordered)
 
 
 def factorize_metacells(assignment: pd.Series) -> pd.Categorical:
@@ -92,6 +120,28 @@ def group_labels(labels: Any, *, what: str = "labels") -> Groups:
     return groups
 
 
+def check_categories(values: Any, what: str) -> None:
+    """Refuse decimal numbers where names or whole numbers are expected.
+
+    Parameters
+    ----------
+    values
+        Value of each cell, shape ``(n_cells,)``; a Categorical, whatever it holds, is meant so.
+    what
+        What they are, for messages.
+    """
+    numbers = pd.Series(_one_column(values, what)).dropna().infer_objects()
+    if not pd.api.types.is_float_dtype(numbers):
+        return
+    decimals = numbers[numbers != numbers.round()]
+    if len(decimals) > 0:
+        raise TypeError(
+            f"Expected categories in `{what}`, found decimal numbers, e.g. {decimals.iloc[0]:.4g}. "
+            "Bin them, e.g. with pandas' `cut`, or name another column; decimals that are names "
+            'become categories by `.astype("category")`.'
+        )
+
+
 def check_same_cells(first: Any, second: Any) -> None:
     """Refuse two columns that are not about the same cells in the same order."""
     if len(first) != len(second):
@@ -99,18 +149,30 @@ def check_same_cells(first: Any, second: Any) -> None:
             f"Expected one value per cell in both columns, found {len(first)} and {len(second)}. "
             "Pass two columns of the same cells."
         )
-    both_indexed = isinstance(first, pd.Series) and isinstance(second, pd.Series)
+    check_same_order(first, second)
+
+
+def check_same_order(first: Any, second: Any) -> None:
+    """Refuse two tables or columns that both have an index, but not the same."""
+    both_indexed = isinstance(first, _INDEXED) and isinstance(second, _INDEXED)
     if both_indexed and not first.index.equals(second.index):
         raise ValueError(
-            "Expected two Series with the same index, found different barcodes or another order. "
-            "Align them first, e.g. `assignment.reindex(labels.index)`."
+            "Expected the same index in both, found different barcodes or another order. Align "
+            "them first, e.g. `assignment.reindex(labels.index)`, or pass arrays in the same order."
         )
+
+
+def as_array(values: Any) -> Any:
+    """Turn values into an array; NaN in a list of names does not become the text "nan"."""
+    if isinstance(values, pd.api.extensions.ExtensionArray):
+        return values
+    return np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
 
 
 def _one_column(values: Any, what: str) -> Any:
     """Return one-dimensional values, keeping the dtype (a Categorical stays one)."""
     values = values.array if isinstance(values, pd.Series | pd.Index) else values
-    values = values if isinstance(values, pd.api.extensions.ExtensionArray) else np.asarray(values)
+    values = as_array(values)
     if values.ndim != 1 or len(values) == 0:
         raise ValueError(
             f"Expected `{what}` with one value per cell, shape (n_cells,), "

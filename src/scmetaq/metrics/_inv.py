@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq.metrics._grouped_rows import grouped_rows
+from scmetaq.metrics._whole_number import check_whole_number
 
 
 def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
@@ -45,6 +46,7 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
     Systems Biology 2024 (MetacellAnalysisToolkit); after the inner normalised variance of
     Ben-Kiki et al., Metacell-2, Genome Biology 2022.
     """
+    check_whole_number("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
     if X.size > 0 and (X.data if sp.issparse(X) else X).min(initial=0) < 0:
         raise ValueError(

@@ -5,7 +5,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from scmetaq.metrics._groups import Groups, check_same_cells, group_cells, group_labels
+from scmetaq.metrics._groups import (
+    Groups,
+    check_categories,
+    check_same_cells,
+    group_cells,
+    group_labels,
+)
 
 
 class LabelCounts(NamedTuple):
@@ -42,6 +48,7 @@ def count_labels(assignment: Any, labels: Any) -> LabelCounts:
         Label of each cell, shape ``(n_cells,)``; missing: left out.
     """
     check_same_cells(assignment, labels)
+    check_categories(labels, "labels")
     metacells, kinds = group_cells(assignment), group_labels(labels)
     both = (metacells.codes >= 0) & (kinds.codes >= 0)
     if not both.any():

@@ -8,7 +8,13 @@ from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq.metrics._entropy import row_entropies
-from scmetaq.metrics._groups import Groups, check_same_cells, group_cells, group_labels
+from scmetaq.metrics._groups import (
+    Groups,
+    check_categories,
+    check_same_cells,
+    group_cells,
+    group_labels,
+)
 from scmetaq.metrics._majority import most_frequent, tally
 
 
@@ -89,6 +95,7 @@ def _codes_of_known(
         kinds = Groups(np.zeros_like(metacells.codes), pd.Index(["all"]))
     else:
         check_same_cells(assignment, labels)
+        check_categories(labels, "labels")
         kinds = group_labels(labels)
     columns = (metacells, batches, kinds)
     known = np.all([column.codes >= 0 for column in columns], axis=0)

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq.metrics._grouped_rows import grouped_rows
+from scmetaq.metrics._whole_number import check_whole_number
 
 
 def separation(
@@ -57,6 +58,9 @@ def separation(
     ----------
     Li et al., MetaQ, Nature Communications 2025, Eq. 24.
     """
+    check_whole_number("block_size", block_size)
+    if max_cells is not None:
+        check_whole_number("max_cells", max_cells)
     X, groups = grouped_rows(X, assignment)
     if len(groups.names) < 2:
         raise ValueError(

@@ -71,7 +71,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         known = {name for of in (*inits, self.module.loss) for name in signature(of).parameters}
         odd = sorted(set(plan_kwargs or {}) - known)
         if odd:
-            raise ValueError(
+            raise TypeError(
                 f"Expected plan_kwargs to be arguments of scmetaq.train.{plan.__name__}, found "
                 f"{odd[0]!r}."
             )

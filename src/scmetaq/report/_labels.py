@@ -10,6 +10,7 @@ from mudata import MuData
 
 from scmetaq import _keys
 from scmetaq.metrics import balanced_accuracy, purity
+from scmetaq.metrics._cell_values import cell_values, find_column
 
 
 class LabelSummary(NamedTuple):
@@ -40,7 +41,9 @@ class LabelSummary(NamedTuple):
         return [str(name) for name in self.labels.index[self.labels["n_metacells"] == 0]]
 
 
-def find_labels(data: AnnData | MuData, key: str) -> tuple[pd.Series, Sequence[str] | None]:
+def find_labels(
+    data: AnnData | MuData, key: str, *, what: str
+) -> tuple[pd.Series, Sequence[str] | None]:
     """Labels of all cells and, as in scanpy's ``uns``, their colours.
 
     Parameters
@@ -50,14 +53,17 @@ def find_labels(data: AnnData | MuData, key: str) -> tuple[pd.Series, Sequence[s
     key
         Column of ``obs``; of a MuData also of a modality, as in ``"rna:cell_type"``. Cells that
         lack the modality lack the label.
+    what
+        Argument that names the column.
+
+    Raises
+    ------
+    KeyError
+        No such column.
     """
-    if isinstance(data, MuData):
-        name, _, column = key.partition(":")
-        if name in data.mod and column in data.mod[name].obs:
-            part = data.mod[name]
-            labels = as_labels(part.obs[column].reindex(data.obs_names))
-            return labels, part.uns.get(f"{column}_colors")
-    return as_labels(data.obs[key]), data.uns.get(f"{key}_colors")
+    owner, column = find_column(data, key, what=what)
+    labels = as_labels(cell_values(data, key, what=what))
+    return labels, owner.uns.get(f"{column}_colors")
 
 
 def as_labels(column: pd.Series) -> pd.Series:

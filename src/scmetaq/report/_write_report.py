@@ -10,13 +10,15 @@ import pandas as pd
 from anndata import AnnData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from mudata import MuData
+from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq.metrics import evaluate
 
 from . import _pictures, _tables
 from ._conditions import summarize_conditions
-from ._labels import LabelSummary, as_text, find_labels, summarize_labels
+from ._input import check_embedding, check_labels, make_folder, read_assignments
+from ._labels import LabelSummary, find_labels, summarize_labels
 from ._layout import lay_out
 
 _VERSIONS = ("scmetaq", "scvi-tools", "torch", "scanpy", "anndata")
@@ -25,7 +27,7 @@ _VERSIONS = ("scmetaq", "scvi-tools", "torch", "scanpy", "anndata")
 def write_report(
     path: str | Path,
     adata: AnnData | MuData,
-    assignments: pd.DataFrame | pd.Series,
+    assignments: str | pd.DataFrame | pd.Series | ArrayLike,
     *,
     metrics: pd.DataFrame | None = None,
     labels_key: str | Sequence[str] | None = None,
@@ -43,18 +45,18 @@ def write_report(
     Parameters
     ----------
     path
-        File to write.
+        File to write; its folder is made if there is none.
     adata
         Cells with raw counts, of one modality or of several. Not changed.
     assignments
         Metacell of each cell, indexed by barcode: a Series, or a table with the column
-        ``metacell`` and perhaps ``margin``, as from ``model.get_assignments()``. Missing: a cell
-        without a metacell.
+        ``metacell`` and perhaps ``margin``, as from ``model.get_assignments()``; or a column of
+        ``obs``, or an array in the order of the cells. Missing: a cell without a metacell.
     metrics
         Table of :func:`scmetaq.metrics.evaluate`; computed if left out.
     labels_key
-        Column, or columns, of ``obs`` with labels; in MuData also of a modality, as in
-        ``"rna:cell_type"``. The first colours the cells.
+        Column, or columns, of ``obs`` with labels, names or whole numbers; in MuData also of a
+        modality, as in ``"rna:cell_type"``. The first colours the cells.
     batch_key
         Column of ``obs`` with the batch, or another condition, whose mixing is shown; in MuData
         also of a modality.
@@ -73,14 +75,24 @@ def write_report(
         Python code to go on with.
     notes
         What the reader should know about this run.
+
+    Raises
+    ------
+    TypeError, KeyError, ValueError, OSError
+        Before any work: no cells, assignments, columns or embedding of theirs, or no file that
+        can be written.
     """
-    table = assignments.to_frame(_keys.METACELL) if _is_series(assignments) else assignments
-    table = table.reindex(adata.obs_names)
-    table[_keys.METACELL] = assignment = _names(table[_keys.METACELL])
+    table = read_assignments(adata, assignments)
+    assignment = table[_keys.METACELL]
     keys = [labels_key] if isinstance(labels_key, str) else list(labels_key or [])
-    found = [find_labels(adata, key) for key in keys]
+    check_labels(adata, keys)
+    check_embedding(adata, embedding)
+    found = [find_labels(adata, key, what="labels_key") for key in keys]
     labels, colors = [column for column, _ in found], [chosen for _, chosen in found]
-    batches, batch_colors = (None, None) if batch_key is None else find_labels(adata, batch_key)
+    batches, batch_colors = None, None
+    if batch_key is not None:
+        batches, batch_colors = find_labels(adata, batch_key, what="batch_key")
+    make_folder(path := Path(path))
     if batches is not None and batches.nunique() < 2:
         batches = None  # there is nothing to mix
     first = labels[0] if labels else None
@@ -119,7 +131,7 @@ def write_report(
         number=_tables.number,
         decimal=_tables.decimal,
     )
-    Path(path).write_text(page, encoding="utf-8")
+    path.write_text(page, encoding="utf-8")
 
 
 def _render(**parts: Any) -> str:
@@ -131,15 +143,6 @@ def _render(**parts: Any) -> str:
         lstrip_blocks=True,
     )
     return templates.get_template("report.html.j2").render(**parts)
-
-
-def _names(assignment: pd.Series) -> pd.Series:
-    """Metacell of each cell as text; missing, or the number -1: none."""
-    return as_text(assignment.astype(object).where(assignment != -1))
-
-
-def _is_series(assignments: pd.DataFrame | pd.Series) -> bool:
-    return isinstance(assignments, pd.Series)
 
 
 def _mean_margin(table: pd.DataFrame) -> pd.Series | None:
