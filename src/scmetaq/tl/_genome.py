@@ -85,7 +85,7 @@ def _check_any(places: pd.DataFrame, features: str, owner: str, also: str = "") 
         raise ValueError(
             f"Expected {features} with a place in `{owner}.var`, found `chrom` empty, `start` or "
             f"`end` no numbers, negative or in the wrong order{also} for all {len(places)}. Join a "
-            f"table of their coordinates."
+            "table of their coordinates."
         )
     return places
 
