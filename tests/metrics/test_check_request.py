@@ -4,6 +4,7 @@ import pytest
 
 from scmetaq.metrics._check_request import (
     check_have_metacells,
+    check_layer,
     check_names,
     check_numbers,
     check_rep,
@@ -37,3 +38,11 @@ def test_unknown_names_are_refused(adata):
     with pytest.raises(KeyError, match=r"found 'X_umap'. Embeddings there: \['X_any'\]"):
         check_rep(adata, "X_umap")
     assert [has_rep(adata, name) for name in ("pca", "X_any", None)] == [True, True, False]
+
+
+def test_a_layer_that_is_not_there_is_refused(adata):
+    adata.layers["raw"] = adata.X
+    check_layer(adata, None)
+    check_layer(adata, "raw")
+    with pytest.raises(KeyError, match=r"found no 'counts'. Layers: \['raw'\]"):
+        check_layer(adata, "counts")

@@ -52,6 +52,23 @@ def test_metacells_without_cells_are_refused(counts):
         pl.composition(counts)
 
 
+def test_counts_below_zero_are_refused(counts):
+    counts.iloc[1] = [-5, 10]
+    with pytest.raises(ValueError, match=r"none below zero.*with \[-5, 10\] in 'mc1'"):
+        pl.composition(counts)
+
+
+def test_dollars_in_names_are_no_mathematics(counts):
+    groups = pd.Series(["$x$", "$x$", "B", "B"], counts.index)
+    ax = pl.composition(counts.set_axis(["$a$", "b"], axis=1), groups)
+    texts = [ax.texts[0], ax.get_legend().get_texts()[0]]
+    assert [text.get_text() for text in texts] == [r"\$x\$", r"\$a\$"]
+    assert [text._preprocess_math(text.get_text()) for text in texts] == [
+        ("$x$", False),
+        ("$a$", False),
+    ]
+
+
 def test_metacells_without_a_group_are_told(counts):
     ax = pl.composition(counts, pd.Series(["T", None, np.nan, "B"], counts.index, dtype=object))
     assert [text.get_text() for text in ax.texts] == ["T", "no label", "B"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from scmetaq.pl._labels import as_categories, shorten
+from scmetaq.pl._labels import as_categories, literal, shorten
 
 
 def test_whole_numbers_have_no_fraction():
@@ -24,3 +24,8 @@ def test_long_names_lose_their_middle():
     assert shorten("x" * 30) == "x" * 30
     short = shorten("CD4-positive, alpha-beta memory T cell, CD45RO-positive")
     assert short == "CD4-positive, a…D45RO-positive"
+
+
+def test_dollars_are_written_as_they_are():
+    assert literal("price in $, $5") == r"price in \$, \$5"
+    assert literal("CD4") == "CD4"

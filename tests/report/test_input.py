@@ -1,8 +1,15 @@
 import numpy as np
 import pandas as pd
 import pytest
+from mudata import MuData
 
-from scmetaq.report._input import check_embedding, check_labels, make_folder, read_assignments
+from scmetaq.report._input import (
+    check_counts_layer,
+    check_embedding,
+    check_labels,
+    make_folder,
+    read_assignments,
+)
 
 
 def test_all_forms_of_an_assignment_are_the_same(adata, assignments):
@@ -55,6 +62,17 @@ def test_an_embedding_is_of_all_cells(adata):
     for shape in ((59, 3), (60,)):
         with pytest.raises(ValueError, match=r"`embedding` of shape \(60, n_latent\)"):
             check_embedding(adata, np.zeros(shape))
+
+
+def test_a_layer_is_of_the_cells_or_of_a_modality(adata):
+    adata.layers["raw"] = adata.X
+    mdata = MuData({"rna": adata, "adt": adata[:, :2].copy()})
+    del mdata["adt"].layers["raw"]
+    for cells, told in ((adata, "a layer, found no 'zz'"), (mdata, "of a modality, found no 'zz'")):
+        check_counts_layer(cells, None)
+        check_counts_layer(cells, "raw")
+        with pytest.raises(KeyError, match=told):
+            check_counts_layer(cells, "zz")
 
 
 def test_folders_are_made(tmp_path):

@@ -192,6 +192,7 @@ def test_mixing_of_a_condition_is_shown(write, adata, assignments):
         ({"batch_key": "zz"}, KeyError, "`batch_key` to name a column of `obs`, found no 'zz'"),
         ({"labels_key": "depth"}, TypeError, "`labels_key='depth'`, found decimal numbers"),
         ({"embedding": np.zeros((59, 3))}, ValueError, r"`embedding` of shape \(60, n_latent\)"),
+        ({"layer": "zz"}, KeyError, "`layer` to name a layer, found no 'zz'"),
         ({"table": pd.DataFrame({"mc": ["a"]})}, KeyError, "with the column 'metacell'"),
     ],
 )

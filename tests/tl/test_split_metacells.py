@@ -122,7 +122,7 @@ def test_modalities_are_split_alike(cells, tmp_path):
 def test_bad_columns_are_named(cells):
     with pytest.raises(KeyError, match=r"found no 'sex'.*\['depth', 'donor', 'lane', 'metacell'"):
         find_covariates(cells, ["donor", "sex"], what="within")
-    with pytest.raises(KeyError, match="`by` to name columns.*found no 'sex'"):
+    with pytest.raises(KeyError, match="`by` to name a column.*found no 'sex'"):
         aggregate(cells, ["metacell", "sex"])
     with pytest.raises(TypeError, match="'depth', found decimal numbers"):
         find_covariates(cells, "depth", what="within")

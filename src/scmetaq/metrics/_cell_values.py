@@ -67,6 +67,7 @@ def find_column(data: Any, name: str, *, what: str) -> tuple[Any, str]:
         return data, name
     own = {str(c) for c in data.obs}
     own |= {f"{key}{_OF}{c}" for key, part in parts.items() for c in part.obs}
+    own = {column for column in own if "_scvi" not in column}  # what set-up wrote
     raise KeyError(
         f"Expected `{what}` to name a column of `obs`, found no {name!r}. "
         f"Columns there: {sorted(own)}."

@@ -54,6 +54,13 @@ def check_names(parts: Mapping[str, Any], *, layer: str | None, use_rep: str | N
         )
 
 
+def check_layer(adata: Any, layer: str | None) -> None:
+    """Refuse a layer that is not there."""
+    layers = sorted(filter(None, adata.layers.keys()))
+    if layer is not None and layer not in layers:
+        raise KeyError(f"Expected `layer` to name a layer, found no {layer!r}. Layers: {layers}.")
+
+
 def has_rep(adata: Any, use_rep: str | None) -> bool:
     """Whether there is such an embedding, or it can be computed."""
     return use_rep is not None and (use_rep == PCA or use_rep in adata.obsm)

@@ -17,6 +17,7 @@ from scmetaq.metrics._balanced_accuracy import balanced_accuracy
 from scmetaq.metrics._cell_values import cell_values
 from scmetaq.metrics._check_request import (
     check_have_metacells,
+    check_layer,
     check_names,
     check_numbers,
     check_rep,
@@ -235,9 +236,8 @@ def _is_joint(mdata: MuData, use_rep: str | None) -> bool:
 
 def _counts(adata: AnnData, layer: str | None, where: str) -> Any:
     """Return raw counts, N x F, refusing what cannot be counts."""
+    check_layer(adata, layer)
     layers = sorted(filter(None, adata.layers.keys()))
-    if layer is not None and layer not in layers:
-        raise KeyError(f"Expected `layer` to name a layer, found no {layer!r}. Layers: {layers}.")
     X: Any = adata.X if layer is None else adata.layers[layer]
     where += ("`X`" if where else "`adata.X`") if layer is None else f"layer {layer!r}"
     if X is None:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from scmetaq.pl._labels import NO_LABEL, as_categories, as_name
+from scmetaq.pl._labels import NO_LABEL, as_categories, as_name, literal
 from scmetaq.pl._legend import draw_legend
 from scmetaq.pl._style import COLORS, INK, label_colors, new_axes, strip_frame
 
@@ -38,8 +38,8 @@ def composition(
     Raises
     ------
     ValueError
-        No counts, a metacell without cells, conditions of one name, or metacells without an entry
-        in ``groups``.
+        No counts, a negative one, a metacell without cells, conditions of one name, or metacells
+        without an entry in ``groups``.
     """
     names = [as_name(name) for name in counts.columns]
     _check(counts, names, groups)
@@ -74,10 +74,12 @@ def composition(
 
 
 def _check(counts: pd.DataFrame, names: list[str], groups: pd.Series | None) -> None:
-    if counts.shape[0] == 0 or counts.shape[1] == 0 or (counts.sum(axis=1) <= 0).any():
+    is_empty = counts.shape[0] == 0 or counts.shape[1] == 0
+    if is_empty or (counts.sum(axis=1) <= 0).any() or (counts < 0).any(axis=None):
         raise ValueError(
-            "Expected counts of at least one metacell and condition, and cells in each metacell, "
-            f"found shape {counts.shape}. Leave metacells without cells out."
+            "Expected counts of at least one metacell and condition, none below zero, and cells in "
+            f"each metacell, found shape {counts.shape}{_doubtful(counts)}. Leave metacells "
+            "without cells out."
         )
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:
@@ -91,6 +93,12 @@ def _check(counts: pd.DataFrame, names: list[str], groups: pd.Series | None) -> 
             f"Expected a group for each metacell, found none for {len(without)} of {len(counts)}, "
             f"e.g. {without[0]!r}. Index `groups` by metacell, as `counts`."
         )
+
+
+def _doubtful(counts: pd.DataFrame) -> str:
+    """Name a metacell whose counts cannot be shares."""
+    wrong = counts.index[(counts.sum(axis=1) <= 0) | (counts < 0).any(axis=1)]
+    return f" with {counts.loc[wrong[0]].tolist()} in {wrong[0]!r}" if len(wrong) else ""
 
 
 def _draw_groups(ax: Axes, groups: pd.Series) -> None:
@@ -107,7 +115,7 @@ def _draw_groups(ax: Axes, groups: pd.Series) -> None:
             ax.text(
                 (start + end) / 2,
                 1.02,
-                names[start],
+                literal(names[start]),
                 ha="center",
                 va="bottom",
                 fontsize=7,

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq.pl._labels import as_categories
+from scmetaq.pl._labels import as_categories, literal
 from scmetaq.pl._style import GREY, INK, new_axes, strip_frame
 
 UNKNOWN = "unknown"
@@ -57,10 +57,10 @@ def confusion(
     ax.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     if max(table.shape) <= _MOST_LABELS:
         _write_fractions(ax, table.to_numpy())
-    ax.set_yticks(range(n_rows), list(table.index), fontsize=8)
-    ax.set_xticks(range(n_columns), list(table.columns), fontsize=8, rotation=90)
-    ax.set_ylabel(truth, fontsize=8, color=INK)
-    ax.set_xlabel(f"predicted {predicted}", fontsize=8, color=INK)
+    ax.set_yticks(range(n_rows), list(map(literal, table.index)), fontsize=8)
+    ax.set_xticks(range(n_columns), list(map(literal, table.columns)), fontsize=8, rotation=90)
+    ax.set_ylabel(literal(truth), fontsize=8, color=INK)
+    ax.set_xlabel(f"predicted {literal(predicted)}", fontsize=8, color=INK)
     ax.set_xticks(np.arange(n_columns + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(n_rows + 1) - 0.5, minor=True)
     ax.grid(which="minor", color=GREY, linewidth=0.4)

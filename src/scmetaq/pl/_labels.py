@@ -29,6 +29,11 @@ def as_name(value: object) -> str:
     return str(value)
 
 
+def literal(name: str) -> str:
+    """Keep matplotlib from reading what stands between two dollars as mathematics."""
+    return name.replace("$", r"\$")
+
+
 def shorten(name: str) -> str:
     """Leave the middle out of a long name: both of its ends may be what tells it from others."""
     if len(name) <= _LONGEST:

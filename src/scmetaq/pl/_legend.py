@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from scmetaq.pl._labels import shorten
+from scmetaq.pl._labels import literal, shorten
 from scmetaq.pl._style import INK
 
 _SHARE = 0.3
@@ -35,14 +35,14 @@ def draw_legend(
     # given one by one: matplotlib collects no names that begin with "_"
     legend = ax.legend(
         signs,
-        [shorten(name) for name in names],
+        [literal(shorten(name)) for name in names],
         loc="center left",
         bbox_to_anchor=(1.01, 0.5),
         ncols=1 + len(names) // n_rows,
         frameon=False,
         **{"fontsize": 8, **style},
     )
-    legend.get_title().set(fontsize=8, color=INK)
+    legend.get_title().set(fontsize=8, color=INK, parse_math=False)
     figure = ax.get_figure(root=True)
     if widen and figure is not None:
         total = float(figure.get_figwidth())

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from scmetaq.pl._labels import literal
 from scmetaq.pl._style import ACCENT, GREY, INK, label_colors, strip_frame
 
 SHOWN = ("compactness", "separation", "purity", "balanced_accuracy")
@@ -46,7 +47,7 @@ def metrics(
     which = _present(frame, [which] if isinstance(which, str) else which)
     frame, which = _of_each_modality(frame, which)
     methods = list(dict.fromkeys(frame[METHOD])) if METHOD in frame else [""]
-    colors = label_colors([str(m) for m in methods]) if len(methods) > 1 else {}
+    colors = label_colors([literal(str(m)) for m in methods]) if len(methods) > 1 else {}
     panels = _panels(axes, len(which), len(methods))
     for ax, metric in zip(panels, which, strict=True):
         rows = frame[frame["metric"] == metric]
@@ -160,5 +161,5 @@ def _set_range(ax: Axes, values: pd.Series) -> None:
 def _label_methods(panels: np.ndarray, methods: list) -> None:
     for ax in panels:
         ax.set_ylim(len(methods) - 0.5, -0.65)
-        ax.set_yticks(range(len(methods)), [str(m) for m in methods], fontsize=8)
+        ax.set_yticks(range(len(methods)), [literal(str(m)) for m in methods], fontsize=8)
         ax.tick_params(axis="y", length=0, labelleft=ax is panels[0])

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from scmetaq.pl._labels import shorten
+from scmetaq.pl._labels import literal, shorten
 from scmetaq.pl._style import INK
 
 _ABOVE = {"xytext": (0, 6), "ha": "center", "va": "bottom"}
@@ -44,7 +44,7 @@ def draw_names(ax: Axes, position: np.ndarray, names: pd.Index, *, upright: bool
     for i, name in enumerate(names):
         for place in _places(position, i, upright=upright):
             text = ax.annotate(
-                shorten(str(name)),
+                literal(shorten(str(name))),
                 position[i],
                 textcoords="offset points",
                 rotation=rotation,

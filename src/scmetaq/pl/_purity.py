@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq.pl._labels import as_categories
+from scmetaq.pl._labels import as_categories, literal
 from scmetaq.pl._style import GREY, INK, jitter, label_colors, new_axes, strip_frame
 
 
@@ -51,7 +51,7 @@ def purity(
     for row, name in enumerate(names):
         _draw_row(ax, row, values[row].to_numpy(), colors[name])
     ax.set_yticks(
-        range(len(names)), [f"{n}  ({len(v)})" for n, v in zip(names, values, strict=True)]
+        range(len(names)), [f"{literal(n)}  ({len(v)})" for n, v in zip(names, values, strict=True)]
     )
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlim(min(0.5, min(v.min() for v in values) - 0.02), 1.015)

@@ -11,6 +11,7 @@ from mudata import MuData
 
 from scmetaq import _keys
 from scmetaq.metrics._cell_values import cell_values
+from scmetaq.metrics._check_request import check_layer, check_names
 from scmetaq.metrics._groups import check_categories, factorize_metacells
 
 
@@ -68,6 +69,14 @@ def check_embedding(data: AnnData | MuData, embedding: np.ndarray | None) -> Non
             f"Expected `embedding` of shape ({data.n_obs}, n_latent), one row per cell, found "
             f"shape {shape}. Pass the latent of exactly these cells."
         )
+
+
+def check_counts_layer(data: AnnData | MuData, layer: str | None) -> None:
+    """Refuse a layer that is not there, in MuData one that no modality has."""
+    if isinstance(data, MuData):
+        check_names(data.mod, layer=layer, use_rep=None)
+    else:
+        check_layer(data, layer)
 
 
 def make_folder(path: Path) -> None:

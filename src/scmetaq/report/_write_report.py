@@ -17,7 +17,7 @@ from scmetaq.metrics import evaluate
 
 from . import _pictures, _tables
 from ._conditions import summarize_conditions
-from ._input import check_embedding, check_labels, make_folder, read_assignments
+from ._input import check_counts_layer, check_embedding, check_labels, make_folder, read_assignments
 from ._labels import LabelSummary, find_labels, summarize_labels
 from ._layout import lay_out
 
@@ -87,6 +87,7 @@ def write_report(
     keys = [labels_key] if isinstance(labels_key, str) else list(labels_key or [])
     check_labels(adata, keys)
     check_embedding(adata, embedding)
+    check_counts_layer(adata, layer)
     found = [find_labels(adata, key, what="labels_key") for key in keys]
     labels, colors = [column for column, _ in found], [chosen for _, chosen in found]
     batches, batch_colors = None, None

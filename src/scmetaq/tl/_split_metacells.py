@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from mudata import MuData
 
+from scmetaq.metrics._cell_values import cell_values
 from scmetaq.metrics._groups import factorize, factorize_metacells
 
 SEPARATOR = ":"
@@ -138,17 +139,7 @@ def with_metacell(metacells: Any, of_piece: pd.Series, name: str) -> None:
 
 def _column(data: Any, name: str, what: str) -> pd.Series:
     """A column of ``obs``, or of the ``obs`` of a modality."""
-    if name in data.obs:
-        column = data.obs[name]
-    else:
-        modality, _, key = name.partition(SEPARATOR)
-        parts = data.mod if isinstance(data, MuData) else {}
-        if modality not in parts or key not in parts[modality].obs:
-            raise KeyError(
-                f"Expected `{what}` to name columns of `obs`, found no {name!r}. "
-                f"Columns there: {_columns(data)}."
-            )
-        column = parts[modality].obs[key].reindex(data.obs_names)
+    column = cell_values(data, name, what=what)
     values = column.dropna()
     if pd.api.types.is_float_dtype(values) and (values != values.round()).any():
         raise TypeError(
@@ -156,14 +147,6 @@ def _column(data: Any, name: str, what: str) -> pd.Series:
             "`cut`, or name another column."
         )
     return column
-
-
-def _columns(data: Any) -> list[str]:
-    """Columns that the user has, those of modalities with their names."""
-    parts = data.mod if isinstance(data, MuData) else {}
-    names = [str(c) for c in data.obs]
-    names += [f"{name}{SEPARATOR}{c}" for name, part in parts.items() for c in part.obs]
-    return sorted({name for name in names if "_scvi" not in name})
 
 
 def _listed(covariates: pd.DataFrame) -> str:
