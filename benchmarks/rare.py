@@ -1,20 +1,16 @@
 """Do rare types keep a metacell of their own: one command from counts to table.
 
 usage: python benchmarks/rare.py --data DIR [--methods ...] [--datasets ...] [--seeds 0 1 2]
-                                 [--resampled 20000 --shares .001 .0005 .0002 .0001]
 
 As in Fig. 6e of the MetaQ paper, one type of a labelled data set is subsampled until it is so small
 a share of the cells, and each method is asked for one metacell per 50, or per 25, cells. A cell
-of the type is found if its metacell has more cells of this type than of any other. With
-``--resampled`` each set is first brought to that many cells, see ``_resample.py``: shares as small
-as those of the paper are not even one cell of these sets. Runs that ``results/rare.json`` has are
-not repeated, unless ``--again`` says so.
+of the type is found if its metacell has more cells of this type than of any other. Runs that
+``results/rare.json`` has are not repeated, unless ``--again`` says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import subprocess
 import tempfile
@@ -27,11 +23,10 @@ import anndata
 import numpy as np
 import pandas as pd
 from _command_line import growing_command_line
-from _datasets import DATASETS, Dataset
+from _datasets import DATASETS
 from _in_process import ASSIGN, Key, assign, with_missing
 from _markdown import write_between
 from _methods import HERE, METHODS
-from _resample import resampled
 from _runs import one_thread
 from quality import machine
 
@@ -51,8 +46,6 @@ TYPES: Final = {
 }
 """The type that is made rare; all types are more than 2 % of their set."""
 PEERS: Final = ("metacells2", "seacells")
-MOST_GENES: Final = 3000
-"""Genes that resampled sets have at most."""
 LIMIT: Final = 600
 """Seconds after which a run of a peer is stopped."""
 
@@ -75,31 +68,21 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--methods", nargs="*", choices=methods, default=methods)
     parser.add_argument("--shares", nargs="*", type=float, default=SHARES)
     parser.add_argument("--granularities", nargs="*", type=int, default=GRANULARITIES)
-    parser.add_argument("--resampled", type=int, help="cells that each set is resampled to")
     return parser
 
 
 def tasks(args: argparse.Namespace) -> Iterator[tuple[Key, Callable[[], dict[str, Any]]]]:
     """All runs that were asked for, seed by seed."""
-    for seed, source in itertools.product(args.seeds, args.datasets):
-        dataset, folder = data_set(source, args)
-        adata, labels = dataset.read(folder)
-        for share, per_metacell in itertools.product(args.shares, args.granularities):
-            cells = subsample(labels, TYPES[source], share, seed)
-            of = (adata[cells], labels.iloc[cells].astype(str), TYPES[source], args.peers)
-            for method in args.methods:
-                key = (dataset.name, method, share, per_metacell, seed)
-                yield key, lambda key=key, of=of: run(key, *of)
-
-
-def data_set(name: str, args: argparse.Namespace) -> tuple[Dataset, Path]:
-    """A data set and the folder of its file, resampled if that was asked for."""
-    source = DATASETS[name]
-    if args.resampled is None:
-        return source, args.data
-    n_genes = min(MOST_GENES, anndata.read_h5ad(source.path(args.data), backed="r").n_vars)
-    folder = args.peers / "resampled"
-    return resampled(source, args.data, args.resampled, n_genes, folder), folder
+    for seed in args.seeds:
+        for name in args.datasets:
+            adata, labels = DATASETS[name].read(args.data)
+            for share in args.shares:
+                cells = subsample(labels, TYPES[name], share, seed)
+                for per_metacell in args.granularities:
+                    for method in args.methods:
+                        key = (name, method, share, per_metacell, seed)
+                        chosen, named = adata[cells].copy(), labels.iloc[cells].astype(str)
+                        yield key, lambda key=key, of=(chosen, named): run(key, *of, args.peers)
 
 
 def subsample(labels: pd.Series, rare: str, share: float, seed: int) -> np.ndarray:
@@ -112,11 +95,9 @@ def subsample(labels: pd.Series, rare: str, share: float, seed: int) -> np.ndarr
     return np.sort(np.concatenate([others, kept]))
 
 
-def run(
-    key: Key, adata: anndata.AnnData, labels: pd.Series, rare: str, peers: Path
-) -> dict[str, Any]:
+def run(key: Key, adata: anndata.AnnData, labels: pd.Series, peers: Path) -> dict[str, Any]:
     """One assignment and what it made of the rare type."""
-    _, method, _, per_metacell, seed = key
+    dataset, method, _, per_metacell, seed = key
     adata = adata[:, np.asarray(adata.X.sum(0)).ravel() > 0].copy()
     n_metacells = round(adata.n_obs / per_metacell)
     start = time.perf_counter()
@@ -125,7 +106,7 @@ def run(
     else:
         found = assign_by_peer(method, adata, n_metacells, seed, peers)
     seconds = round(time.perf_counter() - start, 1)
-    return {"seconds": seconds} | fate(found, labels, rare)
+    return {"seconds": seconds} | fate(found, labels, TYPES[dataset])
 
 
 def assign_by_peer(
@@ -166,16 +147,9 @@ def fate(assignment: np.ndarray, labels: pd.Series, rare: str) -> dict[str, floa
 def table(runs: pd.DataFrame) -> str:
     """Markdown: per method and granularity the share of rare cells found, by their frequency."""
     lines = []
-    sizes = runs["dataset"].map(_resampled_to)
-    for (size, per_metacell), of_grain in runs.groupby([sizes, "cells_per_metacell"], sort=False):
-        cells = f"of {size:,} resampled cells" if size else "cells"
-        lines += [f"#### One metacell per {per_metacell} {cells}", "", *_rows(of_grain), ""]
+    for per_metacell, of_grain in runs.groupby("cells_per_metacell", sort=False):
+        lines += [f"#### One metacell per {per_metacell} cells", "", *_rows(of_grain), ""]
     return "\n".join(lines).rstrip()
-
-
-def _resampled_to(dataset: str) -> int:
-    """Cells that a set was resampled to; 0 for real cells."""
-    return 0 if dataset in TYPES else int(dataset.rpartition("_")[2].partition("x")[0])
 
 
 def _rows(runs: pd.DataFrame) -> list[str]:
