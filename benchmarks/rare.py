@@ -164,10 +164,10 @@ def _rows(runs: pd.DataFrame) -> list[str]:
     means = {method: _means(of_method, "found") for method, of_method in values.items()}
     best = pd.DataFrame(means).max(axis=1)
     for method, of_method in values.items():
-        cells = [
-            f"**{value:.2f}**" if value >= best[share] - 5e-3 else f"{value:.2f}"
-            for share, value in means[method].reindex(shares).items()
-        ]
+        found = means[method].reindex(shares)
+        is_best = found >= best[found.index] - 5e-3
+        written = found.map("{:.2f}".format).mask(found.isna(), "")  # a peer not run at a share
+        cells = written.mask(is_best, "**" + written + "**")
         purity = _means(of_method, "purity").mean()
         seeds = of_method.groupby("dataset")["seed"].nunique()
         n_seeds = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()}–{seeds.max()}"

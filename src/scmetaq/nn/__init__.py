@@ -49,6 +49,7 @@ from ._query_offsets import fit_query_offsets
 from ._relocation import relocate
 from ._ridge import Ridge, fit_ridge
 from ._seen_cells import SeenCells
+from ._set_apart import set_apart
 
 __all__ = [
     "N_QUANTILES",
@@ -130,5 +131,6 @@ __all__ = [
     "quantization_error",
     "reconstruction_nll",
     "relocate",
+    "set_apart",
     "squared_distances",
 ]

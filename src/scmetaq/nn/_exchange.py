@@ -81,7 +81,7 @@ def exchange(
             break
         everyone = settled or sweep % _EVERYONE_EVERY == 0
         state.refresh()
-    return _settle(z, state)
+    return settle(z, state)
 
 
 class Partition:
@@ -187,8 +187,22 @@ def _first_of_each(candidates: Tensor, gain: Tensor, source: Tensor) -> Tensor:
     return first
 
 
-def _settle(z: Tensor, state: Partition, max_iter: int = 100) -> Tensor:
-    """Repeat means and nearest means until each cell is nearest to its own code's mean."""
+def settle(z: Tensor, state: Partition, max_iter: int = 100) -> Tensor:
+    """Repeat means and nearest means until each cell is nearest to its own code's mean.
+
+    Parameters
+    ----------
+    z
+        Latents, shape ``(n_cells, n_latent)``.
+    state
+        Where to begin; changed in place.
+    max_iter
+        Upper bound of repeats.
+
+    Returns
+    -------
+    Codes, shape ``(n_codes, n_latent)``.
+    """
     for _ in range(max_iter):
         codes = state.means
         assignment = fill_empty(z, codes, nearest(z, codes))

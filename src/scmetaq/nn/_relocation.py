@@ -6,7 +6,8 @@ from torch import Tensor
 from ._distances import squared_distances
 from ._exchange import Partition, exchange, nearest, quantization_error
 
-_MIN_CELLS = 3
+MIN_CELLS = 3
+"""Cells that a part has at least; fewer may be damaged cells or doublets."""
 _MAX_ROUNDS = 5
 _SPLIT_PASSES = 8
 _BLOCK = 8_192
@@ -46,7 +47,7 @@ def relocate(z: Tensor, codes: Tensor, *, generator: torch.Generator) -> Tensor:
     error = quantization_error(z, codes)
     for _ in range(_MAX_ROUNDS):
         state = Partition(z, nearest(z, codes), len(codes))
-        if not _relocate_once(state, _split(state)):
+        if not relocate_once(state, _split(state)):
             break
         candidate = exchange(z, state.means, generator=generator)
         reached = quantization_error(z, candidate)
@@ -56,7 +57,7 @@ def relocate(z: Tensor, codes: Tensor, *, generator: torch.Generator) -> Tensor:
     return codes
 
 
-class _Split(NamedTuple):
+class Split(NamedTuple):
     """Cells of each code in two parts."""
 
     gain: Tensor
@@ -65,17 +66,37 @@ class _Split(NamedTuple):
     """Whether a cell is in the second part, ``(n_cells,)``."""
 
 
-def _split(state: Partition) -> _Split:
+def _split(state: Partition) -> Split:
     """Two means of the cells of each code, from their mean and the cell farthest from it."""
+    leaves, found = two_means(state, state.z[_farthest(state)])
+    size, mean = found.size.view(-1, 2), found.means.view(state.n_codes, 2, -1)
+    gain = size.prod(1) / size.sum(1).clamp_min(1) * (mean[:, 0] - mean[:, 1]).square().sum(1)
+    return Split(torch.where(size.amin(1) >= MIN_CELLS, gain, 0), leaves)
+
+
+def two_means(state: Partition, start: Tensor) -> tuple[Tensor, Partition]:
+    """Cells of each code in two parts, each cell in the one whose mean is nearer.
+
+    Parameters
+    ----------
+    state
+        Codes of cells.
+    start
+        Where the second mean of each code starts, ``(n_codes, n_latent)``; the first one starts at
+        the mean of the code.
+
+    Returns
+    -------
+    Whether a cell is in the second part, ``(n_cells,)``, and the parts: those of code ``k`` are
+    ``2 k`` and ``2 k + 1``.
+    """
     z, twice = state.z, 2 * state.assignment
-    parts = torch.stack([state.means, z[_farthest(state)]], 1).flatten(0, 1)  # 2K x D
+    parts = torch.stack([state.means, start], 1).flatten(0, 1)  # 2K x D
     for _ in range(_SPLIT_PASSES):
         leaves = _distance(z, parts, twice + 1) < _distance(z, parts, twice)  # N
         found = Partition(z, twice + leaves, len(parts))
         parts = torch.where(found.size[:, None] > 0, found.means, parts)
-    size, mean = found.size.view(-1, 2), parts.view(state.n_codes, 2, -1)
-    gain = size.prod(1) / size.sum(1).clamp_min(1) * (mean[:, 0] - mean[:, 1]).square().sum(1)
-    return _Split(torch.where(size.amin(1) >= _MIN_CELLS, gain, 0), leaves)
+    return leaves, found
 
 
 def _farthest(state: Partition) -> Tensor:
@@ -94,10 +115,19 @@ def _distance(z: Tensor, centres: Tensor, index: Tensor) -> Tensor:
     return torch.cat([(block - centres[named]).square().sum(1) for block, named in blocks])
 
 
-def _relocate_once(state: Partition, split: _Split) -> bool:
+def relocate_once(state: Partition, split: Split) -> bool:
     """Merge pairs that cost less than splits gain, and split with the codes set free.
 
-    Each code takes part in one merge or split. Returns whether any did.
+    Parameters
+    ----------
+    state
+        Codes of cells; changed in place. What a merge costs counts the entropy that it takes.
+    split
+        How codes would be split. Each code takes part in one merge or split.
+
+    Returns
+    -------
+    Whether any code moved.
     """
     cost, partner = _cheapest_merges(state)
     merges, into = iter(cost.argsort().tolist()), partner.tolist()
@@ -123,6 +153,13 @@ def _cheapest_merges(state: Partition) -> tuple[Tensor, Tensor]:
     for codes in torch.arange(len(means), device=means.device).split(1_024):
         both = size[codes, None] * size / (size[codes, None] + size)  # B x K
         cost = squared_distances(means[codes], means) * both
+        cost += state.worth * _lost_entropy(size[codes, None], size)
         cost[torch.arange(len(codes), device=means.device), codes] = torch.inf
         found.append(cost.min(1))
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+
+
+def _lost_entropy(one: Tensor, other: Tensor) -> Tensor:
+    """By how many nats, times the cells, the entropy of usage falls when two codes become one."""
+    both = one + other
+    return torch.xlogy(both, both) - torch.xlogy(one, one) - torch.xlogy(other, other)

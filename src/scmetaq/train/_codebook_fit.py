@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CodebookInit, exchange, initial_codes, kmeans_plusplus, relocate
+from scmetaq.nn import CodebookInit, exchange, initial_codes, kmeans_plusplus, relocate, set_apart
 
 from ._size_bounds import SizeBounds, bound_sizes
 
@@ -32,7 +32,8 @@ class CodebookFit(Callback):
     refine
         Whether codes are brought to the least quantization error by
         :func:`~scmetaq.nn.exchange` and :func:`~scmetaq.nn.relocate`: those that training begins
-        with, and at the end others that are started anew, since the latents have moved meanwhile.
+        with, and at the end others that are started anew, since the latents have moved meanwhile,
+        some of which go to groups that are :func:`apart <scmetaq.nn.set_apart>`.
         Codes that were there before the training are gone on with.
     evenness
         How much even sizes are worth to :func:`~scmetaq.nn.exchange` at the end, where codes are
@@ -89,6 +90,7 @@ class CodebookFit(Callback):
         if self.refine:
             start = codes if self._goes_on else self._start(z)
             codes = self._refined(z, start, evenness=self.evenness)
+            codes = set_apart(z, codes, evenness=self.evenness)
         codebook.set_codes(codes)
         codebook.claim_cells(z)
         if self.bounds is not None:

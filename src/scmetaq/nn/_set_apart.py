@@ -1,0 +1,119 @@
+import torch
+from torch import Tensor
+
+from ._exchange import Partition, nearest, quantization_error, settle
+from ._relocation import MIN_CELLS, Split, relocate_once, two_means
+
+_APART = 8.0
+"""Standard deviations that a group keeps from the other cells of its code to be set apart."""
+_MOST = 0.05
+"""Share of the codes that are set apart at most; at least one may be."""
+_NEIGHBORS = 3
+"""Cells of a code, the first one among them, whose mean a group is looked for from."""
+_MOST_CELLS = 1_024
+"""Cells of a code among which a group is looked for."""
+_BUDGET = 4_000_000
+"""Numbers that are held at once."""
+_BLOCK = 8_192
+
+
+def set_apart(z: Tensor, codes: Tensor, *, evenness: float = 0.0) -> Tensor:
+    r"""Codes of which some are given to small groups that are clearly apart.
+
+    A few cells of a rare type hardly raise the quantization error where they are, since most of it
+    is noise of single cells in hundreds of dimensions, although they are far from the other cells
+    of their code in the one direction that tells them apart. The cells of each code are split in
+    two, from its mean and from the mean of the three neighbours that are farthest from it. With
+    the means :math:`p, q` of the parts, each cell is projected on their difference,
+
+    .. math:: v_i = z_i^\top (p_{\setminus i} - q_{\setminus i}) ,
+
+    where :math:`\setminus i` leaves the cell out of the mean of its own part, so that parts which
+    differ by noise alone have the same mean of :math:`v`. Where the means of :math:`v` differ by
+    more than eight of its standard deviations within parts, of a twentieth of the codes at most,
+    the smaller part gets a code: one of a pair of codes whose merge costs least
+    (:func:`~scmetaq.nn.relocate`), with the entropy of sizes that it takes.
+
+    Parameters
+    ----------
+    z
+        Latents, shape ``(n_cells, n_latent)``.
+    codes
+        Codes, shape ``(n_codes, n_latent)``; each has a cell.
+    evenness
+        How much even sizes are worth, as to :func:`~scmetaq.nn.exchange`.
+
+    Returns
+    -------
+    Codes, shape ``(n_codes, n_latent)``; the same ones if no group is apart.
+    """
+    worth = evenness * quantization_error(z, codes) if evenness else 0.0
+    state = Partition(z, nearest(z, codes), len(codes), worth=worth)
+    leaves, parts = two_means(state, _far_neighborhoods(state))
+    separation = _separation(state, leaves, parts)
+    first = separation.argsort(descending=True)[: max(1, int(_MOST * len(codes)))]
+    gain = torch.zeros_like(separation)
+    gain[first] = torch.where(separation[first] > _APART, torch.inf, 0)
+    if not relocate_once(state, Split(gain, leaves)):
+        return codes
+    return settle(z, state)
+
+
+def _far_neighborhoods(state: Partition) -> Tensor:
+    """Of each code the mean of neighbouring cells that is farthest from its mean, ``(K, D)``."""
+    z, size = state.z, torch.bincount(state.assignment, minlength=state.n_codes)
+    by_code = state.assignment.argsort(stable=True)
+    begin = size.cumsum(0) - size
+    found = torch.empty_like(state.means)
+    codes = size.argsort()  # those of like size together
+    while len(codes):
+        width = int(size[codes[-1]].clamp(_NEIGHBORS, _MOST_CELLS))
+        n = max(1, _BUDGET // (width * (width + z.shape[1])))
+        some, codes = codes[-n:], codes[:-n]
+        place = torch.arange(width, device=z.device)
+        is_cell = place < size[some, None]  # C x W
+        cells = by_code[(begin[some, None] + place).clamp(max=len(z) - 1)]  # C x W
+        found[some] = _farthest_mean(z[cells] - state.means[some, None], is_cell)
+    return state.means + found
+
+
+def _farthest_mean(x: Tensor, is_cell: Tensor) -> Tensor:
+    """Longest mean of neighbours among centred cells ``(C, W, D)``: ``(C, D)``."""
+    square = x.square().sum(2)  # C x W
+    distance = torch.baddbmm(square[:, None], x, x.mT, alpha=-2)  # C x W x W, but for the row
+    distance = distance.masked_fill(~is_cell[:, None], torch.inf)
+    near = distance.topk(_NEIGHBORS, 2, largest=False).indices
+    weight = torch.zeros_like(distance).scatter_(2, near, 1 / _NEIGHBORS)
+    mean = weight @ x  # C x W x D
+    farthest = mean.square().sum(2).masked_fill(~is_cell, -1).argmax(1)
+    return mean[torch.arange(len(x), device=x.device), farthest]
+
+
+def _separation(state: Partition, leaves: Tensor, parts: Partition) -> Tensor:
+    """Standard deviations between the parts of each code, ``(n_codes,)``; 0 for too few cells."""
+    own = 2 * state.assignment + leaves  # N
+    value = _projections(state, leaves, parts)  # N
+    size, mean = parts.size, torch.zeros_like(parts.size)
+    mean = mean.index_add_(0, own, value) / size.clamp_min(1)
+    square = torch.zeros_like(mean).index_add_(0, own, (value - mean[own]).square())
+    variance = square.view(-1, 2).sum(1) / (state.size - 2).clamp_min(1)
+    between = mean.view(-1, 2)[:, 1] - mean.view(-1, 2)[:, 0]
+    separation = between / variance.clamp_min(1e-12).sqrt()
+    return torch.where(size.view(-1, 2).amin(1) >= MIN_CELLS, separation, 0)
+
+
+def _projections(state: Partition, leaves: Tensor, parts: Partition) -> Tensor:
+    """Each cell on the difference of the parts of its code, which it does not count in itself."""
+    centre, mean = state.means, parts.means
+    found = []
+    for cells in torch.arange(len(leaves), device=leaves.device).split(_BLOCK):
+        code, is_second = state.assignment[cells], leaves[cells]
+        x = state.z[cells] - centre[code]
+        own, other = 2 * code + is_second, 2 * code + ~is_second
+        size = parts.size[own]
+        to_own = (size * (x * (mean[own] - centre[code])).sum(1) - x.square().sum(1)) / (
+            size - 1
+        ).clamp_min(1)
+        to_other = (x * (mean[other] - centre[code])).sum(1)
+        found.append(torch.where(is_second, to_own - to_other, to_other - to_own))
+    return torch.cat(found)

@@ -1,0 +1,144 @@
+"""Small groups that are clearly apart."""
+
+import pytest
+import torch
+
+from scmetaq.nn import _set_apart as module
+from scmetaq.nn import exchange, relocate, set_apart, squared_distances
+from scmetaq.nn._exchange import Partition
+from scmetaq.nn._relocation import two_means
+from scmetaq.nn._set_apart import _far_neighborhoods, _separation
+
+N, D, N_RARE, K = 800, 100, 5, 16
+
+
+def cells(distance=11.0, n_rare=N_RARE, seed=0):
+    """Noise in many dimensions, in four large groups, and a small group beside one of these."""
+    z = torch.randn(N + n_rare, D, generator=torch.Generator().manual_seed(seed))
+    for group in range(4):
+        z[group * N // 4 : (group + 1) * N // 4, group] += 12
+    z[N:, 0] += 12
+    z[N:, 10] += distance
+    return z
+
+
+def fitted(z, n_codes=K):
+    generator = torch.Generator().manual_seed(0)
+    start = z[torch.randperm(len(z), generator=generator)[:n_codes]]
+    codes = relocate(z, exchange(z, start, generator=generator), generator=generator)
+    return exchange(z, codes, generator=generator, evenness=0.2)
+
+
+def assign(z, codes):
+    return squared_distances(z, codes).argmin(1)
+
+
+def keep_to_themselves(z, codes):
+    """Whether the cells of the small group share a code with each other alone."""
+    found = assign(z, codes)
+    return len(found[N:].unique()) == 1 and not torch.isin(found[:N], found[N:]).any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_group_that_is_apart_in_one_of_many_dimensions_gets_a_code(seed):
+    z = cells(seed=seed)
+    codes = fitted(z)
+    assert not keep_to_themselves(z, codes)
+    after = set_apart(z, codes, evenness=0.2)
+    assert keep_to_themselves(z, after)
+    found = assign(z, after)
+    assert found.bincount(minlength=K).min() >= 1
+    means = torch.stack([z[found == code].mean(0) for code in range(K)])
+    torch.testing.assert_close(means, after, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_is_not_set_apart(seed):
+    z = cells(n_rare=0, seed=seed)
+    codes = fitted(z)
+    assert set_apart(z, codes, evenness=0.2) is codes
+
+
+@pytest.mark.parametrize("n_rare", [1, 2])
+def test_one_or_two_cells_are_not(n_rare):
+    z = cells(n_rare=n_rare)
+    z[:N] = z[0]
+    z[:N] += 0.1 * torch.randn(N, D, generator=torch.Generator().manual_seed(1))
+    codes = z.mean(0, keepdim=True)
+    state = Partition(z, torch.zeros(len(z), dtype=torch.long), 1)
+    leaves, parts = two_means(state, z[N:].mean(0, keepdim=True))
+    assert leaves.nonzero()[:, 0].tolist() == list(range(N, len(z)))
+    assert _separation(state, leaves, parts).item() == 0
+    assert set_apart(z, codes) is codes
+
+
+def test_the_separation_leaves_each_cell_out():
+    z = cells()
+    state = Partition(z, assign(z, fitted(z)), K)
+    leaves, parts = two_means(state, _far_neighborhoods(state))
+    found = _separation(state, leaves, parts)
+    assert (found > 0).sum() > K // 2
+    for code in range(K):
+        x = z[state.assignment == code].double()
+        second = leaves[state.assignment == code]
+        if min(second.sum(), (~second).sum()) < 3:
+            assert found[code] == 0
+            continue
+        x = x - x.mean(0)
+        values = []
+        for i in range(len(x)):
+            others = torch.arange(len(x)) != i
+            direction = x[second & others].mean(0) - x[~second & others].mean(0)
+            values.append(x[i] @ direction)
+        v = torch.stack(values)
+        parts_of = [v[second], v[~second]]
+        within = sum((part - part.mean()).square().sum() for part in parts_of) / (len(x) - 2)
+        expected = (parts_of[0].mean() - parts_of[1].mean()) / within.sqrt()
+        assert found[code].item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("budget", [1, 30_000, 10**9])
+def test_groups_are_looked_for_from_three_neighbours(monkeypatch, budget):
+    monkeypatch.setattr(module, "_BUDGET", budget)
+    z = cells()
+    state = Partition(z, assign(z, fitted(z)), K)
+    found = _far_neighborhoods(state)
+    for code in range(K):
+        x = z[state.assignment == code]
+        near = torch.cdist(x, x).topk(3, largest=False).indices
+        means = x[near].mean(1)
+        farthest = (means - x.mean(0)).square().sum(1).argmax()
+        torch.testing.assert_close(found[code], means[farthest], rtol=1e-4, atol=1e-4)
+
+
+def test_large_codes_are_searched_in_part(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_CELLS", 40)
+    z = cells()
+    state = Partition(z, torch.zeros(len(z), dtype=torch.long), 1)
+    x = z[:40]
+    means = x[torch.cdist(x, x).topk(3, largest=False).indices].mean(1)
+    farthest = (means - z.mean(0)).square().sum(1).argmax()
+    found = _far_neighborhoods(state)[0]
+    torch.testing.assert_close(found, means[farthest], rtol=1e-4, atol=1e-4)
+
+
+def test_a_twentieth_of_the_codes_is_set_apart_at_most():
+    generator = torch.Generator().manual_seed(0)
+    middle = 40 * torch.randn(20, D, generator=generator)
+    z = middle.repeat_interleave(40, 0) + torch.randn(800, D, generator=generator)
+    z[::10] += 30 * torch.nn.functional.one_hot(torch.tensor(3), D)
+    z = z + torch.randn(800, D, generator=generator)
+    after = set_apart(z, middle.clone())
+    before, now = assign(z, middle), assign(z, after)
+    divided = [code for code in range(20) if len(now[before == code].unique()) > 1]
+    assert len(divided) == 1
+
+
+@pytest.mark.parametrize("n_codes", [1, 2, 3])
+def test_few_codes_and_cells_that_are_the_same(n_codes):
+    z = torch.ones(30, 4)
+    z[:n_codes] += torch.arange(n_codes)[:, None]
+    codes = z[:n_codes].clone()
+    after = set_apart(z, codes)
+    assert after.shape == codes.shape
+    assert torch.isfinite(after).all()
