@@ -44,7 +44,7 @@ def test_a_group_that_is_apart_in_one_of_many_dimensions_gets_a_code(seed):
     z = cells(seed=seed)
     codes = fitted(z)
     assert not keep_to_themselves(z, codes)
-    after = set_apart(z, codes, evenness=0.2)
+    after = set_apart(z, codes)
     assert keep_to_themselves(z, after)
     found = assign(z, after)
     assert found.bincount(minlength=K).min() >= 1
@@ -56,7 +56,7 @@ def test_a_group_that_is_apart_in_one_of_many_dimensions_gets_a_code(seed):
 def test_noise_is_not_set_apart(seed):
     z = cells(n_rare=0, seed=seed)
     codes = fitted(z)
-    assert set_apart(z, codes, evenness=0.2) is codes
+    assert set_apart(z, codes) is codes
 
 
 @pytest.mark.parametrize("n_rare", [1, 2])
@@ -95,6 +95,16 @@ def test_the_separation_leaves_each_cell_out():
         within = sum((part - part.mean()).square().sum() for part in parts_of) / (len(x) - 2)
         expected = (parts_of[0].mean() - parts_of[1].mean()) / within.sqrt()
         assert found[code].item() == pytest.approx(expected.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("n_cells", [19, 20])
+def test_a_code_of_few_cells_is_left_alone(n_cells):
+    z = torch.randn(n_cells, 3, generator=torch.Generator().manual_seed(0))
+    z[:4, 0] += 50
+    state = Partition(z, torch.zeros(n_cells, dtype=torch.long), 1)
+    leaves, parts = two_means(state, _far_neighborhoods(state))
+    assert leaves.nonzero()[:, 0].tolist() == [0, 1, 2, 3]
+    assert (_separation(state, leaves, parts) > 8).item() == (n_cells == 20)
 
 
 @pytest.mark.parametrize("budget", [1, 30_000, 10**9])

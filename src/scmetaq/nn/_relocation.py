@@ -121,7 +121,7 @@ def relocate_once(state: Partition, split: Split) -> bool:
     Parameters
     ----------
     state
-        Codes of cells; changed in place. What a merge costs counts the entropy that it takes.
+        Codes of cells; changed in place.
     split
         How codes would be split. Each code takes part in one merge or split.
 
@@ -153,13 +153,6 @@ def _cheapest_merges(state: Partition) -> tuple[Tensor, Tensor]:
     for codes in torch.arange(len(means), device=means.device).split(1_024):
         both = size[codes, None] * size / (size[codes, None] + size)  # B x K
         cost = squared_distances(means[codes], means) * both
-        cost += state.worth * _lost_entropy(size[codes, None], size)
         cost[torch.arange(len(codes), device=means.device), codes] = torch.inf
         found.append(cost.min(1))
     return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
-
-
-def _lost_entropy(one: Tensor, other: Tensor) -> Tensor:
-    """By how many nats, times the cells, the entropy of usage falls when two codes become one."""
-    both = one + other
-    return torch.xlogy(both, both) - torch.xlogy(one, one) - torch.xlogy(other, other)

@@ -1,11 +1,13 @@
 import torch
 from torch import Tensor
 
-from ._exchange import Partition, nearest, quantization_error, settle
+from ._exchange import Partition, nearest, settle
 from ._relocation import MIN_CELLS, Split, relocate_once, two_means
 
 _APART = 8.0
 """Standard deviations that a group keeps from the other cells of its code to be set apart."""
+_FEWEST = 20
+"""Cells of a code in which a group is looked for; among fewer, noise may look as far apart."""
 _MOST = 0.05
 """Share of the codes that are set apart at most; at least one may be."""
 _NEIGHBORS = 3
@@ -17,7 +19,7 @@ _BUDGET = 4_000_000
 _BLOCK = 8_192
 
 
-def set_apart(z: Tensor, codes: Tensor, *, evenness: float = 0.0) -> Tensor:
+def set_apart(z: Tensor, codes: Tensor) -> Tensor:
     r"""Codes of which some are given to small groups that are clearly apart.
 
     A few cells of a rare type hardly raise the quantization error where they are, since most of it
@@ -30,9 +32,10 @@ def set_apart(z: Tensor, codes: Tensor, *, evenness: float = 0.0) -> Tensor:
 
     where :math:`\setminus i` leaves the cell out of the mean of its own part, so that parts which
     differ by noise alone have the same mean of :math:`v`. Where the means of :math:`v` differ by
-    more than eight of its standard deviations within parts, of a twentieth of the codes at most,
-    the smaller part gets a code: one of a pair of codes whose merge costs least
-    (:func:`~scmetaq.nn.relocate`), with the entropy of sizes that it takes.
+    more than eight of its standard deviations within parts, each part gets a code: that of one of
+    two codes whose merge costs least (:func:`~scmetaq.nn.relocate`). Codes of fewer than twenty
+    cells and parts of fewer than three stay as they are, and a twentieth of the codes is divided
+    at most.
 
     Parameters
     ----------
@@ -40,15 +43,12 @@ def set_apart(z: Tensor, codes: Tensor, *, evenness: float = 0.0) -> Tensor:
         Latents, shape ``(n_cells, n_latent)``.
     codes
         Codes, shape ``(n_codes, n_latent)``; each has a cell.
-    evenness
-        How much even sizes are worth, as to :func:`~scmetaq.nn.exchange`.
 
     Returns
     -------
     Codes, shape ``(n_codes, n_latent)``; the same ones if no group is apart.
     """
-    worth = evenness * quantization_error(z, codes) if evenness else 0.0
-    state = Partition(z, nearest(z, codes), len(codes), worth=worth)
+    state = Partition(z, nearest(z, codes), len(codes))
     leaves, parts = two_means(state, _far_neighborhoods(state))
     separation = _separation(state, leaves, parts)
     first = separation.argsort(descending=True)[: max(1, int(_MOST * len(codes)))]
@@ -99,7 +99,8 @@ def _separation(state: Partition, leaves: Tensor, parts: Partition) -> Tensor:
     variance = square.view(-1, 2).sum(1) / (state.size - 2).clamp_min(1)
     between = mean.view(-1, 2)[:, 1] - mean.view(-1, 2)[:, 0]
     separation = between / variance.clamp_min(1e-12).sqrt()
-    return torch.where(size.view(-1, 2).amin(1) >= MIN_CELLS, separation, 0)
+    is_enough = (size.view(-1, 2).amin(1) >= MIN_CELLS) & (state.size >= _FEWEST)
+    return torch.where(is_enough, separation, 0)
 
 
 def _projections(state: Partition, leaves: Tensor, parts: Partition) -> Tensor:

@@ -89,8 +89,7 @@ class CodebookFit(Callback):
         codes = codebook.codes.detach().clone()
         if self.refine:
             start = codes if self._goes_on else self._start(z)
-            codes = self._refined(z, start, evenness=self.evenness)
-            codes = set_apart(z, codes, evenness=self.evenness)
+            codes = set_apart(z, self._refined(z, start, evenness=self.evenness))
         codebook.set_codes(codes)
         codebook.claim_cells(z)
         if self.bounds is not None:
