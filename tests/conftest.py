@@ -2,15 +2,9 @@ import contextlib
 import html
 import io
 import logging
-import os
 import warnings
 from pathlib import Path
 from typing import NamedTuple
-
-# Before libraries read it: on arrays as small as these, threads wait longer for each other than
-# they compute. Numba sets the number of torch, too.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
