@@ -99,3 +99,17 @@ def test_one_metric_can_be_named_alone(frame):
     assert panel.get_title() == "compactness"
     with pytest.raises(ValueError, match=r"found none of the name \['lisi'\]"):
         pl.metrics(frame, "lisi")
+
+
+def test_dollars_in_names_of_methods_are_no_mathematics():
+    rows = {"metric": "purity", "metacell": None, "value": 0.9, "better": "higher"}
+    frame = pd.DataFrame([rows | {"method": "b"}, rows | {"method": "$a$"}])
+    (ax,) = pl.metrics(frame, "purity")
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["b", r"\$a\$"]
+    plain = frame.assign(method=["b", "a"])
+    assert _colors(ax) == _colors(*pl.metrics(plain, "purity"))
+
+
+def _colors(ax):
+    return [tuple(points.get_facecolor()[0]) for points in ax.collections]

@@ -47,7 +47,7 @@ def metrics(
     which = _present(frame, [which] if isinstance(which, str) else which)
     frame, which = _of_each_modality(frame, which)
     methods = list(dict.fromkeys(frame[METHOD])) if METHOD in frame else [""]
-    colors = label_colors([literal(str(m)) for m in methods]) if len(methods) > 1 else {}
+    colors = label_colors([str(m) for m in methods]) if len(methods) > 1 else {}
     panels = _panels(axes, len(which), len(methods))
     for ax, metric in zip(panels, which, strict=True):
         rows = frame[frame["metric"] == metric]
