@@ -6,7 +6,7 @@ import torch
 
 from scmetaq.nn import exchange, quantization_error, relocate, squared_distances
 from scmetaq.nn._exchange import Partition
-from scmetaq.nn._relocation import _cheapest_merges, _split
+from scmetaq.nn._relocation import _split, cheapest_merges
 
 N_LARGE, N_RARE = 400, 4
 
@@ -80,7 +80,7 @@ def test_gains_and_costs_are_those_of_the_loss():
 
     now, split = loss(state.assignment), _split(state)
     assert (split.gain > 0).any()
-    cost, partner = _cheapest_merges(state)
+    cost, partner = cheapest_merges(state)
     for code in range(6):
         leaving = (state.assignment == code) & split.leaves
         divided = torch.where(leaving, 6, state.assignment)

@@ -6,8 +6,13 @@ import torch
 from scmetaq.nn import _set_apart as module
 from scmetaq.nn import exchange, relocate, set_apart, squared_distances
 from scmetaq.nn._exchange import Partition
-from scmetaq.nn._relocation import two_means
-from scmetaq.nn._set_apart import _far_neighborhoods, _separation
+from scmetaq.nn._relocation import cheapest_merges, two_means
+from scmetaq.nn._set_apart import (
+    _far_neighborhoods,
+    _groups_apart,
+    _merges_of_alike,
+    _separation,
+)
 
 N, D, N_RARE, K = 800, 100, 5, 16
 
@@ -68,7 +73,8 @@ def test_one_or_two_cells_are_not(n_rare):
     state = Partition(z, torch.zeros(len(z), dtype=torch.long), 1)
     leaves, parts = two_means(state, z[N:].mean(0, keepdim=True))
     assert leaves.nonzero()[:, 0].tolist() == list(range(N, len(z)))
-    assert _separation(state, leaves, parts).item() == 0
+    assert (_separation(state, leaves, parts) > 8).item() == (n_rare == 2)
+    assert not _groups_apart(state).gain.any()
     assert set_apart(z, codes) is codes
 
 
@@ -81,7 +87,7 @@ def test_the_separation_leaves_each_cell_out():
     for code in range(K):
         x = z[state.assignment == code].double()
         second = leaves[state.assignment == code]
-        if min(second.sum(), (~second).sum()) < 3:
+        if min(second.sum(), (~second).sum()) < 2:
             assert found[code] == 0
             continue
         x = x - x.mean(0)
@@ -102,9 +108,9 @@ def test_a_code_of_few_cells_is_left_alone(n_cells):
     z = torch.randn(n_cells, 3, generator=torch.Generator().manual_seed(0))
     z[:4, 0] += 50
     state = Partition(z, torch.zeros(n_cells, dtype=torch.long), 1)
-    leaves, parts = two_means(state, _far_neighborhoods(state))
-    assert leaves.nonzero()[:, 0].tolist() == [0, 1, 2, 3]
-    assert (_separation(state, leaves, parts) > 8).item() == (n_cells == 20)
+    split = _groups_apart(state)
+    assert split.leaves.nonzero()[:, 0].tolist() == [0, 1, 2, 3]
+    assert split.gain.tolist() == [torch.inf if n_cells == 20 else 0]
 
 
 @pytest.mark.parametrize("budget", [1, 30_000, 10**9])
@@ -132,16 +138,69 @@ def test_large_codes_are_searched_in_part(monkeypatch):
     torch.testing.assert_close(found, means[farthest], rtol=1e-4, atol=1e-4)
 
 
-def test_a_twentieth_of_the_codes_is_set_apart_at_most():
+def crowd():
+    """Twenty groups far from each other, in each of which four cells are apart."""
     generator = torch.Generator().manual_seed(0)
     middle = 40 * torch.randn(20, D, generator=generator)
     z = middle.repeat_interleave(40, 0) + torch.randn(800, D, generator=generator)
     z[::10] += 30 * torch.nn.functional.one_hot(torch.tensor(3), D)
-    z = z + torch.randn(800, D, generator=generator)
-    after = set_apart(z, middle.clone())
-    before, now = assign(z, middle), assign(z, after)
-    divided = [code for code in range(20) if len(now[before == code].unique()) > 1]
-    assert len(divided) == 1
+    return z + torch.randn(800, D, generator=generator), middle
+
+
+@pytest.mark.parametrize(("n_codes", "n_apart"), [(20, 1), (60, 3)])
+def test_a_twentieth_of_the_codes_is_set_apart_at_most(n_codes, n_apart):
+    z, middle = crowd()
+    far = 1e4 + 1e4 * torch.arange(n_codes - 20)[:, None] * torch.ones(D)
+    z, codes = torch.cat([z, far]), torch.cat([middle, far])
+    split = _groups_apart(Partition(z, assign(z, codes), n_codes))
+    assert split.gain.count_nonzero() == n_apart
+    assert split.gain.nonzero().max() < 20
+
+
+def test_codes_that_are_apart_are_not_merged_for_a_group():
+    z, codes = crowd()
+    assert _groups_apart(Partition(z, assign(z, codes), 20)).gain.any()
+    assert set_apart(z, codes) is codes
+
+
+def test_halves_of_one_group_are_merged_for_another_that_is_apart():
+    z, middle = crowd()
+    large = torch.randn(200, D, generator=torch.Generator().manual_seed(3))
+    halves = torch.stack([large[large[:, 0] < 0].mean(0), large[large[:, 0] > 0].mean(0)])
+    z, codes = torch.cat([z, large]), torch.cat([middle, halves])
+    before, after = assign(z, codes), assign(z, set_apart(z, codes))
+    assert len(before[800:].unique()) == 2
+    assert len(after[800:].unique()) == 1
+    assert not torch.isin(after[:800], after[800:]).any()
+    assert len(after.unique()) == 22
+
+
+def test_two_cells_that_are_apart_keep_their_code():
+    z = cells(n_rare=2, distance=30)
+    codes = torch.stack([z[:N].mean(0), z[N:].mean(0)])
+    merge = _merges_of_alike(Partition(z, assign(z, codes), 2), 1)
+    assert merge.cost.isinf().all()
+
+
+@pytest.mark.parametrize("n_wanted", [1, 2])
+def test_merges_are_those_of_the_pairs_whose_cells_say_so(monkeypatch, n_wanted):
+    monkeypatch.setattr(module, "_TRIES", 6)
+    z = cells(n_rare=30, distance=30)
+    state = Partition(z, assign(z, fitted(z)), K)
+    cost, partner = cheapest_merges(state)
+    found = _merges_of_alike(state, n_wanted)
+    is_tried = torch.zeros(K, dtype=torch.bool)
+    is_tried[cost.argsort()[: 6 * n_wanted]] = True
+    for code in range(K):
+        own, other = state.assignment == code, state.assignment == partner[code]
+        both = Partition(z[own | other], torch.zeros((own | other).sum(), dtype=torch.long), 1)
+        is_second = other[own | other]
+        parts = Partition(both.z, is_second.long(), 2)
+        is_alike = bool(_separation(both, is_second, parts) < 4)
+        expected = cost[code] if is_alike and is_tried[code] else torch.inf
+        assert found.cost[code].item() == pytest.approx(float(expected))
+    assert found.cost.isfinite().any()
+    assert torch.equal(found.partner, partner)
 
 
 @pytest.mark.parametrize("n_codes", [1, 2, 3])

@@ -47,7 +47,7 @@ def relocate(z: Tensor, codes: Tensor, *, generator: torch.Generator) -> Tensor:
     error = quantization_error(z, codes)
     for _ in range(_MAX_ROUNDS):
         state = Partition(z, nearest(z, codes), len(codes))
-        if not relocate_once(state, _split(state)):
+        if not relocate_once(state, _split(state), cheapest_merges(state)):
             break
         candidate = exchange(z, state.means, generator=generator)
         reached = quantization_error(z, candidate)
@@ -55,6 +55,15 @@ def relocate(z: Tensor, codes: Tensor, *, generator: torch.Generator) -> Tensor:
             break
         codes, error = candidate, reached
     return codes
+
+
+class Merge(NamedTuple):
+    """For each code the other one with which it merges at the least loss."""
+
+    cost: Tensor
+    """By how much the loss rises, ``(n_codes,)``."""
+    partner: Tensor
+    """The other code, ``(n_codes,)``."""
 
 
 class Split(NamedTuple):
@@ -115,7 +124,7 @@ def _distance(z: Tensor, centres: Tensor, index: Tensor) -> Tensor:
     return torch.cat([(block - centres[named]).square().sum(1) for block, named in blocks])
 
 
-def relocate_once(state: Partition, split: Split) -> bool:
+def relocate_once(state: Partition, split: Split, merge: Merge) -> bool:
     """Merge pairs that cost less than splits gain, and split with the codes set free.
 
     Parameters
@@ -124,20 +133,21 @@ def relocate_once(state: Partition, split: Split) -> bool:
         Codes of cells; changed in place.
     split
         How codes would be split. Each code takes part in one merge or split.
+    merge
+        How codes would be merged; those of infinite cost are not.
 
     Returns
     -------
     Whether any code moved.
     """
-    cost, partner = _cheapest_merges(state)
-    merges, into = iter(cost.argsort().tolist()), partner.tolist()
+    merges, into = iter(merge.cost.argsort().tolist()), merge.partner.tolist()
     old, taken = state.assignment.clone(), set[int]()
     for code in split.gain.argsort(descending=True).tolist():
         if code in taken:
             continue
         busy = taken | {code}
         merged = next((m for m in merges if m not in busy and into[m] not in busy), None)
-        if merged is None or cost[merged] >= split.gain[code]:
+        if merged is None or merge.cost[merged] >= split.gain[code]:
             break
         taken |= {code, merged, into[merged]}
         state.assignment[old == merged] = into[merged]
@@ -146,8 +156,8 @@ def relocate_once(state: Partition, split: Split) -> bool:
     return bool(taken)
 
 
-def _cheapest_merges(state: Partition) -> tuple[Tensor, Tensor]:
-    """What merging each code with another costs at least, and which other, ``(n_codes,)``."""
+def cheapest_merges(state: Partition) -> Merge:
+    """With which other code each code merges at the least loss."""
     means, size = state.means, state.size
     found = []
     for codes in torch.arange(len(means), device=means.device).split(1_024):
@@ -155,4 +165,4 @@ def _cheapest_merges(state: Partition) -> tuple[Tensor, Tensor]:
         cost = squared_distances(means[codes], means) * both
         cost[torch.arange(len(codes), device=means.device), codes] = torch.inf
         found.append(cost.min(1))
-    return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+    return Merge(torch.cat([f.values for f in found]), torch.cat([f.indices for f in found]))

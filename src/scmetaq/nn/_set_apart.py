@@ -2,10 +2,18 @@ import torch
 from torch import Tensor
 
 from ._exchange import Partition, nearest, settle
-from ._relocation import MIN_CELLS, Split, relocate_once, two_means
+from ._relocation import MIN_CELLS, Merge, Split, cheapest_merges, relocate_once, two_means
 
 _APART = 8.0
 """Standard deviations that a group keeps from the other cells of its code to be set apart."""
+_TOLD_APART = 4.0
+"""Standard deviations between two codes that are not merged for a group; halves of one group,
+split where they are widest, are two to three apart."""
+_ALIKE = 4.0
+"""Standard deviations between two codes up to which they may be merged; two halves of one group,
+cut where it is longest, are two to three apart."""
+_TRIES = 8
+"""Merges that are looked at for each group, cheapest first."""
 _FEWEST = 20
 """Cells of a code in which a group is looked for; among fewer, noise may look as far apart."""
 _MOST = 0.05
@@ -33,7 +41,8 @@ def set_apart(z: Tensor, codes: Tensor) -> Tensor:
     where :math:`\setminus i` leaves the cell out of the mean of its own part, so that parts which
     differ by noise alone have the same mean of :math:`v`. Where the means of :math:`v` differ by
     more than eight of its standard deviations within parts, each part gets a code: that of one of
-    two codes whose merge costs least (:func:`~scmetaq.nn.relocate`). Codes of fewer than twenty
+    two codes whose merge costs least (:func:`~scmetaq.nn.relocate`) among those that are not apart
+    themselves, by less than four standard deviations of the same kind. Codes of fewer than twenty
     cells and parts of fewer than three stay as they are, and a twentieth of the codes is divided
     at most.
 
@@ -49,21 +58,57 @@ def set_apart(z: Tensor, codes: Tensor) -> Tensor:
     Codes, shape ``(n_codes, n_latent)``; the same ones if no group is apart.
     """
     state = Partition(z, nearest(z, codes), len(codes))
-    leaves, parts = two_means(state, _far_neighborhoods(state))
-    separation = _separation(state, leaves, parts)
-    first = separation.argsort(descending=True)[: max(1, int(_MOST * len(codes)))]
-    gain = torch.zeros_like(separation)
-    gain[first] = torch.where(separation[first] > _APART, torch.inf, 0)
-    if not relocate_once(state, Split(gain, leaves)):
+    split = _groups_apart(state)
+    n_apart = int(split.gain.count_nonzero())
+    if not n_apart or not relocate_once(state, split, _merges_of_alike(state, n_apart)):
         return codes
     return settle(z, state)
 
 
+def _groups_apart(state: Partition) -> Split:
+    """The groups that get a code whatever it costs."""
+    leaves, parts = two_means(state, _far_neighborhoods(state))
+    is_enough = (parts.size.view(-1, 2).amin(1) >= MIN_CELLS) & (state.size >= _FEWEST)
+    separation = torch.where(is_enough, _separation(state, leaves, parts), 0)
+    first = separation.argsort(descending=True)[: max(1, int(_MOST * state.n_codes))]
+    first = first[separation[first] > _APART]
+    return Split(torch.zeros_like(separation).index_fill_(0, first, torch.inf), leaves)
+
+
+def _merges_of_alike(state: Partition, n_wanted: int) -> Merge:
+    """The cheapest merges of two codes that are not apart themselves; others cost infinitely."""
+    merge = cheapest_merges(state)
+    tried = merge.cost.argsort()[: _TRIES * n_wanted]
+    pairs = torch.stack([tried, merge.partner[tried]], 1).flatten()
+    cells, code = _cells_of(state, pairs)
+    z, is_second = state.z[cells], code % 2 == 1
+    both, parts = Partition(z, code // 2, len(tried)), Partition(z, code, len(pairs))
+    separation = _separation(both, is_second, parts)
+    cost = torch.full_like(merge.cost, torch.inf)
+    cost[tried] = torch.where(separation < _ALIKE, merge.cost[tried], torch.inf)
+    return Merge(cost, merge.partner)
+
+
+def _cells_of(state: Partition, codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells of the codes in turn, and the position of their code among ``codes``."""
+    by_code, begin = _by_code(state)
+    size = state.size[codes].long()
+    position = torch.arange(len(codes), device=codes.device).repeat_interleave(size)
+    offset = begin[codes] - (size.cumsum(0) - size)
+    place = torch.arange(len(position), device=codes.device)
+    return by_code[place + offset[position]], position
+
+
+def _by_code(state: Partition) -> tuple[Tensor, Tensor]:
+    """Cells in the order of their codes, ``(n_cells,)``, and where each begins, ``(n_codes,)``."""
+    size = state.size.long()
+    return state.assignment.argsort(stable=True), size.cumsum(0) - size
+
+
 def _far_neighborhoods(state: Partition) -> Tensor:
     """Of each code the mean of neighbouring cells that is farthest from its mean, ``(K, D)``."""
-    z, size = state.z, torch.bincount(state.assignment, minlength=state.n_codes)
-    by_code = state.assignment.argsort(stable=True)
-    begin = size.cumsum(0) - size
+    z, size = state.z, state.size.long()
+    by_code, begin = _by_code(state)
     found = torch.empty_like(state.means)
     codes = size.argsort()  # those of like size together
     while len(codes):
@@ -90,7 +135,7 @@ def _farthest_mean(x: Tensor, is_cell: Tensor) -> Tensor:
 
 
 def _separation(state: Partition, leaves: Tensor, parts: Partition) -> Tensor:
-    """Standard deviations between the parts of each code, ``(n_codes,)``; 0 for too few cells."""
+    """Standard deviations between the parts of each code, ``(n_codes,)``; 0 for single cells."""
     own = 2 * state.assignment + leaves  # N
     value = _projections(state, leaves, parts)  # N
     size, mean = parts.size, torch.zeros_like(parts.size)
@@ -99,8 +144,7 @@ def _separation(state: Partition, leaves: Tensor, parts: Partition) -> Tensor:
     variance = square.view(-1, 2).sum(1) / (state.size - 2).clamp_min(1)
     between = mean.view(-1, 2)[:, 1] - mean.view(-1, 2)[:, 0]
     separation = between / variance.clamp_min(1e-12).sqrt()
-    is_enough = (size.view(-1, 2).amin(1) >= MIN_CELLS) & (state.size >= _FEWEST)
-    return torch.where(is_enough, separation, 0)
+    return torch.where(size.view(-1, 2).amin(1) > 1, separation, 0)
 
 
 def _projections(state: Partition, leaves: Tensor, parts: Partition) -> Tensor:
