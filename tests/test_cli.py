@@ -286,17 +286,31 @@ def test_a_failed_training_leaves_nothing(run, path, tmp_path, earlier, untraine
 
 
 def test_a_failed_writing_leaves_nothing(run, inferred, path, earlier, monkeypatch):
-    def write_report(path, *args, **kwargs):
+    def to_csv(frame, path, **kwargs):
         Path(path).write_text("half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("scmetaq.report.write_report", write_report)
+    monkeypatch.setattr(pd.DataFrame, "to_csv", to_csv)
     table = inferred[1] / "assignments.csv"
     outcome = run("evaluate", path, table, "--out", earlier, "--overwrite")
     assert outcome.status == 1
     assert "OSError: disk full" in outcome.err
     assert [file.name for file in earlier.parent.iterdir()] == ["earlier"]
     assert (earlier / "report.html").read_text() == "old"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no picture"), KeyboardInterrupt()])
+def test_without_a_report_the_metrics_stay(run, inferred, path, earlier, monkeypatch, error):
+    def write_report(path, *args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("scmetaq.report.write_report", write_report)
+    table = inferred[1] / "assignments.csv"
+    outcome = run("evaluate", path, table, "--out", earlier, "--overwrite")
+    assert outcome.status == (1 if isinstance(error, RuntimeError) else 130)
+    assert f"Everything but the report is in {earlier}." in outcome.err
+    assert [file.name for file in earlier.iterdir()] == ["metrics.csv"]
+    assert "compactness" in set(pd.read_csv(earlier / "metrics.csv")["metric"])
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no picture"), KeyboardInterrupt()])

@@ -13,11 +13,13 @@ from scmetaq.metrics._check_request import (
 
 
 def test_numbers_that_nothing_can_be_computed_with_are_refused():
-    check_numbers(n_top_genes=1, max_cells=None)
+    check_numbers(n_top_genes=1, max_cells=None, seed=0)
     with pytest.raises(ValueError, match="`n_top_genes` as a whole number of at least 1, found 0"):
-        check_numbers(n_top_genes=0, max_cells=None)
+        check_numbers(n_top_genes=0, max_cells=None, seed=0)
     with pytest.raises(TypeError, match="`max_cells` as a whole number of at least 1, found '10'"):
-        check_numbers(n_top_genes=1, max_cells="10")
+        check_numbers(n_top_genes=1, max_cells="10", seed=0)
+    with pytest.raises(ValueError, match="`seed` as a whole number of at least 0, found -1"):
+        check_numbers(n_top_genes=1, max_cells=None, seed=-1)
 
 
 def test_modalities_without_metacells_are_named(adata):

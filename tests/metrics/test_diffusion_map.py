@@ -78,8 +78,14 @@ def test_bad_embeddings_are_refused(cloud):
         diffusion_map(cloud[0])
     with pytest.raises(ValueError, match=r"`n_neighbors` \(30\).*found 30"):
         diffusion_map(cloud[:30])
-    with pytest.raises(ValueError, match="found 1 and 30"):
+    with pytest.raises(ValueError, match="`n_components` as a whole number of at least 2, found 1"):
         diffusion_map(cloud, n_components=1)
+    with pytest.raises(TypeError, match="`n_components` as a whole number of .*, found 3.5"):
+        diffusion_map(cloud, n_components=3.5)
+    with pytest.raises(TypeError, match="`n_neighbors` as a whole number of at least 4, found 9.5"):
+        diffusion_map(cloud, n_neighbors=9.5)
+    with pytest.raises(TypeError, match="real numbers in `X`, found complex ones"):
+        diffusion_map(cloud + 1j)
     cloud[0, 0] = np.nan
     with pytest.raises(ValueError, match="found NaN or infinity"):
         diffusion_map(cloud)

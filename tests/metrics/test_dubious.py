@@ -107,5 +107,13 @@ def test_nulls_are_pooled_over_the_nearest_sizes(rng):
 
 
 def test_bad_options_are_refused(cells):
-    with pytest.raises(ValueError, match="found 0, 50 and 500"):
+    with pytest.raises(ValueError, match="`level` as a share between 0 and 1, found 0"):
         dubious(*cells, level=0)
+    with pytest.raises(ValueError, match="`min_detected` as a share between 0 and 1, found 5"):
+        dubious(*cells, min_detected=5)
+    with pytest.raises(TypeError, match="`n_permutations` as a whole number .*, found 2.5"):
+        dubious(*cells, n_permutations=2.5)
+    with pytest.raises(ValueError, match="`max_cells` as a whole number of at least 3, found 2"):
+        dubious(*cells, max_cells=2)
+    with pytest.raises(ValueError, match="`seed` as a whole number of at least 0, found -1"):
+        dubious(*cells, seed=-1)

@@ -97,6 +97,14 @@ def test_missing_labels_are_left_out(adata):
     assert frame.loc[frame["metric"] == "purity", "value"].mean() == pytest.approx(expected)
 
 
+@pytest.mark.filterwarnings("ignore:Expected")
+def test_zeros_that_are_stored_are_zeros(adata):
+    adata.X.data[adata.X.indptr[3] : adata.X.indptr[4]] = 0  # a cell without counts
+    stored = evaluate(adata, labels="cell_type", use_rep="pca")
+    adata.X.eliminate_zeros()
+    pd.testing.assert_frame_equal(evaluate(adata, labels="cell_type", use_rep="pca"), stored)
+
+
 def test_bad_input_is_named(adata):
     with pytest.raises(KeyError, match="no 'kind'"):
         evaluate(adata, labels="kind")

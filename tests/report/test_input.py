@@ -79,8 +79,11 @@ def test_folders_are_made(tmp_path):
     make_folder(tmp_path / "a" / "b" / "report.html")
     make_folder(tmp_path / "a" / "b" / "report.html")
     assert list((tmp_path / "a" / "b").iterdir()) == []
+    (tmp_path / "folder.html").mkdir()
     with pytest.raises(IsADirectoryError, match="found the folder .*Name a file in it"):
-        make_folder(tmp_path / "a")
+        make_folder(tmp_path / "folder.html")
+    with pytest.raises(ValueError, match=r"to end in .html, found .*cells.h5ad"):
+        make_folder(tmp_path / "cells.h5ad")
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="found the file"):
         make_folder(tmp_path / "file" / "c" / "report.html")

@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from scmetaq.report import _layout
 from scmetaq.report._layout import lay_out
@@ -10,6 +11,24 @@ def test_stored_embedding_is_taken(adata, assignments):
     layout = lay_out(adata, assignments["metacell"])
     np.testing.assert_array_equal(layout.cells.obsm["X_umap"], adata.obsm["X_umap"])
     assert "stored in the input" in layout.origin
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        np.zeros((60, 1)),
+        sp.csr_matrix(np.ones((60, 2))),
+        np.full((60, 2), np.nan),
+        np.zeros((60, 2), complex),
+    ],
+)
+def test_an_embedding_that_cannot_be_drawn_is_not_taken(adata, assignments, stored):
+    adata.obsm["X_umap"] = stored
+    layout = lay_out(adata, assignments["metacell"])
+    position = layout.cells.obsm[layout.basis]
+    assert position.shape == (60, 2)
+    assert np.isfinite(position).all()
+    assert "principal components" in layout.origin
 
 
 def test_embedding_tells_states_apart_and_leaves_the_cells_alone(adata, assignments):

@@ -1,5 +1,6 @@
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -203,6 +204,29 @@ def test_bad_input_is_refused_before_work(tmp_path, adata, assignments, words, e
     with pytest.raises(error, match=told):
         write_report(tmp_path / "new" / "report.html", adata, words.pop("table"), **words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_file_of_another_kind_is_lost(tmp_path, adata, assignments):
+    (tmp_path / "cells.h5ad").write_text("mine")
+    with pytest.raises(ValueError, match=r"Expected `path` to end in .html"):
+        write_report(tmp_path / "cells.h5ad", adata, assignments)
+    assert (tmp_path / "cells.h5ad").read_text() == "mine"
+
+
+def test_an_earlier_report_stays_until_there_is_another(tmp_path, adata, assignments, monkeypatch):
+    def replace(self, target):
+        raise OSError("disk full")
+
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    write_report(path, adata, assignments)
+    written = path.read_text(encoding="utf-8")
+    assert written != "old"
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(path, adata, assignments)
+    assert path.read_text(encoding="utf-8") == written
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_a_folder_of_the_report_is_made(tmp_path, adata, assignments):

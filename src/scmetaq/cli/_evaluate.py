@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._assignments import align_assignments, read_assignments
-from ._errors import bad_input
+from ._errors import bad_input, report_of
 from ._input import read_cells
 from ._modalities import (
     check_layer,
@@ -96,8 +96,9 @@ def evaluate(options: EvaluateOptions) -> None:
             )
         with staged(options.out, overwrite=options.overwrite) as folder:
             quality.to_csv(folder / "metrics.csv", index=False)
+        with report_of(options.out) as path:
             write_report(
-                folder / "report.html",
+                path,
                 data,
                 table,
                 metrics=quality,

@@ -12,9 +12,10 @@ PCA = "pca"
 """Word for an embedding that is computed here."""
 
 
-def check_numbers(*, n_top_genes: Any, max_cells: Any) -> None:
+def check_numbers(*, n_top_genes: Any, max_cells: Any, seed: Any) -> None:
     """Refuse numbers that nothing can be computed with."""
     check_whole_number("n_top_genes", n_top_genes)
+    check_whole_number("seed", seed, least=0)
     if max_cells is not None:
         check_whole_number("max_cells", max_cells)
 

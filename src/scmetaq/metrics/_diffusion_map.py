@@ -13,6 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from scmetaq.metrics._grouped_rows import grouped_rows
 from scmetaq.metrics._groups import Groups
+from scmetaq.metrics._whole_number import check_whole_number
 
 
 class DiffusionMap(NamedTuple):
@@ -106,21 +107,20 @@ def grouped_components(
 
 
 def _checked(X: Any, n_components: int, n_neighbors: int) -> np.ndarray:
+    check_whole_number("n_components", n_components, least=2)
+    check_whole_number("n_neighbors", n_neighbors, least=4)
     if sp.issparse(X) or np.ndim(X) != 2:
         raise TypeError(
             "Expected `X` as a dense cells by dimensions embedding, found "
             f"{'a sparse matrix' if sp.issparse(X) else f'{np.ndim(X)} dimensions'}. "
             'Pass e.g. `adata.obsm["X_pca"]`.'
         )
+    if np.iscomplexobj(X):
+        raise TypeError("Expected real numbers in `X`, found complex ones. Pass e.g. their parts.")
     embedding = np.ascontiguousarray(X, dtype=np.float64)
     if not np.isfinite(embedding).all():
         raise ValueError(
             "Expected finite values in `X`, found NaN or infinity. Remove these cells."
-        )
-    if n_components < 2 or n_neighbors < 4:
-        raise ValueError(
-            "Expected `n_components` of at least 2 and `n_neighbors` of at least 4, "
-            f"found {n_components} and {n_neighbors}."
         )
     if len(embedding) <= max(n_components, n_neighbors):
         raise NoDiffusionMapError(

@@ -1,5 +1,6 @@
 """Dubious metacells: those whose cells differ by more than noise."""
 
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike
 from scmetaq import _keys
 from scmetaq.metrics._grouped_rows import grouped_rows
 from scmetaq.metrics._pearson import unit_rows
+from scmetaq.metrics._whole_number import check_whole_number
 
 
 def dubious(
@@ -79,7 +81,11 @@ def dubious(
     Liu and Li, mcRigor: a statistical method to enhance the rigor of metacell partitioning in
     single-cell data analysis, Nature Communications 2025.
     """
-    _check_options(level, n_permutations, max_cells)
+    check_whole_number("n_permutations", n_permutations)
+    check_whole_number("max_cells", max_cells, least=3)
+    check_whole_number("seed", seed, least=0)
+    _check_share("level", level)
+    _check_share("min_detected", min_detected, or_zero=True)
     X, groups = grouped_rows(X, assignment)
     # a stream per metacell: what is drawn for one does not depend on the others
     streams = np.random.default_rng(seed).spawn(len(groups.names))
@@ -115,12 +121,11 @@ class _Judged(NamedTuple):
     null: np.ndarray
 
 
-def _check_options(level: float, n_permutations: int, max_cells: int) -> None:
-    if not 0 < level < 1 or n_permutations < 1 or max_cells < 3:
-        raise ValueError(
-            "Expected `level` between 0 and 1, `n_permutations` of at least 1 and `max_cells` of "
-            f"at least 3, found {level}, {n_permutations} and {max_cells}."
-        )
+def _check_share(name: str, value: Any, *, or_zero: bool = False) -> None:
+    """Refuse what is no share between 0 and 1."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not (0 < value < 1 or (or_zero and value == 0)):
+        raise ValueError(f"Expected `{name}` as a share between 0 and 1, found {value!r}.")
 
 
 def _judge(X: Any, rows: np.ndarray, rng: np.random.Generator, options: _Options) -> _Judged:

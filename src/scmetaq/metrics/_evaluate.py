@@ -32,6 +32,7 @@ from scmetaq.metrics._dubious import dubious
 from scmetaq.metrics._entropy import entropy
 from scmetaq.metrics._groups import group_cells
 from scmetaq.metrics._inv import inv
+from scmetaq.metrics._log_normalise import log_normalise
 from scmetaq.metrics._mixing import mixing
 from scmetaq.metrics._purity import purity
 from scmetaq.metrics._separation import separation
@@ -78,7 +79,7 @@ def evaluate(
     assignment
         Metacell of each cell: a column of ``obs`` (of a MuData also of a modality, as in
         ``"rna:metacell"``), a Series aligned by barcode, or an array in the order of the cells.
-        Missing values and the number -1 mark cells without a metacell; they are counted as
+        Missing values and -1 mark cells without a metacell; they are counted as
         ``unassigned`` and otherwise left out.
     labels
         Label of each cell, given like ``assignment``: names or whole numbers; missing labels are
@@ -127,7 +128,7 @@ def evaluate(
     ----------
     Li et al., MetaQ, Nature Communications 2025, Eq. 22 to 24; the other metrics name theirs.
     """
-    check_numbers(n_top_genes=n_top_genes, max_cells=max_cells)
+    check_numbers(n_top_genes=n_top_genes, max_cells=max_cells, seed=seed)
     parts = _modalities(adata, [modalities] if isinstance(modalities, str) else modalities)
     metacells = cell_values(adata, assignment, what="assignment")
     kinds = None if labels is None else cell_values(adata, labels, what="labels")
@@ -164,7 +165,7 @@ def _of_counts(
     counts = _counts(adata, options.layer, where)
     groups = group_cells(metacells)
     kept, assigned = groups.codes >= 0, metacells[groups.codes >= 0]
-    genes = _log_normalised(counts[kept])
+    genes = log_normalise(counts[kept])
     X = _most_variable(genes, options.n_top_genes)
     per_metacell = [
         pd.Series(groups.sizes, index=groups.names, name=_keys.N_CELLS),
@@ -251,19 +252,10 @@ def _embedding(adata: AnnData, use_rep: str, counts: Any, n_top_genes: int) -> n
     """Embedding of all cells, N x D; that of ``obsm`` if it has the name."""
     if use_rep in adata.obsm:
         return np.asarray(adata.obsm[use_rep])
-    X = _most_variable(_log_normalised(counts), n_top_genes)
+    X = _most_variable(log_normalise(counts), n_top_genes)
     if min(X.shape) < 2:
         return X.toarray()  # nothing to reduce
     return sc.pp.pca(X, n_comps=min(50, min(X.shape) - 1), random_state=0)
-
-
-def _log_normalised(counts: Any) -> sp.csr_matrix:
-    """log1p counts per 10k."""
-    X = sp.csr_matrix(counts, dtype=np.float32, copy=True)
-    # the numbers of scanpy's normalize_total without the seconds it takes to compile
-    per_10k = np.asarray(X.sum(axis=1)).ravel() / 1e4  # N
-    X.data = np.log1p(X.data / np.repeat(per_10k, np.diff(X.indptr)))
-    return X
 
 
 def _most_variable(X: sp.csr_matrix, n_top_genes: int) -> sp.csr_matrix:

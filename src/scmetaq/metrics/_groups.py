@@ -76,13 +76,13 @@ def _merge_spellings(column: pd.Categorical) -> pd.Categorical:
 
 
 def factorize_metacells(assignment: pd.Series) -> pd.Categorical:
-    """Factorize an assignment; the number -1 means "no metacell", as a missing value does."""
+    """Factorize an assignment; -1, also as text, means "no metacell", as a missing value does."""
     column = factorize(assignment)
-    return column.remove_categories([-1]) if -1 in column.categories else column
+    return column.remove_categories([name for name in column.categories if str(name) == "-1"])
 
 
 def group_cells(assignment: Any) -> Groups:
-    """Read an assignment, leaving out cells without a metacell (missing, or the number -1).
+    """Read an assignment, leaving out cells without a metacell (missing, or -1).
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def group_cells(assignment: Any) -> Groups:
     if len(groups.names) == 0:
         raise ValueError(
             f"Expected at least one cell with a metacell, found none among {len(column)} cells "
-            "(missing values and the number -1 mean 'no metacell'). Pass another assignment."
+            "(missing values and -1 mean 'no metacell'). Pass another assignment."
         )
     return groups
 

@@ -17,7 +17,7 @@ def purity(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
     ----------
     assignment
         Metacell of each cell, shape ``(n_cells,)``: names or numbers. Cells whose value is
-        missing or the number -1 are in no metacell and left out.
+        missing or -1 are in no metacell and left out.
     labels
         Label of each cell, shape ``(n_cells,)``. Cells without a label are left out.
 

@@ -28,7 +28,7 @@ def embedding(
     """Draw cells in a two-dimensional embedding and their metacells over them.
 
     A metacell sits at the mean position of its cells; its area grows with their number; its
-    colour is that of their majority label. Cells without a metacell (missing, or the number -1)
+    colour is that of their majority label. Cells without a metacell (missing, or -1)
     are drawn all the same.
 
     Parameters

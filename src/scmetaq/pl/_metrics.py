@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from scmetaq.pl._labels import literal
+from scmetaq.pl._own_values import own_values
 from scmetaq.pl._style import ACCENT, GREY, INK, label_colors, strip_frame
 
 SHOWN = ("compactness", "separation", "purity", "balanced_accuracy")
@@ -25,8 +26,9 @@ def metrics(
     """Draw the table of ``scmetaq.metrics.evaluate``, one panel per metric.
 
     Metrics of metacells are drawn as boxes (quartiles, and whiskers to the 5th and 95th
-    percentile) with their mean, which is written beside them; metrics of whole assignments as one
-    point.
+    percentile) with the table's mean, which is written beside them; metrics of whole assignments
+    as one point. Compactness and separation, which the table has weighted by size so that their
+    mean is one over cells, are freed of these weights in the boxes, if it has ``n_cells``.
 
     Parameters
     ----------
@@ -45,6 +47,7 @@ def metrics(
     The panels, shape ``(n_metrics,)``.
     """
     which = _present(frame, [which] if isinstance(which, str) else which)
+    own = own_values(frame := frame.reset_index(drop=True))
     frame, which = _of_each_modality(frame, which)
     methods = list(dict.fromkeys(frame[METHOD])) if METHOD in frame else [""]
     colors = label_colors([str(m) for m in methods]) if len(methods) > 1 else {}
@@ -52,10 +55,11 @@ def metrics(
     for ax, metric in zip(panels, which, strict=True):
         rows = frame[frame["metric"] == metric]
         for at, method in enumerate(methods):
-            values = rows.loc[rows[METHOD] == method, "value"] if METHOD in frame else rows["value"]
-            _draw_row(ax, at, values.dropna().to_numpy(), colors.get(str(method), ACCENT))
+            of = rows[rows[METHOD] == method] if METHOD in frame else rows
+            values = own[of.index].dropna().to_numpy()
+            _draw_row(ax, at, values, of["value"].mean(), colors.get(str(method), ACCENT))
         _label_panel(ax, metric, rows["better"].iloc[0])
-        _set_range(ax, rows["value"])
+        _set_range(ax, own[rows.index])
     _label_methods(panels, methods)
     return panels
 
@@ -97,8 +101,8 @@ def _panels(axes: Sequence[Axes] | None, n_metrics: int, n_methods: int) -> np.n
     return panels
 
 
-def _draw_row(ax: Axes, at: int, values: np.ndarray, color: str) -> None:
-    """Draw one method's values: a box if there are several, and the mean."""
+def _draw_row(ax: Axes, at: int, values: np.ndarray, mean: float, color: str) -> None:
+    """Draw one method's values: a box if there are several, and their mean over cells."""
     if len(values) == 0:
         return
     if len(values) > 1:
@@ -106,7 +110,6 @@ def _draw_row(ax: Axes, at: int, values: np.ndarray, color: str) -> None:
         ax.plot([low, high], [at, at], color=color, linewidth=1, zorder=1)
         ax.barh(at, third - first, 0.5, left=first, color=color, alpha=0.35, zorder=2)
         ax.plot([median] * 2, [at - 0.25, at + 0.25], color=color, linewidth=1.4, zorder=3)
-    mean = float(values.mean())
     ax.scatter(
         mean,
         at,

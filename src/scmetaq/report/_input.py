@@ -80,7 +80,12 @@ def check_counts_layer(data: AnnData | MuData, layer: str | None) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder of a file that is to be written, unless it is there."""
+    """Make the folder of a page that is to be written, unless it is there."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(
+            f"Expected `path` to end in .html, found {path}. A report is a page; a file of another "
+            f"kind there would be lost. Name e.g. {path.with_suffix('.html')}."
+        )
     if path.is_dir():
         raise IsADirectoryError(
             f"Expected `path` to be a file to write, found the folder {path}. Name a file in it, "

@@ -11,6 +11,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys
+from scmetaq.metrics._log_normalise import log_normalise
 
 MAX_CELLS = 50_000
 """Cells drawn at most: more would only hide each other."""
@@ -62,9 +63,9 @@ def lay_out(
     chosen = _choose(data.n_obs, seed)
     obs = pd.DataFrame({_keys.METACELL: assignment.to_numpy()[chosen]})
     obs.index = data.obs_names[chosen]
-    if UMAP in data.obsm and np.isfinite(np.asarray(data.obsm[UMAP])).all():
-        position: np.ndarray = np.asarray(data.obsm[UMAP])[chosen, :2]
-        return Layout(_with(obs, UMAP, position), UMAP, "the UMAP stored in the input")
+    stored = _stored(data)
+    if stored is not None:
+        return Layout(_with(obs, UMAP, stored[chosen]), UMAP, "the UMAP stored in the input")
     if embedding is not None:
         space, words = np.asarray(embedding)[chosen], "the model's latent"
         basis, position, origin = _two_of(space, words, f"{words}: its own view of the cells", seed)
@@ -74,6 +75,16 @@ def lay_out(
         counts: Any = data.X if layer is None else data.layers[layer]
         basis, position, origin = _of_counts(counts[chosen], seed)
     return Layout(_with(obs, basis, position), basis, origin)
+
+
+def _stored(data: AnnData | MuData) -> np.ndarray | None:
+    """UMAP that the cells bring along, N x 2, if it can be drawn."""
+    stored: Any = data.obsm.get(UMAP)
+    if stored is None or sp.issparse(stored) or np.ndim(stored) != 2 or stored.shape[1] < 2:
+        return None
+    position = np.asarray(stored)[:, :2]
+    is_drawable = position.dtype.kind in "fiu" and np.isfinite(position).all()
+    return position if is_drawable else None
 
 
 def _choose(n_cells: int, seed: int) -> np.ndarray:
@@ -117,7 +128,7 @@ def _of_modalities(
 
 def _principal_components(counts: Any, seed: int) -> tuple[np.ndarray, str]:
     """Principal components of log1p counts per 10k, N x D, and what they are."""
-    cells = AnnData(_log_normalised(counts), uns={"log1p": {}})
+    cells = AnnData(log_normalise(counts), uns={"log1p": {}})
     if cells.n_vars > _N_GENES:
         sc.pp.highly_variable_genes(cells, n_top_genes=_N_GENES)
     n_comps = min(50, cells.n_obs - 1, cells.n_vars - 1)
@@ -137,14 +148,6 @@ def _two_of(space: np.ndarray, words: str, origin: str, seed: int) -> tuple[str,
     sc.pp.neighbors(cells, use_rep=_SPACE, random_state=seed)
     sc.tl.umap(cells, random_state=seed)
     return UMAP, np.asarray(cells.obsm[UMAP]), f"UMAP of {origin}"
-
-
-def _log_normalised(counts: Any) -> sp.csr_matrix:
-    X = sp.csr_matrix(counts, dtype=np.float32, copy=True)
-    # the numbers of scanpy's normalize_total without the seconds it takes to compile
-    per_10k = np.asarray(X.sum(axis=1)).ravel() / 1e4  # N
-    X.data = np.log1p(X.data / np.repeat(per_10k, np.diff(X.indptr)))
-    return X
 
 
 def _two_columns(X: Any) -> np.ndarray:

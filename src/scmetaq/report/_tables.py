@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from scmetaq import _keys
+from scmetaq.pl._own_values import WEIGHTED, own_values
 
 N_SHOWN = 10
 """Metacells listed for a second look."""
@@ -45,7 +46,6 @@ QUANTIZATION = {
     "codebook_loss": "squared distance of cells to their codes, per dimension",
     "n_empty": "codes without any cell",
 }
-_WEIGHTED = ("compactness", "separation")
 _MODALITY = "modality"
 
 
@@ -127,9 +127,6 @@ def metacell_values(metrics: pd.DataFrame) -> pd.DataFrame:
     """One row per metacell, one column per metric, free of the papers' weights by size.
 
     Of several modalities, those of each in columns of its own: ``compactness, rna``.
-
-    Compactness and separation come multiplied by ``n_metacells * size / n_cells``, so that their
-    plain mean is a mean over cells; that says nothing about a single metacell.
     """
     parts = [_values(of_modality(metrics, None))]
     for name in modalities(metrics):
@@ -140,12 +137,8 @@ def metacell_values(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _values(metrics: pd.DataFrame) -> pd.DataFrame:
     rows = metrics[metrics["metacell"].notna()]
-    table = rows.pivot(index="metacell", columns="metric", values="value")
-    weight = table[_keys.N_CELLS] / table[_keys.N_CELLS].mean()
-    for name in _WEIGHTED:
-        if name in table:
-            table[name] = table[name] / weight
-    return table
+    rows = rows.assign(value=own_values(rows))
+    return rows.pivot(index="metacell", columns="metric", values="value")
 
 
 def quantization_rows(report: dict[str, float]) -> list[Row]:
@@ -177,7 +170,7 @@ def doubtful_metacells(
     -------
     The column by which they were chosen, and at most ``N_SHOWN`` rows.
     """
-    shown = [name for name in values if name.split(",")[0] in _WEIGHTED]
+    shown = [name for name in values if name.split(",")[0] in WEIGHTED]
     table = values[[_keys.N_CELLS, *shown]].copy()
     if majority is not None:
         key = str(majority.columns[0])

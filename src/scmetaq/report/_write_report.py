@@ -1,3 +1,4 @@
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.metadata import version
@@ -45,7 +46,7 @@ def write_report(
     Parameters
     ----------
     path
-        File to write; its folder is made if there is none.
+        File to write, ending in ``.html``; its folder is made if there is none.
     adata
         Cells with raw counts, of one modality or of several. Not changed.
     assignments
@@ -132,7 +133,17 @@ def write_report(
         number=_tables.number,
         decimal=_tables.decimal,
     )
-    path.write_text(page, encoding="utf-8")
+    _write(path, page)
+
+
+def _write(path: Path, page: str) -> None:
+    """Write the page in one step: an earlier one stays until this one is whole."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        beside.write_text(page, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _render(**parts: Any) -> str:

@@ -7,6 +7,8 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
+from scmetaq.metrics._log_normalise import log_normalise
+
 
 def log_counts(adata: AnnData, layer: str | None, *, otherwise: str = "a layer") -> sp.csr_matrix:
     """log1p counts per 10k, ``(n_cells, n_features)``, in double precision.
@@ -45,5 +47,4 @@ def log_counts(adata: AnnData, layer: str | None, *, otherwise: str = "a layer")
             UserWarning,
             stacklevel=3,
         )
-    total = np.asarray(counts.sum(1)).ravel()
-    return sp.csr_matrix(sp.diags_array(1e4 / np.where(total > 0, total, 1)) @ counts).log1p()
+    return log_normalise(counts, np.float64)

@@ -10,6 +10,7 @@ from anndata import AnnData
 from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
+from scmetaq.metrics._log_normalise import log_normalise
 from scmetaq.tl._genome import check_chromosomes, gene_starts, near_pairs, peak_places
 
 _BLOCK = 4_000_000
@@ -230,9 +231,7 @@ def _log_normalised(adata: AnnData, names: pd.Index, what: str) -> sp.csr_matrix
             f"Expected raw counts, mean or summed, in `X` of `{what}`, found negative or missing "
             "values. Pass metacells as `scmetaq.tl.aggregate` makes them."
         )
-    total = np.asarray(counts.sum(1)).ravel()
-    scaled = sp.csr_matrix(sp.diags_array(1e4 / np.where(total > 0, total, 1)) @ counts)
-    return sp.csr_matrix(scaled.log1p().T)
+    return sp.csr_matrix(log_normalise(counts, np.float64).T)
 
 
 def _spread(rows: sp.csr_matrix) -> np.ndarray:

@@ -71,7 +71,7 @@ def split_metacells(assignment: pd.Series, covariates: pd.DataFrame) -> pd.Serie
     Parameters
     ----------
     assignment
-        Metacell of each cell, shape ``(n_cells,)``; missing or the number -1: none.
+        Metacell of each cell, shape ``(n_cells,)``; missing or -1: none.
     covariates
         Columns about the same cells, shape ``(n_cells, n_covariates)``.
 
