@@ -157,6 +157,21 @@ def test_a_twentieth_of_the_codes_is_set_apart_at_most(n_codes, n_apart):
     assert split.gain.nonzero().max() < 20
 
 
+@pytest.mark.parametrize(("n_codes", "least"), [(2, 8), (50, 8), (100, 7), (400, 6.25)])
+@pytest.mark.parametrize("distance", [6.5, 7.0, 8.0, 9.0])
+def test_a_code_of_many_is_given_more_easily(n_codes, least, distance):
+    z = torch.randn(210, D, generator=torch.Generator().manual_seed(0))
+    z[-10:, 0] += distance
+    far = 1e4 + 1e4 * torch.arange(n_codes - 1)[:, None] * torch.ones(D)
+    codes = torch.cat([z.mean(0, keepdim=True), far])
+    z = torch.cat([z, far])
+    state = Partition(z, assign(z, codes), n_codes)
+    leaves, parts = two_means(state, _far_neighborhoods(state))
+    separation = _separation(state, leaves, parts)[0]
+    assert 5.5 < separation < 9
+    assert _groups_apart(state).gain.any() == (separation > least)
+
+
 def test_codes_that_are_apart_are_not_merged_for_a_group():
     z, codes = crowd()
     assert _groups_apart(Partition(z, assign(z, codes), 20)).gain.any()

@@ -4,8 +4,12 @@ from torch import Tensor
 from ._exchange import Partition, nearest, settle
 from ._relocation import MIN_CELLS, Merge, Split, cheapest_merges, relocate_once, two_means
 
-_APART = 8.0
-"""Standard deviations that a group keeps from the other cells of its code to be set apart."""
+_APART = 6.0
+"""Standard deviations that a group keeps, at least, from the others of its code to be set apart."""
+_FEW_CODES = 100.0
+"""What is asked beyond that, times the number of codes: few codes are worth more each."""
+_MOST_APART = 8.0
+"""Standard deviations that are enough however few codes there are."""
 _TOLD_APART = 4.0
 """Standard deviations between two codes that are not merged for a group; halves of one group,
 split where they are widest, are two to three apart."""
@@ -40,8 +44,9 @@ def set_apart(z: Tensor, codes: Tensor) -> Tensor:
 
     where :math:`\setminus i` leaves the cell out of the mean of its own part, so that parts which
     differ by noise alone have the same mean of :math:`v`. Where the means of :math:`v` differ by
-    more than eight of its standard deviations within parts, each part gets a code: that of one of
-    two codes whose merge costs least (:func:`~scmetaq.nn.relocate`) among those that are not apart
+    more than :math:`6 + 100 / K` of its standard deviations within parts, eight at most, each part
+    gets a code; noise makes five, and a code of few is worth more. It is that of one of two codes
+    whose merge costs least (:func:`~scmetaq.nn.relocate`) among those that are not apart
     themselves, by less than four standard deviations of the same kind. Codes of fewer than twenty
     cells and parts of fewer than three stay as they are, and a twentieth of the codes is divided
     at most.
@@ -71,7 +76,7 @@ def _groups_apart(state: Partition) -> Split:
     is_enough = (parts.size.view(-1, 2).amin(1) >= MIN_CELLS) & (state.size >= _FEWEST)
     separation = torch.where(is_enough, _separation(state, leaves, parts), 0)
     first = separation.argsort(descending=True)[: max(1, int(_MOST * state.n_codes))]
-    first = first[separation[first] > _APART]
+    first = first[separation[first] > min(_MOST_APART, _APART + _FEW_CODES / state.n_codes)]
     return Split(torch.zeros_like(separation).index_fill_(0, first, torch.inf), leaves)
 
 
