@@ -14,6 +14,13 @@ def test_agrees_with_counting_by_numpy(cloud, of_cloud):
     assert (found.name, found.index.name) == ("diffusion_compactness", "metacell")
 
 
+def test_agrees_with_seacells(of_seacells):
+    """``SEACells.evaluate.compactness``; NaN for the metacells of a single cell."""
+    found = diffusion_compactness(of_seacells["embedding"], of_seacells["metacells"])
+    np.testing.assert_allclose(found, of_seacells["compactness"], rtol=1e-4)
+    assert (found > 0).sum() > 15
+
+
 def test_lower_is_better(cloud, of_cloud, rng):
     space = diffusion_map(cloud)
     good, bad = (diffusion_compactness(space, a) for a in (of_cloud, rng.permutation(of_cloud)))

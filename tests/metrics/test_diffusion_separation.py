@@ -15,6 +15,12 @@ def test_agrees_with_all_pairs_of_means(cloud, of_cloud):
     assert (found.name, found.index.name) == ("diffusion_separation", "metacell")
 
 
+def test_agrees_with_seacells(of_seacells):
+    """``SEACells.evaluate.separation``."""
+    found = diffusion_separation(of_seacells["embedding"], of_seacells["metacells"])
+    np.testing.assert_allclose(found, of_seacells["separation"], rtol=1e-4)
+
+
 def test_higher_is_better(cloud, of_cloud, rng):
     space = diffusion_map(cloud)
     good, bad = (diffusion_separation(space, a) for a in (of_cloud, rng.permutation(of_cloud)))

@@ -17,6 +17,13 @@ def test_agrees_with_counting_by_pandas(rng):
     assert found.index.name == "metacell"
 
 
+def test_agrees_with_seacells(of_seacells):
+    """``SEACells.evaluate.compute_celltype_purity``."""
+    found = purity(of_seacells["metacells"], of_seacells["labels"])
+    np.testing.assert_allclose(found, of_seacells["purity"])
+    assert 0 < found.min() < 0.9
+
+
 def test_missing_labels_and_cells_do_not_count():
     assignment = pd.Series(["m0", "m0", "m0", "m1", None])
     labels = pd.Series(["T", "T", None, None, "B"])
