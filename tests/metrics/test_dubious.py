@@ -3,8 +3,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+import scmetaq
 from scmetaq.metrics import dubious
 from scmetaq.metrics._dubious import _divergence, _thresholds, _unit_columns
+from scmetaq.metrics._log_normalise import log_normalise
 
 
 def of_states(rng, state, depth):
@@ -47,6 +49,21 @@ def test_one_state_passes_and_two_do_not(cells):
     found = dubious(X, mixed, level=0.05)
     assert found.loc[[100, 101], "dubious"].all()
     assert found["dubious"].drop([100, 101]).mean() <= 0.15
+
+
+def test_homogeneous_metacells_at_real_depths_are_seldom_called(rng):
+    """Counts drawn from one profile each, with the depths of blood cells; then real cells of all types."""
+    real = scmetaq.data.demo().X.toarray()
+    pools = [real[rng.choice(len(real), 40)].sum(0) + 0.01 for _ in range(40)]
+    profiles = np.array(pools) / np.sum(pools, axis=1, keepdims=True)
+    depths = rng.choice(real.sum(1), (40, 25)).astype(int)
+    counts = np.concatenate(
+        [rng.multinomial(depth, profile) for depth, profile in zip(depths, profiles, strict=True)]
+    )
+    X, own = log_normalise(counts), np.arange(1000) // 25
+    assert dubious(X, own, n_permutations=25)["dubious"].mean() <= 0.1
+    of_all_types = dubious(log_normalise(real[:1000]), own, n_permutations=25)
+    assert of_all_types["dubious"].mean() > 0.9
 
 
 def test_table(cells):
