@@ -52,7 +52,7 @@ def test_one_state_passes_and_two_do_not(cells):
 
 
 def test_homogeneous_metacells_at_real_depths_are_seldom_called(rng):
-    """Counts drawn from one profile each, with the depths of blood cells; then real cells of all types."""
+    """Counts drawn from one profile each at depths of blood cells; then cells of all types."""
     real = scmetaq.data.demo().X.toarray()
     pools = [real[rng.choice(len(real), 40)].sum(0) + 0.01 for _ in range(40)]
     profiles = np.array(pools) / np.sum(pools, axis=1, keepdims=True)
