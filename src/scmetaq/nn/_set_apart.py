@@ -10,9 +10,6 @@ _FEW_CODES = 100.0
 """What is asked beyond that, times the number of codes: few codes are worth more each."""
 _MOST_APART = 8.0
 """Standard deviations that are enough however few codes there are."""
-_TOLD_APART = 4.0
-"""Standard deviations between two codes that are not merged for a group; halves of one group,
-split where they are widest, are two to three apart."""
 _ALIKE = 4.0
 """Standard deviations between two codes up to which they may be merged; two halves of one group,
 cut where it is longest, are two to three apart."""
