@@ -86,6 +86,16 @@ def test_a_number_and_its_text_are_one_metacell(make):
     assert of_cells == ["1", "1", "2", "2", "mc", None, None, None]
 
 
+@pytest.mark.parametrize(
+    "make", [list, pd.Categorical, lambda names: pd.Series(names, dtype="str")]
+)
+def test_minus_one_is_no_metacell_as_text_either(make):
+    """As a table that was read as text has it."""
+    groups = group_cells(make(["0", "-1", "1", "-1"]))
+    assert groups.names.tolist() == ["0", "1"]
+    assert groups.codes.tolist() == [0, -1, 1, -1]
+
+
 def test_infinite_names_are_refused():
     with pytest.raises(ValueError, match="names or whole numbers, .* found an infinite one"):
         group_cells(np.array([0.0, np.inf]))
