@@ -1,0 +1,52 @@
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Fitted[State: NamedTuple](nn.Module):
+    """A module whose state is fitted, not learnt: its buffers are the fields of a NamedTuple.
+
+    Buffers take the sizes of the state that is set or loaded. Whether there is one is known to the
+    host, which need not wait for a device to ask.
+
+    Parameters
+    ----------
+    state
+        State before the fit.
+    """
+
+    fitted: Tensor
+
+    def __init__(self, state: State):
+        super().__init__()
+        self._state_cls = type(state)
+        for name, values in state._asdict().items():
+            self.register_buffer(name, values)
+        self.register_buffer("fitted", torch.tensor(False))
+        self.is_fitted = False
+
+    @property
+    def state(self) -> State:
+        """The buffers as they are, not copied."""
+        values = (getattr(self, name) for name in self._state_cls._fields)
+        return self._state_cls(*values)
+
+    @torch.no_grad()
+    def set_state(self, state: State) -> None:
+        """Copy a fitted state; arrays become tensors of the type and on the device of the old."""
+        for name, values in state._asdict().items():
+            old = getattr(self, name)
+            setattr(self, name, torch.as_tensor(values).to(old, copy=True))
+        self.fitted.fill_(True)
+        self.is_fitted = True
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        for name in self._state_cls._fields:
+            saved = state_dict.get(f"{prefix}{name}")
+            if saved is not None:
+                setattr(self, name, getattr(self, name).new_empty(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self.is_fitted = bool(self.fitted)
