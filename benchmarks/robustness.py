@@ -52,7 +52,7 @@ STUDIES: Final = (
 )
 DEFAULTS: Final = {
     "codebook_init": "kmeans",
-    "distance": "cosine",
+    "distance": "euclidean",
     "cells_per_metacell": 50,
     "min_size": None,
     "max_size": None,
@@ -89,7 +89,7 @@ def settings(study: str, published_epochs: int) -> Iterator[tuple[str, Any, dict
         for init in ("kmeans", "random", "geometric"):
             yield "scmetaq", init, {"codebook_init": init, **more}
     elif what == "distance":
-        for distance in ("cosine", "euclidean"):
+        for distance in ("euclidean", "cosine"):
             yield "scmetaq", distance, {"distance": distance, **more}
     elif what == "granularity":
         methods = ("scmetaq", "kmeans-pca", "kmeans-pca-scaled")

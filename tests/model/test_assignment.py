@@ -24,10 +24,7 @@ def test_a_table_indexed_by_barcode(assignments, blood):
 def test_the_metacell_is_the_nearest_code(model, assignments):
     z = model.get_latent_representation().astype(float)
     codes = model.get_codebook().drop(columns="usage").to_numpy(dtype=float)
-    lift = model.module.codebook.lift
-    z, codes = (np.hstack([rows, np.full((len(rows), 1), lift)]) for rows in (z, codes))
-    z, codes = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (z, codes))
-    similarity = z @ codes.T
+    similarity = -np.square(z[:, None] - codes[None]).sum(2)
     second, best = np.sort(similarity, axis=1)[:, -2:].T
     nearest = [f"mc{i:04d}" for i in similarity.argmax(1)]
     clear = best - second > 1e-5

@@ -39,7 +39,6 @@ def test_errors_are_those_of_means_with_and_without_the_cell(report, model, n_me
         own.append(np.square(z[i] - z[is_mate].mean(0)).mean())
         is_mate[i] = False
         others.append(np.square(z[i] - z[is_mate].mean(0)).mean())
-    # codes are the means of their cells in Euclidean distance, assignments are by the cosine
     assert report.loc[n_metacells, "codebook_loss"] == pytest.approx(np.mean(own), rel=0.02)
     assert report.loc[n_metacells, "prediction_error"] == pytest.approx(np.mean(others), rel=0.02)
 

@@ -228,10 +228,13 @@ def test_every_initialisation(fit, toy, codebook_init, recipe):
 
 
 @pytest.mark.parametrize("recipe", ["default", "published"])
-def test_the_euclidean_distance(fit, toy, recipe):
-    model = fit(toy, recipe=recipe, distance="euclidean")
+@pytest.mark.parametrize("distance", [None, "euclidean", "cosine"])
+def test_cells_are_assigned_by_the_distance(fit, toy, recipe, distance):
+    model = fit(toy, recipe=recipe, distance=distance)
     z = model.get_latent_representation().astype(float)
     codes = model.get_codebook().drop(columns="usage").to_numpy(dtype=float)
+    if (distance or {"published": "cosine"}.get(recipe)) == "cosine":
+        z, codes = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (z, codes))
     squared = np.square(z[:, None] - codes[None]).sum(2)
     second = np.sort(squared, axis=1)[:, 1]
     clear = second - squared.min(1) > 1e-4 * second

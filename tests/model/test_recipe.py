@@ -8,7 +8,7 @@ from scmetaq.model._recipe import RECIPES, get_recipe
 def test_the_published_recipe_is_the_papers():
     recipe = get_recipe("published")
     assert recipe.n_components == 0
-    assert recipe.lift == 0
+    assert recipe.distance == "cosine"
     assert recipe.adjust_codes
     assert not recipe.refine
     assert (recipe.norm, recipe.batch_size, recipe.lr) == ("batch", 512, 1e-3)

@@ -87,7 +87,7 @@ def test_small_pieces_are_dissolved(treated):
 
 
 def test_cells_of_small_pieces_go_where_they_are_most_alike(treated):
-    """Told with the latents and the codes as users get them; cosine after the lift."""
+    """Recomputed from the latents and the codes as users get them."""
     every = treated.get_assignments(within="donor", min_cells=1)["metacell"]
     sizes = every.value_counts()
     small = sizes.index[sizes == sizes.min()][0]
@@ -95,14 +95,11 @@ def test_cells_of_small_pieces_go_where_they_are_most_alike(treated):
     moved = every.index[every == small]
     z = pd.DataFrame(treated.get_latent_representation(), treated.adata.obs_names)
     codes = treated.get_codebook().drop(columns="usage")
-    lift = treated.module.codebook.lift
     for cell in moved:
         there = found[found.index[(treated.adata.obs["donor"] == treated.adata.obs["donor"][cell])]]
         names = there[~there.index.isin(moved)].str.split(":").str[0].unique()
-        rows = np.column_stack([codes.loc[names], np.full(len(names), lift)])
-        row = np.append(z.loc[cell], lift)
-        cosine = rows @ row / np.linalg.norm(rows, axis=1)
-        assert found[cell].split(":")[0] == names[cosine.argmax()]
+        distance = np.square(codes.loc[names].to_numpy() - z.loc[cell].to_numpy()).sum(1)
+        assert found[cell].split(":")[0] == names[distance.argmin()]
 
 
 def test_small_combinations_keep_one_piece(treated):

@@ -7,9 +7,7 @@ from scipy.spatial.distance import cdist
 
 from scmetaq.nn import Codebook, _codebook, codebook_loss, perplexity, squared_distances
 
-DISTANCES = pytest.mark.parametrize(
-    ("distance", "lift"), [("cosine", 0.0), ("cosine", 10.0), ("euclidean", 0.0)]
-)
+DISTANCES = pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 
 
 def latents(n=200, d=5, seed=0):
@@ -22,18 +20,17 @@ def filled(n_codes=7, *, seed=1, **kwargs):
     return codebook
 
 
-def similarity_by_numpy(z, codes, distance, lift):
+def similarity_by_numpy(z, codes, distance):
     z, codes = z.detach().numpy().astype(float), codes.detach().numpy().astype(float)
     if distance == "euclidean":
         return -cdist(z, codes, "sqeuclidean")
-    z, codes = (np.hstack([rows, np.full((len(rows), 1), lift)]) for rows in (z, codes))
     return 1 - cdist(z, codes, "cosine")
 
 
 @DISTANCES
-def test_nearest_code_and_margin_agree_with_numpy(distance, lift):
-    codebook, z = filled(distance=distance, lift=lift), latents()
-    expected = similarity_by_numpy(z, codebook.codes, distance, lift)
+def test_nearest_code_and_margin_agree_with_numpy(distance):
+    codebook, z = filled(distance=distance), latents()
+    expected = similarity_by_numpy(z, codebook.codes, distance)
     found = codebook(z)
     second, best = np.sort(expected, axis=1)[:, -2:].T
     np.testing.assert_array_equal(found.assignment, expected.argmax(1))
@@ -42,28 +39,15 @@ def test_nearest_code_and_margin_agree_with_numpy(distance, lift):
     assert found.assignment.dtype == torch.int64
 
 
-def test_without_lift_only_the_direction_counts():
-    codebook, z = filled(), latents()
+def test_of_the_cosine_only_the_direction_counts():
+    codebook, z = filled(distance="cosine"), latents()
     assert torch.equal(codebook(z).assignment, codebook(7 * z).assignment)
-
-
-def test_with_lift_the_length_counts_too():
-    codebook = Codebook(2, 5, lift=10.0)
-    near, far = torch.eye(1, 5), 3 * torch.eye(1, 5)
-    codebook.set_codes(torch.cat([near, far]))
-    assert codebook(torch.cat([far, near, 4 * near])).assignment.tolist() == [1, 0, 1]
-
-
-def test_a_high_lift_orders_cells_as_the_euclidean_distance_does():
-    z = latents()
-    lifted, euclidean = filled(lift=1e3).double(), filled(distance="euclidean").double()
-    assert torch.equal(lifted(z.double()).assignment, euclidean(z.double()).assignment)
 
 
 @DISTANCES
 @pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
-def test_looking_up_changes_nothing(distance, lift, mode):
-    codebook = filled(distance=distance, lift=lift).train(mode)
+def test_looking_up_changes_nothing(distance, mode):
+    codebook = filled(distance=distance).train(mode)
     before = copy.deepcopy(codebook.state_dict())
     found = codebook(latents())
     codebook.embed(found.assignment)
@@ -153,7 +137,7 @@ def test_small_adjustment_moves_hardly_used_codes_onto_cells_and_no_others():
 
 
 def test_small_adjustment_draws_cells_that_no_code_serves():
-    codebook = Codebook(2, 5)
+    codebook = Codebook(2, 5, distance="cosine")
     codebook.set_codes(torch.eye(2, 5))
     served, lost = torch.eye(1, 5).repeat(50, 1), -torch.eye(1, 5).repeat(50, 1)
     need = (1 - codebook.similarity(torch.cat([served, lost]))).softmax(1).amax(1).detach()
@@ -165,7 +149,7 @@ def test_small_adjustment_draws_cells_that_no_code_serves():
 
 def _moved_onto(served, lost):
     """Whether an unused code went to the side of the lost cells."""
-    codebook = Codebook(2, 5)
+    codebook = Codebook(2, 5, distance="cosine")
     codebook.set_codes(torch.eye(2, 5))
     codebook.usage.copy_(torch.tensor([1.0, 0.0]))
     codebook.adjust_small(torch.cat([served, lost]))
@@ -195,8 +179,8 @@ def test_large_adjustment_moves_crowded_codes_part_of_the_way_to_a_cell():
 
 @DISTANCES
 @pytest.mark.parametrize("n_codes", [2, 20, 150, 199])
-def test_claiming_leaves_no_code_without_a_cell(distance, lift, n_codes):
-    codebook, z = Codebook(n_codes, 5, distance=distance, lift=lift), latents()
+def test_claiming_leaves_no_code_without_a_cell(distance, n_codes):
+    codebook, z = Codebook(n_codes, 5, distance=distance), latents()
     codebook.set_codes(latents(n_codes, seed=4) + 5)
     n_moved = codebook.claim_cells(z)
     assert len(codebook(z).assignment.unique()) == n_codes
@@ -204,8 +188,8 @@ def test_claiming_leaves_no_code_without_a_cell(distance, lift, n_codes):
 
 
 @DISTANCES
-def test_claiming_leaves_a_full_codebook_alone(distance, lift):
-    codebook, z = Codebook(20, 5, distance=distance, lift=lift), latents()
+def test_claiming_leaves_a_full_codebook_alone(distance):
+    codebook, z = Codebook(20, 5, distance=distance), latents()
     codebook.set_codes(z[:20])
     assert codebook.claim_cells(z) == 0
     assert torch.equal(codebook.codes, z[:20])
@@ -250,7 +234,7 @@ def test_the_host_knows_whether_there_are_codes():
 
 def test_groups_of_codes_are_looked_up():
     torch.manual_seed(0)
-    codebook, z = Codebook(6, 3, lift=1.0), torch.randn(50, 3)
+    codebook, z = Codebook(6, 3), torch.randn(50, 3)
     codebook.set_codes(torch.randn(6, 3))
     group = torch.tensor([0, 1, 0, 2, 1, 1])
     found = codebook.lookup_groups(z, group)

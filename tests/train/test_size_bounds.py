@@ -13,7 +13,7 @@ def z():
 
 @pytest.fixture
 def codebook(z):
-    codebook = Codebook(6, 4, lift=3.0)
+    codebook = Codebook(6, 4)
     codebook.set_codes(z[:6])
     return codebook
 
@@ -32,7 +32,7 @@ def test_every_code_has_an_allowed_number_of_cells(codebook, z, move_codes):
 
 
 def test_codes_that_move_are_nearer_to_their_cells(codebook, z):
-    fixed = Codebook(6, 4, lift=3.0)
+    fixed = Codebook(6, 4)
     fixed.set_codes(z[:6])
     bound_sizes(codebook, SizeBounds(13, 17, lambda: z))
     bound_sizes(fixed, SizeBounds(13, 17, lambda: z), move_codes=False)

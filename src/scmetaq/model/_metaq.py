@@ -83,7 +83,8 @@ class MetaQModel(
         ratios matter. By default a modality counts by the number of dimensions in which it says
         reliably how cells differ, which training finds out; see :attr:`modality_weights`.
     distance
-        Similarity of cells and codes.
+        By which cells are assigned to codes, ``"euclidean"`` or ``"cosine"``; by default the
+        recipe's: Euclidean in the default recipe, cosine in the published one.
     codebook_init
         How codes are initialised; by default the recipe's.
     usage_momentum
@@ -116,7 +117,7 @@ class MetaQModel(
         n_top_features: int | dict[str, int] | None = None,
         likelihood: Likelihood | dict[str, Likelihood] | None = None,
         modality_weights: dict[str, float] | None = None,
-        distance: Distance = "cosine",
+        distance: Distance | None = None,
         codebook_init: CodebookInit | None = None,
         usage_momentum: float = 0.9,
         evenness: float = 0.2,
@@ -124,7 +125,7 @@ class MetaQModel(
         super().__init__(adata, registry)
         self.init_params_ = self._get_init_params(locals())
         self.n_metacells = self._checked_n_metacells(n_metacells)
-        check_choice("distance", distance, get_args(Distance))
+        check_choice("distance", distance, (None, *get_args(Distance)))
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
         check_positive("n_latent", n_latent)
         check_share("usage_momentum", usage_momentum)
@@ -143,15 +144,14 @@ class MetaQModel(
             n_latent=n_latent,
             weights=modality_weights,
             norm=self._recipe.norm,
-            distance=distance,
+            distance=distance or self._recipe.distance,
             momentum=usage_momentum,
-            lift=self._recipe.lift,
             decoded_share=self._recipe.decoded_share,
         )
         self._add_prototypes(self.module.codebook.codes.shape[1])
         self._model_summary_string = (
             f"MetaQModel: {n_metacells} metacells of {' + '.join(self._modalities)} counts, "
-            f"recipe {recipe!r}, {distance} distance."
+            f"recipe {recipe!r}, {distance or self._recipe.distance} distance."
         )
 
     @property

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from scmetaq.data._validation import check_choice
-from scmetaq.nn import CodebookInit, Norm
+from scmetaq.nn import CodebookInit, Distance, Norm
 
 RecipeName = Literal["default", "published"]
 
@@ -15,8 +15,7 @@ class Recipe:
     """Principal components beside the learnt state; 0 for none."""
     norm: Norm
     codebook_init: CodebookInit
-    lift: float
-    """Constant coordinate of the cosine; see :class:`scmetaq.nn.Codebook`."""
+    distance: Distance
     refine: bool
     """Whether codes are brought to least quantization error by exchange."""
     adjust_codes: bool
@@ -38,7 +37,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         n_components=200,
         norm="layer",
         codebook_init="kmeans",
-        lift=10.0,
+        distance="euclidean",
         refine=True,
         adjust_codes=False,
         lr=2e-3,
@@ -52,7 +51,7 @@ RECIPES: Final[dict[str, Recipe]] = {
         n_components=0,
         norm="batch",
         codebook_init="random",
-        lift=0.0,
+        distance="cosine",
         refine=False,
         adjust_codes=True,
         lr=1e-3,

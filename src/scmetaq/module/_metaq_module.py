@@ -60,8 +60,6 @@ class MetaQModule(ReferenceMappingModule):
         Similarity of cells and codes.
     momentum
         Momentum of the usage average (Eq. 11).
-    lift
-        See :class:`~scmetaq.nn.Codebook`.
     decoded_share
         Share of the cells of a training batch that are decoded. The gradient of their mean
         reconstruction loss is an unbiased estimate at a fraction of the cost.
@@ -79,9 +77,8 @@ class MetaQModule(ReferenceMappingModule):
         n_latent: int = 32,
         weights: dict[str, float] | None = None,
         norm: Norm = "layer",
-        distance: Distance = "cosine",
+        distance: Distance = "euclidean",
         momentum: float = 0.9,
-        lift: float = 0.0,
         decoded_share: float = 1.0,
     ):
         super().__init__()
@@ -110,7 +107,7 @@ class MetaQModule(ReferenceMappingModule):
         if conditions and all(shape.n_components for shape in modalities.values()):
             n_clusters, n_read = min(n_codes, MAX_CLUSTERS), _n_read(modalities)
             self.correction = MixtureCorrection(n_clusters, list(conditions.values()), n_read)
-        self.codebook = Codebook(n_codes, ends[-1], distance=distance, momentum=momentum, lift=lift)
+        self.codebook = Codebook(n_codes, ends[-1], distance=distance, momentum=momentum)
 
     @property
     def state_dimensions(self) -> Tensor:

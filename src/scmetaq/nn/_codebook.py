@@ -37,14 +37,10 @@ class Codebook(nn.Module):
     n_latent
         Dimension of the latent, ``D``.
     distance
-        Similarity of a cell and a code: ``"cosine"`` (paper Eq. 5) or ``"euclidean"``
-        (minus the squared distance).
+        Similarity of a cell and a code: ``"euclidean"``, minus the squared distance, or
+        ``"cosine"`` (paper Eq. 5), which depends on directions from the origin only.
     momentum
         :math:`\eta` of the moving average of usage (Eq. 11).
-    lift
-        Constant coordinate appended to cells and codes before the cosine. Zero is the paper's
-        cosine, which sees directions from the origin only; with a lift well above the spread
-        of the latents the cosine also sees how far out a cell lies.
 
     Notes
     -----
@@ -68,13 +64,11 @@ class Codebook(nn.Module):
         n_codes: int,
         n_latent: int,
         *,
-        distance: Distance = "cosine",
+        distance: Distance = "euclidean",
         momentum: float = 0.9,
-        lift: float = 0.0,
     ):
         super().__init__()
         self.distance = distance
-        self.lift = lift
         self.momentum = momentum
         self.codes = nn.Parameter(torch.empty(n_codes, n_latent))  # K x D
         nn.init.uniform_(self.codes, -1 / n_codes, 1 / n_codes)
@@ -97,7 +91,7 @@ class Codebook(nn.Module):
     def similarity(self, z: Tensor) -> Tensor:
         """Similarity of cells to codes, higher is nearer: ``(n_cells, n_codes)``."""
         if self.distance == "cosine":
-            return self._direction(z) @ self._direction(self.codes).T  # B x K
+            return F.normalize(z) @ F.normalize(self.codes).T  # B x K
         return -squared_distances(z, self.codes)  # B x K
 
     def preference(self, z: Tensor) -> Tensor:
@@ -116,12 +110,8 @@ class Codebook(nn.Module):
             return self.similarity(z)
         z, codes = z.double(), self.codes.double()
         if self.distance == "cosine":
-            return self._direction(z) @ self._direction(codes).T  # B x K
+            return F.normalize(z) @ F.normalize(codes).T  # B x K
         return -squared_distances(z, codes)  # B x K
-
-    def _direction(self, rows: Tensor) -> Tensor:
-        """Lifted rows scaled to unit length, ``(n, n_latent + 1)``."""
-        return F.normalize(F.pad(rows, (0, 1), value=self.lift), dim=1)
 
     @torch.no_grad()
     def assign(self, z: Tensor) -> tuple[Tensor, Tensor]:
