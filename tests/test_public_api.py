@@ -12,6 +12,7 @@ EXPORTS = {
     "scmetaq": {"COEM", "MetaQModel", "SCPoli", "data", "metrics", "pl", "tl"},
     "scmetaq.data": {"demo", "demo_batches", "demo_citeseq", "demo_multiome", "find_modalities"},
     "scmetaq.metrics": {
+        "accuracy",
         "agreement",
         "balanced_accuracy",
         "compactness",

@@ -9,11 +9,6 @@ from scipy import sparse
 
 
 @pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
 def expression(rng):
     """90 cells in three states over 40 features, dense."""
     centres = rng.normal(size=(3, 40))

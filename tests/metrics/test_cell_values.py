@@ -3,7 +3,14 @@ import pandas as pd
 import pytest
 from mudata import MuData
 
-from scmetaq.metrics._cell_values import cell_values, find_column
+from scmetaq.metrics._cell_values import (
+    cell_values,
+    check_layer,
+    check_rep,
+    find_column,
+    has_rep,
+    layers_of,
+)
 
 
 def test_column_series_and_array_are_the_same(adata):
@@ -60,3 +67,21 @@ def test_lists_keep_what_is_missing(adata):
     values = ["a", np.nan] * 60
     assert cell_values(adata, values, what="labels").isna().tolist() == [False, True] * 60
     assert cell_values(adata, [1, 2] * 60, what="labels").dtype == int
+
+
+def test_layers_and_embeddings_that_are_not_there_are_refused(adata):
+    adata.layers["raw"], adata.obsm["X_any"] = adata.X, np.zeros((120, 2))
+    assert layers_of(adata) == ["raw"]
+    for cells in (adata, {"rna": adata}):
+        for layer, use_rep in ((None, None), ("raw", "X_any"), (None, "pca")):
+            check_layer(cells, layer)
+            check_rep(cells, use_rep)
+    assert [has_rep(adata, name) for name in ("pca", "X_any", None)] == [True, True, False]
+    with pytest.raises(KeyError, match=r"a layer, found no 'counts'. Layers: \['raw'\]"):
+        check_layer(adata, "counts")
+    with pytest.raises(KeyError, match=r"a layer of a modality, .*. Layers: \{'rna': \['raw'\]\}"):
+        check_layer({"rna": adata}, "counts")
+    with pytest.raises(KeyError, match=r"found 'X_umap'. Embeddings there: \['X_any'\]"):
+        check_rep(adata, "X_umap")
+    with pytest.raises(KeyError, match=r"the MuData .*'X_umap'. Embeddings of modalities: \{'rna'"):
+        check_rep({"rna": adata}, "X_umap")

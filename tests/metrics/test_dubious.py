@@ -5,8 +5,8 @@ from scipy import sparse
 
 import scmetaq
 from scmetaq.metrics import dubious
+from scmetaq.metrics._counts import log_normalise
 from scmetaq.metrics._dubious import _divergence, _thresholds, _unit_columns
-from scmetaq.metrics._log_normalise import log_normalise
 
 
 def of_states(rng, state, depth):
@@ -123,14 +123,17 @@ def test_nulls_are_pooled_over_the_nearest_sizes(rng):
     assert np.isnan(found[5])
 
 
-def test_bad_options_are_refused(cells):
-    with pytest.raises(ValueError, match="`level` as a share between 0 and 1, found 0"):
-        dubious(*cells, level=0)
-    with pytest.raises(ValueError, match="`min_detected` as a share between 0 and 1, found 5"):
-        dubious(*cells, min_detected=5)
-    with pytest.raises(TypeError, match="`n_permutations` as a whole number .*, found 2.5"):
-        dubious(*cells, n_permutations=2.5)
-    with pytest.raises(ValueError, match="`max_cells` as a whole number of at least 3, found 2"):
-        dubious(*cells, max_cells=2)
-    with pytest.raises(ValueError, match="`seed` as a whole number of at least 0, found -1"):
-        dubious(*cells, seed=-1)
+@pytest.mark.parametrize(
+    ("words", "error", "match"),
+    [
+        ({"level": 0}, ValueError, "`level` as a share between 0 and 1, found 0"),
+        ({"level": 1}, ValueError, "`level` as a share between 0 and 1, found 1"),
+        ({"min_detected": 5}, ValueError, "`min_detected` as a share between 0 and 1, found 5"),
+        ({"n_permutations": 2.5}, TypeError, "n_permutations to be an int, found 2.5"),
+        ({"max_cells": 2}, ValueError, "max_cells to be at least 3, found 2"),
+        ({"seed": -1}, ValueError, "seed to be at least 0, found -1"),
+    ],
+)
+def test_bad_options_are_refused(cells, words, error, match):
+    with pytest.raises(error, match=match):
+        dubious(*cells, **words)

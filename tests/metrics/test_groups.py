@@ -8,6 +8,7 @@ from scmetaq.metrics._groups import (
     check_same_order,
     group_cells,
     group_labels,
+    size_summary,
 )
 
 
@@ -121,3 +122,10 @@ def test_missing_names_of_a_list_are_missing():
     groups = group_cells(["a", np.nan, "b"])
     assert groups.names.tolist() == ["a", "b"]
     assert groups.codes.tolist() == [0, -1, 1]
+
+
+def test_sizes_are_summarised():
+    found = size_summary(pd.Series(["a", "a", "a", "b", None]))
+    assert found[:5] == (2, 1, 2.0, 1, 3)
+    assert found.size_cv == pytest.approx(np.std([1, 3]) / np.mean([1, 3]))
+    assert size_summary(np.repeat(np.arange(5), 4)).size_cv == 0

@@ -1,10 +1,15 @@
+"""Matrices of cells, and what holds of every metric that reads one."""
+
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy import sparse
 
-from scmetaq.metrics._matrix import as_matrix
+from scmetaq.metrics import compactness, inv, separation
+from scmetaq.metrics._matrix import as_matrix, grouped_rows, unit_rows
+
+OF_MATRICES = pytest.mark.parametrize("metric", [compactness, separation, inv])
 
 
 @pytest.mark.parametrize(
@@ -31,3 +36,58 @@ def test_other_things_are_refused():
         as_matrix(AnnData(np.ones((2, 2))), "A", "genes by cells")
     with pytest.raises(TypeError, match="found ndarray with 1 dimensions"):
         as_matrix(np.ones(2), "A", "genes by cells")
+
+
+def test_matrices_that_do_not_fit_the_assignment_are_refused(expression):
+    with pytest.raises(ValueError, match="found 89 for 90 rows"):
+        grouped_rows(expression, np.zeros(89))
+    expression[3, 4] = np.nan
+    with pytest.raises(ValueError, match="found NaN or infinity"):
+        grouped_rows(sparse.csr_matrix(expression), np.zeros(90))
+
+
+def test_dot_products_of_unit_rows_are_correlations(expression):
+    before = expression.copy()
+    z = unit_rows(expression)
+    np.testing.assert_array_equal(expression, before)
+    np.testing.assert_allclose(z @ z.T, np.corrcoef(expression), atol=1e-12)
+    np.testing.assert_allclose(unit_rows(sparse.csr_matrix(expression)), z)
+
+
+@pytest.mark.parametrize("value", [0, 0.1, 1e6 / 3])
+def test_a_row_without_spread_is_uncorrelated(value):
+    assert not unit_rows(np.full((2, 30), value)).any()
+
+
+@OF_MATRICES
+def test_tables_and_columns_in_another_order_are_refused(metric, expression, assignment):
+    names = [f"cell{i}" for i in range(90)]
+    X = np.abs(expression)
+    table, column = pd.DataFrame(X, names), pd.Series(assignment, names)
+    pd.testing.assert_series_equal(metric(table, column), metric(X, assignment))
+    with pytest.raises(ValueError, match="another order"):
+        metric(table, column[::-1])
+
+
+@OF_MATRICES
+def test_cells_left_out_are_as_if_absent(metric, expression, assignment):
+    X = np.abs(expression)
+    assignment[::9] = -1
+    kept = assignment >= 0
+    found, expected = metric(X, assignment), metric(X[kept], assignment[kept])
+    pd.testing.assert_series_equal(found, expected)
+    assert (found.name, found.index.name) == (metric.__name__, "metacell")
+    assert found.index.tolist() == np.unique(assignment[kept]).tolist()
+
+
+@OF_MATRICES
+@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError)])
+def test_blocks_have_a_whole_number_of_rows(metric, expression, assignment, size, error):
+    with pytest.raises(error, match=f"block_size to be .*, found {size}"):
+        metric(expression, assignment, block_size=size)
+
+
+@OF_MATRICES
+def test_text_is_refused(metric, expression, assignment):
+    with pytest.raises(TypeError, match="Expected numbers in `X`, found values of the type object"):
+        metric(expression.astype(object), assignment)

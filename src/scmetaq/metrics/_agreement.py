@@ -1,6 +1,6 @@
 """Agreement of two groupings of the same cells."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from numpy.typing import ArrayLike
 from sklearn.metrics import (
@@ -10,7 +10,10 @@ from sklearn.metrics import (
     homogeneity_completeness_v_measure,
 )
 
+from scmetaq._errors import InputValueError, check_choice
 from scmetaq.metrics._groups import check_same_cells, group_cells
+
+_Mean = Literal["arithmetic", "max", "min", "geometric"]
 
 
 class Agreement(NamedTuple):
@@ -20,6 +23,7 @@ class Agreement(NamedTuple):
     ----------
     ami
         Adjusted mutual information: 1 for the same grouping, about 0 for independent ones.
+        Relative to the mean of the two entropies that ``average_method`` names.
     ari
         Adjusted Rand index: 1 for the same grouping, about 0 for independent ones.
     homogeneity
@@ -41,7 +45,7 @@ class Agreement(NamedTuple):
     fmi: float
 
 
-def agreement(a: ArrayLike, b: ArrayLike) -> Agreement:
+def agreement(a: ArrayLike, b: ArrayLike, *, average_method: _Mean = "arithmetic") -> Agreement:
     """Compare two groupings of the same cells: two assignments, or an assignment and labels.
 
     Parameters
@@ -51,6 +55,9 @@ def agreement(a: ArrayLike, b: ArrayLike) -> Agreement:
     b
         Second grouping, shape ``(n_cells,)``, e.g. labels or an assignment by another seed.
         A cell that is missing or -1 in either grouping is left out.
+    average_method
+        Mean of the two entropies in the denominator of the adjusted mutual information, as of
+        scikit-learn, whose default is the arithmetic mean; Eq. 26 of Li et al. has ``"max"``.
 
     Returns
     -------
@@ -61,19 +68,24 @@ def agreement(a: ArrayLike, b: ArrayLike) -> Agreement:
     -----
     Metacells are many and small by design. Against a few labels, homogeneity is the fair number;
     the others fall with the number of metacells however good these are.
+
+    References
+    ----------
+    Li et al., MetaQ, Nature Communications 2025, Eq. 26 (adjusted mutual information).
     """
+    check_choice("average_method", average_method, get_args(_Mean))
     check_same_cells(a, b)
     first, second = group_cells(a).codes, group_cells(b).codes
     both = (first >= 0) & (second >= 0)
     if not both.any():
-        raise ValueError(
-            "Expected cells that are in a group of both groupings, found none. "
-            "Check that the two columns are of the same cells."
+        raise InputValueError(
+            "Expected cells that are in a group of both groupings, found none.",
+            "Check that the two columns are of the same cells.",
         )
     first, second = first[both], second[both]
     homogeneity, completeness, nmi = homogeneity_completeness_v_measure(second, first)
     return Agreement(
-        ami=float(adjusted_mutual_info_score(first, second)),
+        ami=float(adjusted_mutual_info_score(first, second, average_method=average_method)),
         ari=float(adjusted_rand_score(first, second)),
         homogeneity=float(homogeneity),
         completeness=float(completeness),

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scmetaq.metrics._pearson import unit_rows
+from scmetaq.metrics._matrix import unit_rows
 
 
 def padded_block(

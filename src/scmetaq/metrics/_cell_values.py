@@ -1,10 +1,15 @@
-"""One value per cell, taken from the data object or aligned to it by barcode."""
+"""Values of the cells of a data object: its columns, layers and embeddings, by name."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from scmetaq._errors import InputKeyError, InputTypeError, InputValueError
 from scmetaq.metrics._groups import as_array
+
+PCA = "pca"
+"""Name of an embedding that is computed by the metrics."""
 
 _OF = ":"
 """Between a modality and its column."""
@@ -21,7 +26,7 @@ def cell_values(data: Any, values: Any, *, what: str) -> pd.Series:
         Name of a column of ``obs``, as of :func:`find_column`; or a Series, aligned by barcode;
         or an array of shape ``(n_cells,)`` in the order of the cells.
     what
-        What the values are, for messages.
+        Name of the argument.
     """
     if isinstance(values, str):
         owner, column = find_column(data, values, what=what)
@@ -30,34 +35,28 @@ def cell_values(data: Any, values: Any, *, what: str) -> pd.Series:
     if isinstance(values, pd.Series):
         return _aligned(data.obs_names, values, what)
     if isinstance(values, pd.DataFrame):
-        raise TypeError(
+        raise InputTypeError(
             f"Expected `{what}` as one column, found a DataFrame with the columns "
-            f"{list(values.columns)}. Pass one of them, e.g. `frame[{values.columns[0]!r}]`."
+            f"{list(values.columns)}.",
+            f"Pass one of them, e.g. `frame[{values.columns[0]!r}]`.",
+            what,
         )
-    return _positional(data.obs_names, values, what)
+    barcodes, values = data.obs_names, as_array(values)
+    if values.shape != (len(barcodes),):
+        raise InputValueError(
+            f"Expected `{what}` of shape ({len(barcodes)},), one value per cell, "
+            f"found shape {tuple(values.shape)}.",
+            "Pass the values of exactly these cells.",
+            what,
+        )
+    return pd.Series(values, index=barcodes).infer_objects()
 
 
 def find_column(data: Any, name: str, *, what: str) -> tuple[Any, str]:
-    """Find where a column is.
+    """Return what has a column, ``data`` or one of its modalities, and its name there.
 
-    Parameters
-    ----------
-    data
-        AnnData or MuData.
-    name
-        Column of ``obs``; of a MuData also of a modality, as in ``"rna:cell_type"``, which wins
-        over a copy of that name that the MuData may have pulled from there.
-    what
-        What the caller calls the name, for messages.
-
-    Returns
-    -------
-    What has it, ``data`` or one of its modalities, and the name of the column there.
-
-    Raises
-    ------
-    KeyError
-        There is none; the message lists those there are.
+    The column of a modality, as in ``"rna:cell_type"``, wins over a copy of that name that the
+    MuData may have pulled from there.
     """
     parts = getattr(data, "mod", {})
     modality, _, column = name.partition(_OF)
@@ -68,34 +67,73 @@ def find_column(data: Any, name: str, *, what: str) -> tuple[Any, str]:
     own = {str(c) for c in data.obs}
     own |= {f"{key}{_OF}{c}" for key, part in parts.items() for c in part.obs}
     own = {column for column in own if "_scvi" not in column}  # what set-up wrote
-    raise KeyError(
+    raise InputKeyError(
         f"Expected `{what}` to name a column of `obs`, found no {name!r}. "
-        f"Columns there: {sorted(own)}."
+        f"Columns there: {sorted(own)}.",
+        argument=what,
     )
+
+
+def layers_of(adata: Any) -> list[str]:
+    """Return the names of an AnnData's layers."""
+    return sorted(filter(None, adata.layers.keys()))
+
+
+def check_layer(cells: Any, layer: str | None) -> None:
+    """Refuse a layer that an AnnData, or every modality of several, lacks."""
+    parts = _parts(cells)
+    if layer is None or any(layer in layers_of(part) for part in parts.values()):
+        return
+    layers = {name: layers_of(part) for name, part in parts.items()}
+    raise InputKeyError(
+        f"Expected `layer` to name a layer{'' if None in parts else ' of a modality'}, found no "
+        f"{layer!r}. Layers: {layers.get(None, layers)}.",
+        argument="layer",
+    )
+
+
+def has_rep(adata: Any, use_rep: str | None) -> bool:
+    """Whether there is such an embedding, or it can be computed."""
+    return use_rep is not None and (use_rep == PCA or use_rep in adata.obsm)
+
+
+def check_rep(cells: Any, use_rep: str | None) -> None:
+    """Refuse an embedding that an AnnData, or every modality of several, lacks."""
+    parts = _parts(cells)
+    if use_rep is None or any(has_rep(part, use_rep) for part in parts.values()):
+        return
+    names = {name: sorted(map(str, part.obsm)) for name, part in parts.items()}
+    where, what = " of the MuData or a modality", f"of modalities: {names}"
+    if None in names:
+        where, what = "", f"there: {names[None]}"
+    raise InputKeyError(
+        f"Expected `use_rep` to name an embedding in `obsm`{where}, or {PCA!r}, found "
+        f"{use_rep!r}. Embeddings {what}.",
+        argument="use_rep",
+    )
+
+
+def _parts(cells: Any) -> Mapping[str | None, Any]:
+    """Modalities of a MuData, or those given, by name; an AnnData is one, without a name."""
+    parts = getattr(cells, "mod", cells)
+    return parts if isinstance(parts, Mapping) else {None: parts}
 
 
 def _aligned(barcodes: pd.Index, values: pd.Series, what: str) -> pd.Series:
     if not values.index.is_unique:
         repeated = values.index[values.index.duplicated()][0]
-        raise ValueError(
-            f"Expected one value of `{what}` per barcode, found barcode {repeated!r} repeatedly. "
-            "Remove the repeats."
+        raise InputValueError(
+            f"Expected one value of `{what}` per barcode, found barcode {repeated!r} repeatedly.",
+            "Remove the repeats.",
+            what,
         )
     absent = barcodes.difference(values.index)
     if len(absent) > 0:
-        raise ValueError(
+        raise InputValueError(
             f"Expected `{what}` for all {len(barcodes)} cells, found {len(absent)} barcodes "
-            f"missing, e.g. {absent[0]!r}. Index the Series by `obs_names` "
-            "(a missing value marks a cell without one), or pass an array in the cells' order."
+            f"missing, e.g. {absent[0]!r}.",
+            "Index the Series by `obs_names` (a missing value marks a cell without one), or pass "
+            "an array in the cells' order.",
+            what,
         )
     return values.loc[barcodes]
-
-
-def _positional(barcodes: pd.Index, values: Any, what: str) -> pd.Series:
-    values = as_array(values)
-    if values.shape != (len(barcodes),):
-        raise ValueError(
-            f"Expected `{what}` of shape ({len(barcodes)},), one value per cell, "
-            f"found shape {tuple(values.shape)}. Pass the values of exactly these cells."
-        )
-    return pd.Series(values, index=barcodes).infer_objects()

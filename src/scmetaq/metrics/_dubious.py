@@ -9,9 +9,8 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq.metrics._grouped_rows import grouped_rows
-from scmetaq.metrics._pearson import unit_rows
-from scmetaq.metrics._whole_number import check_whole_number
+from scmetaq._errors import InputValueError, check_int
+from scmetaq.metrics._matrix import grouped_rows, unit_rows
 
 
 def dubious(
@@ -27,7 +26,8 @@ def dubious(
     r"""Find metacells whose features correlate across cells, as they do where states are mixed.
 
     Within one state cells differ by sampling noise, which is nearly independent between features.
-    Two states in one metacell make the features that tell them apart rise and fall together.
+    Two states in one metacell make the features that distinguish them rise and fall
+    together.
 
     .. math::
 
@@ -51,12 +51,12 @@ def dubious(
     level
         Share of the null draws above the threshold.
     n_permutations
-        Permutations per metacell. Nulls are pooled over so many metacells of the nearest sizes
+        Permutations per metacell. Nulls are pooled over enough metacells of the nearest sizes
         that the threshold rests on at least ``10 / level`` draws, if there are as many.
     min_detected
         A metacell is judged by the features detected in more than this share of its cells.
     max_cells
-        Larger metacells are judged by a random sample of so many of their cells: bounds memory.
+        Larger metacells are judged by a random sample of this many cells: bounds memory.
     seed
         Seed of samples and permutations.
 
@@ -81,9 +81,9 @@ def dubious(
     Liu and Li, mcRigor: a statistical method to enhance the rigor of metacell partitioning in
     single-cell data analysis, Nature Communications 2025.
     """
-    check_whole_number("n_permutations", n_permutations)
-    check_whole_number("max_cells", max_cells, least=3)
-    check_whole_number("seed", seed, least=0)
+    check_int("n_permutations", n_permutations)
+    check_int("max_cells", max_cells, least=3)
+    check_int("seed", seed, least=0)
     _check_share("level", level)
     _check_share("min_detected", min_detected, or_zero=True)
     X, groups = grouped_rows(X, assignment)
@@ -122,10 +122,11 @@ class _Judged(NamedTuple):
 
 
 def _check_share(name: str, value: Any, *, or_zero: bool = False) -> None:
-    """Refuse what is no share between 0 and 1."""
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not is_number or not (0 < value < 1 or (or_zero and value == 0)):
-        raise ValueError(f"Expected `{name}` as a share between 0 and 1, found {value!r}.")
+        raise InputValueError(
+            f"Expected `{name}` as a share between 0 and 1, found {value!r}.", argument=name
+        )
 
 
 def _judge(X: Any, rows: np.ndarray, rng: np.random.Generator, options: _Options) -> _Judged:

@@ -1,8 +1,8 @@
 """The one metric that sees AnnData and MuData: all metrics of an assignment in a tidy table."""
 
 import warnings
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,31 +13,42 @@ from mudata import MuData
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq.metrics._balanced_accuracy import balanced_accuracy
-from scmetaq.metrics._cell_values import cell_values
-from scmetaq.metrics._check_request import (
-    check_have_metacells,
+from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, check_int
+from scmetaq.metrics._cell_values import (
+    cell_values,
     check_layer,
-    check_names,
-    check_numbers,
     check_rep,
     has_rep,
+    layers_of,
 )
-from scmetaq.metrics._compactness import compactness
-from scmetaq.metrics._count_values import check_count_values
-from scmetaq.metrics._diffusion_compactness import diffusion_compactness
-from scmetaq.metrics._diffusion_map import NoDiffusionMapError, diffusion_map
-from scmetaq.metrics._diffusion_separation import diffusion_separation
+from scmetaq.metrics._correlation import compactness, separation
+from scmetaq.metrics._counts import check_count_values, inv, log_normalise
+from scmetaq.metrics._diffusion import (
+    NoDiffusionMapError,
+    diffusion_compactness,
+    diffusion_map,
+    diffusion_separation,
+)
 from scmetaq.metrics._dubious import dubious
-from scmetaq.metrics._entropy import entropy
-from scmetaq.metrics._groups import group_cells
-from scmetaq.metrics._inv import inv
-from scmetaq.metrics._log_normalise import log_normalise
-from scmetaq.metrics._mixing import mixing
-from scmetaq.metrics._purity import purity
-from scmetaq.metrics._separation import separation
-from scmetaq.metrics._size_summary import size_summary
-from scmetaq.metrics._tidy import stacked, tidy
+from scmetaq.metrics._groups import factorize_metacells, group_cells, size_summary
+from scmetaq.metrics._labels import accuracy, balanced_accuracy, entropy, mixing, purity
+
+_BETTER: dict[str, Literal["higher", "lower", ""]] = {
+    "compactness": "higher",
+    "separation": "higher",
+    "purity": "higher",
+    "entropy": "lower",
+    "inv": "lower",
+    "diffusion_compactness": "lower",
+    "diffusion_separation": "higher",
+    "divergence": "lower",
+    "dubious": "lower",
+    "accuracy": "higher",
+    "balanced_accuracy": "higher",
+    "mixing": "higher",
+    "one_condition": "lower",
+    "unassigned": "lower",
+}
 
 
 class _Options(NamedTuple):
@@ -83,7 +94,7 @@ def evaluate(
         ``unassigned`` and otherwise left out.
     labels
         Label of each cell, given like ``assignment``: names or whole numbers; missing labels are
-        left out of purity, entropy and balanced accuracy. None: these are not computed.
+        left out of purity, entropy and the two accuracies. None: these are not computed.
     conditions
         Condition (batch, donor) of each cell, given like ``assignment``: adds the mixing of
         conditions, which accounts for ``labels`` if there are any.
@@ -103,7 +114,7 @@ def evaluate(
         Number of most variable genes that compactness and separation use; data with no more
         genes is used whole.
     max_cells
-        With more cells than this, separation is estimated from a random sample of so many, each
+        With more cells than this, separation is estimated from a random sample of this many, each
         of which is compared with all cells. None: always exact, in quadratic time.
     seed
         Seed of that sample and of the test for mixed states.
@@ -118,8 +129,8 @@ def evaluate(
       with labels ``purity`` and ``entropy`` (nats); with an embedding ``diffusion_compactness``
       and ``diffusion_separation``; if asked for, ``divergence`` and ``dubious`` (1 or 0);
     - whole: ``n_metacells``, ``unassigned`` (cells), ``size_median``, ``size_min``, ``size_max``
-      (cells), ``size_cv``; with labels ``balanced_accuracy``; with conditions ``mixing`` and
-      ``one_condition``.
+      (cells), ``size_cv``; with labels ``accuracy`` and ``balanced_accuracy``; with conditions
+      ``mixing`` and ``one_condition``.
 
     ``frame.groupby("metric")["value"].mean()`` gives the papers' number for every metric; of a
     MuData, group by ``["modality", "metric"]`` with ``dropna=False``.
@@ -128,8 +139,13 @@ def evaluate(
     ----------
     Li et al., MetaQ, Nature Communications 2025, Eq. 22 to 24; the other metrics name theirs.
     """
-    check_numbers(n_top_genes=n_top_genes, max_cells=max_cells, seed=seed)
+    check_int("n_top_genes", n_top_genes)
+    check_int("max_cells", max_cells)
+    check_int("seed", seed, least=0)
     parts = _modalities(adata, [modalities] if isinstance(modalities, str) else modalities)
+    joint = isinstance(adata, MuData) and _is_joint(adata, use_rep)
+    check_layer(parts or adata, layer)
+    check_rep(parts or adata, None if joint else use_rep)
     metacells = cell_values(adata, assignment, what="assignment")
     kinds = None if labels is None else cell_values(adata, labels, what="labels")
     batches = None if conditions is None else cell_values(adata, conditions, what="conditions")
@@ -137,14 +153,13 @@ def evaluate(
     per_metacell = [] if kinds is None else [purity(metacells, kinds), entropy(metacells, kinds)]
     whole = _whole(metacells, kinds, batches)
     if isinstance(adata, AnnData):
-        return tidy(_of_counts(adata, metacells, options) + per_metacell, whole)
-    groups, joint = group_cells(metacells), _is_joint(adata, use_rep)
-    check_names(parts, layer=layer, use_rep=None if joint else use_rep)
-    check_have_metacells(parts, metacells)
+        return _tidy(_of_counts(adata, metacells, options) + per_metacell, whole)
+    _check_have_metacells(parts, metacells)
     if joint:
         per_metacell += _of_embedding(np.asarray(adata.obsm[use_rep]), metacells)
-    per_metacell.insert(0, pd.Series(groups.sizes, index=groups.names, name=_keys.N_CELLS))
-    frames: dict[str | None, pd.DataFrame] = {None: tidy(per_metacell, whole)}
+    frames: dict[str | None, pd.DataFrame] = {
+        None: _tidy([_sizes(metacells), *per_metacell], whole)
+    }
     for name, part in parts.items():
         of_part = _Options(
             use_rep if not joint and has_rep(part, use_rep) else None,
@@ -153,25 +168,23 @@ def evaluate(
             *options[3:],
         )
         numbers = _of_counts(part, metacells.loc[part.obs_names], of_part, f"modality {name!r}, ")
-        frames[name] = tidy(numbers, {})
-    return stacked(frames)
+        frames[name] = _tidy(numbers, {})
+    for judged, frame in frames.items():
+        modality = pd.Series([judged] * len(frame), dtype=pd.StringDtype(na_value=np.nan))
+        frame.insert(1, "modality", modality)
+    return pd.concat(frames.values(), ignore_index=True)
 
 
 def _of_counts(
     adata: AnnData, metacells: pd.Series, options: _Options, where: str = ""
 ) -> list[pd.Series]:
     """Numbers per metacell of one modality."""
-    check_rep(adata, options.use_rep)
     counts = _counts(adata, options.layer, where)
     groups = group_cells(metacells)
     kept, assigned = groups.codes >= 0, metacells[groups.codes >= 0]
     genes = log_normalise(counts[kept])
     X = _most_variable(genes, options.n_top_genes)
-    per_metacell = [
-        pd.Series(groups.sizes, index=groups.names, name=_keys.N_CELLS),
-        compactness(X, assigned),
-        inv(genes, assigned),
-    ]
+    per_metacell = [_sizes(metacells), compactness(X, assigned), inv(genes, assigned)]
     if len(groups.names) > 1:
         apart = separation(X, assigned, max_cells=options.max_cells, seed=options.seed)
         per_metacell.insert(2, apart)
@@ -182,6 +195,12 @@ def _of_counts(
         tested = dubious(X, assigned, seed=options.seed)
         per_metacell += [tested["statistic"].rename("divergence"), tested["dubious"]]
     return per_metacell
+
+
+def _sizes(metacells: pd.Series) -> pd.Series:
+    """Cells per metacell."""
+    groups = group_cells(metacells)
+    return pd.Series(groups.sizes, index=groups.names, name=_keys.N_CELLS)
 
 
 def _of_embedding(embedding: np.ndarray, metacells: pd.Series) -> list[pd.Series]:
@@ -205,6 +224,7 @@ def _whole(
     """Numbers about the whole assignment."""
     whole: dict[str, float] = size_summary(metacells)._asdict()
     if kinds is not None:
+        whole["accuracy"] = accuracy(metacells, kinds)
         whole["balanced_accuracy"] = balanced_accuracy(metacells, kinds)
     if batches is not None:
         mixed = mixing(metacells, batches, kinds)
@@ -216,18 +236,37 @@ def _modalities(adata: Any, modalities: Sequence[str] | None) -> dict[str, AnnDa
     """Return the modalities to judge, by name; none of an AnnData, which is one."""
     if isinstance(adata, AnnData):
         if modalities is not None:
-            raise TypeError("`modalities` are those of a MuData, found an AnnData: leave it out.")
+            raise InputTypeError(
+                "`modalities` are those of a MuData, found an AnnData: leave it out.",
+                argument="modalities",
+            )
         return {}
     if not isinstance(adata, MuData):
-        raise TypeError(f"Expected an AnnData or a MuData, found {type(adata).__name__}.")
+        raise InputTypeError(
+            f"Expected an AnnData or a MuData, found {type(adata).__name__}.", argument="adata"
+        )
     absent = [name for name in modalities or () if name not in adata.mod]
     if absent or not (adata.mod if modalities is None else modalities):
         found = f"no {absent[0]!r}" if absent else "none"
-        raise KeyError(
+        raise InputKeyError(
             f"Expected `modalities` to name modalities, found {found}. Modalities there: "
-            f"{list(adata.mod)}."
+            f"{list(adata.mod)}.",
+            argument="modalities",
         )
     return {name: adata.mod[name] for name in modalities or adata.mod}
+
+
+def _check_have_metacells(parts: Mapping[str, Any], metacells: pd.Series) -> None:
+    """Refuse a modality of which no cell has a metacell."""
+    for name, part in parts.items():
+        if len(factorize_metacells(metacells.loc[part.obs_names]).categories) == 0:
+            raise InputValueError(
+                f"Expected cells with a metacell in the modality {name!r}, found none among its "
+                f"{part.n_obs}.",
+                "Pass an assignment of these cells too, or name the other modalities in "
+                "`modalities`.",
+                "assignment",
+            )
 
 
 def _is_joint(mdata: MuData, use_rep: str | None) -> bool:
@@ -237,12 +276,13 @@ def _is_joint(mdata: MuData, use_rep: str | None) -> bool:
 
 def _counts(adata: AnnData, layer: str | None, where: str) -> Any:
     """Return raw counts, N x F, refusing what cannot be counts."""
-    check_layer(adata, layer)
-    layers = sorted(filter(None, adata.layers.keys()))
+    layers = layers_of(adata)
     X: Any = adata.X if layer is None else adata.layers[layer]
     where += ("`X`" if where else "`adata.X`") if layer is None else f"layer {layer!r}"
     if X is None:
-        raise ValueError(f"Expected raw counts in {where}, found nothing. Layers: {layers}.")
+        raise InputValueError(
+            f"Expected raw counts in {where}, found nothing. Layers: {layers}.", argument="layer"
+        )
     X = X[:] if adata.isbacked else X
     check_count_values(X, where, layers, stacklevel=5)
     return X
@@ -265,3 +305,18 @@ def _most_variable(X: sp.csr_matrix, n_top_genes: int) -> sp.csr_matrix:
     cells = AnnData(X, uns={"log1p": {}})
     genes = sc.pp.highly_variable_genes(cells, n_top_genes=n_top_genes, inplace=False)
     return X[:, genes["highly_variable"].to_numpy()]
+
+
+def _tidy(per_metacell: list[pd.Series], whole: dict[str, float]) -> pd.DataFrame:
+    """Stack the numbers, one per row."""
+    rows: list[tuple[Any, str | None, float]] = [
+        (numbers.name, str(metacell), value)
+        for numbers in per_metacell
+        for metacell, value in numbers.items()
+    ]
+    rows += [(metric, None, value) for metric, value in whole.items()]
+    frame = pd.DataFrame(rows, columns=["metric", "metacell", "value"])
+    frame["metacell"] = frame["metacell"].astype(pd.StringDtype(na_value=np.nan))
+    frame["value"] = frame["value"].astype(float)
+    frame["better"] = [_BETTER.get(metric, "") for metric in frame["metric"]]
+    return frame

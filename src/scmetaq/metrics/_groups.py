@@ -4,6 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
+
+from scmetaq._errors import InputTypeError, InputValueError
 
 _INDEXED = (pd.Series, pd.DataFrame)
 
@@ -39,6 +42,49 @@ class Groups(NamedTuple):
         return np.split(order, np.cumsum(self.sizes)[:-1])
 
 
+class SizeSummary(NamedTuple):
+    """Number and sizes of metacells.
+
+    Attributes
+    ----------
+    n_metacells
+        Number of metacells with at least one cell.
+    unassigned
+        Number of cells in no metacell.
+    size_median, size_min, size_max
+        Cells per metacell.
+    size_cv
+        Coefficient of variation of the sizes (standard deviation over mean); 0: all alike.
+    """
+
+    n_metacells: int
+    unassigned: int
+    size_median: float
+    size_min: int
+    size_max: int
+    size_cv: float
+
+
+def size_summary(assignment: ArrayLike) -> SizeSummary:
+    """Count metacells, cells per metacell, and cells without a metacell.
+
+    Parameters
+    ----------
+    assignment
+        Metacell of each cell, shape ``(n_cells,)``; missing or -1: counted as unassigned.
+    """
+    groups = group_cells(assignment)
+    sizes = groups.sizes
+    return SizeSummary(
+        n_metacells=len(sizes),
+        unassigned=len(groups.codes) - groups.n_grouped,
+        size_median=float(np.median(sizes)),
+        size_min=int(sizes.min()),
+        size_max=int(sizes.max()),
+        size_cv=float(sizes.std() / sizes.mean()),
+    )
+
+
 def factorize(values: Any) -> pd.Categorical:
     """Turn values into a Categorical of those present: it keeps its order, others are sorted.
 
@@ -49,9 +95,9 @@ def factorize(values: Any) -> pd.Categorical:
     names = column.categories
     if pd.api.types.is_float_dtype(names):
         if not np.isfinite(names).all():
-            raise ValueError(
-                "Expected names or whole numbers, one per cell, found an infinite one. "
-                "Mark cells that have none by a missing value."
+            raise InputValueError(
+                "Expected names or whole numbers, one per cell, found an infinite one.",
+                "Mark cells that have none by a missing value.",
             )
         # integers that share a column with missing values arrive as floats: 7, not 7.0, is the name
         if (names == names.round()).all():
@@ -82,72 +128,54 @@ def factorize_metacells(assignment: pd.Series) -> pd.Categorical:
 
 
 def group_cells(assignment: Any) -> Groups:
-    """Read an assignment, leaving out cells without a metacell (missing, or -1).
-
-    Parameters
-    ----------
-    assignment
-        Metacell of each cell, shape ``(n_cells,)``: names or numbers.
-    """
+    """Read an assignment, leaving out cells without a metacell (missing, or -1)."""
     column = factorize_metacells(_one_column(assignment, "assignment"))
     groups = Groups(column.codes.astype(np.int64), column.categories)
     if len(groups.names) == 0:
-        raise ValueError(
+        raise InputValueError(
             f"Expected at least one cell with a metacell, found none among {len(column)} cells "
-            "(missing values and -1 mean 'no metacell'). Pass another assignment."
+            "(missing values and -1 mean 'no metacell').",
+            "Pass another assignment.",
+            "assignment",
         )
     return groups
 
 
 def group_labels(labels: Any, *, what: str = "labels") -> Groups:
-    """Read labels as text, in alphabetical order, leaving out missing ones.
-
-    Parameters
-    ----------
-    labels
-        Label of each cell, shape ``(n_cells,)``.
-    what
-        What they are, for messages.
-    """
+    """Read labels as text, in alphabetical order, leaving out missing ones."""
     values = pd.Series(_one_column(labels, what))
     column = factorize(values.astype(object).where(values.notna(), None).map(str, "ignore"))
     groups = Groups(column.codes.astype(np.int64), column.categories)
     if len(groups.names) == 0:
-        raise ValueError(
-            f"Expected {what}, found {len(values)} cells of which every one is missing. "
-            f"Pass {what} for at least one cell, or leave out the metrics that need them."
+        raise InputValueError(
+            f"Expected {what}, found {len(values)} cells of which every one is missing.",
+            f"Pass {what} for at least one cell, or leave out the metrics that need them.",
+            what,
         )
     return groups
 
 
 def check_categories(values: Any, what: str) -> None:
-    """Refuse decimal numbers where names or whole numbers are expected.
-
-    Parameters
-    ----------
-    values
-        Value of each cell, shape ``(n_cells,)``; a Categorical, whatever it holds, is meant so.
-    what
-        What they are, for messages.
-    """
+    """Refuse decimal numbers as names, except the categories of a Categorical."""
     numbers = pd.Series(_one_column(values, what)).dropna().infer_objects()
     if not pd.api.types.is_float_dtype(numbers):
         return
     decimals = numbers[numbers != numbers.round()]
     if len(decimals) > 0:
-        raise TypeError(
-            f"Expected categories in `{what}`, found decimal numbers, e.g. {decimals.iloc[0]:.4g}. "
+        raise InputTypeError(
+            f"Expected categories in `{what}`, found decimal numbers, e.g. {decimals.iloc[0]:.4g}.",
             "Bin them, e.g. with pandas' `cut`, or name another column; decimals that are names "
-            'become categories by `.astype("category")`.'
+            'become categories by `.astype("category")`.',
+            what.partition("=")[0],
         )
 
 
 def check_same_cells(first: Any, second: Any) -> None:
     """Refuse two columns that are not about the same cells in the same order."""
     if len(first) != len(second):
-        raise ValueError(
-            f"Expected one value per cell in both columns, found {len(first)} and {len(second)}. "
-            "Pass two columns of the same cells."
+        raise InputValueError(
+            f"Expected one value per cell in both columns, found {len(first)} and {len(second)}.",
+            "Pass two columns of the same cells.",
         )
     check_same_order(first, second)
 
@@ -156,9 +184,10 @@ def check_same_order(first: Any, second: Any) -> None:
     """Refuse two tables or columns that both have an index, but not the same."""
     both_indexed = isinstance(first, _INDEXED) and isinstance(second, _INDEXED)
     if both_indexed and not first.index.equals(second.index):
-        raise ValueError(
-            "Expected the same index in both, found different barcodes or another order. Align "
-            "them first, e.g. `assignment.reindex(labels.index)`, or pass arrays in the same order."
+        raise InputValueError(
+            "Expected the same index in both, found different barcodes or another order.",
+            "Align them first, e.g. `assignment.reindex(labels.index)`, or pass arrays in the same "
+            "order.",
         )
 
 
@@ -174,8 +203,10 @@ def _one_column(values: Any, what: str) -> Any:
     values = values.array if isinstance(values, pd.Series | pd.Index) else values
     values = as_array(values)
     if values.ndim != 1 or len(values) == 0:
-        raise ValueError(
+        raise InputValueError(
             f"Expected `{what}` with one value per cell, shape (n_cells,), "
-            f"found shape {tuple(values.shape)}. Pass one non-empty column."
+            f"found shape {tuple(values.shape)}.",
+            "Pass one non-empty column.",
+            what,
         )
     return values

@@ -10,8 +10,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq.metrics._cell_values import cell_values
-from scmetaq.metrics._check_request import check_layer, check_names
+from scmetaq.metrics._cell_values import cell_values, check_layer
 from scmetaq.metrics._groups import check_categories, factorize_metacells
 
 
@@ -73,10 +72,7 @@ def check_embedding(data: AnnData | MuData, embedding: np.ndarray | None) -> Non
 
 def check_counts_layer(data: AnnData | MuData, layer: str | None) -> None:
     """Refuse a layer that is not there, in MuData one that no modality has."""
-    if isinstance(data, MuData):
-        check_names(data.mod, layer=layer, use_rep=None)
-    else:
-        check_layer(data, layer)
+    check_layer(data, layer)
 
 
 def make_folder(path: Path) -> None:

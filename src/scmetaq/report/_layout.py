@@ -11,7 +11,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq.metrics._log_normalise import log_normalise
+from scmetaq.metrics._counts import log_normalise
 
 MAX_CELLS = 50_000
 """Cells drawn at most: more would only hide each other."""

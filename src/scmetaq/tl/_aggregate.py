@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq.metrics._cell_values import cell_values
-from scmetaq.metrics._count_values import check_count_values
+from scmetaq.metrics._counts import check_count_values
 from scmetaq.metrics._groups import factorize_metacells
 from scmetaq.tl._split_metacells import (
     find_covariates,

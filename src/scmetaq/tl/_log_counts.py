@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scmetaq.metrics._log_normalise import log_normalise
+from scmetaq.metrics._counts import log_normalise
 
 
 def log_counts(adata: AnnData, layer: str | None, *, otherwise: str = "a layer") -> sp.csr_matrix:

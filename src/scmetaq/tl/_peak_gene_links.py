@@ -10,7 +10,7 @@ from anndata import AnnData
 from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
-from scmetaq.metrics._log_normalise import log_normalise
+from scmetaq.metrics._counts import log_normalise
 from scmetaq.tl._genome import check_chromosomes, gene_starts, near_pairs, peak_places
 
 _BLOCK = 4_000_000

@@ -1,4 +1,4 @@
-"""Diffusion map: coordinates in which distance is how hard it is to walk from cell to cell."""
+"""Diffusion map of cells, and how compact and how far apart metacells are in it."""
 
 import warnings
 from typing import Any, NamedTuple
@@ -11,9 +11,10 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
 from sklearn.neighbors import NearestNeighbors
 
-from scmetaq.metrics._grouped_rows import grouped_rows
+from scmetaq import _keys
+from scmetaq._errors import InputTypeError, InputValueError, check_int
 from scmetaq.metrics._groups import Groups
-from scmetaq.metrics._whole_number import check_whole_number
+from scmetaq.metrics._matrix import grouped_rows
 
 
 class DiffusionMap(NamedTuple):
@@ -32,7 +33,7 @@ class DiffusionMap(NamedTuple):
     eigenvalues: np.ndarray
 
 
-class NoDiffusionMapError(ValueError):
+class NoDiffusionMapError(InputValueError):
     """Too few cells, or a graph of neighbours that has no piece with nearly all of them."""
 
 
@@ -90,13 +91,95 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
     return DiffusionMap(components, eigenvalues)
 
 
-def grouped_components(
+def diffusion_compactness(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> pd.Series:
+    r"""Variance of diffusion components within each metacell, mean over components.
+
+    .. math::
+
+        \frac{1}{L} \sum_{l=1}^{L} \frac{1}{|M| - 1} \sum_{i \in M} (c_{il} - \bar c_{Ml})^2
+
+    with :math:`L` diffusion components :math:`c` and their mean :math:`\bar c_M` in the metacell.
+
+    Lower is better: the opposite direction of :func:`~scmetaq.metrics.compactness`, which is a
+    correlation. Never compare the two.
+
+    Parameters
+    ----------
+    X
+        Embedding, shape ``(n_cells, n_dimensions)``, e.g. principal components; or the
+        :func:`~scmetaq.metrics.diffusion_map` of the cells, to compute it once for many calls.
+        The map is made of all rows, so that methods which leave cells out are judged in the same
+        space.
+    assignment
+        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
+
+    Returns
+    -------
+    Value per metacell, shape ``(n_metacells,)``, in squared units of the diffusion components;
+    NaN for a metacell of one cell, or outside the largest piece of the map. Comparable between
+    groupings of the same cells only.
+
+    References
+    ----------
+    Persad et al., SEACells infers transcriptional and epigenomic cellular states from single-cell
+    genomics data, Nature Biotechnology 2023.
+    """
+    components, groups = _grouped_components(X, assignment)
+    variance = components.groupby(level=0).var().reindex(range(len(groups.names)))  # K x L
+    return pd.Series(
+        variance.mean(axis=1).to_numpy(),
+        index=groups.names.rename(_keys.METACELL),
+        name="diffusion_compactness",
+    )
+
+
+def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> pd.Series:
+    r"""Distance of each metacell's mean to the nearest other's, in diffusion components.
+
+    .. math:: \min_{M' \ne M} \lVert \bar c_M - \bar c_{M'} \rVert
+
+    with the mean :math:`\bar c_M` of the diffusion components of the metacell's cells.
+
+    Parameters
+    ----------
+    X
+        Embedding, shape ``(n_cells, n_dimensions)``, e.g. principal components; or the
+        :func:`~scmetaq.metrics.diffusion_map` of the cells, to compute it once for many calls.
+        The map is made of all rows, so that methods which leave cells out are judged in the same
+        space.
+    assignment
+        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
+
+    Returns
+    -------
+    Value per metacell, shape ``(n_metacells,)``, in units of the diffusion components; higher is
+    better; NaN for a metacell outside the largest piece of the map. Comparable between groupings
+    of the same cells only.
+
+    References
+    ----------
+    Persad et al., SEACells infers transcriptional and epigenomic cellular states from single-cell
+    genomics data, Nature Biotechnology 2023.
+    """
+    components, groups = _grouped_components(X, assignment)
+    means = components.groupby(level=0).mean()  # up to K x L
+    if len(means) < 2:
+        raise InputValueError(
+            f"Expected at least two metacells, found only {groups.names[means.index].tolist()}.",
+            "Separation compares metacells; pass a finer assignment.",
+            "assignment",
+        )
+    # a tree computes each distance from differences: exact however near two means are
+    search = NearestNeighbors(n_neighbors=1, algorithm="kd_tree").fit(means.to_numpy())
+    values = np.full(len(groups.names), np.nan)
+    values[means.index] = search.kneighbors()[0].ravel()
+    return pd.Series(values, index=groups.names.rename(_keys.METACELL), name="diffusion_separation")
+
+
+def _grouped_components(
     X: ArrayLike | DiffusionMap, assignment: ArrayLike
 ) -> tuple[pd.DataFrame, Groups]:
-    """Diffusion components of the cells that have them and a metacell, and all groups.
-
-    The rows of the frame are indexed by the code of the cell's group.
-    """
+    """Components, indexed by group, of the cells that have them and a metacell; and all groups."""
     if isinstance(X, DiffusionMap):
         components, groups = X.components, grouped_rows(np.isnan(X.components), assignment)[1]
     else:
@@ -107,26 +190,30 @@ def grouped_components(
 
 
 def _checked(X: Any, n_components: int, n_neighbors: int) -> np.ndarray:
-    check_whole_number("n_components", n_components, least=2)
-    check_whole_number("n_neighbors", n_neighbors, least=4)
+    check_int("n_components", n_components, least=2)
+    check_int("n_neighbors", n_neighbors, least=4)
     if sp.issparse(X) or np.ndim(X) != 2:
-        raise TypeError(
+        raise InputTypeError(
             "Expected `X` as a dense cells by dimensions embedding, found "
-            f"{'a sparse matrix' if sp.issparse(X) else f'{np.ndim(X)} dimensions'}. "
-            'Pass e.g. `adata.obsm["X_pca"]`.'
+            f"{'a sparse matrix' if sp.issparse(X) else f'{np.ndim(X)} dimensions'}.",
+            'Pass e.g. `adata.obsm["X_pca"]`.',
+            "X",
         )
     if np.iscomplexobj(X):
-        raise TypeError("Expected real numbers in `X`, found complex ones. Pass e.g. their parts.")
+        raise InputTypeError(
+            "Expected real numbers in `X`, found complex ones.", "Pass e.g. their parts.", "X"
+        )
     embedding = np.ascontiguousarray(X, dtype=np.float64)
     if not np.isfinite(embedding).all():
-        raise ValueError(
-            "Expected finite values in `X`, found NaN or infinity. Remove these cells."
+        raise InputValueError(
+            "Expected finite values in `X`, found NaN or infinity.", "Remove these cells.", "X"
         )
     if len(embedding) <= max(n_components, n_neighbors):
         raise NoDiffusionMapError(
             f"Expected more cells than `n_neighbors` ({n_neighbors}) and `n_components` "
-            f"({n_components}) of `diffusion_map`, found {len(embedding)}. Pass more cells, or "
-            "lower these there."
+            f"({n_components}) of `diffusion_map`, found {len(embedding)}.",
+            "Pass more cells, or lower these there.",
+            "n_neighbors",
         )
     return embedding
 
@@ -160,7 +247,9 @@ def _largest_piece(kernel: sp.csr_array, n_neighbors: int) -> np.ndarray:
     if n_outside > 0.2 * len(inside):
         raise NoDiffusionMapError(
             f"Expected a connected graph of neighbours, found {found}; distances between pieces "
-            f"are infinite. {advice}"
+            "are infinite.",
+            advice,
+            "n_neighbors",
         )
     if n_outside > 0:
         warnings.warn(

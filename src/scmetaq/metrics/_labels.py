@@ -1,0 +1,260 @@
+"""Labels and conditions of the cells of each metacell."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+
+from scmetaq import _keys
+from scmetaq._errors import InputValueError
+from scmetaq.metrics._groups import (
+    Groups,
+    check_categories,
+    check_same_cells,
+    group_cells,
+    group_labels,
+)
+
+
+def purity(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
+    r"""Fraction of each metacell's cells that carry its most frequent label.
+
+    .. math:: \text{purity}(M) = \max_c \frac{|\{i \in M : y_i = c\}|}{|M|}
+
+    Parameters
+    ----------
+    assignment
+        Metacell of each cell, shape ``(n_cells,)``: names or numbers. Cells whose value is
+        missing or -1 are in no metacell and left out.
+    labels
+        Label of each cell, shape ``(n_cells,)``. Cells without a label are left out.
+
+    Returns
+    -------
+    Purity in (0, 1] per metacell, shape ``(n_metacells,)``; higher is better; NaN where no cell
+    of the metacell has a label.
+
+    References
+    ----------
+    Persad et al., SEACells infers transcriptional and epigenomic cellular states from single-cell
+    genomics data, Nature Biotechnology 2023.
+    """
+    counts, names = _count_labels(assignment, labels)
+    labelled = counts.sum(axis=1)  # K
+    largest = counts.max(axis=1).toarray().ravel()  # K
+    values = np.divide(largest, labelled, out=np.full(len(labelled), np.nan), where=labelled > 0)
+    return pd.Series(values, index=names, name="purity")
+
+
+def accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
+    r"""Share of cells whose metacell's majority label is theirs: purity weighted by cells.
+
+    .. math:: \frac{1}{N} |\{i : y_i = \hat y_i\}|
+            = \frac{1}{N} \sum_M \max_c |\{i \in M : y_i = c\}|
+
+    with :math:`N` cells that have both a metacell and a label, and the most frequent label
+    :math:`\hat y_i` in the metacell of cell :math:`i`. The mean of
+    :func:`~scmetaq.metrics.purity` weighs metacells alike, so that many tiny ones make up for a
+    giant one of mixed labels; here every cell weighs the same.
+
+    Parameters
+    ----------
+    assignment
+        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
+    labels
+        Label of each cell, shape ``(n_cells,)``; missing: left out.
+
+    Returns
+    -------
+    A number in (0, 1]; higher is better.
+    """
+    counts, _ = _count_labels(assignment, labels)
+    return float(counts.max(axis=1).sum() / counts.sum())
+
+
+def balanced_accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
+    r"""Accuracy, averaged over labels, of giving each cell its metacell's majority label.
+
+    .. math:: \frac{1}{|C|} \sum_{c \in C} \frac{|\{i : y_i = c, \hat y_i = c\}|}{|\{i : y_i = c\}|}
+
+    where :math:`\hat y_i` is the most frequent label in the metacell of cell :math:`i` (the first
+    in the alphabet on a tie). Rare labels weigh as much as frequent ones, so a label that is never
+    the majority of a metacell costs :math:`1 / |C|`.
+
+    Parameters
+    ----------
+    assignment
+        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
+    labels
+        Label of each cell, shape ``(n_cells,)``; missing: left out.
+
+    Returns
+    -------
+    A number in [0, 1]; higher is better.
+
+    References
+    ----------
+    Li et al., MetaQ, Nature Communications 2025, Eq. 22, with the majority label as prediction.
+    """
+    counts, _ = _count_labels(assignment, labels)
+    largest, majority = counts.max(axis=1).toarray().ravel(), _most_frequent(counts)  # K
+    totals = counts.sum(axis=0)  # C
+    recalled = np.bincount(majority, weights=largest, minlength=len(totals))  # C
+    return float((recalled[totals > 0] / totals[totals > 0]).mean())
+
+
+def entropy(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
+    r"""Shannon entropy of the labels of each metacell's cells.
+
+    .. math:: H(M) = -\sum_c p_c \ln p_c, \quad p_c = \frac{|\{i \in M : y_i = c\}|}{|M|}
+
+    Where purity sees only the majority label, entropy also distinguishes two labels from five in
+    the rest.
+
+    Parameters
+    ----------
+    assignment
+        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
+    labels
+        Label of each cell, shape ``(n_cells,)``; missing: left out.
+
+    Returns
+    -------
+    Entropy in nats per metacell, shape ``(n_metacells,)``; not normalised: 0 for one label, at
+    most the logarithm of the number of labels. Lower is better; NaN where no cell of the metacell
+    has a label.
+
+    References
+    ----------
+    Shannon, A mathematical theory of communication, Bell System Technical Journal 1948.
+    """
+    counts, names = _count_labels(assignment, labels)
+    return pd.Series(_row_entropies(counts), index=names, name="entropy")
+
+
+class Mixing(NamedTuple):
+    """How well conditions mix within metacells.
+
+    Attributes
+    ----------
+    mixing
+        Mean over metacells weighted by size, in [0, 1]; 1: as mixed as the labels allow.
+    one_condition
+        Share of cells that are in metacells of one condition only, in [0, 1].
+    of_metacell
+        Mixing of each metacell, in [0, 1], shape ``(n_metacells,)``; NaN where there is nothing
+        to mix. Such metacells are left out of the other two numbers.
+    """
+
+    mixing: float
+    one_condition: float
+    of_metacell: pd.Series
+
+
+def mixing(assignment: ArrayLike, conditions: ArrayLike, labels: ArrayLike | None = None) -> Mixing:
+    r"""Entropy of conditions in each metacell, relative to that of all cells with its label.
+
+    .. math:: \text{mixing}(M) = \min\left(1, \frac{H(b_i : i \in M)}{H(b_i : y_i = y_M)}\right)
+
+    with condition :math:`b_i` and label :math:`y_i` of cell :math:`i`, the metacell's most
+    frequent label :math:`y_M` (the first in the alphabet on a tie) and Shannon entropy :math:`H`.
+    A label that occurs in one condition only cannot mix: its metacells are NaN.
+
+    Parameters
+    ----------
+    assignment
+        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
+    conditions
+        Condition (batch, donor, chemistry) of each cell, shape ``(n_cells,)``; missing: left out.
+    labels
+        Label of each cell, shape ``(n_cells,)``; missing: left out. They keep a cell type that
+        one donor has more of from counting as badly mixed. None: all cells count as alike, which
+        is fair only if every condition holds the same mixture of cells.
+
+    Returns
+    -------
+    The weighted mean, the share of cells in metacells of one condition, both NaN if no metacell
+    can mix, and the value per metacell. Where conditions are a nuisance, higher mixing is better;
+    where they are what is studied, a treatment say, it is not.
+
+    Notes
+    -----
+    Small metacells mix less by chance alone: compare groupings of the same cells into about as
+    many metacells.
+    """
+    metacells, batches, kinds = _codes_of_known(assignment, conditions, labels)
+    shape = (len(metacells.names), len(kinds.names), len(batches.names))
+    inside = _row_entropies(_tally(metacells.codes, batches.codes, (shape[0], shape[2])))  # K
+    majority = _most_frequent(_tally(metacells.codes, kinds.codes, shape[:2]))  # K
+    possible = _row_entropies(_tally(kinds.codes, batches.codes, shape[1:]))[majority]  # K
+    ratio = np.divide(inside, possible, out=np.full(len(inside), np.nan), where=possible > 0)
+    weights = np.where(np.isnan(ratio), 0, metacells.sizes)
+    total = weights.sum()
+    return Mixing(
+        mixing=float(np.nansum(weights * np.minimum(ratio, 1)) / total) if total else np.nan,
+        one_condition=float(weights[inside == 0].sum() / total) if total else np.nan,
+        of_metacell=pd.Series(
+            np.minimum(ratio, 1), index=metacells.names.rename(_keys.METACELL), name="mixing"
+        ),
+    )
+
+
+def _codes_of_known(
+    assignment: ArrayLike, conditions: ArrayLike, labels: ArrayLike | None
+) -> tuple[Groups, Groups, Groups]:
+    """Metacell, condition and label of the cells that have all three."""
+    check_same_cells(assignment, conditions)
+    metacells, batches = group_cells(assignment), group_labels(conditions, what="conditions")
+    if labels is None:
+        kinds = Groups(np.zeros_like(metacells.codes), pd.Index(["all"]))
+    else:
+        check_same_cells(assignment, labels)
+        check_categories(labels, "labels")
+        kinds = group_labels(labels)
+    columns = (metacells, batches, kinds)
+    known = np.all([column.codes >= 0 for column in columns], axis=0)
+    if not known.any():
+        raise InputValueError(
+            "Expected cells with a metacell, a condition and a label, found none.",
+            "Check that the columns are of the same cells.",
+        )
+    first, second, third = (Groups(column.codes[known], column.names) for column in columns)
+    return first, second, third
+
+
+def _count_labels(assignment: Any, labels: Any) -> tuple[sp.csr_array, pd.Index]:
+    """Cells per metacell and label (K x C), of the cells that have both, and names of metacells."""
+    check_same_cells(assignment, labels)
+    check_categories(labels, "labels")
+    metacells, kinds = group_cells(assignment), group_labels(labels)
+    both = (metacells.codes >= 0) & (kinds.codes >= 0)
+    if not both.any():
+        raise InputValueError(
+            "Expected cells with both a metacell and a label, found none.",
+            "Check that the two columns are of the same cells.",
+        )
+    shape = (len(metacells.names), len(kinds.names))
+    counts = _tally(metacells.codes[both], kinds.codes[both], shape)
+    return counts, metacells.names.rename(_keys.METACELL)
+
+
+def _most_frequent(counts: sp.csr_array) -> np.ndarray:
+    """Column of the largest count of each row, the first on a tie."""
+    return np.asarray(counts.argmax(axis=1)).ravel()
+
+
+def _tally(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
+    """Count the pairs of two codings of the same cells."""
+    ones = np.ones(len(rows), dtype=np.int64)
+    return sp.coo_array((ones, (rows, columns)), shape=shape).tocsr()
+
+
+def _row_entropies(counts: sp.csr_array) -> np.ndarray:
+    """Entropy in nats of each row of a table of counts; NaN for an empty row."""
+    totals = counts.sum(axis=1)
+    row = np.repeat(np.arange(len(totals)), np.diff(counts.indptr))
+    share = counts.data / totals[row]
+    sums = np.bincount(row, weights=share * np.log(share), minlength=len(totals))
+    return np.where(totals > 0, np.abs(sums), np.nan)

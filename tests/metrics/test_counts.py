@@ -1,0 +1,174 @@
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from anndata import AnnData
+from scipy import sparse
+
+from scmetaq.metrics import _counts, inv, rna_atac_correlation
+from scmetaq.metrics._counts import check_count_values, log_normalise
+
+FORMS = pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_array])
+
+
+@pytest.fixture(params=[4, 1 << 24])
+def _blocks(request, monkeypatch):
+    monkeypatch.setattr(_counts, "_VALUES", request.param)
+
+
+@pytest.fixture
+def counts(rng):
+    return rng.poisson(rng.gamma(0.5, 1.0, size=40), size=(90, 40)).astype(float)
+
+
+@pytest.fixture
+def metacells(rng):
+    """Expression (25 x 8), accessibility (25 x 30) and links; gene 6 has none, gene 7 is flat."""
+    atac = rng.gamma(2.0, size=(25, 30))
+    links = (rng.random((30, 8)) < 0.2).astype(float)
+    links[0, :7], links[:, 6] = 1, 0
+    rna = atac @ links + rng.normal(size=(25, 8))
+    rna[:, 7] = 2.5
+    return rna, atac, links
+
+
+@FORMS
+@pytest.mark.parametrize("block_size", [256, 2])
+def test_inv_agrees_with_pandas(counts, assignment, form, block_size):
+    groups = pd.DataFrame(counts).groupby(assignment)
+    expected = (groups.var() / groups.mean()).fillna(1).quantile(0.95, axis=1)
+    found = inv(form(counts), assignment, block_size=block_size)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_alike_cells_do_not_vary_and_one_cell_has_no_variance(counts):
+    counts[:, counts[0] == 0] = 1
+    counts[:4] = counts[0]
+    found = inv(counts[:5], [0, 0, 0, 0, 1])
+    assert found[0] == pytest.approx(0, abs=1e-12)
+    assert np.isnan(found[1])
+
+
+def test_genes_without_expression_count_as_poisson():
+    assert inv(np.zeros((4, 5)), [0, 0, 1, 1]).tolist() == [1, 1]
+
+
+def test_mixed_states_vary_more(rng):
+    rate = rng.gamma(1, 2, size=(2, 60))
+    state = np.repeat([0, 1], 100)
+    X = rng.poisson(rate[state])
+    apart, mixed = state * 2 + np.tile([0, 1], 100), np.tile(np.repeat([0, 1, 2, 3], 2), 25)
+    assert inv(X, apart).max() < inv(X, mixed).min()
+
+
+def test_scaled_values_are_refused(counts, assignment):
+    with pytest.raises(ValueError, match="without negative values"):
+        inv(counts - counts.mean(axis=0), assignment)
+
+
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, sparse.csc_array, pd.DataFrame])
+@pytest.mark.parametrize("block_size", [1024, 3])
+def test_correlation_with_accessibility_agrees_with_numpy(metacells, make, block_size):
+    rna, atac, links = metacells
+    found = rna_atac_correlation(*map(make, metacells), block_size=block_size)
+    expected = [np.corrcoef(rna[:, g], atac @ links[:, g])[0, 1] for g in range(6)]
+    np.testing.assert_allclose(found[:6], expected)
+    assert found[6:].isna().all()
+
+
+def test_genes_keep_their_names(metacells):
+    rna, atac, links = metacells
+    names = [f"gene{g}" for g in range(8)]
+    found = rna_atac_correlation(pd.DataFrame(rna, columns=names), atac, links)
+    assert found.index.tolist() == names
+
+
+def test_order_of_metacells_does_not_matter(metacells, rng):
+    rna, atac, links = metacells
+    order = rng.permutation(25)
+    np.testing.assert_allclose(
+        rna_atac_correlation(rna[order], atac[order], links), rna_atac_correlation(*metacells)
+    )
+
+
+def test_tables_whose_names_differ_are_refused(metacells):
+    rows, genes, peaks = (list(map(str, range(n))) for n in (25, 8, 30))
+    rna, atac, links = metacells
+    tables = [
+        pd.DataFrame(rna, rows, genes),
+        pd.DataFrame(atac, rows, peaks),
+        pd.DataFrame(links, peaks, genes),
+    ]
+    found = rna_atac_correlation(*tables)
+    np.testing.assert_array_equal(found, rna_atac_correlation(*metacells))
+    for at, change, what in (
+        (1, tables[1][::-1], "metacells in the rows of `rna_metacells` and of `atac_metacells`"),
+        (2, tables[2][::-1], "peaks in the columns of `atac_metacells` and the rows of `links`"),
+        (2, tables[2].iloc[:, ::-1], "genes in the columns of `rna_metacells` and of `links`"),
+    ):
+        with pytest.raises(ValueError, match=f"Expected the same {what}, in the same order"):
+            rna_atac_correlation(*tables[:at], change, *tables[at + 1 :])
+
+
+def test_matrices_that_do_not_fit_are_named(metacells):
+    rna, atac, links = metacells
+    with pytest.raises(ValueError, match=r"found \(25, 8\), \(24, 30\) and \(30, 8\)"):
+        rna_atac_correlation(rna, atac[1:], links)
+    with pytest.raises(ValueError, match=r"\(8, 30\)"):
+        rna_atac_correlation(rna, atac, links.T)
+    with pytest.raises(ValueError, match="three metacells to correlate across, found 2"):
+        rna_atac_correlation(rna[:2], atac[:2], links)
+    with pytest.raises(TypeError, match="`rna_metacells` as a metacells by genes .*found AnnData"):
+        rna_atac_correlation(AnnData(rna), atac, links)
+    with pytest.raises(TypeError, match="Expected numbers in `links`"):
+        rna_atac_correlation(rna, atac, links.astype(str))
+    with pytest.raises(ValueError, match="block_size to be at least 1, found 0"):
+        rna_atac_correlation(rna, atac, links, block_size=0)
+
+
+@FORMS
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_normalised_counts_are_those_of_scanpy(counts, dtype, form):
+    counts[2] = 0
+    cells = AnnData(counts.copy())
+    sc.pp.normalize_total(cells, target_sum=1e4)
+    sc.pp.log1p(cells)
+    given = form(counts)
+    found = log_normalise(given, dtype)
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found.toarray(), cells.X, rtol=1e-5)
+    np.testing.assert_array_equal(given if form is np.asarray else given.toarray(), counts)
+
+
+def test_a_cell_of_stored_zeros_has_zeros(rng):
+    stored = sparse.csr_matrix(rng.poisson(1.0, (5, 8)) + 1.0)
+    stored.data[stored.indptr[2] : stored.indptr[3]] = 0
+    found = log_normalise(stored).toarray()
+    assert (found[2] == 0).all()
+    assert (np.delete(found, 2, 0) > 0).all()
+
+
+@pytest.mark.usefixtures("_blocks")
+@FORMS
+def test_counts_pass_in_silence(counts, form):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_count_values(form(counts), "`X`", [], stacklevel=1)
+
+
+@pytest.mark.usefixtures("_blocks")
+@FORMS
+def test_values_that_are_no_counts_are_counted(counts, form):
+    counts[[0, 3, 89], [1, 2, 39]] = [-1, np.nan, np.inf]
+    with pytest.raises(ValueError, match=r"in `X`, found 3 values .* layers: \['raw'\]"):
+        check_count_values(form(counts), "`X`", ["raw"], stacklevel=1)
+
+
+@pytest.mark.usefixtures("_blocks")
+@FORMS
+def test_fractions_give_a_warning(counts, form):
+    counts[89, 39] = 0.5
+    with pytest.warns(UserWarning, match="in `X`, found fractions"):
+        check_count_values(form(counts), "`X`", [], stacklevel=1)

@@ -1,0 +1,172 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from scmetaq.metrics import (
+    DiffusionMap,
+    diffusion_compactness,
+    diffusion_map,
+    diffusion_separation,
+)
+from scmetaq.metrics._diffusion import NoDiffusionMapError, _grouped_components
+
+METRICS = pytest.mark.parametrize("metric", [diffusion_compactness, diffusion_separation])
+
+
+def dense_map(X, n_components, n_neighbors):
+    """The same from dense matrices and the walk itself, which is not symmetric."""
+    distance = np.sqrt(np.square(X[:, None] - X[None]).sum(axis=2))
+    np.fill_diagonal(distance, np.inf)
+    weights = np.zeros_like(distance)
+    for i, row in enumerate(distance):
+        nearest = np.argsort(row)[: n_neighbors - 1]
+        weights[i, nearest] = np.exp(-row[nearest] / row[nearest[n_neighbors // 3 - 1]])
+    kernel = weights + weights.T
+    values, vectors = np.linalg.eig(kernel / kernel.sum(axis=1, keepdims=True))
+    order = np.argsort(values.real)[::-1][1:n_components]
+    values, vectors = values.real[order], vectors.real[:, order]
+    vectors /= np.linalg.norm(vectors, axis=0)
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), range(n_components - 1)])
+    return vectors * signs * values / (1 - values), values
+
+
+@pytest.mark.parametrize(("n_components", "n_neighbors"), [(10, 30), (4, 12)])
+def test_agrees_with_the_walk_on_a_dense_graph(cloud, n_components, n_neighbors):
+    found = diffusion_map(cloud, n_components=n_components, n_neighbors=n_neighbors)
+    components, eigenvalues = dense_map(cloud, n_components, n_neighbors)
+    np.testing.assert_allclose(found.eigenvalues, eigenvalues, atol=1e-8)
+    np.testing.assert_allclose(found.components, components, atol=1e-6 * np.abs(components).max())
+
+
+def test_order_of_cells_and_scale_of_the_embedding_do_not_matter(cloud, rng):
+    order = rng.permutation(len(cloud))
+    found = diffusion_map(7 * cloud[order] + 3).components
+    np.testing.assert_allclose(found, diffusion_map(cloud).components[order], atol=1e-6)
+
+
+def test_repeats_to_the_last_digit(cloud):
+    first, second = diffusion_map(cloud), diffusion_map(cloud)
+    np.testing.assert_array_equal(first.components, second.components)
+
+
+def test_cells_in_the_same_place_are_fine(cloud):
+    found = diffusion_map(np.repeat(cloud, 2, axis=0)).components
+    np.testing.assert_allclose(found[::2], found[1::2], atol=1e-4 * np.abs(found).max())
+
+
+def test_a_given_map_is_used_as_it_is(rng):
+    given = DiffusionMap(rng.normal(size=(6, 2)), np.ones(2))
+    given.components[4] = np.nan
+    components, groups = _grouped_components(given, [0, 0, 1, -1, 1, 1])
+    np.testing.assert_array_equal(components, given.components[[0, 1, 2, 5]])
+    assert components.index.tolist() == [0, 0, 1, 1]
+    assert groups.n_grouped == 5
+
+
+def test_small_pieces_are_left_out(cloud):
+    apart = np.concatenate([cloud, cloud[:50] + 1e3])
+    with pytest.warns(UserWarning, match=r"2 pieces, the largest without 50 of 350.*\(30\)"):
+        found = diffusion_map(apart).components
+    expected = diffusion_map(cloud).components
+    np.testing.assert_allclose(found[:300], expected, atol=1e-6 * np.abs(expected).max())
+    assert np.isnan(found[300:]).all()
+
+
+def test_large_pieces_are_refused(cloud):
+    apart = np.concatenate([cloud, cloud[:100] + 1e3])
+    with pytest.raises(ValueError, match=r"2 pieces, the largest without 100 of 400.*\(30\)"):
+        diffusion_map(apart)
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "error", "match"),
+    [
+        (sparse.csr_matrix, {}, TypeError, "found a sparse matrix"),
+        (lambda X: X[0], {}, TypeError, "found 1 dimensions"),
+        (lambda X: X + 1j, {}, TypeError, "real numbers in `X`, found complex ones"),
+        (lambda X: np.where(X[0, 0] == X, np.nan, X), {}, ValueError, "found NaN or infinity"),
+        (lambda X: X, {"n_components": 1}, ValueError, "n_components to be at least 2, found 1"),
+        (lambda X: X, {"n_components": 3.5}, TypeError, "n_components to be an int, found 3.5"),
+        (lambda X: X, {"n_neighbors": 3}, ValueError, "n_neighbors to be at least 4, found 3"),
+        (lambda X: X, {"n_neighbors": 9.5}, TypeError, "n_neighbors to be an int, found 9.5"),
+    ],
+)
+def test_bad_embeddings_are_refused(cloud, change, words, error, match):
+    with pytest.raises(error, match=match):
+        diffusion_map(change(cloud), **words)
+
+
+def test_few_cells_are_named_with_what_can_be_lowered(cloud):
+    match = r"`n_neighbors` \(30\) .* of `diffusion_map`, found 30\. Pass more"
+    with pytest.raises(NoDiffusionMapError, match=match):
+        diffusion_map(cloud[:30])
+    assert diffusion_map(cloud[:30], n_neighbors=15).components.shape == (30, 9)
+
+
+def test_compactness_is_the_mean_variance(cloud, of_cloud):
+    components = diffusion_map(cloud).components
+    found = diffusion_compactness(cloud, of_cloud)
+    for metacell in range(20):
+        variances = [np.var(c[of_cloud == metacell], ddof=1) for c in components.T]
+        assert np.isclose(found[metacell], np.mean(variances))
+    assert np.isnan(found[20])
+
+
+def test_separation_is_the_distance_to_the_nearest_mean(cloud, of_cloud):
+    components = diffusion_map(cloud).components
+    means = np.array([components[of_cloud == m].mean(axis=0) for m in range(21)])
+    distance = np.linalg.norm(means[:, None] - means[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    found = diffusion_separation(cloud, of_cloud)
+    np.testing.assert_allclose(found, distance.min(axis=1), rtol=1e-9)
+
+
+@METRICS
+def test_agrees_with_seacells(of_seacells, metric):
+    """``SEACells.evaluate``; compactness is NaN for the metacells of a single cell."""
+    found = metric(of_seacells["embedding"], of_seacells["metacells"])
+    expected = of_seacells[metric.__name__.removeprefix("diffusion_")]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert (found > 0).sum() > 15
+
+
+def test_metacells_of_neighbours_are_compact_and_apart(cloud, of_cloud, rng):
+    space, scattered = diffusion_map(cloud), rng.permutation(of_cloud)
+    good, bad = (diffusion_compactness(space, a).mean() for a in (of_cloud, scattered))
+    assert good < 0.2 * bad
+    good, bad = (diffusion_separation(space, a).drop(20) for a in (of_cloud, scattered))
+    assert good.median() > 2 * bad.median()
+
+
+@METRICS
+def test_a_map_computed_once_and_other_names_give_the_same(cloud, of_cloud, metric):
+    expected = metric(cloud, of_cloud)
+    assert (expected.name, expected.index.name) == (metric.__name__, "metacell")
+    pd.testing.assert_series_equal(metric(diffusion_map(cloud), of_cloud), expected)
+    names = pd.Series(of_cloud).map(lambda m: f"mc{m:02d}")
+    np.testing.assert_allclose(metric(cloud, names), expected)
+
+
+def test_cells_left_out_stay_in_the_map_and_are_no_neighbours(cloud, of_cloud):
+    """The space is that of all cells: dropping one metacell does not change the others."""
+    without = np.where(of_cloud == 3, -1, of_cloud)
+    pd.testing.assert_series_equal(
+        diffusion_compactness(cloud, without), diffusion_compactness(cloud, of_cloud).drop(3)
+    )
+    found = diffusion_separation(cloud, np.where(of_cloud % 2 == 1, -1, of_cloud))
+    assert (found >= diffusion_separation(cloud, of_cloud)[found.index]).all()
+
+
+def test_one_metacell_has_nothing_to_be_apart_from(cloud):
+    with pytest.raises(ValueError, match=r"at least two metacells, found only \['all'\]"):
+        diffusion_separation(cloud, ["all"] * 300)
+
+
+def test_metacells_in_a_small_piece_have_no_neighbour(cloud, of_cloud):
+    apart = np.concatenate([cloud, cloud[:40] + 1e3])
+    assignment = np.concatenate([of_cloud, np.arange(40) // 20 + 30])
+    with pytest.warns(UserWarning, match="without 40 of 340"):
+        found = diffusion_separation(apart, assignment)
+    assert found.index[found.isna()].tolist() == [30, 31]
+    np.testing.assert_allclose(found[:21], diffusion_separation(cloud, of_cloud), rtol=1e-4)
