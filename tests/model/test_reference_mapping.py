@@ -93,10 +93,10 @@ def test_new_conditions_are_learnt(mapped, reference, query):
     new = mapped.module.correction.columns([range(2, 3), []])
     assert mapped.module.correction.offsets[:, new].abs().max() > 0
     assert not untrained.module.correction.offsets[:, new].any()
-    row, start = (m.module.condition_embedding.tables[0] for m in (mapped, untrained))
-    assert not torch.equal(row, start)
-    embeddings = mapped.get_condition_embeddings()
-    of_batch = embeddings["batch"].obs
+    assert mapped.history == {}
+    batches = mapped.get_condition_embeddings()["batch"]
+    np.testing.assert_allclose(batches.X[2], batches.X[:2].mean(0), atol=1e-6)
+    of_batch = batches.obs
     assert list(of_batch.index) == ["x", "y", "z"]
     assert of_batch["n_cells"].isna().tolist() == [True, True, False]  # those of the query
     assert of_batch.loc["z", "n_cells"] == query.n_obs
@@ -117,14 +117,6 @@ def test_a_reference_of_one_batch_takes_another(known, query, fit, train):
     assert after > 0.7
     assert after > before - 0.05
     same(model.get_assignments(only.copy()), reference.get_assignments())
-
-
-def test_a_logger_is_not_needed(reference, query, mapped):
-    model = MetaQModel.load_query_data(query, reference)
-    scvi.settings.seed = 0
-    model.train(accelerator="cpu", enable_progress_bar=False, logger=False)
-    assert model.history == {}
-    same(model.get_assignments(), mapped.get_assignments())
 
 
 def test_metacells_of_the_query_are_pure_and_mix_with_the_reference(mapped, reference, cells):
@@ -338,10 +330,20 @@ class TestBadInput:
         assert "lane" in model.get_metacells().obs
         model.save(tmp_path / "query", save_anndata=True)
 
-    def test_held_out_cells(self, query, reference):
+    @pytest.mark.parametrize(
+        ("arguments", "error", "text"),
+        [
+            ({"early_stopping": True}, ValueError, "no train_size or early_stopping"),
+            ({"min_size": 2}, ValueError, "no min_size or max_size"),
+            ({"max_epochs": 0}, ValueError, "max_epochs"),
+            ({"plan_kwargs": {"rate": 1}}, TypeError, "found 'rate'"),
+            ({"max_epoch": 1}, TypeError, "found 'max_epoch'"),
+        ],
+    )
+    def test_arguments_of_training(self, query, reference, arguments, error, text):
         model = MetaQModel.load_query_data(query, reference)
-        with pytest.raises(ValueError, match="no train_size or early_stopping"):
-            model.train(early_stopping=True)
+        with pytest.raises(error, match=text):
+            model.train(**arguments)
 
     def test_no_categories(self, query, reference):
         query.obs["batch"] = np.random.default_rng(0).random(query.n_obs)

@@ -331,6 +331,11 @@ def test_cells_of_the_new_donor_get_their_labels(mapped, query):
     assert losses[-1] < losses[0]
 
 
+def test_a_query_is_trained_without_a_logger(scpoli, query):
+    model = train(SCPoli.load_query_data(query.copy(), scpoli), 1, logger=False)
+    assert model.history == {}
+
+
 def test_a_query_is_saved_and_loaded(mapped, query, tmp_path):
     mapped.save(tmp_path / "model")
     loaded = SCPoli.load(tmp_path / "model", query.copy(), accelerator="cpu")

@@ -15,13 +15,14 @@ from ._cells import Cells
 from ._label_transfer import LabelTransferMixin
 from ._query_training import QueryTrainingMixin
 from ._reading import Block
+from ._reference_mapping import ReferenceMappingMixin
 
 _MAX_TRAINING_CELLS = 50_000
 _CELLS_PER_CATEGORY = 50
 """Cells of every condition and label that are in the training sample, where there are so many."""
 
 
-class ConditionalFitMixin(QueryTrainingMixin, LabelTransferMixin):
+class ConditionalFitMixin(QueryTrainingMixin, ReferenceMappingMixin, LabelTransferMixin):
     """What training of :class:`SCPoli` needs of a sample of the cells."""
 
     module: SCPoliModule
@@ -50,10 +51,6 @@ class ConditionalFitMixin(QueryTrainingMixin, LabelTransferMixin):
                 self._fit_features(kind, of_kind.of(np.flatnonzero(of_kind.is_present)))
         inputs = self._inputs(sample) | {LABELS: labels.astype(np.float32)}
         return training_set(inputs)
-
-    def _query_inputs(self, cells: Cells, seed: int) -> dict[str, np.ndarray]:
-        """What training reads of the cells of new conditions, which have no say in prototypes."""
-        return self._inputs(cells)
 
     def _inputs(self, cells: Cells) -> dict[str, np.ndarray]:
         inputs = {}

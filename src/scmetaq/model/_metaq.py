@@ -189,8 +189,9 @@ class MetaQModel(
     ) -> None:
         """Train the model: encoder first, then the codebook and its decoder.
 
-        The model of a query (:meth:`load_query_data`) learns what its new conditions add, and
-        nothing else; without new conditions there is nothing to learn.
+        In the model of a query (:meth:`load_query_data`) the effects of new conditions are
+        estimated, and nothing else; without new conditions there is nothing to do. No network is
+        trained: arguments are checked and have no effect.
 
         Parameters
         ----------
@@ -226,7 +227,7 @@ class MetaQModel(
                     "those of its reference. Bound the sizes when you train the reference."
                 )
             self._train_query(
-                max_epochs,
+                max_epochs=max_epochs,
                 accelerator=accelerator,
                 devices=devices,
                 train_size=train_size,

@@ -1,36 +1,40 @@
-from typing import ClassVar
+import time
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
+from scvi import settings
 
+from scmetaq.module import MetaQModule
 from scmetaq.nn import PRESENT, fit_query_offsets
 
 from ._cells import Cells
-from ._query_training import QueryTrainingMixin
 from ._reading import Block
-from ._reference_fit import ReferenceFitMixin
+
+if TYPE_CHECKING:
+    from ._reference_mapping import ReferenceMappingMixin as _Base
+else:
+    _Base = object
 
 
-class QueryOffsetMixin(QueryTrainingMixin, ReferenceFitMixin):
-    """What the new conditions of a query add to the scores and profiles that MetaQ reads.
+class QueryOffsetMixin(_Base):
+    """Effects of the new conditions of a query on the values that MetaQ reads."""
 
-    It is taken off before cells are encoded, which leaves little for embeddings to learn.
-    """
+    module: MetaQModule
 
-    _query_steps: ClassVar[int] = 30
-    _query_batch_size: ClassVar[int] = 64
-
-    def _query_inputs(self, cells: Cells, seed: int) -> dict[str, np.ndarray]:
-        """Find out what new conditions add; what training reads of their cells."""
+    def _train_query(self, **arguments: Any) -> None:
+        """Estimate the effects of new conditions; their embeddings stay the mean of known ones."""
+        self._check_query_training(**arguments, plan=self._training_plan_cls)
+        if not self._has_new_conditions():
+            return
+        started = time.perf_counter()
+        cells = self._cells(self.adata_manager)
+        cells = cells.sample(self._cells_of_new_conditions(cells, settings.seed or 0))
         if self.module.correction is not None:
             self._fit_query_offsets(cells)
-        if self._recipe.n_components:
-            return self._linear_inputs(cells, {}, seed)
-        return self._selected_inputs(cells)
+        self._say_fitted(cells.n_cells, time.perf_counter() - started)
 
     @torch.no_grad()
     def _fit_query_offsets(self, cells: Cells) -> None:
-        """Find out what new categories add to scores and profiles."""
         module, device = self.module, self.module.device
         correction = module.correction
         assert correction is not None

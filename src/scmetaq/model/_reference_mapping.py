@@ -1,22 +1,30 @@
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, Self
 
+import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
 from mudata import MuData
+from scvi.model.base import UnsupervisedTrainingMixin
+from scvi.train import Trainer
 
 from scmetaq.data._conditions import check_categories
 from scmetaq.data._mudata_validation import check_mudata
 from scmetaq.data._query import Aligned, aligned_adata, aligned_mudata
 from scmetaq.data._query_conditions import align_conditions, new_categories
-from scmetaq.data._validation import check_anndata, check_share
+from scmetaq.data._validation import check_anndata, check_positive, check_share
 from scmetaq.train import say
 
+from ._cells import Cells
 from ._loading import LoadingMixin
 from ._reading import ReadingMixin, few_cells_allowed
+
+_MOST_CELLS = 5_000
+"""Cells of new conditions that are fitted to, where there are more."""
 
 
 class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
@@ -209,6 +217,59 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         self.module.eval()
         self.is_trained_ = True
         self.history_: dict[str, Any] = {}
+
+    def _check_query_training(
+        self,
+        *,
+        plan: type,
+        max_epochs: int | None,
+        train_size: float | None,
+        batch_size: int | None,
+        early_stopping: bool,
+        plan_kwargs: dict[str, Any] | None,
+        **kwargs: Any,
+    ) -> None:
+        """Refuse arguments of ``train`` that the model of a query cannot have."""
+        check_positive("max_epochs", max_epochs)
+        check_positive("batch_size", batch_size)
+        self._check_plan(plan, plan_kwargs)
+        trains = (UnsupervisedTrainingMixin.train, Trainer, pl.Trainer)
+        known = {name for of in trains for name in signature(of).parameters}
+        if odd := sorted(set(kwargs) - known):
+            raise TypeError(f"Expected arguments of train or of its Trainer, found {odd[0]!r}.")
+        if self.adata is None:
+            raise ValueError("The model was loaded without cells: there are none to train on.")
+        if early_stopping or train_size is not None:
+            raise ValueError(
+                "Expected no train_size or early_stopping, found some: a few steps fit what new "
+                "conditions of a query add, on all its cells, and none are held out."
+            )
+
+    def _has_new_conditions(self) -> bool:
+        if any(self.new_conditions.values()):
+            return True
+        say("No condition of the query is new: there is nothing to train.")
+        return False
+
+    def _cells_of_new_conditions(self, cells: Cells, seed: int) -> np.ndarray:
+        """Sorted indices of cells of which a condition is new, evenly of each if there are many."""
+        assert self.reference_ is not None
+        n_known = [self.reference_["n_categories"][found.key] for found in self._conditions]
+        is_new = cells.conditions >= np.array(n_known)  # n_cells x n_keys
+        n_new = sum(map(len, self.new_conditions.values()))
+        rng, chosen = np.random.default_rng(seed), set()
+        for codes, of_key in zip(cells.conditions.T, is_new.T, strict=True):
+            for category in np.unique(codes[of_key]):
+                found = rng.permutation(np.flatnonzero(codes == category))
+                chosen |= set(found[: max(1, _MOST_CELLS // n_new)].tolist())
+        return np.array(sorted(chosen))
+
+    def _say_fitted(self, n_cells: int, seconds: float) -> None:
+        new = {key: categories for key, categories in self.new_conditions.items() if categories}
+        say(
+            f"Fitted {sum(map(len, new.values()))} new categories of {', '.join(map(repr, new))} "
+            f"to {n_cells:,} cells in {seconds:.0f} s; all else is as in the reference."
+        )
 
     def _checked_query(self, adata: AnnData | MuData) -> AnnData | MuData:
         """New cells with the features of the model, but for those that its query lacks."""

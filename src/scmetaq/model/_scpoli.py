@@ -159,7 +159,7 @@ class SCPoli(
         """
         if self.is_query:
             self._train_query(
-                max_epochs,
+                max_epochs=max_epochs,
                 accelerator=accelerator,
                 devices=devices,
                 train_size=train_size,
