@@ -3,7 +3,6 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Self
 
-import lightning.pytorch as pl
 import numpy as np
 import pandas as pd
 import torch
@@ -233,7 +232,7 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         check_positive("max_epochs", max_epochs)
         check_positive("batch_size", batch_size)
         self._check_plan(plan, plan_kwargs)
-        trains = (UnsupervisedTrainingMixin.train, Trainer, pl.Trainer)
+        trains = (UnsupervisedTrainingMixin.train, Trainer, Trainer.__mro__[1])
         known = {name for of in trains for name in signature(of).parameters}
         if odd := sorted(set(kwargs) - known):
             raise TypeError(f"Expected arguments of train or of its Trainer, found {odd[0]!r}.")
