@@ -33,7 +33,7 @@ from quality import machine
 from sklearn.cluster import KMeans, SpectralClustering
 
 from scmetaq import metrics, tl
-from scmetaq.tl._neighbor_affinity import neighbor_affinity
+from scmetaq.tl._spectral import neighbor_affinity
 
 BEGIN: Final = "<!-- scale: written by scale.py -->"
 END: Final = "<!-- scale: end -->"

@@ -10,7 +10,7 @@ from scmetaq.pl._style import ACCENT, GREY, PALETTE
 
 @pytest.fixture
 def samples():
-    """Six samples, of which one has no treatment told."""
+    """Six samples, one without a known treatment."""
     rng = np.random.default_rng(0)
     obs = pd.DataFrame(
         {
@@ -39,9 +39,10 @@ def test_samples_are_at_their_components(samples):
 
 
 def test_categories_have_colours_in_order(samples):
+    samples.obs["stim"] = samples.obs["stim"].cat.rename_categories({"a": "_a"})
     ax = pl.conditions(samples, "stim")
     names = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert names == ["a", "b", "unknown"]
+    assert names == ["_a", "b", "unknown"]
     of_a = ax.collections[0]
     np.testing.assert_allclose(of_a.get_offsets(), samples.obsm["X_pca"][2:5, :2])
     assert to_hex(of_a.get_facecolors()[0]).upper() == PALETTE[0]
@@ -55,6 +56,7 @@ def test_scanpys_colours_are_kept_also_of_some_of_the_categories(samples):
 
 def test_numbers_have_a_scale(samples):
     ax = pl.conditions(samples, "age")
+    assert len(ax.figure.axes) == 2
     np.testing.assert_allclose(ax.collections[0].get_array(), samples.obs["age"])
     assert ax.figure.axes[1].get_ylabel() == "age"
 
@@ -75,11 +77,8 @@ def test_given_axes_come_back_and_nothing_is_changed(samples):
     assert list(samples.uns) == list(before.uns)
 
 
-def test_one_sample_is_drawn(samples):
+def test_one_sample_has_its_name_and_many_have_none(samples):
     assert len(pl.conditions(samples[:1].copy()).texts) == 1
-
-
-def test_names_of_many_samples_are_left_out(samples):
     many = AnnData(np.zeros((40, 1)), obsm={"X_pca": np.random.default_rng(0).normal(size=(40, 2))})
     assert not pl.conditions(many).texts
 
@@ -106,19 +105,7 @@ def test_samples_whose_number_is_missing_are_grey(samples):
     assert {to_hex(c).upper() for c in unknown.get_facecolors()} == {GREY}
     assert len(known.get_offsets()) == 4
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["age unknown"]
-
-
-def test_without_any_number_there_is_no_scale(samples):
-    ax = pl.conditions(samples.copy(), "age")
-    assert len(ax.figure.axes) == 2
     samples.obs["age"] = np.nan
     ax = pl.conditions(samples, "age")
     assert len(ax.figure.axes) == 1
     assert len(drawn(ax)) == 6
-
-
-def test_names_that_begin_with_an_underscore_are_in_the_legend(samples):
-    samples.obs["stim"] = samples.obs["stim"].cat.rename_categories({"a": "_a"})
-    ax = pl.conditions(samples, "stim")
-    names = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert names == ["_a", "b", "unknown"]

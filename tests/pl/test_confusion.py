@@ -36,9 +36,11 @@ def test_unknown_cells_have_a_column():
     np.testing.assert_allclose(image(ax)[:, 3], [0.25, 0, 1])
 
 
-def test_given_axes_are_used():
+def test_given_axes_are_used_and_cells_are_not_changed():
+    before = FRAME.copy()
     ax = pl.confusion(FRAME, "truth", "kind")
     assert pl.confusion(FRAME, "truth", "kind", ax=ax) is ax
+    pd.testing.assert_frame_equal(FRAME, before)
 
 
 def test_columns_are_checked():
@@ -48,13 +50,7 @@ def test_columns_are_checked():
         pl.confusion(FRAME.assign(truth=None), "truth", "kind")
 
 
-def test_cells_are_not_changed():
-    before = FRAME.copy()
-    pl.confusion(FRAME, "truth", "kind")
-    pd.testing.assert_frame_equal(FRAME, before)
-
-
-def test_integers_beside_missing_values_are_the_same_labels():
+def test_integers_with_missing_values_are_the_same_labels():
     given = pd.Series([0, 1, 2] * 9 + [np.nan] * 3)
     ax = pl.confusion(pd.DataFrame({"t": [0, 1, 2] * 10, "p": given}), "t", "p")
     assert names(ax.get_xticklabels()) == ["0", "1", "2"]

@@ -24,6 +24,7 @@ def test_metacells_sit_at_the_mean_of_their_cells(adata):
 def test_area_grows_with_the_number_of_cells(adata):
     metacells = pl.embedding(adata).collections[1]
     areas = metacells.get_sizes()
+    assert {to_hex(c).upper() for c in metacells.get_facecolors()} == {ACCENT}
     np.testing.assert_allclose(areas / areas.max(), [1, 1, 1, 1 / 3, 1 / 3, 1 / 3])
 
 
@@ -42,11 +43,6 @@ def test_scanpys_colours_are_kept(adata):
     assert {to_hex(c) for c in drawn} == {"#ff0000", "#00ff00", "#0000ff"}
 
 
-def test_without_labels_metacells_are_of_one_colour(adata):
-    drawn = pl.embedding(adata).collections[1].get_facecolors()
-    assert {to_hex(c).upper() for c in drawn} == {ACCENT}
-
-
 def test_cells_without_metacell_are_drawn_as_cells_only(adata):
     numbers = np.arange(60) % 4 - 1
     adata.obs["metacell"] = numbers
@@ -55,17 +51,13 @@ def test_cells_without_metacell_are_drawn_as_cells_only(adata):
     assert len(metacells.get_offsets()) == 3
 
 
-def test_points_are_rasterised_and_input_is_not_changed(adata):
+def test_points_are_rasterised_and_given_axes_come_back(adata):
     before = adata.copy()
     ax = pl.embedding(adata, color="cell_type")
     assert ax.collections[0].get_rasterized()
+    assert pl.embedding(adata, ax=ax) is ax
     assert adata.obs.equals(before.obs)
     assert dict(adata.uns) == {}
-
-
-def test_given_axes_come_back(adata):
-    ax = pl.embedding(adata)
-    assert pl.embedding(adata, ax=ax) is ax
 
 
 @pytest.mark.parametrize(
@@ -76,7 +68,18 @@ def test_size_key_is_round(largest, steps):
 
 
 def test_bad_input_is_named(adata):
-    with pytest.raises(KeyError, match=r"no 'X_tsne'.*\['X_umap'\]"):
+    many = adata[[0, 1] * 60].copy()
+    many.obs_names_make_unique()
+    many.obs["name"] = many.obs_names
+    with pytest.raises(ValueError, match="at most 100 labels in 'name', found 120"):
+        pl.embedding(many, color="name")
+    adata.obsm["X_one"] = adata.obsm["X_umap"][:, :1]
+    with pytest.raises(ValueError, match=r"two columns in `obsm\['X_one'\]`, found .*\(60, 1\)"):
+        pl.embedding(adata, basis="X_one")
+    adata.uns["cell_type_colors"] = ["red", "blue", "no colour"]
+    with pytest.raises(ValueError, match="found 'no colour' among those chosen"):
+        pl.embedding(adata, color="cell_type")
+    with pytest.raises(KeyError, match=r"no 'X_tsne'.*\['X_one', 'X_umap'\]"):
         pl.embedding(adata, basis="X_tsne")
     with pytest.raises(KeyError, match="no 'kind'.*'cell_type'"):
         pl.embedding(adata, color="kind")
@@ -91,26 +94,22 @@ def legend(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-def test_integers_beside_missing_values_are_labels(adata):
+def test_integers_with_missing_values_are_labels(adata):
     adata.obs["group"] = np.where(np.arange(60) % 4 == 3, np.nan, np.arange(60) % 4)
     assert legend(pl.embedding(adata, color="group"))[:4] == ["0", "1", "2", "no label"]
 
 
 def test_cells_without_a_label_are_in_the_legend(adata):
+    adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"B": "_B"})
     assert "no label" not in legend(pl.embedding(adata, color="cell_type"))
     adata.obs.loc["cell0", "cell_type"] = None
     ax = pl.embedding(adata, color="cell_type")
-    assert legend(ax)[:4] == ["B", "NK", "T", "no label"]
+    assert legend(ax)[:4] == ["_B", "NK", "T", "no label"]
     assert to_hex(ax.get_legend().legend_handles[3].get_color()).upper() == GREY
     adata.obs["nothing"] = pd.Categorical([None] * 60)
     ax = pl.embedding(adata, color="nothing")
     assert legend(ax)[0] == "no label"
     assert {to_hex(c).upper() for c in ax.collections[1].get_facecolors()} == {GREY}
-
-
-def test_names_that_begin_with_an_underscore_are_in_the_legend(adata):
-    adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"B": "_B"})
-    assert legend(pl.embedding(adata, color="cell_type"))[0] == "_B"
 
 
 def test_many_long_names_fit_and_differ_in_colour(adata):
@@ -124,20 +123,3 @@ def test_many_long_names_fit_and_differ_in_colour(adata):
     shown = legend(ax)[:60]
     assert len(set(shown)) == 60
     assert max(map(len, shown)) <= 30
-
-
-def test_more_labels_than_colours_are_refused(adata):
-    many = adata[[0, 1] * 60].copy()
-    many.obs_names_make_unique()
-    many.obs["name"] = many.obs_names
-    with pytest.raises(ValueError, match="at most 100 labels in 'name', found 120"):
-        pl.embedding(many, color="name")
-
-
-def test_bad_arrays_are_named(adata):
-    adata.obsm["X_one"] = adata.obsm["X_umap"][:, :1]
-    with pytest.raises(ValueError, match=r"two columns in `obsm\['X_one'\]`, found .*\(60, 1\)"):
-        pl.embedding(adata, basis="X_one")
-    adata.uns["cell_type_colors"] = ["red", "blue", "no colour"]
-    with pytest.raises(ValueError, match="found 'no colour' among those chosen"):
-        pl.embedding(adata, color="cell_type")

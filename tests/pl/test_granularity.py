@@ -32,16 +32,12 @@ def test_the_curve_that_the_suggestion_comes_from_is_drawn(curve):
     assert outside.get_ylabel() == "prediction error"
 
 
-def test_the_suggestion_is_marked(curve):
+def test_the_suggestion_is_marked_and_given_axes_come_back(curve):
     ax = pl.granularity(curve)
     assert set(ax.lines[1].get_xdata()) == {40}
     assert [text.get_text() for text in ax.texts] == ["suggested: 40"]
     del curve.attrs["suggested"]
     assert len(pl.granularity(curve).lines) == 1
-
-
-def test_given_axes_come_back(curve):
-    ax = pl.granularity(curve)
     assert pl.granularity(curve, ax=ax) is ax
 
 

@@ -1,8 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
+from anndata import AnnData
 
-from scmetaq import pl
+from scmetaq import metrics, pl
+from scmetaq.pl._metrics import own_values
 
 
 @pytest.fixture
@@ -27,11 +30,15 @@ def test_means_are_drawn_and_written(frame):
     drawn = [np.asarray(points.get_offsets())[0] for points in accuracy.collections]
     np.testing.assert_allclose(drawn, [[0.9, 0], [0.45, 1]])
     assert [t.get_text() for t in compact.get_yticklabels()] == ["ours", "theirs"]
+    panels = pl.metrics(frame)
+    assert (pl.metrics(frame, axes=panels) == panels).all()
 
 
-def test_direction_is_told(frame):
+def test_direction_is_written(frame):
     panels = pl.metrics(frame, ["compactness", "unassigned"])
     assert [ax.get_xlabel() for ax in panels] == ["higher is better →", "← lower is better"]
+    (panel,) = pl.metrics(frame, "compactness")
+    assert panel.get_title() == "compactness"
 
 
 def test_one_method_needs_no_name(frame):
@@ -42,14 +49,10 @@ def test_one_method_needs_no_name(frame):
     assert high - low >= 0.18
 
 
-def test_given_axes_come_back(frame):
-    panels = pl.metrics(frame)
-    assert (pl.metrics(frame, axes=panels) == panels).all()
-
-
 def test_bad_input_is_named(frame):
-    with pytest.raises(ValueError, match=r"found none of the name \['lisi'\].*'compactness'"):
-        pl.metrics(frame, ["lisi"])
+    for which in ("lisi", ["lisi"]):
+        with pytest.raises(ValueError, match=r"found none of the name \['lisi'\].*'compactness'"):
+            pl.metrics(frame, which)
     with pytest.raises(ValueError, match="found 1 for 2 metrics"):
         pl.metrics(frame, axes=pl.metrics(frame, ["compactness"]))
 
@@ -94,13 +97,6 @@ def test_axes_of_numbers_that_are_not_negative_do_not_reach_below_zero():
     assert pl.metrics(table(inv=-0.5), "inv")[0].get_xlim()[0] < -0.5
 
 
-def test_one_metric_can_be_named_alone(frame):
-    (panel,) = pl.metrics(frame, "compactness")
-    assert panel.get_title() == "compactness"
-    with pytest.raises(ValueError, match=r"found none of the name \['lisi'\]"):
-        pl.metrics(frame, "lisi")
-
-
 def test_dollars_in_names_of_methods_are_no_mathematics():
     rows = {"metric": "purity", "metacell": None, "value": 0.9, "better": "higher"}
     frame = pd.DataFrame([rows | {"method": "b"}, rows | {"method": "$a$"}])
@@ -113,3 +109,58 @@ def test_dollars_in_names_of_methods_are_no_mathematics():
 
 def _colors(ax):
     return [tuple(points.get_facecolor()[0]) for points in ax.collections]
+
+
+@pytest.fixture
+def cells():
+    """Two pure metacells, of 90 and of 10 cells."""
+    rng = np.random.default_rng(0)
+    rate = np.repeat([[9, 1, 5, 2, 7, 3], [1, 9, 2, 5, 3, 7]], [90, 10], axis=0)
+    obs = pd.DataFrame({"metacell": ["a"] * 90 + ["b"] * 10}, index=np.arange(100).astype(str))
+    return AnnData(sp.csr_matrix(rng.poisson(20.0 * rate)).astype(np.float32), obs=obs)
+
+
+def test_a_metacell_is_as_compact_as_alone(cells):
+    frame = metrics.evaluate(cells)
+    own = own_values(frame)[frame["metric"] == "compactness"]
+    counts = cells.X.toarray()
+    log = np.log1p(counts / counts.sum(1, keepdims=True) * 1e4)
+    alone = [
+        metrics.compactness(log[name], np.zeros(len(log[name]))).item()
+        for name in (slice(90), slice(90, 100))
+    ]
+    np.testing.assert_allclose(own, alone, rtol=1e-5)
+    assert (frame.loc[own.index, "value"] > 1).any()
+    others = frame["metric"].isin(["n_cells", "inv", "size_max"])
+    pd.testing.assert_series_equal(own_values(frame)[others], frame.loc[others, "value"])
+
+
+def test_weights_are_those_of_the_method_and_the_modality(cells):
+    one = metrics.evaluate(cells)
+    cells.obs["metacell"] = ["a"] * 50 + ["b"] * 50
+    other = metrics.evaluate(cells)
+    both = pd.concat(
+        [
+            frame.assign(method=method, modality=modality)
+            for method, frame in (("x", one), ("y", other))
+            for modality in ("rna", np.nan)
+        ],
+        ignore_index=True,
+    )
+    alone = [own_values(frame) for frame in (one, one, other, other)]
+    pd.testing.assert_series_equal(own_values(both), pd.concat(alone, ignore_index=True))
+
+
+def test_without_sizes_values_stay(cells):
+    frame = metrics.evaluate(cells)
+    frame = frame[frame["metric"] != "n_cells"]
+    pd.testing.assert_series_equal(own_values(frame), frame["value"])
+
+
+def test_boxes_are_of_metacells_and_the_mean_of_cells(cells):
+    frame = metrics.evaluate(cells)
+    (panel,) = pl.metrics(frame, "compactness")
+    box = panel.patches[0]
+    assert 0 < box.get_x() < box.get_x() + box.get_width() <= 1
+    rows = frame[frame["metric"] == "compactness"]
+    assert panel.collections[0].get_offsets()[0][0] == pytest.approx(rows["value"].mean())

@@ -78,8 +78,9 @@ def test_no_pairs():
 def test_missing_places_are_named():
     with pytest.raises(KeyError, match=r"found no \['start', 'strand'\]. Columns there"):
         gene_starts(genes().drop(columns=["start", "strand"]))
-    with pytest.raises(ValueError, match="genes with a place .* or `strand` empty for all 4"):
-        gene_starts(genes(start=np.nan))
+    for none in ({"start": np.nan}, {"strand": "*"}):
+        with pytest.raises(ValueError, match="genes with a place .* or `strand` empty for all 4"):
+            gene_starts(genes(**none))
     with pytest.raises(ValueError, match="peaks with a place in `atac_metacells.var`.* for all 4"):
         peak_places(genes(end=-1))
     with pytest.raises(ValueError, match="found 2 other names, e.g. 'peak1'"):
@@ -87,28 +88,15 @@ def test_missing_places_are_named():
 
 
 def test_genes_without_a_strand_or_an_end_have_no_place():
-    assert gene_starts(genes(strand=["+", np.nan, "*", "-"]))["chrom"].tolist() == [
-        "chr1",
-        "",
-        "",
-        "",
-    ]
-    assert peak_places(genes(end=[5000, np.inf, 900, 1]))["chrom"].tolist() == [
-        "chr1",
-        "",
-        "chr2",
-        "",
-    ]
-    with pytest.raises(ValueError, match="`strand` empty for all 4"):
-        gene_starts(genes(strand="*"))
+    strands = genes(strand=["+", np.nan, "*", "-"])
+    assert gene_starts(strands)["chrom"].tolist() == ["chr1", "", "", ""]
+    ends = genes(end=[5000, np.inf, 900, 1])
+    assert peak_places(ends)["chrom"].tolist() == ["chr1", "", "chr2", ""]
 
 
-def test_strands_are_read_as_numbers_too():
+def test_strands_are_read_as_numbers_too_and_others_are_refused():
     starts = gene_starts(genes(strand=[1, -1, 1.0, -1.0]))
     assert starts["forward"].tolist() == [True, False, True, False]
-
-
-def test_other_strands_are_refused():
     with pytest.raises(ValueError, match=r"""found \['forward', 'reverse'\]. Rename"""):
         gene_starts(genes(strand=["forward", "reverse", "+", "+"]))
 

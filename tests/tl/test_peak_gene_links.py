@@ -44,9 +44,8 @@ def pair():
 
 def log_normalised(adata):
     X = adata.X.toarray()
-    return pd.DataFrame(np.log1p(1e4 * X / X.sum(1, keepdims=True)), adata.obs_names).set_axis(
-        adata.var_names, axis=1
-    )
+    log = np.log1p(1e4 * X / X.sum(1, keepdims=True))
+    return pd.DataFrame(log, adata.obs_names, adata.var_names)
 
 
 def test_correlations_and_pvalues_agree_with_one_pair_at_a_time(pair):
@@ -169,42 +168,55 @@ def test_no_peak_in_reach(pair):
     assert links.columns.tolist() == ["gene", "peak", "distance", "r", "pvalue"]
 
 
-def test_bad_input_is_named(pair):
-    rna, atac = pair
-    renamed = atac.copy()
-    renamed.obs_names = [f"other{i}" for i in range(K)]
-    with pytest.raises(ValueError, match="3 metacells in both modalities, found 0.*'other0'"):
-        peak_gene_links(rna, renamed)
-    negative = rna.copy()
-    negative.X = negative.X - sparse.csr_matrix(np.full(rna.shape, 5.0))
-    with pytest.raises(ValueError, match="in `X` of `rna_metacells`, found negative"):
-        peak_gene_links(negative, atac)
-    one_chromosome = atac[:, atac.var_names.str.startswith("chr1:")].copy()
-    with pytest.raises(ValueError, match="at least 10 peaks for its background, found"):
-        peak_gene_links(rna, one_chromosome)
-    with pytest.raises(KeyError, match="gene coordinates"):
-        peak_gene_links(AnnData(rna.X, obs=rna.obs), atac)
-    with pytest.raises(TypeError, match="AnnData per modality, found DataFrame"):
-        peak_gene_links(rna, atac.obs)
-    with pytest.raises(
-        ValueError, match="`window` as a number of base pairs, at least 0, found -1"
-    ):
-        peak_gene_links(rna, atac, window=-1)
-    with pytest.raises(ValueError, match="whole number of peaks, at least 10, found 1"):
-        peak_gene_links(rna, atac, n_background=1)
-    with pytest.raises(ValueError, match="at least 0, found nan"):
-        peak_gene_links(rna, atac, window=np.nan)
-    with pytest.raises(ValueError, match="at least 10, found 50.0"):
-        peak_gene_links(rna, atac, n_background=50.0)
-    elsewhere = rna.copy()
-    elsewhere.var["chrom"] = "9"
-    with pytest.raises(ValueError, match=r"found genes on \['9'\] and peaks on"):
-        peak_gene_links(elsewhere, atac)
-    with_gc = atac.copy()
-    with_gc.var["gc"] = "unknown"
-    with pytest.raises(ValueError, match=r"`atac_metacells.var\['gc'\]`, found no number"):
-        peak_gene_links(rna, with_gc)
-    repeated = rna.copy()
-    repeated.obs_names = ["mc0"] * K
-    with pytest.raises(ValueError, match="unique names of metacells in `rna_metacells`"):
-        peak_gene_links(repeated, atac)
+def renamed(adata, names):
+    other = adata.copy()
+    other.obs_names = names
+    return other
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (
+            lambda rna, atac: {"atac": renamed(atac, [f"other{i}" for i in range(K)])},
+            ValueError,
+            "3 metacells in both modalities, found 0.*'other0'",
+        ),
+        (
+            lambda rna, atac: {"rna": renamed(rna, ["mc0"] * K)},
+            ValueError,
+            "unique names of metacells in `rna_metacells`",
+        ),
+        (
+            lambda rna, atac: {"rna": AnnData(rna.X.toarray() - 5, rna.obs, rna.var)},
+            ValueError,
+            "in `X` of `rna_metacells`, found negative",
+        ),
+        (
+            lambda rna, atac: {"atac": atac[:, atac.var_names.str.startswith("chr1:")].copy()},
+            ValueError,
+            "at least 10 peaks for its background, found",
+        ),
+        (
+            lambda rna, atac: {"rna": AnnData(rna.X, rna.obs, rna.var.assign(chrom="9"))},
+            ValueError,
+            r"found genes on \['9'\] and peaks on",
+        ),
+        (
+            lambda rna, atac: {"atac": AnnData(atac.X, atac.obs, atac.var.assign(gc="unknown"))},
+            ValueError,
+            r"`atac_metacells.var\['gc'\]`, found no number",
+        ),
+        (lambda rna, atac: {"rna": AnnData(rna.X, rna.obs)}, KeyError, "gene coordinates"),
+        (lambda rna, atac: {"rna": AnnData(obs=rna.obs, var=rna.var)}, ValueError, "found nothing"),
+        (lambda rna, atac: {"atac": atac.obs}, TypeError, "per modality, found DataFrame"),
+        (lambda *_: {"window": -1}, ValueError, "`window` as a number.*at least 0, found -1"),
+        (lambda *_: {"window": np.nan}, ValueError, "at least 0, found nan"),
+        (lambda *_: {"n_background": 1}, ValueError, "whole number of peaks, at least 10, found 1"),
+        (lambda *_: {"n_background": 50.0}, ValueError, "at least 10, found 50.0"),
+    ],
+)
+def test_bad_input_is_named(pair, change, error, message):
+    given = {"rna": pair[0], "atac": pair[1], **change(*pair)}
+    with pytest.raises(error, match=message):
+        peak_gene_links(given.pop("rna"), given.pop("atac"), **given)

@@ -7,7 +7,6 @@ from sklearn.linear_model import LinearRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from scmetaq.tl import aggregate, recover_embedding, spectral_metacells
-from scmetaq.tl._recover_embedding import _means
 
 ROTATION = np.linalg.qr(np.random.default_rng(5).normal(size=(4, 4)))[0]
 
@@ -45,14 +44,6 @@ def test_cells_follow_their_metacells(cells, metacells):
     unexplained = ((z - expected) ** 2).sum() / ((expected - expected.mean(0)) ** 2).sum()
     assert unexplained < 0.02
     assert ((z - expected)[:10] ** 2).mean() < 0.1 * expected.var()  # those in no metacell
-
-
-def test_metacells_are_learnt_from_the_mean_of_their_cells(cells):
-    position = np.array([2, 0, -1, 2, 0, 0])
-    learnt, means = _means(cells.obsm["X_pca"][:6], position)
-    assert learnt.tolist() == [0, 2]
-    x = cells.obsm["X_pca"]
-    np.testing.assert_allclose(means, [x[[1, 4, 5]].mean(0), x[[0, 3]].mean(0)])
 
 
 def test_counts_of_blood_cells_are_enough(blood):
@@ -95,37 +86,34 @@ def test_nothing_is_written(cells, metacells):
     pd.testing.assert_frame_equal(cells.obs, before.obs)
 
 
+def changed(adata, **obsm):
+    other = adata.copy()
+    other.obsm.update(obsm)
+    return other
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"use_rep": "X_x"}, KeyError, r"`metacells.obsm`, found no 'X_x'.*'X_harmony'"),
         ({"basis": "X_x"}, KeyError, r"`adata.obsm`, found no 'X_x'.*'X_pca'"),
         ({"by": "leiden"}, KeyError, "`by` to name a column of `obs`, found no 'leiden'"),
-        ({"layer": "raw"}, KeyError, "`layer` to name a layer, found no 'raw'"),
+        ({"layer": "raw", "basis": None}, KeyError, "`layer` to name a layer, found no 'raw'"),
+        ({"layer": "scaled", "basis": None}, ValueError, "in layer 'scaled', found negative"),
+        ({"basis": "X_sparse"}, TypeError, r"`adata.obsm\['X_sparse'\]`, found a sparse one"),
+        ({"use_rep": "X_nan"}, ValueError, "with 1 missing or infinite"),
+        ({"by": lambda c, m: pd.Series(m.obs_names[0], c.obs_names)}, ValueError, "at least two"),
+        ({"metacells": lambda c, m: m[:1].copy()}, ValueError, r"found 39 unknown, e.g. \['mc"),
+        ({"metacells": lambda c, m: m.obs}, TypeError, "`metacells` as an AnnData, found DataF"),
     ],
 )
-def test_absent_entries_are_named(cells, metacells, arguments, error, message):
+def test_bad_input_is_named(cells, metacells, arguments, error, message):
+    missing = metacells.obsm["X_harmony"].copy()
+    missing[0, 0] = np.nan
+    cells = changed(cells, X_sparse=sparse.csr_matrix(cells.obsm["X_pca"]))
+    cells.layers["scaled"] = cells.X - 1.0 * (cells.X > 0).multiply(5)
+    given = {"metacells": changed(metacells, X_nan=missing), "use_rep": "X_harmony"}
+    given |= {"basis": "X_pca"} | arguments
+    given = {k: v(cells, metacells) if callable(v) else v for k, v in given.items()}
     with pytest.raises(error, match=message):
-        recover_embedding(cells, metacells, **{"use_rep": "X_harmony", **arguments})
-
-
-def test_bad_input_is_named(cells, metacells):
-    with pytest.raises(ValueError, match=r"found 39 unknown, e.g. \['mc.*Pass the metacells"):
-        recover_embedding(cells, metacells[:1].copy(), "X_harmony", basis="X_pca")
-    in_one = pd.Series(metacells.obs_names[0], cells.obs_names)
-    with pytest.raises(ValueError, match="at least two metacells with cells"):
-        recover_embedding(cells, metacells, "X_harmony", basis="X_pca", by=in_one)
-    missing = metacells.copy()
-    missing.obsm["X_harmony"][0, 0] = np.nan
-    with pytest.raises(ValueError, match="with 1 missing or infinite"):
-        recover_embedding(cells, missing, "X_harmony", basis="X_pca")
-    scaled = cells.copy()
-    scaled.layers["scaled"] = scaled.X - 1.0 * (scaled.X > 0).multiply(5)
-    with pytest.raises(ValueError, match="raw counts in layer 'scaled', found negative"):
-        recover_embedding(scaled, metacells, "X_harmony", layer="scaled")
-    other = cells.copy()
-    other.obsm["X_pca"] = sparse.csr_matrix(other.obsm["X_pca"])
-    with pytest.raises(TypeError, match=r"`adata.obsm\['X_pca'\]`, found a sparse one"):
-        recover_embedding(other, metacells, "X_harmony", basis="X_pca")
-    with pytest.raises(TypeError, match="`metacells` as an AnnData, found DataFrame"):
-        recover_embedding(cells, metacells.obs, "X_harmony")
+        recover_embedding(cells, given.pop("metacells"), given.pop("use_rep"), **given)

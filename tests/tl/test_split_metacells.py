@@ -35,18 +35,15 @@ def cells():
     return AnnData(counts, obs=obs, var=pd.DataFrame(index=[f"g{i}" for i in range(5)]))
 
 
-def test_pieces_are_the_groups_of_pandas(cells):
+def test_pieces_are_the_groups_of_pandas_in_the_order_of_the_categories(cells):
     obs = cells.obs
     pieces = split_metacells(obs["metacell"], obs[["donor", "stim"]])
     for (metacell, donor, stim), group in obs.groupby(["metacell", "donor", "stim"], observed=True):
         assert (pieces[group.index] == f"{metacell}:{donor}:{stim}").all()
     assert pieces.isna().sum() == obs[["metacell", "donor"]].isna().any(axis=1).sum() == 9
-
-
-def test_pieces_are_ordered_by_metacell_and_by_the_categories(cells):
-    pieces = split_metacells(cells.obs["metacell"], cells.obs[["donor"]])
     expected = [f"mc{i}:{donor}" for i in range(4) for donor in ("d2", "d1", "d3")]
-    assert pieces.cat.categories.tolist() == expected
+    by_donor = split_metacells(obs["metacell"], obs[["donor"]])
+    assert by_donor.cat.categories.tolist() == expected
 
 
 def test_combinations_are_numbered(cells):
@@ -79,10 +76,8 @@ def test_numbers_name_pieces_without_a_point(cells):
 def test_aggregate_by_columns(cells):
     found = aggregate(cells, ["metacell", "donor"])
     known = cells.obs[["metacell", "donor"]].notna().all(axis=1)
-    expected = aggregate(
-        cells,
-        (cells.obs["metacell"].astype(str) + ":" + cells.obs["donor"].astype(str)).where(known),
-    )
+    names = cells.obs["metacell"].astype(str) + ":" + cells.obs["donor"].astype(str)
+    expected = aggregate(cells, names.where(known))
     assert set(found.obs_names) == set(expected.obs_names)
     np.testing.assert_array_equal(
         found.layers["counts"].toarray(), expected[found.obs_names].layers["counts"].toarray()
@@ -91,9 +86,9 @@ def test_aggregate_by_columns(cells):
     assert found.obs_names.tolist() == [
         f"{m}:{d}" for m, d in zip(found.obs["metacell"], found.obs["donor"], strict=True)
     ]
-    told = found.uns["metaq"]
-    assert told["by"] == ["metacell", "donor"]
-    assert (told["n_cells"], told["n_cells_left_out"]) == (111, 9)
+    made = found.uns["metaq"]
+    assert made["by"] == ["metacell", "donor"]
+    assert (made["n_cells"], made["n_cells_left_out"]) == (111, 9)
 
 
 def test_a_list_of_one_value_per_cell_is_an_assignment(cells):
@@ -119,22 +114,24 @@ def test_modalities_are_split_alike(cells, tmp_path):
     assert read.obs["metacell"].tolist() == found.obs["metacell"].tolist()
 
 
-def test_bad_columns_are_named(cells):
-    with pytest.raises(KeyError, match=r"found no 'sex'.*\['depth', 'donor', 'lane', 'metacell'"):
-        find_covariates(cells, ["donor", "sex"], what="within")
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        (["donor", "sex"], KeyError, r"found no 'sex'.*\['depth', 'donor', 'lane', 'metacell'"),
+        ("depth", TypeError, "'depth', found decimal numbers"),
+        ([1], TypeError, "a column of `obs` or a list"),
+        ([], TypeError, "a column of `obs` or a list"),
+        (["donor", "donor"], ValueError, "found 'donor' named repeatedly"),
+    ],
+)
+def test_bad_columns_are_named(cells, names, error, message):
+    with pytest.raises(error, match=message):
+        find_covariates(cells, names, what="within")
     with pytest.raises(KeyError, match="`by` to name a column.*found no 'sex'"):
         aggregate(cells, ["metacell", "sex"])
-    with pytest.raises(TypeError, match="'depth', found decimal numbers"):
-        find_covariates(cells, "depth", what="within")
-    with pytest.raises(TypeError, match="a column of `obs` or a list"):
-        find_covariates(cells, [1], what="within")
-    with pytest.raises(TypeError, match="a column of `obs` or a list"):
-        find_covariates(cells, [], what="within")
-    with pytest.raises(ValueError, match="found 'donor' named repeatedly"):
-        find_covariates(cells, ["donor", "donor"], what="within")
 
 
-def test_nothing_to_split_is_told(cells):
+def test_nothing_to_split_and_equal_names_are_refused(cells):
     metacell, donor = cells.obs["metacell"], cells.obs[["donor"]]
     with pytest.raises(ValueError, match="a value of 'donor', found none among 120"):
         split_metacells(metacell, donor.assign(donor=None))

@@ -30,7 +30,7 @@ from scmetaq.nn import (
     ModalityShape,
     flat,
 )
-from scmetaq.tl._spectral_metacells import spectral_metacells
+from scmetaq.tl._spectral import spectral_metacells
 from scmetaq.train import CoemTrainingPlan, MixtureFit, say_trained
 
 from ._aggregation import AggregationMixin, metacell_names

@@ -9,7 +9,7 @@ from mudata import MuData
 
 from scmetaq import _keys
 from scmetaq.data._validation import check_choice, check_share
-from scmetaq.tl._neighbor_affinity import neighbor_affinity
+from scmetaq.tl._spectral import neighbor_affinity
 
 from ._prototype_fit import PrototypeFitMixin
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq.pl._labels import as_categories, literal
-from scmetaq.pl._style import GREY, INK, new_axes, strip_frame
+from scmetaq._errors import InputKeyError, InputValueError, listed
+from scmetaq.pl._style import GREY, INK, as_categories, literal, name_axes, new_axes, strip_frame
 
 UNKNOWN = "unknown"
 """Column of cells that were taken to be of an unknown type."""
@@ -59,8 +59,7 @@ def confusion(
         _write_fractions(ax, table.to_numpy())
     ax.set_yticks(range(n_rows), list(map(literal, table.index)), fontsize=8)
     ax.set_xticks(range(n_columns), list(map(literal, table.columns)), fontsize=8, rotation=90)
-    ax.set_ylabel(literal(truth), fontsize=8, color=INK)
-    ax.set_xlabel(f"predicted {literal(predicted)}", fontsize=8, color=INK)
+    name_axes(ax, f"predicted {literal(predicted)}", literal(truth))
     ax.set_xticks(np.arange(n_columns + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(n_rows + 1) - 0.5, minor=True)
     ax.grid(which="minor", color=GREY, linewidth=0.4)
@@ -73,11 +72,13 @@ def _columns(obs: pd.DataFrame, truth: str, predicted: str) -> tuple[pd.Series, 
     """Labels that cells have and were given, of cells that have both."""
     for name in (truth, predicted):
         if name not in obs:
-            there = ", ".join(map(repr, obs.columns)) or "none"
-            raise KeyError(f"No column {name!r} among those of the cells. Columns there: {there}.")
+            raise InputKeyError(
+                f"No column {name!r} among those of the cells. Columns there: "
+                f"{listed(obs.columns)}."
+            )
     has_both = obs[truth].notna() & obs[predicted].notna()
     if not has_both.any():
-        raise ValueError(f"Expected cells with both {truth!r} and {predicted!r}, found none.")
+        raise InputValueError(f"Expected cells with both {truth!r} and {predicted!r}, found none.")
     both = obs.loc[has_both]
     known, given = (
         pd.Series(as_categories(both[name]).astype(object), both.index)

@@ -9,12 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from scmetaq import _keys
-from scmetaq.pl._labels import NO_LABEL, as_categories
-from scmetaq.pl._legend import draw_legend
-from scmetaq.pl._style import ACCENT, COLORS, GREY, INK, label_colors, new_axes, strip_frame
+from scmetaq._errors import InputKeyError, InputTypeError, InputValueError
+from scmetaq.pl._style import (
+    ACCENT,
+    COLORS,
+    GREY,
+    NO_LABEL,
+    as_categories,
+    draw_legend,
+    label_colors,
+    name_axes,
+    new_axes,
+    strip_frame,
+)
 
 LARGEST_AREA = 170.0
 """Area of the largest metacell's marker, points squared."""
+_DENSE = {"labelspacing": 0.35, "fontsize": 7.5}
+"""Style of a legend with many entries."""
 
 
 def embedding(
@@ -67,73 +79,85 @@ def embedding(
     plain = GREY if color else ACCENT
     _draw_cells(ax, cells, colors)
     per_cell = LARGEST_AREA / metacells["size"].max()
-    _draw_metacells(ax, metacells, [colors.get(x, plain) for x in metacells["label"]], per_cell)
+    ax.scatter(
+        metacells["x"],
+        metacells["y"],
+        s=metacells["size"] * per_cell,
+        c=[colors.get(label, plain) for label in metacells["label"]],
+        edgecolors="white",
+        linewidths=0.9,
+        alpha=0.95,
+        zorder=3,
+    )
     dots = [(_dot(tint, 6.0), label) for label, tint in colors.items()]
     if color and cells["label"].isna().any():
         dots.append((_dot(GREY, 6.0), NO_LABEL))
     dots += [(_dot("none", 1.0), "")] if dots else []
-    dots += _size_key(int(metacells["size"].max()), plain, per_cell)
-    draw_legend(
-        ax,
-        dots,
-        n_rows=26,
-        widen=widen,
-        handletextpad=0.4,
-        labelspacing=0.55 if len(dots) < 18 else 0.35,
-        fontsize=8 if len(dots) < 18 else 7.5,
-    )
-    _label_axes(ax, basis)
+    dots += [
+        (_dot(plain, float(np.sqrt(n * per_cell))), f"{n} cell{'s' * (n > 1)}")
+        for n in _round_steps(int(metacells["size"].max()))
+    ]
+    style = {"labelspacing": 0.55, "fontsize": 8} if len(dots) < 18 else _DENSE
+    draw_legend(ax, dots, n_rows=26, widen=widen, handletextpad=0.4, **style)
+    name = basis.removeprefix("X_")
+    name = name.upper() if len(name) <= 4 else name
+    ax.set(xticks=[], yticks=[])
+    name_axes(ax, f"{name} 1", f"{name} 2")
+    strip_frame(ax)
     return ax
 
 
 def _cells(adata: AnnData, metacell: str, basis: str, color: str | None) -> pd.DataFrame:
     """Collect position, metacell and label of each cell."""
     if basis not in adata.obsm:
-        raise KeyError(
+        raise InputKeyError(
             f"Expected `basis` to name an embedding in `obsm`, found no {basis!r}. "
-            f"Embeddings there: {sorted(adata.obsm)}. Compute one, e.g. by `sc.tl.umap`."
+            f"Embeddings there: {sorted(adata.obsm)}.",
+            "Compute one, e.g. by `sc.tl.umap`.",
+            "basis",
         )
-    for name in (metacell, color):
+    for argument, name in (("metacell", metacell), ("color", color)):
         if name is not None and name not in adata.obs:
-            raise KeyError(
+            raise InputKeyError(
                 f"Expected a column of `obs`, found no {name!r}. "
-                f"Columns there: {sorted(map(str, adata.obs.columns))}."
+                f"Columns there: {sorted(map(str, adata.obs.columns))}.",
+                argument=argument,
             )
     names = adata.obs[metacell].astype(object).where(adata.obs[metacell] != -1)
     if names.isna().all():
-        raise ValueError(
-            f"Expected cells with a metacell in {metacell!r}, found none among {adata.n_obs}. "
-            "Write an assignment there first."
+        raise InputValueError(
+            f"Expected cells with a metacell in {metacell!r}, found none among {adata.n_obs}.",
+            "Write an assignment there first.",
+            "metacell",
         )
     position: np.ndarray = np.asarray(adata.obsm[basis])
     if position.ndim != 2 or position.shape[1] < 2:
-        raise ValueError(
-            f"Expected at least two columns in `obsm[{basis!r}]`, found shape {position.shape}. "
-            "Name an embedding in two dimensions."
+        raise InputValueError(
+            f"Expected at least two columns in `obsm[{basis!r}]`, found shape {position.shape}.",
+            "Name an embedding in two dimensions.",
+            "basis",
         )
     labels = [None] * adata.n_obs if color is None else adata.obs[color]
-    return pd.DataFrame(
-        {
-            "x": position[:, 0],
-            "y": position[:, 1],
-            "metacell": names.to_numpy(),
-            "label": _as_labels(labels, color),
-        }
-    )
+    x, y = position[:, 0], position[:, 1]
+    label = _as_labels(labels, color)
+    return pd.DataFrame({"x": x, "y": y, "metacell": names.to_numpy(), "label": label})
 
 
 def _as_labels(values: Any, color: str | None) -> pd.Categorical:
     if pd.api.types.is_float_dtype(values) and (pd.Series(values).dropna() % 1 != 0).any():
-        raise TypeError(
-            f"Expected labels in {color!r}, found decimal numbers. "
-            "Name a column with categories, e.g. cell types."
+        raise InputTypeError(
+            f"Expected labels in {color!r}, found decimal numbers.",
+            "Name a column with categories, e.g. cell types.",
+            "color",
         )
     labels = as_categories(values)
     n_present = len(labels.remove_unused_categories().categories)
     if n_present > len(COLORS):
-        raise ValueError(
+        raise InputValueError(
             f"Expected at most {len(COLORS)} labels in {color!r}, found {n_present:,}, more than "
-            "there are colours. Name a column with fewer."
+            "there are colours.",
+            "Name a column with fewer.",
+            "color",
         )
     return labels
 
@@ -152,37 +176,15 @@ def _draw_cells(ax: Axes, cells: pd.DataFrame, colors: dict[str, str]) -> None:
     tints = np.array([colors.get(label, GREY) for label in cells["label"]])
     # one shuffled layer: drawn label by label, the last would cover the others
     order = np.random.default_rng(0).permutation(len(cells))
-    area = float(np.clip(12_000 / len(cells), 0.6, 9))
     ax.scatter(
         cells["x"].to_numpy()[order],
         cells["y"].to_numpy()[order],
-        s=area,
+        s=float(np.clip(12_000 / len(cells), 0.6, 9)),
         c=tints[order],
         alpha=0.35 if colors else 0.55,
         linewidths=0,
         rasterized=True,
     )
-
-
-def _draw_metacells(ax: Axes, metacells: pd.DataFrame, tints: list[str], per_cell: float) -> None:
-    ax.scatter(
-        metacells["x"],
-        metacells["y"],
-        s=metacells["size"] * per_cell,
-        c=tints,
-        edgecolors="white",
-        linewidths=0.9,
-        alpha=0.95,
-        zorder=3,
-    )
-
-
-def _size_key(largest: int, color: str, per_cell: float) -> list[tuple[Line2D, str]]:
-    """Dots of metacells of a few sizes, and the sizes."""
-    return [
-        (_dot(color, float(np.sqrt(n * per_cell))), f"{n} cell{'s' * (n > 1)}")
-        for n in _round_steps(largest)
-    ]
 
 
 def _dot(color: str, diameter: float) -> Line2D:
@@ -196,12 +198,3 @@ def _round_steps(largest: int) -> list[int]:
     rounds = [m * 10**p for p in range(9) for m in (1, 2, 5)]
     fitting = [n for n in rounds if n <= largest]
     return fitting[-1:-6:-2][::-1]
-
-
-def _label_axes(ax: Axes, basis: str) -> None:
-    name = basis.removeprefix("X_")
-    name = name.upper() if len(name) <= 4 else name
-    ax.set(xticks=[], yticks=[], xlabel=f"{name} 1", ylabel=f"{name} 2")
-    ax.xaxis.label.set(color=INK, fontsize=8)
-    ax.yaxis.label.set(color=INK, fontsize=8)
-    strip_frame(ax)

@@ -4,7 +4,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from scmetaq.pl._style import ACCENT, INK, PALETTE, new_axes, strip_frame
+from scmetaq._errors import InputKeyError, InputTypeError
+from scmetaq.pl._style import ACCENT, PALETTE, mark_number, name_axes, new_axes, strip_frame
 
 MARGIN, RATIO, ERROR = "margin", "reconstruction_ratio", "prediction_error"
 _GAP = 4.0
@@ -23,7 +24,7 @@ def granularity(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         the suggestion comes. The number in ``attrs["suggested"]``, if there is one, is marked.
     ax
         Axes to draw on; None: of a new figure. The ratio has a second axis on their right, and the
-        error a third one beside it.
+        error a third one outside of it.
 
     Raises
     ------
@@ -49,19 +50,20 @@ def granularity(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xticks(_ticks(curve))
-    ax.set_xlabel("metacells", fontsize=9, color=INK)
+    name_axes(ax, "metacells", size=9)
     strip_frame(ax)
     for axes, *_ in drawn[1:]:
         strip_frame(axes, keep=("right",))
     if ERROR in curve:
         outside.spines["right"].set_position(("outward", _width_beyond(right) + _GAP))
-    if curve.attrs.get("suggested") is not None:
-        _mark(ax, curve.attrs["suggested"])
+    suggested = curve.attrs.get("suggested")
+    if suggested is not None:
+        mark_number(ax, suggested, f"suggested: {suggested}", xytext=(-4, 6), ha="center")
     return ax
 
 
 def _width_beyond(right: Axes) -> float:
-    """Points that the tick labels and the label of an axis on the right take beside the plot."""
+    """Points that the tick labels and the label of an axis on the right take next to the plot."""
     figure = right.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()  # ticks depend on the final size of the plot
@@ -72,12 +74,15 @@ def _width_beyond(right: Axes) -> float:
 
 def _check_curve(curve: pd.DataFrame) -> None:
     if not isinstance(curve, pd.DataFrame):
-        raise TypeError(f"Expected a DataFrame, found {type(curve).__name__}.")
+        raise InputTypeError(
+            f"Expected a DataFrame, found {type(curve).__name__}.", argument="curve"
+        )
     missing = [name for name in LABELS if name not in curve]
     if missing:
-        raise KeyError(
-            f"Expected the columns {list(LABELS)}, found {list(map(str, curve.columns))}. Make "
-            "the table by `scmetaq.tl.choose_n_metacells`."
+        raise InputKeyError(
+            f"Expected the columns {list(LABELS)}, found {list(map(str, curve.columns))}.",
+            "Make the table by `scmetaq.tl.choose_n_metacells`.",
+            "curve",
         )
 
 
@@ -86,18 +91,3 @@ def _ticks(curve: pd.DataFrame) -> list[int]:
     numbers = list(curve.index)
     n = min(6, len(numbers))
     return [numbers[round(i * (len(numbers) - 1) / max(1, n - 1))] for i in range(n)]
-
-
-def _mark(ax: Axes, number: int) -> None:
-    """A line at the suggested number, and the number."""
-    ax.axvline(number, color=INK, linewidth=1, linestyle=(0, (4, 2)))
-    ax.annotate(
-        f"suggested: {number}",
-        (number, 1),
-        xycoords=ax.get_xaxis_transform(),
-        xytext=(-4, 6),
-        textcoords="offset points",
-        ha="center",
-        fontsize=8,
-        color=INK,
-    )

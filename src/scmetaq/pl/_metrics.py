@@ -1,18 +1,30 @@
 """Metrics of one or several methods side by side."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from scmetaq.pl._labels import literal
-from scmetaq.pl._own_values import own_values
-from scmetaq.pl._style import ACCENT, GREY, INK, label_colors, strip_frame
+from scmetaq import _keys
+from scmetaq._errors import InputValueError
+from scmetaq.pl._style import (
+    ACCENT,
+    INK,
+    given_panels,
+    grid_lines,
+    label_colors,
+    literal,
+    name_axes,
+    strip_frame,
+)
 
 SHOWN = ("compactness", "separation", "purity", "balanced_accuracy")
 """Metrics drawn unless others are named."""
+WEIGHTED = ("compactness", "separation")
+"""Metrics that come multiplied by ``n_metacells * size / n_cells`` of the metacell."""
 METHOD = "method"
 MODALITY = "modality"
 
@@ -26,7 +38,7 @@ def metrics(
     """Draw the table of ``scmetaq.metrics.evaluate``, one panel per metric.
 
     Metrics of metacells are drawn as boxes (quartiles, and whiskers to the 5th and 95th
-    percentile) with the table's mean, which is written beside them; metrics of whole assignments
+    percentile) with the table's mean, which is written at them; metrics of whole assignments
     as one point. Compactness and separation, which the table has weighted by size so that their
     mean is one over cells, are freed of these weights in the boxes, if it has ``n_cells``.
 
@@ -64,14 +76,35 @@ def metrics(
     return panels
 
 
+def own_values(frame: pd.DataFrame) -> pd.Series:
+    """Values of a table of ``evaluate`` without the papers' weights by size, in its order.
+
+    Compactness and separation come weighted, so that their plain mean is a mean over cells; for a
+    single metacell that is meaningless. Without the rows of ``n_cells`` they stay as they are.
+    """
+    of = [column for column in ("method", "modality") if column in frame]
+    keys = [*of, _keys.METACELL]
+    if not set(keys) <= set(frame) or not (frame["metric"] == _keys.N_CELLS).any():
+        return frame["value"]
+    sizes = frame.loc[frame["metric"] == _keys.N_CELLS, [*keys, "value"]]
+    mean: Any = sizes["value"].mean()
+    if of:
+        mean = sizes.groupby(of, dropna=False)["value"].transform("mean")
+    sizes = sizes.assign(weight=sizes["value"] / mean).drop(columns="value").drop_duplicates(keys)
+    weight = frame[keys].merge(sizes, on=keys, how="left")["weight"].to_numpy()
+    is_weighted = frame["metric"].isin(WEIGHTED).to_numpy() & ~np.isnan(weight)
+    return frame["value"] / np.where(is_weighted, weight, 1)
+
+
 def _present(frame: pd.DataFrame, which: Sequence[str] | None) -> list[str]:
     there = set(frame["metric"])
     asked = list(SHOWN) if which is None else list(which)
     absent = [metric for metric in asked if metric not in there]
     if (which is not None and absent) or len(absent) == len(asked):
-        raise ValueError(
+        raise InputValueError(
             f"Expected metrics that the table has, found none of the name {absent}. "
-            f"Metrics there: {sorted(there)}."
+            f"Metrics there: {sorted(there)}.",
+            argument="which",
         )
     return [metric for metric in asked if metric in there]
 
@@ -87,18 +120,11 @@ def _of_each_modality(frame: pd.DataFrame, which: list[str]) -> tuple[pd.DataFra
 
 
 def _panels(axes: Sequence[Axes] | None, n_metrics: int, n_methods: int) -> np.ndarray:
-    if axes is None:
-        size = (2.2 * n_metrics + 0.8, 1.15 + 0.42 * n_methods)
-        return plt.subplots(
-            1, n_metrics, figsize=size, sharey=True, squeeze=False, layout="constrained"
-        )[1][0]
-    panels = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
-    if len(panels) != n_metrics:
-        raise ValueError(
-            f"Expected one Axes per metric, found {len(panels)} for {n_metrics} metrics. "
-            "Pass as many, or leave `axes` out."
-        )
-    return panels
+    if axes is not None:
+        return given_panels(axes, n_metrics, "metric")
+    size = (2.2 * n_metrics + 0.8, 1.15 + 0.42 * n_methods)
+    layout: dict[str, Any] = {"sharey": True, "squeeze": False, "layout": "constrained"}
+    return plt.subplots(1, n_metrics, figsize=size, **layout)[1][0]
 
 
 def _draw_row(ax: Axes, at: int, values: np.ndarray, mean: float, color: str) -> None:
@@ -135,8 +161,8 @@ def _draw_row(ax: Axes, at: int, values: np.ndarray, mean: float, color: str) ->
 def _label_panel(ax: Axes, metric: str, better: str) -> None:
     ax.set_title(metric.replace("_", " "), fontsize=9, color=INK)
     hint = {"higher": "higher is better →", "lower": "← lower is better"}.get(better, "")
-    ax.set_xlabel(hint, fontsize=7.5, color=INK)
-    ax.grid(axis="x", color=GREY, alpha=0.35, linewidth=0.6)
+    name_axes(ax, hint, size=7.5)
+    grid_lines(ax, "x")
     ax.set_axisbelow(True)
     ax.tick_params(axis="x", labelsize=7.5)
     strip_frame(ax, keep=("bottom",))

@@ -9,8 +9,18 @@ from matplotlib.axes import Axes
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq.pl._labels import as_categories, literal
-from scmetaq.pl._style import GREY, INK, jitter, label_colors, new_axes, strip_frame
+from scmetaq._errors import InputKeyError, InputValueError
+from scmetaq.pl._style import (
+    INK,
+    as_categories,
+    grid_lines,
+    jitter,
+    label_colors,
+    literal,
+    name_axes,
+    new_axes,
+    strip_frame,
+)
 
 
 def purity(
@@ -24,14 +34,14 @@ def purity(
         Metacells with the columns ``<label>`` and ``<label>_fraction`` in ``obs``, as made by
         ``scmetaq.tl.aggregate``; or that ``obs`` itself.
     label
-        The column with the majority label. None: the first one that has its fraction beside it.
+        The column with the majority label. None: the first one that has its fraction.
     ax
         Axes to draw on; None: of a new figure.
 
     Raises
     ------
     KeyError
-        No such column, or none with the fraction beside it.
+        No such column, or none with its fraction.
     ValueError
         No metacell has a label.
     """
@@ -40,9 +50,10 @@ def purity(
     uns = {} if isinstance(metacells, pd.DataFrame) else metacells.uns
     majority = as_categories(obs[label])
     if majority.isna().all():
-        raise ValueError(
-            f"Expected metacells with a majority label in {label!r}, found none among {len(obs)}. "
-            "Name another column."
+        raise InputValueError(
+            f"Expected metacells with a majority label in {label!r}, found none among {len(obs)}.",
+            "Name another column.",
+            "label",
         )
     colors = label_colors(list(majority.categories), uns.get(f"{label}_colors"))
     names = list(majority.remove_unused_categories().categories)
@@ -55,8 +66,8 @@ def purity(
     )
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.set_xlim(min(0.5, min(v.min() for v in values) - 0.02), 1.015)
-    ax.set_xlabel("purity: fraction of cells with the majority label", fontsize=8, color=INK)
-    ax.grid(axis="x", color=GREY, alpha=0.35, linewidth=0.6)
+    name_axes(ax, "purity: fraction of cells with the majority label")
+    grid_lines(ax, "x")
     ax.set_axisbelow(True)
     strip_frame(ax, keep=("bottom",))
     ax.tick_params(axis="x", labelsize=8)
@@ -65,16 +76,18 @@ def purity(
 
 
 def _label_column(obs: pd.DataFrame, label: str | None) -> str:
-    """Return the label column, which must have its fraction beside it."""
+    """Return the label column, which must have its fraction."""
     suffix = _keys.FRACTION_SUFFIX
     there = [str(c) for c in obs.columns if f"{c}{suffix}" in obs.columns]
     if label is None and there:
         return there[0]
     if label is None or label not in there:
         wanted = "a column" if label is None else f"the columns {label!r} and '{label}{suffix}'"
-        raise KeyError(
+        raise InputKeyError(
             f"Expected {wanted} with the majority label and its fraction in `obs` of metacells, "
-            f"found such pairs for {there}. Make metacells by `scmetaq.tl.aggregate`."
+            f"found such pairs for {there}.",
+            "Make metacells by `scmetaq.tl.aggregate`.",
+            "label",
         )
     return label
 
@@ -86,13 +99,5 @@ def _draw_row(ax: Axes, row: int, values: np.ndarray, color: str) -> None:
         ax.barh(row, third - first, 0.62, left=first, color=color, alpha=0.25, linewidth=0)
         ax.plot([median] * 2, [row - 0.31, row + 0.31], color=INK, linewidth=1.4, zorder=4)
     heights = [row + offset for offset in jitter(len(values), 0.25)]
-    ax.scatter(
-        values,
-        heights,
-        s=14,
-        color=color,
-        edgecolors="white",
-        linewidths=0.4,
-        clip_on=False,
-        zorder=3,
-    )
+    edges: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.4}
+    ax.scatter(values, heights, s=14, color=color, clip_on=False, zorder=3, **edges)

@@ -11,7 +11,8 @@ from mudata import MuData
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq.pl._style import ACCENT, INK, new_axes, strip_frame
+from scmetaq._errors import InputKeyError, InputValueError
+from scmetaq.pl._style import ACCENT, mark_number, name_axes, new_axes, strip_frame
 
 
 def size(
@@ -38,19 +39,8 @@ def size(
     ax = new_axes(ax, 4.2, 2.8)
     ax.hist(values, bins=_bins(values), color=ACCENT, edgecolor="white", linewidth=0.6)
     median = float(np.median(values))
-    ax.axvline(median, color=INK, linewidth=1, linestyle=(0, (4, 2)))
-    ax.annotate(
-        f"median {median:g}",
-        (median, 1),
-        xycoords=ax.get_xaxis_transform(),
-        xytext=(4, -2),
-        textcoords="offset points",
-        va="top",
-        fontsize=8,
-        color=INK,
-    )
-    ax.set_xlabel("cells per metacell", fontsize=9, color=INK)
-    ax.set_ylabel("metacells", fontsize=9, color=INK)
+    mark_number(ax, median, f"median {median:g}", xytext=(4, -2), va="top")
+    name_axes(ax, "cells per metacell", "metacells", 9)
     ax.tick_params(labelsize=8)
     ax.set_xlim(left=0)
     ax.set_ylim(top=ax.get_ylim()[1] * 1.12)  # room for the text
@@ -63,22 +53,28 @@ def _cells_per_metacell(sizes: Any) -> np.ndarray:
     sizes = sizes.obs if isinstance(sizes, AnnData | MuData) else sizes
     if isinstance(sizes, pd.DataFrame):
         if _keys.N_CELLS not in sizes:
-            raise KeyError(
+            raise InputKeyError(
                 f"Expected metacells with the column {_keys.N_CELLS!r} in `obs`, found only "
-                f"{sorted(map(str, sizes.columns))}. Make them by `scmetaq.tl.aggregate`."
+                f"{sorted(map(str, sizes.columns))}.",
+                "Make them by `scmetaq.tl.aggregate`.",
+                "sizes",
             )
         sizes = sizes[_keys.N_CELLS]
     values = np.asarray(sizes, dtype=float)
     if values.ndim != 1 or len(values) == 0:
-        raise ValueError(
+        raise InputValueError(
             f"Expected the number of cells per metacell, shape (n_metacells,), found shape "
-            f"{values.shape}. Pass e.g. `metacells.obs['n_cells']`."
+            f"{values.shape}.",
+            "Pass e.g. `metacells.obs['n_cells']`.",
+            "sizes",
         )
     n_unknown = int((~np.isfinite(values)).sum())
     if n_unknown:
-        raise ValueError(
+        raise InputValueError(
             f"Expected the number of cells of each metacell, found {n_unknown} of {len(values)} "
-            "missing or infinite. Leave those metacells out."
+            "missing or infinite.",
+            "Leave those metacells out.",
+            "sizes",
         )
     return values
 

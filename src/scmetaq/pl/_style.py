@@ -1,10 +1,20 @@
-"""Colours and axes that all plots share."""
+"""Colours, axes, legends, names and text that all plots share."""
 
+import base64
 from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import is_color_like
+from matplotlib.transforms import Bbox
+
+from scmetaq._errors import InputValueError
 
 INK = "#333333"
 """Lines and text that carry meaning."""
@@ -13,33 +23,16 @@ GREY = "#BDBDBD"
 ACCENT = "#0072B2"
 """The one colour of plots that need only one."""
 
-# the first six are told apart under the common colour vision deficiencies (Okabe & Ito, Color
+# the first six are distinct under the common colour vision deficiencies (Okabe & Ito, Color
 # Universal Design, 2008); the others differ from them, and from each other, in lightness too
+# fmt: off
 PALETTE = (
-    "#0072B2",  # blue
-    "#E69F00",  # orange
-    "#009E73",  # green
-    "#CC79A7",  # pink
-    "#56B4E9",  # sky
-    "#D55E00",  # vermilion
-    "#6A4C9C",  # purple
-    "#8C564B",  # brown
-    "#0B2E59",  # navy
-    "#E3D52B",  # yellow, darkened for white paper
-    "#8DB600",  # lime
-    "#7A0019",  # maroon
-    "#00A3A3",  # teal
-    "#F28E7F",  # salmon
-    "#B39DDB",  # lavender
-    "#00512D",  # forest
-    "#C9A66B",  # tan
-    "#D0006F",  # magenta
-    "#6B6B00",  # olive
-    "#5B5B5B",  # grey
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#6A4C9C", "#8C564B",
+    "#0B2E59", "#E3D52B", "#8DB600", "#7A0019", "#00A3A3", "#F28E7F", "#B39DDB", "#00512D",
+    "#C9A66B", "#D0006F", "#6B6B00", "#5B5B5B",
 )
 # each the one of a grid in RGB that is furthest from all before it, and from white, black and
 # GREY, in CIELAB with compressed chroma
-# fmt: off
 _FURTHER = (
     "#78E1A5", "#3C2D00", "#D21EFF", "#1E00A5", "#00E1F0", "#4B003C", "#FFB4D2", "#002D2D",
     "#5A78FF", "#4BF000", "#878769", "#008700", "#FF1E4B", "#006969", "#783C5A", "#B40F00",
@@ -55,6 +48,19 @@ _FURTHER = (
 # fmt: on
 COLORS = (*PALETTE, *_FURTHER)
 """The palette, and what follows where there are more labels."""
+NO_LABEL = "no label"
+"""What plots write for a missing label."""
+_LONGEST = 30
+"""Characters of a name that fit next to a plot."""
+_LEGEND_SHARE = 0.3
+"""Part of a figure's width that a legend takes before the figure is widened."""
+_RADIUS = 4.0
+"""Points that a name keeps from the middle of a sign."""
+_ABOVE = {"xytext": (0, 6), "ha": "center", "va": "bottom"}
+_BELOW = {"xytext": (0, -6), "ha": "center", "va": "top"}
+_RIGHT = {"xytext": (6, 0), "ha": "left", "va": "center"}
+_LEFT = {"xytext": (-6, 0), "ha": "right", "va": "center"}
+_DPI = 200
 
 
 def new_axes(ax: Axes | None, width: float = 5.0, height: float = 3.6) -> Axes:
@@ -64,33 +70,41 @@ def new_axes(ax: Axes | None, width: float = 5.0, height: float = 3.6) -> Axes:
     return plt.subplots(figsize=(width, height), layout="constrained")[1]
 
 
+def given_panels(axes: Sequence[Axes], n: int, panel: str) -> np.ndarray:
+    """Return the given axes, which must be one per panel."""
+    panels = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
+    if len(panels) != n:
+        raise InputValueError(
+            f"Expected one Axes per {panel}, found {len(panels)} for {n} {panel}s.",
+            "Pass as many, or leave `axes` out.",
+            "axes",
+        )
+    return panels
+
+
 def label_colors(labels: Sequence[str], chosen: Sequence[str] | None = None) -> dict[str, str]:
-    """Give each label a colour: the chosen ones, else those of the package in order.
+    """Give each label a colour: the chosen ones if there are enough, else those of the package.
 
     The package has 100; of more labels, some share one.
-
-    Parameters
-    ----------
-    labels
-        Labels in order, shape ``(n_labels,)``.
-    chosen
-        Colours in the same order, as in scanpy's ``uns["<column>_colors"]``; used if there are
-        enough.
-
-    Raises
-    ------
-    ValueError
-        One of the chosen is no colour.
     """
     enough = chosen is not None and len(chosen) >= len(labels)
     colors = list(chosen) if chosen is not None and enough else list(COLORS)
     for color in colors:
         if not is_color_like(color):
-            raise ValueError(
+            raise InputValueError(
                 f"Expected colours such as {ACCENT!r}, found {color!r} among those chosen for the "
-                "labels. Correct it, or delete them (they may be in `uns['<column>_colors']`)."
+                "labels.",
+                "Correct it, or delete them (they may be in `uns['<column>_colors']`).",
             )
     return {label: colors[i % len(colors)] for i, label in enumerate(labels)}
+
+
+def name_axes(ax: Axes, x: str | None = None, y: str | None = None, size: float = 8) -> None:
+    """Write the names of the axes."""
+    if x is not None:
+        ax.set_xlabel(x, fontsize=size, color=INK)
+    if y is not None:
+        ax.set_ylabel(y, fontsize=size, color=INK)
 
 
 def strip_frame(ax: Axes, *, keep: Sequence[str] = ("left", "bottom")) -> None:
@@ -106,3 +120,130 @@ def jitter(n: int, spread: float = 0.32) -> list[float]:
     """Return ``n`` offsets in (-spread, spread) that fill it evenly and are always the same."""
     golden = 0.6180339887498949
     return [((i * golden + 0.5) % 1 - 0.5) * 2 * spread for i in range(n)]
+
+
+def grid_lines(ax: Axes, axis: Any) -> None:
+    ax.grid(axis=axis, color=GREY, alpha=0.35, linewidth=0.6)
+
+
+def mark_number(ax: Axes, number: float, text: str, **place: Any) -> None:
+    """Draw a vertical line at a number, and a text at its top."""
+    ax.axvline(number, color=INK, linewidth=1, linestyle=(0, (4, 2)))
+    ax.annotate(
+        text,
+        (number, 1),
+        xycoords=ax.get_xaxis_transform(),
+        textcoords="offset points",
+        fontsize=8,
+        color=INK,
+        **place,
+    )
+
+
+def as_categories(values: Any) -> pd.Categorical:
+    """Turn labels into categories that are text, in their order; missing ones stay missing."""
+    labels = pd.Categorical(values)
+    names = list(dict.fromkeys(map(as_name, labels.categories)))
+    return pd.Categorical(labels.map(as_name, na_action="ignore"), categories=names)
+
+
+def as_name(value: object) -> str:
+    """Write a label as text; whole numbers have no fraction."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def literal(name: str) -> str:
+    """Keep matplotlib from reading what stands between two dollars as mathematics."""
+    return name.replace("$", r"\$")
+
+
+def shorten(name: str) -> str:
+    """Leave the middle out of a long name: both of its ends may be what is special about it."""
+    if len(name) <= _LONGEST:
+        return name
+    half = _LONGEST // 2
+    return f"{name[:half].rstrip()}…{name[1 - half :].lstrip()}"
+
+
+def draw_legend(
+    ax: Axes, entries: Sequence[tuple[Artist, str]], *, n_rows: int, widen: bool, **style: Any
+) -> None:
+    """Draw a legend on the right of a plot, with room for its names, in columns of ``n_rows``.
+
+    ``widen``: widen the figure by what a wide legend would take from the plot.
+    """
+    signs, names = zip(*entries, strict=True)
+    # given one by one: matplotlib collects no names that begin with "_"
+    legend = ax.legend(
+        signs,
+        [literal(shorten(name)) for name in names],
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        ncols=1 + len(names) // n_rows,
+        frameon=False,
+        **{"fontsize": 8, **style},
+    )
+    legend.get_title().set(fontsize=8, color=INK, parse_math=False)
+    figure = ax.get_figure(root=True)
+    if widen and figure is not None:
+        total = float(figure.get_figwidth())
+        beyond = legend.get_window_extent().width / figure.dpi - _LEGEND_SHARE * total
+        figure.set_figwidth(total + max(0, beyond))
+
+
+def draw_names(ax: Axes, position: np.ndarray, names: pd.Index, *, upright: bool) -> None:
+    """Write each name next to its point, where it covers no other name and no point, or not at all.
+
+    The range of the plot no longer changes. ``upright``: for points on a horizontal line.
+    """
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # places depend on the final size of the plot
+    radius = _RADIUS * figure.dpi / 72
+    taken = [
+        Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
+        for x, y in ax.transData.transform(position)
+    ]
+    rotation = 90 if upright else 0
+    for i, name in enumerate(names):
+        for place in _places(position, i, upright=upright):
+            text = ax.annotate(
+                literal(shorten(str(name))),
+                position[i],
+                textcoords="offset points",
+                rotation=rotation,
+                fontsize=7,
+                color=INK,
+                **place,
+            )
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
+
+
+def _places(position: np.ndarray, i: int, *, upright: bool) -> list[dict[str, Any]]:
+    """Places for the name of a point, the one away from the nearest other point first."""
+    if upright:
+        return [_ABOVE, _BELOW]
+    span = np.ptp(position, axis=0)
+    scaled = position / np.where(span > 0, span, 1)
+    others = np.delete(scaled, i, axis=0)
+    nearest = others[np.argmin(((others - scaled[i]) ** 2).sum(1))] if len(others) else scaled[i]
+    first = [_BELOW, _ABOVE] if scaled[i, 1] < nearest[1] else [_ABOVE, _BELOW]
+    return [*first, _RIGHT, _LEFT]
+
+
+def svg_source(ax: Axes) -> str:
+    """Return the figure of an Axes as the data URI of an SVG picture, and close the figure."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    buffer = BytesIO()
+    # ids from a fixed salt: the same results give the same picture
+    with rc_context({"svg.hashsalt": "scmetaq"}):
+        figure.savefig(buffer, format="svg", dpi=_DPI, transparent=True, metadata={"Date": None})
+    plt.close(figure)
+    return f"data:image/svg+xml;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -8,11 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from scmetaq.pl._style import GREY, INK, PALETTE, strip_frame
+from scmetaq._errors import InputValueError
+from scmetaq.pl._style import INK, PALETTE, given_panels, grid_lines, name_axes, strip_frame
 
 SPLITS = ("train", "validation")
-
-
 TOTAL = "loss"
 PANELS = {
     "reconstruction": "reconstruction loss",
@@ -38,8 +37,8 @@ def training(
         A model's ``history``: per key a table of one column indexed by epoch. Keys are grouped
         into panels: total, reconstruction (plain and quantised) and codebook loss, perplexity and
         empty codes; other keys are left out. Endings ``_train`` and ``_validation`` become solid
-        and dashed lines. A quantity of a modality, such as ``reconstruction_loss_rna``, beside
-        that of all of them has a panel of its own.
+        and dashed lines. A quantity of a modality, such as ``reconstruction_loss_rna``, has
+        a panel of its own where there is also that of all of them.
     axes
         One Axes per panel; None: of a new figure.
 
@@ -52,9 +51,9 @@ def training(
     for ax, (title, curves) in zip(panels, groups.items(), strict=True):
         _draw_curves(ax, curves)
         ax.set_title(title, fontsize=9, color=INK)
-        ax.set_xlabel("epoch", fontsize=8, color=INK)
+        name_axes(ax, "epoch")
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
-        ax.grid(axis="y", color=GREY, alpha=0.35, linewidth=0.6)
+        grid_lines(ax, "y")
         ax.tick_params(labelsize=7.5)
         strip_frame(ax)
     return panels
@@ -63,31 +62,23 @@ def training(
 def _grouped(history: Mapping[str, pd.DataFrame | pd.Series]) -> dict[str, dict[str, pd.Series]]:
     """Sort curves into panels by the names of their quantities, in the order of the panels."""
     quantities = {_split(key)[0] for key in history}
-    groups: dict[str, dict[str, pd.Series]] = {title: {} for title in (TOTAL, *PANELS.values())}
+    groups: dict[str, dict[str, pd.Series]] = {}
     for key, table in history.items():
         quantity, curve = _split(key)[0], _curve(table)
         title = _panel_of(quantity)
         if title is not None and not key.endswith("_step") and curve.notna().any():
-            part = _part_of(quantity, quantities)
+            whole, _, part = quantity.rpartition("_")  # a modality, where there is the whole too
+            part = part if whole in quantities else ""
             groups.setdefault(f"{title}, {part}" if part else title, {})[key] = curve
-    order = [TOTAL, *dict.fromkeys(PANELS.values())]
-    found = {
-        title: groups[title]
-        for title in sorted(groups, key=lambda title: order.index(title.split(",")[0]))
-        if groups[title]
-    }
-    if not found:
-        raise ValueError(
-            f"Expected a training history with losses, found the keys {sorted(history)}. "
-            "Pass `model.history` after `model.train()`."
+    titles = [TOTAL, *dict.fromkeys(PANELS.values())]
+    order = sorted(groups, key=lambda title: (titles.index(title.split(",")[0]), "," in title))
+    if not groups:
+        raise InputValueError(
+            f"Expected a training history with losses, found the keys {sorted(history)}.",
+            "Pass `model.history` after `model.train()`.",
+            "history",
         )
-    return found
-
-
-def _part_of(quantity: str, quantities: set[str]) -> str:
-    """Modality that a quantity is about: what its name has beyond that of another."""
-    whole, _, part = quantity.rpartition("_")
-    return part if whole in quantities else ""
+    return {title: groups[title] for title in order}
 
 
 def _panel_of(quantity: str) -> str | None:
@@ -113,21 +104,15 @@ def _split(key: str) -> tuple[str, str]:
 
 
 def _new_panels(axes: Sequence[Axes] | None, n: int) -> np.ndarray:
-    if axes is None:
-        n_rows = -(-n // MOST_COLUMNS)
-        n_columns = -(-n // n_rows)
-        size = (2.5 * n_columns, 2.3 * n_rows)
-        grid = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, layout="constrained")[1]
-        for ax in grid.flat[n:]:
-            ax.set_visible(False)
-        return grid.ravel()[:n]
-    panels = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
-    if len(panels) != n:
-        raise ValueError(
-            f"Expected one Axes per panel, found {len(panels)} for {n} panels. "
-            "Pass as many, or leave `axes` out."
-        )
-    return panels
+    if axes is not None:
+        return given_panels(axes, n, "panel")
+    n_rows = -(-n // MOST_COLUMNS)
+    n_columns = -(-n // n_rows)
+    size = (2.5 * n_columns, 2.3 * n_rows)
+    grid = plt.subplots(n_rows, n_columns, figsize=size, squeeze=False, layout="constrained")[1]
+    for ax in grid.flat[n:]:
+        ax.set_visible(False)
+    return grid.ravel()[:n]
 
 
 def _draw_curves(ax: Axes, curves: Mapping[str, pd.Series]) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scmetaq import pl
-from scmetaq.pl._svg import svg_source
+from scmetaq.pl._style import svg_source
 
 from ._conditions import ConditionSummary
 from ._labels import LabelSummary

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from scmetaq import _keys
-from scmetaq.pl._own_values import WEIGHTED, own_values
+from scmetaq.pl._metrics import WEIGHTED, own_values
 
 N_SHOWN = 10
 """Metacells listed for a second look."""

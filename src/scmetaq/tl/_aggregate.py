@@ -2,18 +2,18 @@
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any, overload
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq.metrics._cell_values import cell_values
+from scmetaq._errors import InputTypeError, InputValueError
+from scmetaq.metrics._cell_values import cell_values, check_layer, layers_of
 from scmetaq.metrics._counts import check_count_values
 from scmetaq.metrics._groups import factorize_metacells
 from scmetaq.tl._split_metacells import (
@@ -22,10 +22,7 @@ from scmetaq.tl._split_metacells import (
     split_metacells,
     with_metacell,
 )
-from scmetaq.tl._summarize_obs import summarize_obs
-
-_BLOCK = 65_536
-"""Cells that are read at once."""
+from scmetaq.tl._summarize import described, matrix_of, sum_rows, summarize_obs
 
 type By = str | Sequence[str] | pd.Series | ArrayLike
 
@@ -35,10 +32,7 @@ def aggregate(adata_or_mdata: AnnData, by: By = ..., *, layer: str | None = ...)
 @overload
 def aggregate(adata_or_mdata: MuData, by: By = ..., *, layer: str | None = ...) -> MuData: ...
 def aggregate(
-    adata_or_mdata: AnnData | MuData,
-    by: By = _keys.METACELL,
-    *,
-    layer: str | None = None,
+    adata_or_mdata: AnnData | MuData, by: By = _keys.METACELL, *, layer: str | None = None
 ) -> AnnData | MuData:
     r"""Make metacells of cells: mean and summed raw counts, majority labels, numeric means.
 
@@ -88,23 +82,30 @@ def aggregate(
     ----------
     Li et al., MetaQ, Nature Communications 2025, Eq. 17.
     """
-    _check_data(adata_or_mdata)
-    columns = _columns_to_split_by(adata_or_mdata, by)
+    data = adata_or_mdata
+    if not isinstance(data, AnnData | MuData):
+        raise InputTypeError(
+            f"Expected an AnnData or a MuData with cells, found {type(data).__name__}.",
+            argument="adata_or_mdata",
+        )
+    columns = _columns_to_split_by(data, by)
     if columns:
-        table = find_covariates(adata_or_mdata, columns, what="by")
+        table = find_covariates(data, columns, what="by")
         whole = table[columns[0]]
         assignment = split_metacells(whole, table[columns[1:]])
     else:
-        assignment = cell_values(adata_or_mdata, by, what="by")
+        assignment = cell_values(data, by, what="by")
+    check_layer(data, layer)
+    parts = data.mod if isinstance(data, MuData) else {"": data}
+    layers = {name: layer if layer in layers_of(part) else None for name, part in parts.items()}
+    for name, part in parts.items():
+        where = (f"modality {name!r}, " if name else "") + described(layers[name])
+        check_count_values(_counts(part, layers[name]), where, layers_of(part), stacklevel=3)
     metacells: AnnData | MuData
-    if isinstance(adata_or_mdata, MuData):
-        layers = _layer_of_each(adata_or_mdata, layer)
-        for name, of_name in layers.items():
-            _check_counts(adata_or_mdata.mod[name], of_name, name)
-        metacells = aggregate_modalities(adata_or_mdata, assignment, layers=layers)
+    if isinstance(data, MuData):
+        metacells = aggregate_modalities(data, assignment, layers=layers)
     else:
-        _check_counts(adata_or_mdata, layer)
-        metacells = aggregate_cells(adata_or_mdata, assignment, layer=layer)
+        metacells = aggregate_cells(data, assignment, layer=layer)
     if columns:
         with_metacell(metacells, metacell_of_piece(whole, assignment), columns[0])
     n_cells = int(metacells.obs[_keys.N_CELLS].sum())
@@ -115,7 +116,7 @@ def aggregate(
         "n_cells": n_cells,
         "n_cells_left_out": len(assignment) - n_cells,
         "n_metacells": metacells.n_obs,
-        "scmetaq_version": _own_version(),
+        "scmetaq_version": version("scmetaq"),
     }
     return metacells
 
@@ -128,35 +129,24 @@ def aggregate_cells(
     categories: Sequence[str] | None = None,
     categorical: Collection[str] = (),
 ) -> AnnData:
-    """Aggregate one modality by an assignment indexed by barcode (see ``aggregate``).
+    """Aggregate one modality by an assignment in the order of its cells (see ``aggregate``).
 
-    Parameters
-    ----------
-    adata
-        Cells, shape ``(n_cells, n_features)``.
-    assignment
-        Metacell of each cell, in the order of the cells; missing: left out.
-    layer
-        Layer with the raw counts; None: ``X``.
-    categories
-        All names of metacells in the order wanted; those without cells do not appear.
-        None: the order of the assignment's categories, or sorted.
-    categorical
-        Columns of ``obs`` whose values are names, also where they are numbers.
+    ``categories``: names of all metacells in the order wanted, of which those without cells do
+    not appear. ``categorical``: columns of ``obs`` whose values are names, also if numbers.
     """
     column = _metacells(assignment, categories)
-    counts = _matrix(adata, layer)
-    sums = _sum_rows(counts, column.codes, len(column.categories))  # K x F
+    sums = sum_rows(_counts(adata, layer), column.codes, len(column.categories))
     sizes = np.bincount(column.codes[column.codes >= 0], minlength=len(column.categories))
     means = sums.copy()
     means.data /= np.repeat(sizes, np.diff(sums.indptr))
+    single = sums.astype(np.float32)  # unless it cannot hold a sum exactly
     columns = _user_columns(adata.obs, assignment.name)
     return AnnData(
         X=means.astype(np.float32),
         obs=summarize_obs(columns, column, categorical=categorical),
         var=adata.var.copy(),
         varm=copy.deepcopy(dict(adata.varm)),
-        layers={_keys.COUNTS: _smallest_exact(sums)},
+        layers={_keys.COUNTS: single if np.array_equal(single.data, sums.data) else sums},
     )
 
 
@@ -168,21 +158,7 @@ def aggregate_modalities(
     categories: Sequence[str] | None = None,
     categorical: Collection[str] = (),
 ) -> MuData:
-    """Aggregate modalities by one assignment indexed by barcode (see ``aggregate``).
-
-    Parameters
-    ----------
-    mdata
-        Paired cells.
-    assignment
-        Metacell of each cell, in the order of ``mdata.obs_names``; missing: left out.
-    layers
-        Modalities to aggregate, and the layer with the raw counts of each; None: ``X``.
-    categories
-        All names of metacells in the order wanted; those without cells do not appear.
-    categorical
-        Columns of ``obs`` whose values are names, also where they are numbers.
-    """
+    """Aggregate the modalities of ``layers``, each from its layer, by one assignment."""
     column = _metacells(assignment, categories)
     modalities = {
         name: aggregate_cells(
@@ -201,20 +177,16 @@ def aggregate_modalities(
     return metacells
 
 
-def _check_data(data: Any) -> None:
-    if not isinstance(data, AnnData | MuData):
-        raise TypeError(f"Expected an AnnData or a MuData with cells, found {type(data).__name__}.")
-
-
 def _columns_to_split_by(data: AnnData | MuData, by: Any) -> list[str]:
     """The columns of a list of columns; none if there is one value per cell, or one column."""
     is_list = isinstance(by, list | tuple) and all(isinstance(name, str) for name in by)
     if not is_list or (len(by) == data.n_obs and not set(by) <= set(data.obs)):
         return []
     if len(set(by)) < len(by) and not set(by) & set(data.obs):
-        raise ValueError(
+        raise InputValueError(
             f"Expected `by` as columns of `obs`, or one value for each of the {data.n_obs} cells, "
-            f"found {len(by)} values."
+            f"found {len(by)} values.",
+            argument="by",
         )
     return list(by)
 
@@ -228,82 +200,19 @@ def _metacells(assignment: pd.Series, categories: Sequence[str] | None) -> pd.Ca
         assert present <= set(categories), "categories must name every metacell"
         column = column.set_categories([name for name in categories if name in present])
     if len(column.categories) == 0:
-        raise ValueError(
-            f"Expected cells with a metacell, found only missing values among {len(column)} cells. "
-            "Pass an assignment that names the metacell of at least one cell."
+        raise InputValueError(
+            f"Expected cells with a metacell, found only missing values among {len(column)} cells.",
+            "Pass an assignment that names the metacell of at least one cell.",
+            "by",
         )
     return column
 
 
-def _layers(adata: AnnData) -> list[str]:
-    return sorted(filter(None, adata.layers.keys()))
-
-
-def _matrix(adata: AnnData, layer: str | None) -> Any:
-    if layer is not None and layer not in _layers(adata):
-        raise KeyError(
-            f"Expected `layer` to name a layer, found no {layer!r}. Layers: {_layers(adata)}."
-        )
-    X = adata.X if layer is None else adata.layers[layer]
-    if X is None:
-        raise ValueError(
-            f"Expected raw counts in `X`, found nothing. Name their layer: {_layers(adata)}."
-        )
-    return X
-
-
-def _check_counts(adata: AnnData, layer: str | None, modality: str | None = None) -> None:
-    """Refuse negative and missing values; warn of fractions."""
-    X = _matrix(adata, layer)
-    where = "" if modality is None else f"modality {modality!r}, "
-    where += "`X`" if layer is None else f"layer {layer!r}"
-    check_count_values(X, where, _layers(adata), stacklevel=4)
-
-
-def _layer_of_each(mdata: MuData, layer: str | None) -> dict[str, str | None]:
-    """The layer where a modality has it, else None."""
-    layers = {name: _layers(adata) for name, adata in mdata.mod.items()}
-    if layer is not None and not any(layer in names for names in layers.values()):
-        raise KeyError(
-            f"Expected `layer` to name a layer of a modality, found no {layer!r}. Layers: {layers}."
-        )
-    return {name: layer if layer in names else None for name, names in layers.items()}
-
-
-def _sum_rows(X: Any, codes: np.ndarray, n_groups: int, block_size: int = _BLOCK) -> sp.csr_matrix:
-    """Sum the rows of each group in double precision, sparse, K x F.
-
-    ``scanpy.get.aggregate`` makes dense K x F arrays, too large for peaks of many metacells.
-    Blocks keep the copy in double precision small, and let matrices on disk be read in turn.
-    """
-    X = X.tocsr() if sp.issparse(X) else X
-    total = sp.csr_matrix((n_groups, X.shape[1]), dtype=np.float64)
-    for start in range(0, X.shape[0], block_size):
-        block = sp.csr_matrix(X[start : start + block_size])
-        of_block = codes[start : start + block_size]
-        cells = np.flatnonzero(of_block >= 0)
-        indicator = sp.csr_matrix(
-            (np.ones(len(cells)), (of_block[cells], cells)), shape=(n_groups, len(of_block))
-        )
-        total += indicator @ block
-    total.sort_indices()
-    return total
-
-
-def _smallest_exact(sums: sp.csr_matrix) -> sp.csr_matrix:
-    """Single precision where it holds every sum exactly, else double."""
-    single = sums.astype(np.float32)
-    return single if np.array_equal(single.data, sums.data) else sums
+def _counts(adata: AnnData, layer: str | None) -> Any:
+    return matrix_of(adata, layer, f"their layer: {layers_of(adata)}")
 
 
 def _user_columns(obs: pd.DataFrame, by: Any) -> pd.DataFrame:
     """Drop scvi-tools' bookkeeping and the assignment itself, also if pulled from a modality."""
     dropped = {by, *(c for c in obs.columns if str(c).endswith(f":{by}"))}
     return obs[[c for c in obs.columns if c not in dropped and not _keys.is_bookkeeping(c)]]
-
-
-def _own_version() -> str:
-    try:
-        return version("scmetaq")
-    except PackageNotFoundError:  # a source tree that was not installed
-        return "unknown"

@@ -1,10 +1,12 @@
 """How many metacells the cells can bear."""
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+
+from scmetaq._errors import InputTypeError
 
 N_NUMBERS: Final = 20
 """Numbers tried by default."""
@@ -14,25 +16,13 @@ ERROR: Final = "prediction_error"
 STANDARD_ERROR: Final = "prediction_error_se"
 
 
-class HasGranularityReport(Protocol):
-    """A trained model that can be cut to fewer metacells."""
-
-    n_metacells: int
-
-    def get_granularity_report(self, n_metacells: Sequence[int]) -> pd.DataFrame:
-        """Table with one row per number of metacells."""
-        ...
-
-
-def choose_n_metacells(
-    model: HasGranularityReport, grid: Sequence[int] | None = None
-) -> pd.DataFrame:
-    r"""Number of metacells at which more of them no longer say more about cells.
+def choose_n_metacells(model: Any, grid: Sequence[int] | None = None) -> pd.DataFrame:
+    r"""Suggest the number of metacells beyond which more of them no longer describe cells better.
 
     The metacells of a trained model are merged to each number of the grid, nothing is trained
-    again. The paper's two curves are there: the similarity difference, whose decline levels off,
-    and the reconstruction ratio, which goes on rising. Neither has an optimum, so the suggestion
-    comes from a third: how well the *other* cells of its metacell predict a cell,
+    again. The paper's similarity difference levels off and its reconstruction ratio keeps rising:
+    neither has an optimum. The suggestion comes from how well the *other* cells of its metacell
+    predict a cell,
 
     .. math::
         \frac{1}{N D} \sum_i \Big\| z_i - \frac{1}{n_i - 1} \sum_{j \ne i,\, a_j = a_i} z_j \Big\|^2
@@ -59,10 +49,9 @@ def choose_n_metacells(
 
     Raises
     ------
-    TypeError
-        Not a model that can be cut, or a number of the grid is not whole.
-    ValueError
-        The model is not trained, or the grid is empty or holds numbers out of range.
+    TypeError, ValueError
+        Not a trained model that can be cut, or a grid that is empty or holds numbers that are not
+        whole or out of range.
 
     Examples
     --------
@@ -72,12 +61,15 @@ def choose_n_metacells(
     >>> metacells = model.get_metacells(n_metacells=curve.attrs["suggested"])
     """
     if not hasattr(model, "get_granularity_report"):
-        raise TypeError(
+        raise InputTypeError(
             f"Expected a trained MetaQModel, found {type(model).__name__}: it has no "
-            "`get_granularity_report`."
+            "`get_granularity_report`.",
+            argument="model",
         )
     if grid is not None and not isinstance(grid, Iterable):
-        raise TypeError(f"Expected `grid` as a list of numbers of metacells, found {grid!r}.")
+        raise InputTypeError(
+            f"Expected `grid` as a list of numbers of metacells, found {grid!r}.", argument="grid"
+        )
     numbers = _default_grid(model.n_metacells) if grid is None else list(grid)
     curve = model.get_granularity_report(numbers)
     excess = curve[ERROR] - curve[ERROR].min()

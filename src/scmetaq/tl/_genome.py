@@ -6,6 +6,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from scmetaq._errors import InputKeyError, InputValueError
+
 _COLUMNS: Final = ["chrom", "start", "end"]
 _FARTHEST: Final = 2**53
 """Base pairs; beyond this, and at infinity, decimal numbers are no places."""
@@ -15,56 +17,52 @@ _NAME: Final = re.compile(r"(?P<chrom>.+?)[:_-](?P<start>\d+)[_-](?P<end>\d+)")
 
 
 def gene_starts(var: pd.DataFrame) -> pd.DataFrame:
-    """Transcription start sites: ``start`` of genes on the plus strand, ``end`` on the minus one.
-
-    Parameters
-    ----------
-    var
-        Genes with the columns ``chrom``, ``start``, ``end`` and ``strand``.
-
-    Returns
-    -------
-    Frame in the order of ``var`` with ``chrom``, ``tss`` (base pairs) and ``forward`` (bool).
-    Genes without a place or a strand have the chromosome "".
-    """
+    """``chrom``, transcription start site ``tss`` and ``forward`` of genes; unknown: ``""``."""
     absent = [name for name in [*_COLUMNS, "strand"] if name not in var]
     if absent:
-        raise KeyError(
+        raise InputKeyError(
             f"Expected `rna_metacells.var` to hold {[*_COLUMNS, 'strand']}, found no {absent}. "
-            f"Columns there: {sorted(map(str, var.columns))}. Join a table of gene coordinates."
+            f"Columns there: {sorted(map(str, var.columns))}.",
+            "Join a table of gene coordinates.",
+            "rna_metacells",
         )
-    places = _places(var)
-    strand = _strands(var["strand"])
+    places, strand = _places(var), _strands(var["strand"])
     places["tss"] = np.where(strand > 0, places["start"], places["end"])
     places["forward"] = strand > 0
     places.loc[strand == 0, "chrom"] = ""
-    _check_any(places, "genes", "rna_metacells", also=", or `strand` empty")
+    _check_any(places, "genes", "rna_metacells", ", or `strand` empty")
     return places[["chrom", "tss", "forward"]]
 
 
 def peak_places(var: pd.DataFrame) -> pd.DataFrame:
-    """Places of peaks: the columns ``chrom``, ``start``, ``end``, else read from their names.
+    """Places of peaks: the columns ``chrom``, ``start``, ``end``, else read from their names."""
+    if not set(_COLUMNS) <= set(var.columns):
+        var = _read_names(var.index)
+    places = _places(var)
+    _check_any(places, "peaks", "atac_metacells")
+    return places
 
-    Parameters
-    ----------
-    var
-        Peaks, named like "chr1:100-200" where the columns are absent.
 
-    Returns
-    -------
-    Frame in the order of ``var`` with ``chrom``, ``start`` and ``end`` (base pairs).
-    """
-    if set(_COLUMNS) <= set(var.columns):
-        return _check_any(_places(var), "peaks", "atac_metacells")
-    matches = [_NAME.fullmatch(str(name)) for name in var.index]
-    unread = [str(name) for name, match in zip(var.index, matches, strict=True) if match is None]
+def _read_names(names: pd.Index) -> pd.DataFrame:
+    matches = [_NAME.fullmatch(str(name)) for name in names]
+    unread = [str(name) for name, match in zip(names, matches, strict=True) if match is None]
     if unread:
-        raise ValueError(
+        raise InputValueError(
             f'Expected peaks named like "chr1:100-200", or the columns {_COLUMNS} in '
-            f"`atac_metacells.var`, found {len(unread)} other names, e.g. {unread[0]!r}."
+            f"`atac_metacells.var`, found {len(unread)} other names, e.g. {unread[0]!r}.",
+            argument="atac_metacells",
         )
-    read = pd.DataFrame([match.groupdict() for match in matches if match is not None])
-    return _check_any(_places(read), "peaks", "atac_metacells")
+    return pd.DataFrame([match.groupdict() for match in matches if match is not None])
+
+
+def _check_any(places: pd.DataFrame, features: str, owner: str, also: str = "") -> None:
+    if (places["chrom"] == "").all():
+        raise InputValueError(
+            f"Expected {features} with a place in `{owner}.var`, found `chrom` empty, `start` or "
+            f"`end` no numbers, negative or in the wrong order{also} for all {len(places)}.",
+            "Join a table of their coordinates.",
+            owner,
+        )
 
 
 def _strands(strand: pd.Series) -> np.ndarray:
@@ -72,39 +70,22 @@ def _strands(strand: pd.Series) -> np.ndarray:
     text = strand.astype(object).map(lambda value: str(value).strip())
     odd = sorted(set(text) - _STRANDS.keys() - _NO_STRAND)
     if odd:
-        raise ValueError(
-            f'Expected "+" or "-" in `rna_metacells.var["strand"]`, found {odd[:3]}. Rename the '
-            "strands; genes without one are left out."
+        raise InputValueError(
+            f'Expected "+" or "-" in `rna_metacells.var["strand"]`, found {odd[:3]}.',
+            "Rename the strands; genes without one are left out.",
+            "rna_metacells",
         )
     return text.map(lambda value: _STRANDS.get(value, 0)).to_numpy(dtype=np.int64)
 
 
-def _check_any(places: pd.DataFrame, features: str, owner: str, also: str = "") -> pd.DataFrame:
-    """The same places, if there are any."""
-    if (places["chrom"] == "").all():
-        raise ValueError(
-            f"Expected {features} with a place in `{owner}.var`, found `chrom` empty, `start` or "
-            f"`end` no numbers, negative or in the wrong order{also} for all {len(places)}. Join a "
-            "table of their coordinates."
-        )
-    return places
-
-
 def check_chromosomes(genes: pd.DataFrame, peaks: pd.DataFrame) -> None:
-    """Refuse genes and peaks that share no chromosome, as when one says "1" and one "chr1".
-
-    Parameters
-    ----------
-    genes
-        As of :func:`gene_starts`.
-    peaks
-        As of :func:`peak_places`.
-    """
+    """Refuse genes and peaks that share no chromosome, as when one says "1" and one "chr1"."""
     of_genes, of_peaks = (sorted(set(frame["chrom"]) - {""}) for frame in (genes, peaks))
     if not set(of_genes) & set(of_peaks):
-        raise ValueError(
+        raise InputValueError(
             f"Expected genes and peaks on the same chromosomes, found genes on {of_genes[:3]} and "
-            f"peaks on {of_peaks[:3]}. Spell the names alike in both."
+            f"peaks on {of_peaks[:3]}.",
+            "Spell the names alike in both.",
         )
 
 
@@ -125,20 +106,8 @@ def _places(frame: pd.DataFrame) -> pd.DataFrame:
 def near_pairs(genes: pd.DataFrame, peaks: pd.DataFrame, window: int) -> pd.DataFrame:
     """All pairs of a gene and a peak at most ``window`` base pairs from its start site.
 
-    Parameters
-    ----------
-    genes
-        As of :func:`gene_starts`.
-    peaks
-        As of :func:`peak_places`.
-    window
-        Largest distance, base pairs.
-
-    Returns
-    -------
-    Frame of ``gene`` and ``peak`` (positions in the inputs) and ``distance``: base pairs from the
-    start site to the nearest end of the peak, negative upstream, zero where the peak covers it.
-    Sorted by gene, then along the genome.
+    Positions of both, and ``distance``: base pairs from the start site to the nearest end of the
+    peak, negative upstream, zero where the peak covers it. By gene, then along the genome.
     """
     found = [
         _near_pairs_of_one(genes.iloc[rows], rows, peaks, of_chrom, window)

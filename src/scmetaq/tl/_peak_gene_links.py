@@ -1,7 +1,6 @@
 """Peaks whose accessibility goes with the expression of a gene nearby."""
 
 import warnings
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,13 +9,15 @@ from anndata import AnnData
 from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
+from scmetaq._errors import InputTypeError, InputValueError
 from scmetaq.metrics._counts import log_normalise
 from scmetaq.tl._genome import check_chromosomes, gene_starts, near_pairs, peak_places
+from scmetaq.tl._summarize import finite_counts
 
 _BLOCK = 4_000_000
 """Most numbers in a dense block."""
 _LEAST_BACKGROUND = 10
-"""Peaks of which a spread can be told."""
+"""Peaks from which a standard deviation can be estimated."""
 
 
 def peak_gene_links(
@@ -76,16 +77,15 @@ def peak_gene_links(
     ------
     KeyError
         Gene coordinates are absent.
-    ValueError
+    TypeError, ValueError
         Metacells in common are fewer than three, counts are negative or missing, genes or peaks
         have no places or share no chromosome, strands or GC content cannot be read, or other
         chromosomes have too few peaks for the background.
 
     Notes
     -----
-    Names of chromosomes must be spelled alike in both ("chr1", not "1"). Metacells that are in
-    one object only are left out. The p-value takes the background as normal; with few metacells,
-    or metacells of very few cells, look at the correlations of the background yourself.
+    Metacells that are in one object only are left out. The p-value takes the background as
+    normal; with few metacells, or metacells of very few cells, look at its correlations yourself.
 
     References
     ----------
@@ -93,42 +93,33 @@ def peak_gene_links(
     Persad et al., SEACells, Nature Biotechnology 2023 (100 matched background peaks).
     """
     _check_settings(window, n_background)
-    for metacells in (rna_metacells, atac_metacells):
+    objects = {"rna_metacells": rna_metacells, "atac_metacells": atac_metacells}
+    for argument, metacells in objects.items():
         if not isinstance(metacells, AnnData):
-            found = type(metacells).__name__
-            raise TypeError(f"Expected an AnnData per modality, found {found}. Pass mdata['rna'].")
-    names = _shared_names(rna_metacells, atac_metacells)
+            raise InputTypeError(
+                f"Expected an AnnData per modality, found {type(metacells).__name__}.",
+                "Pass mdata['rna'].",
+                argument,
+            )
+    names = _shared_names(objects)
     genes, peaks = gene_starts(rna_metacells.var), peak_places(atac_metacells.var)
     check_chromosomes(genes, peaks)
-    gc = _gc_content(atac_metacells.var)
-    expression = _log_normalised(rna_metacells, names, "rna_metacells")  # G x K
-    access = _log_normalised(atac_metacells, names, "atac_metacells")  # P x K
-    genes.loc[_spread(expression) == 0, "chrom"] = ""
-    peaks.loc[_spread(access) == 0, "chrom"] = ""
+    expression, access = (_log(part, names, what) for what, part in objects.items())  # G, P x K
+    genes.loc[_is_constant(expression), "chrom"] = ""
+    peaks.loc[_is_constant(access), "chrom"] = ""
     links = near_pairs(genes, peaks, window)
     gene, peak = links["gene"].to_numpy(), links["peak"].to_numpy()
     linked, which = np.unique(peak, return_inverse=True)
-    traits = _traits(access, gc)
+    traits = _traits(access, atac_metacells.var)
     background = _background(peaks["chrom"].to_numpy(), traits, linked, n_background, seed)
     r = _correlations(expression, access, gene, peak[:, None])[:, 0]
+    of_background = _correlations(expression, access, gene, background[which])  # L x B
+    spread = np.maximum(of_background.std(1, ddof=1), np.finfo(np.float64).tiny)
     links["r"] = r
-    links["pvalue"] = _pvalues(expression, access, gene, background[which], r)
+    links["pvalue"] = 2 * norm.sf(np.abs(r - of_background.mean(1)) / spread)
     links["gene"] = rna_metacells.var_names.to_numpy()[gene]
     links["peak"] = atac_metacells.var_names.to_numpy()[peak]
     return links
-
-
-def _pvalues(
-    expression: sp.csr_matrix,
-    access: sp.csr_matrix,
-    gene: np.ndarray,
-    background: np.ndarray,
-    r: np.ndarray,
-) -> np.ndarray:
-    """Two-sided normal p-value of each correlation against those of its background."""
-    of_background = _correlations(expression, access, gene, background)  # L x B
-    spread = np.maximum(of_background.std(1, ddof=1), np.finfo(np.float64).tiny)
-    return 2 * norm.sf(np.abs(r - of_background.mean(1)) / spread)
 
 
 def _correlations(
@@ -157,25 +148,20 @@ def _standardised(rows: sp.csr_matrix) -> np.ndarray:
     return dense / np.linalg.norm(dense, axis=1, keepdims=True)
 
 
-def _gc_content(var: pd.DataFrame) -> np.ndarray | None:
-    """GC content of peaks, the median where it is missing, ``(n_peaks,)``; None without any."""
-    if "gc" not in var:
-        return None
-    gc = pd.to_numeric(var["gc"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    known = np.isfinite(gc)
-    if not known.any():
-        raise ValueError(
-            "Expected GC content, as a fraction or in percent, in `atac_metacells.var['gc']`, "
-            "found no number. Fill the column, or drop it to match the background in mean only."
-        )
-    return np.where(known, gc, np.median(gc[known]))
-
-
-def _traits(access: sp.csr_matrix, gc: np.ndarray | None) -> np.ndarray:
-    """What a background peak must share, on comparable scales, ``(n_peaks, 1 or 2)``."""
+def _traits(access: sp.csr_matrix, var: pd.DataFrame) -> np.ndarray:
+    """Mean (and GC content, if there) of peaks on comparable scales, ``(n_peaks, 1 or 2)``."""
     columns = [np.log(np.maximum(np.asarray(access.mean(1)).ravel(), 1e-12))]
-    if gc is not None:
-        columns.append(gc)
+    if "gc" in var:
+        gc = pd.to_numeric(var["gc"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        known = np.isfinite(gc)
+        if not known.any():
+            raise InputValueError(
+                "Expected GC content, as a fraction or in percent, in `atac_metacells.var['gc']`, "
+                "found no number.",
+                "Fill the column, or drop it to match the background in mean only.",
+                "atac_metacells",
+            )
+        columns.append(np.where(known, gc, np.median(gc[known])))
     traits = np.stack(columns, axis=1)
     return (traits - traits.mean(0)) / np.maximum(traits.std(0), 1e-12)
 
@@ -189,7 +175,7 @@ def _background(
     others_of = {
         name: np.flatnonzero((chrom != name) & (chrom != "")) for name in np.unique(chrom[linked])
     }
-    n = _fewer(n, {name: len(others) for name, others in others_of.items()})
+    n = _n_background(n, {name: len(others) for name, others in others_of.items()})
     background = np.empty((len(linked), n), dtype=np.int64)
     for name, others in others_of.items():
         here = chrom[linked] == name
@@ -199,16 +185,17 @@ def _background(
     return background
 
 
-def _fewer(n: int, n_there: dict[str, int]) -> int:
-    """Background peaks per link, as many of those wanted as each chromosome has."""
+def _n_background(n: int, n_there: dict[str, int]) -> int:
+    """Background peaks per link, at most as many as each chromosome has."""
     if not n_there:  # no link to test
         return n
     name = min(n_there, key=n_there.__getitem__)
     found = f"found {n_there[name]} varying peaks on chromosomes other than {name!r}"
     if n_there[name] < _LEAST_BACKGROUND:
-        raise ValueError(
-            f"Expected at least {_LEAST_BACKGROUND} peaks for its background, {found}. Pass peaks "
-            "of all chromosomes."
+        raise InputValueError(
+            f"Expected at least {_LEAST_BACKGROUND} peaks for its background, {found}.",
+            "Pass peaks of all chromosomes.",
+            "atac_metacells",
         )
     if n_there[name] < n:
         warnings.warn(
@@ -220,39 +207,36 @@ def _fewer(n: int, n_there: dict[str, int]) -> int:
     return min(n, n_there[name])
 
 
-def _log_normalised(adata: AnnData, names: pd.Index, what: str) -> sp.csr_matrix:
+def _log(adata: AnnData, names: pd.Index, what: str) -> sp.csr_matrix:
     """Log1p counts per 10k, features as rows, metacells in the order of ``names``."""
-    counts: Any = adata[names].X
-    if counts is None:
-        raise ValueError(f"Expected raw counts in `X` of `{what}`, found nothing.")
-    counts = sp.csr_matrix(counts, dtype=np.float64)
-    if not (np.isfinite(counts.data) & (counts.data >= 0)).all():
-        raise ValueError(
-            f"Expected raw counts, mean or summed, in `X` of `{what}`, found negative or missing "
-            "values. Pass metacells as `scmetaq.tl.aggregate` makes them."
-        )
-    return sp.csr_matrix(log_normalise(counts, np.float64).T)
+    if adata.X is None:
+        raise InputValueError(f"Expected raw counts in `X` of `{what}`, found nothing.")
+    expected = f"raw counts, mean or summed, in `X` of `{what}`"
+    fix = "Pass metacells as `scmetaq.tl.aggregate` makes them."
+    return sp.csr_matrix(log_normalise(finite_counts(adata[names].X, expected, fix), np.float64).T)
 
 
-def _spread(rows: sp.csr_matrix) -> np.ndarray:
-    """Largest minus smallest value of each row."""
+def _is_constant(rows: sp.csr_matrix) -> np.ndarray:
     largest, smallest = (np.asarray(m.toarray()).ravel() for m in (rows.max(1), rows.min(1)))
-    return largest - smallest
+    return largest == smallest
 
 
-def _shared_names(rna: AnnData, atac: AnnData) -> pd.Index:
-    for what, adata in (("rna_metacells", rna), ("atac_metacells", atac)):
+def _shared_names(objects: dict[str, AnnData]) -> pd.Index:
+    for what, adata in objects.items():
         if not adata.obs_names.is_unique:
-            raise ValueError(
-                f"Expected unique names of metacells in `{what}`, found repeats. "
-                "Make them unique, the same way in both modalities."
+            raise InputValueError(
+                f"Expected unique names of metacells in `{what}`, found repeats.",
+                "Make them unique, the same way in both modalities.",
+                what,
             )
-    names = rna.obs_names[rna.obs_names.isin(atac.obs_names)]
+    rna, atac = (adata.obs_names for adata in objects.values())
+    names = rna[rna.isin(atac)]
     if len(names) < 3:
-        raise ValueError(
+        raise InputValueError(
             f"Expected at least 3 metacells in both modalities, found {len(names)}: "
-            f"`rna_metacells` has {list(rna.obs_names[:3])}, ..., `atac_metacells` has "
-            f"{list(atac.obs_names[:3])}, ... Aggregate both by one assignment."
+            f"`rna_metacells` has {list(rna[:3])}, ..., `atac_metacells` has {list(atac[:3])}, "
+            "...",
+            "Aggregate both by one assignment.",
         )
     return names
 
@@ -260,12 +244,14 @@ def _shared_names(rna: AnnData, atac: AnnData) -> pd.Index:
 def _check_settings(window: float, n_background: int) -> None:
     is_number = isinstance(window, int | float | np.number) and not isinstance(window, bool)
     if not is_number or not 0 <= window < np.inf:
-        raise ValueError(
-            f"Expected `window` as a number of base pairs, at least 0, found {window!r}."
+        raise InputValueError(
+            f"Expected `window` as a number of base pairs, at least 0, found {window!r}.",
+            argument="window",
         )
     is_whole = isinstance(n_background, int | np.integer) and not isinstance(n_background, bool)
     if not is_whole or n_background < _LEAST_BACKGROUND:
-        raise ValueError(
+        raise InputValueError(
             f"Expected `n_background` as a whole number of peaks, at least {_LEAST_BACKGROUND}, "
-            f"found {n_background!r}."
+            f"found {n_background!r}.",
+            argument="n_background",
         )

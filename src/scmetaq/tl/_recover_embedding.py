@@ -1,7 +1,7 @@
-"""Cells brought into a space that only their metacells were put into."""
+"""Cells mapped into a space in which only their metacells were integrated."""
 
 import warnings
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
 from scmetaq import _keys
+from scmetaq._errors import InputTypeError, InputValueError
 from scmetaq.metrics._cell_values import cell_values
 from scmetaq.metrics._groups import factorize_metacells
-from scmetaq.tl._log_counts import log_counts
+from scmetaq.tl._summarize import check_anndata, entry_of, log_counts, mean_rows
 
 _N_HIDDEN: Final = 256
 _N_EPOCHS: Final = 1_000
@@ -71,13 +72,11 @@ def recover_embedding(
 
     Raises
     ------
-    TypeError
-        Not AnnData, or an embedding is sparse.
     KeyError
         No such column, layer, or entry of ``obsm``; the message lists those there are.
-    ValueError
-        Cells are assigned to metacells that ``metacells`` does not have, fewer than two of its
-        metacells have cells, or an embedding or the counts hold values that cannot be used.
+    TypeError, ValueError
+        Not AnnData, an embedding that is sparse or not finite, negative counts, cells of metacells
+        that ``metacells`` does not have, or fewer than two metacells with cells.
 
     Notes
     -----
@@ -85,40 +84,42 @@ def recover_embedding(
     Adam in batches of 512, as published. Two things differ. Its input is a linear embedding, not
     all features: then its size does not depend on their number. And :math:`\hat x_k` is the mean
     of the cells' embeddings, not the embedding of their mean counts: the logarithm of a mean is
-    not the mean of logarithms, and the network would meet cells unlike anything it learnt from.
+    not the mean of logarithms, and the network would meet cells unlike any in its training.
 
-    The network knows no batches. It removes what integration removed as far as the batch of a cell
-    can be told from its expression, and interpolates between the metacells; cells unlike all
-    metacells land anywhere. Metacells of mixed batches teach it little about correcting them:
-    make metacells within each batch first.
+    The network knows no batches: it corrects a batch as far as expression predicts it, and
+    interpolates between the metacells. Make metacells within each batch: mixed ones carry little
+    information about the correction.
 
     References
     ----------
     Li et al., MetaQ, Nature Communications 2025, Eq. 25.
     """
-    _check_data(adata, metacells)
+    check_anndata(adata, "adata")
+    check_anndata(metacells, "metacells")
+    if not metacells.obs_names.is_unique:
+        raise InputValueError(
+            "Expected unique names of `metacells`, found repeats.", "Make them unique.", "metacells"
+        )
     target = _entry(metacells, use_rep, "use_rep", "metacells")
-    assignment = cell_values(adata, by, what="by")
-    position = _positions(assignment, metacells.obs_names)
+    position = _positions(cell_values(adata, by, what="by"), metacells.obs_names)
     if basis is None:
         x = _components(log_counts(adata, layer, otherwise="a layer or `basis`"), seed)
     else:
         x = _entry(adata, basis, "basis", "adata")
-    learnt, means = _means(x, position)
+    learnt = np.unique(position[position >= 0])
     if len(learnt) < 2:
-        raise ValueError(
+        raise InputValueError(
             f"Expected at least two metacells with cells to learn from, found {len(learnt)} among "
-            f"{metacells.n_obs}. Pass the cells that the metacells were made of."
+            f"{metacells.n_obs}.",
+            "Pass the cells that the metacells were made of.",
+            "adata",
         )
+    means = mean_rows(x, position, metacells.n_obs)[learnt]
     return _mapped(x, means, target[learnt], seed)
 
 
 def _mapped(x: np.ndarray, means: np.ndarray, target: np.ndarray, seed: int) -> np.ndarray:
-    """Learn the map of metacells and apply it to the cells, ``(n_cells, d)``.
-
-    Both spaces keep the proportions of their axes: one scale each, so that the network listens
-    to the leading axes more.
-    """
+    """Learn the map of metacells and apply it to the cells; one scale keeps axes' proportions."""
     centre, scale = means.mean(0), _scale(means)
     target_centre, target_scale = target.mean(0), _scale(target)
     network = MLPRegressor(
@@ -139,25 +140,17 @@ def _scale(values: np.ndarray) -> float:
     return float(np.sqrt(values.var(0).mean())) or 1.0
 
 
-def _means(x: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the metacells with cells, and the mean of their cells, ``(n, n_inputs)``."""
-    cells = np.flatnonzero(position >= 0)
-    learnt, code, sizes = np.unique(position[cells], return_inverse=True, return_counts=True)
-    shape = (len(learnt), len(cells))
-    indicator = sp.csr_matrix((1 / sizes[code], (code, np.arange(len(cells)))), shape=shape)
-    return learnt, indicator @ x[cells]
-
-
 def _positions(assignment: pd.Series, names: pd.Index) -> np.ndarray:
     """Position of each cell's metacell in ``names``, ``(n_cells,)``; -1: in none."""
     column = factorize_metacells(assignment)
     of_names = names.get_indexer(column.categories.astype(str))
     unknown = [str(name) for name in column.categories[of_names < 0]]
     if unknown:
-        raise ValueError(
+        raise InputValueError(
             f"Expected every metacell of the cells among the {len(names)} of `metacells`, found "
-            f"{len(unknown)} unknown, e.g. {unknown[:3]}; known ones are {list(names[:3])}, ... "
-            "Pass the metacells that were made by this assignment."
+            f"{len(unknown)} unknown, e.g. {unknown[:3]}; known ones are {list(names[:3])}, ...",
+            "Pass the metacells that were made by this assignment.",
+            "metacells",
         )
     return np.append(of_names, -1)[column.codes]
 
@@ -169,31 +162,19 @@ def _components(log: sp.csr_matrix, seed: int) -> np.ndarray:
 
 
 def _entry(adata: AnnData, name: str, argument: str, what: str) -> np.ndarray:
-    if name not in adata.obsm:
-        raise KeyError(
-            f"Expected `{argument}` to name an entry of `{what}.obsm`, found no {name!r}. "
-            f"Entries there: {sorted(map(str, adata.obsm.keys()))}."
+    found = entry_of(adata, name, argument, f"{what}.")
+    where = f"`{what}.obsm[{name!r}]`"
+    if sp.issparse(found):
+        raise InputTypeError(
+            f"Expected a dense matrix in {where}, found a sparse one.",
+            "Reduce it to a few dimensions first.",
+            argument,
         )
-    if sp.issparse(adata.obsm[name]):
-        raise TypeError(
-            f"Expected a dense matrix in `{what}.obsm[{name!r}]`, found a sparse one. Reduce it to "
-            "a few dimensions first."
-        )
-    values: np.ndarray = np.asarray(adata.obsm[name], dtype=np.float64)
+    values: np.ndarray = np.asarray(found, dtype=np.float64)
     if values.ndim != 2 or not np.isfinite(values).all():
-        raise ValueError(
-            f"Expected a matrix of finite numbers in `{what}.obsm[{name!r}]`, found shape "
-            f"{values.shape} with {int((~np.isfinite(values)).sum())} missing or infinite values."
+        raise InputValueError(
+            f"Expected a matrix of finite numbers in {where}, found shape {values.shape} with "
+            f"{int((~np.isfinite(values)).sum())} missing or infinite values.",
+            argument=argument,
         )
     return values
-
-
-def _check_data(adata: Any, metacells: Any) -> None:
-    for what, data in (("adata", adata), ("metacells", metacells)):
-        if not isinstance(data, AnnData):
-            raise TypeError(
-                f"Expected `{what}` as an AnnData, found {type(data).__name__}. "
-                "Of a MuData pass one modality."
-            )
-    if not metacells.obs_names.is_unique:
-        raise ValueError("Expected unique names of `metacells`, found repeats. Make them unique.")

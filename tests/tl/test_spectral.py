@@ -1,14 +1,21 @@
+import sys
+from types import SimpleNamespace
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import ArpackNoConvergence
 from sklearn.cluster import KMeans
 from sklearn.datasets import make_circles
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import NearestNeighbors
 
 from scmetaq.metrics import purity
-from scmetaq.tl import _spectral_metacells, spectral_metacells
-from scmetaq.tl._spectral_metacells import _fill, _shares
+from scmetaq.tl import _spectral, spectral_metacells
+from scmetaq.tl._spectral import _fill, _shares, neighbor_affinity, spectral_rows
 
 
 @pytest.fixture(scope="module")
@@ -20,10 +27,11 @@ def z():
 
 @pytest.mark.parametrize("n_metacells", [2, 7, 60, 499])
 def test_every_metacell_has_cells(z, n_metacells):
+    before = z.copy()
     labels = spectral_metacells(z, n_metacells)
-    assert labels.shape == (500,)
-    assert labels.dtype == np.int64
+    assert (labels.shape, labels.dtype) == ((500,), np.int64)
     assert np.unique(labels).tolist() == list(range(n_metacells))
+    np.testing.assert_array_equal(z, before)
 
 
 def test_order_of_cells_does_not_matter_and_the_seed_decides(z):
@@ -31,12 +39,6 @@ def test_order_of_cells_does_not_matter_and_the_seed_decides(z):
     labels = spectral_metacells(z, 20, seed=4)
     np.testing.assert_array_equal(spectral_metacells(z[order], 20, seed=4), labels[order])
     np.testing.assert_array_equal(spectral_metacells(z.tolist(), 20, seed=4), labels)
-
-
-def test_input_is_not_changed(z):
-    before = z.copy()
-    spectral_metacells(z, 5)
-    np.testing.assert_array_equal(z, before)
 
 
 def test_finds_groups_that_are_no_clouds():
@@ -72,17 +74,12 @@ def test_duplicates_are_grouped_too():
 
 
 def test_few_eigenvectors_for_many_metacells(monkeypatch):
-    asked, one_cloud = [], np.random.default_rng(0).normal(size=(500, 4))
-    rows_of = _spectral_metacells.spectral_rows
-
-    def spy(affinity, n_vectors, **kwargs):
-        asked.append(n_vectors)
-        return rows_of(affinity, n_vectors, **kwargs)
-
-    monkeypatch.setattr(_spectral_metacells, "spectral_rows", spy)
-    spectral_metacells(one_cloud, 12)
-    spectral_metacells(one_cloud, 150)
-    assert asked == [12, 100]
+    one_cloud = np.random.default_rng(0).normal(size=(500, 4))
+    spy = Mock(wraps=spectral_rows)
+    monkeypatch.setattr(_spectral, "spectral_rows", spy)
+    for n_metacells, n_vectors in ((12, 12), (150, 100)):
+        spectral_metacells(one_cloud, n_metacells)
+        assert spy.call_args.args[1] == n_vectors
 
 
 def test_blood_cells_are_pure_and_sizes_even(blood):
@@ -98,13 +95,10 @@ def test_blood_cells_are_pure_and_sizes_even(blood):
     assert purity(labels, types).mean() > 0.7 > purity(shuffled, types).mean()
 
 
-def test_shares_follow_sizes():
+def test_shares_follow_sizes_and_the_largest_groups_are_halved():
     assert _shares(np.array([90, 10]), 10).tolist() == [9, 1]
     assert _shares(np.array([1000, 16, 16]), 10).tolist() == [8, 1, 1]
     assert (_shares(np.array([3, 3, 4]), 9) <= [3, 3, 4]).all()
-
-
-def test_largest_groups_are_halved():
     rows = np.arange(10.0)[:, None]
     labels = _fill(rows, np.array([0] * 8 + [1] * 2), 4)
     assert sorted(np.bincount(labels)) == [2, 2, 2, 4]
@@ -132,3 +126,104 @@ def test_bad_input_is_named(z, change, error, message):
     arguments = {"z": z, "n_metacells": 5, **change}
     with pytest.raises(error, match=message):
         spectral_metacells(arguments.pop("z"), arguments.pop("n_metacells"), **arguments)
+
+
+def by_hand(z, k):
+    """Affinities cell by cell, as the equation says."""
+    n = len(z)
+    distance = np.sqrt(((z[:, None] - z[None]) ** 2).sum(-1))
+    np.fill_diagonal(distance, np.inf)
+    nearest = np.argsort(distance, axis=1)[:, :k]
+    width = [np.median(distance[i, nearest[i]]) for i in range(n)]
+    W = np.zeros((n, n))
+    for i in range(n):
+        for j in nearest[i]:
+            W[i, j] = np.exp(-(distance[i, j] ** 2) / (width[i] * width[j]))
+    return (W + W.T) / 2
+
+
+@pytest.fixture
+def points(rng):
+    return rng.normal(size=(80, 5))
+
+
+def test_affinities_agree_with_the_equation(points):
+    A = neighbor_affinity(points, 7)
+    np.testing.assert_allclose(A.toarray(), by_hand(points, 7), atol=1e-12)
+    assert abs(A - A.T).max() == 0
+    assert A.diagonal().max() == 0
+    assert A.nnz <= 2 * 7 * len(points)  # linear in size
+    assert A.data.min() > 0
+    scaled = neighbor_affinity(1e4 * points, 7).toarray()
+    np.testing.assert_allclose(scaled, A.toarray(), rtol=1e-9)
+
+
+def test_duplicates_are_most_alike(points):
+    copied = np.repeat(points[:1], 20, axis=0)  # more duplicates than neighbours
+    A = neighbor_affinity(np.vstack([points, copied]), 7)
+    assert np.isfinite(A.data).all()
+    copies = A[80:, 80:]
+    assert copies.nnz > 0
+    np.testing.assert_array_equal(copies.data[copies.data > 0.5], 1)
+    assert neighbor_affinity(np.ones((10, 2)), 3).data.max() == 1
+
+
+class Search:
+    """Stands in for pynndescent, whose compilation takes a minute: exact, but for two cells."""
+
+    def __init__(self, z, n_neighbors, random_state):
+        distances, neighbors = NearestNeighbors(n_neighbors=n_neighbors).fit(z).kneighbors(z)
+        neighbors[[3, 5], 2:] = -1
+        distances[[3, 5], 2:] = np.inf
+        self.neighbor_graph = neighbors, distances
+
+
+def test_what_the_approximate_search_misses_is_searched_exactly(points, monkeypatch):
+    expected = neighbor_affinity(points, 7).toarray()
+    monkeypatch.setattr(_spectral, "MAX_EXACT_CELLS", 50)
+    monkeypatch.setitem(sys.modules, "pynndescent", SimpleNamespace(NNDescent=Search))
+    np.testing.assert_allclose(neighbor_affinity(points, 7).toarray(), expected, rtol=1e-5)
+
+
+@pytest.fixture
+def affinity(rng):
+    """Four clouds that touch: three boundaries between them, then a gap in the eigenvalues."""
+    centres = 3.5 * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    affinity = neighbor_affinity(np.repeat(centres, 150, axis=0) + rng.normal(size=(600, 3)), 15)
+    assert connected_components(affinity)[0] == 1
+    return affinity
+
+
+def rows_by_numpy(affinity, n, t):
+    A = affinity.toarray()
+    d = A.sum(1)
+    values, vectors = np.linalg.eigh(A / np.sqrt(d[:, None] * d[None]))
+    rows = vectors[:, ::-1][:, :n] * values[::-1][:n] ** t
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("n_steps", [0, 2])
+def test_inner_products_agree_with_a_dense_solver(affinity, n_steps, monkeypatch):
+    """Rows are defined up to signs and rotations of equal eigenvalues; their products are not."""
+    expected = rows_by_numpy(affinity, 4, n_steps)
+
+    def check(atol):
+        rows = spectral_rows(affinity, 4, n_steps=n_steps)
+        np.testing.assert_allclose(rows @ rows.T, expected @ expected.T, atol=atol)
+
+    check(1e-2)  # Lanczos
+    fails = Mock(side_effect=ArpackNoConvergence("no", np.empty(0), np.empty((600, 0))))
+    monkeypatch.setattr(_spectral, "eigsh", fails)
+    check(1e-2)  # iterations where it does not converge
+    assert fails.called
+    monkeypatch.setattr(_spectral, "_MAX_LANCZOS_CELLS", 100)
+    check(1e-2)
+    assert fails.call_count == 1
+    monkeypatch.setattr(_spectral, "_MAX_DENSE_CELLS", 1000)
+    check(1e-8)
+
+
+def test_rows_have_length_one_and_follow_the_seed(affinity):
+    rows = spectral_rows(affinity, 10, n_steps=2, seed=3)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1)
+    np.testing.assert_array_equal(rows, spectral_rows(affinity, 10, n_steps=2, seed=3))

@@ -1,8 +1,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
+from anndata import AnnData
+from scipy import sparse
 
-from scmetaq.tl._summarize_obs import summarize_obs
+from scmetaq.tl._summarize import log_counts, mean_rows, summarize_obs
 
 
 def summarize(metacells, **columns):
@@ -67,3 +70,33 @@ def test_other_kinds_are_left_out():
 def test_no_columns():
     found = summarize_obs(pd.DataFrame(index=range(3)), pd.Categorical(["m", "n", "m"]))
     assert found["n_cells"].tolist() == [2, 1]
+
+
+def test_log_counts_agree_with_scanpy():
+    counts = np.random.default_rng(0).poisson(2.0, (30, 8)).astype(np.float32)
+    adata = AnnData(sparse.csr_matrix(counts), layers={"raw": counts})
+    log = sc.pp.normalize_total(adata, target_sum=1e4, copy=True)
+    sc.pp.log1p(log)
+    for layer in (None, "raw"):
+        np.testing.assert_allclose(log_counts(adata, layer).toarray(), log.X.toarray(), rtol=1e-5)
+    np.testing.assert_array_equal(adata.X.toarray(), counts)
+
+
+def test_bad_counts_are_named():
+    adata = AnnData(np.array([[1.0, -1.0]]))
+    with pytest.raises(ValueError, match="raw counts in `X`, found negative"):
+        log_counts(adata, None)
+    with pytest.raises(KeyError, match="found no 'raw'"):
+        log_counts(adata, "raw")
+
+
+def test_fractions_give_a_warning():
+    adata = AnnData(np.array([[1.0, 0.5]]))
+    with pytest.warns(UserWarning, match="raw counts in `X`, found fractions.* name `basis` with"):
+        log_counts(adata, None, otherwise="`basis`")
+
+
+def test_rows_of_each_group_are_averaged():
+    x = np.random.default_rng(0).normal(size=(6, 3))
+    means = mean_rows(x, np.array([2, 0, -1, 2, 0, 0]), 3)
+    np.testing.assert_allclose(means, [x[[1, 4, 5]].mean(0), np.zeros(3), x[[0, 3]].mean(0)])
