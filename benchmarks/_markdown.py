@@ -1,8 +1,57 @@
-"""Text that a command keeps up to date inside a page written by hand."""
+"""Reports of results: JSON, the table of a section of the README, and a page next to the JSON."""
 
 from __future__ import annotations
 
+import argparse
+import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Report(NamedTuple):
+    """What a benchmark writes about its results, as Markdown."""
+
+    short: str
+    """The table of its section in the README."""
+    full: str = ""
+    """Further tables, which go to a page of their own."""
+
+
+def save(args: argparse.Namespace, name: str, results: dict[str, Any], report: Report) -> None:
+    """Write the results to ``args.out``, and their report.
+
+    Parameters
+    ----------
+    args
+        Parsed arguments, with ``out`` and ``readme``.
+    name
+        Of the section.
+    results
+        Content of the results file.
+    report
+        What to write about them.
+    """
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    write_report(args.readme, args.out, name, report)
+
+
+def write_report(readme: Path, out: Path, name: str, report: Report) -> None:
+    """Write a report about the results file ``out``."""
+    begin, end = markers(name)
+    write_between(readme, begin, end, f"\n{report.short}\n")
+    if report.full:
+        out.with_suffix(".md").write_text(
+            f"# Results: {name}\n\nWritten by the command in [the README](../README.md), which says "
+            f"what was measured; the numbers are those of `{out.name}`.\n\n"
+            f"{report.full}\n"
+        )
+
+
+def markers(name: str) -> tuple[str, str]:
+    """Return the comments around the table of a section."""
+    return f"<!-- {name} -->", f"<!-- {name}: end -->"
 
 
 def write_between(page: Path, begin: str, end: str, text: str) -> None:
@@ -12,3 +61,11 @@ def write_between(page: Path, begin: str, end: str, text: str) -> None:
         raise ValueError(f"Expected {begin!r} and {end!r} once each in {page.name}.")
     before, rest = whole.split(begin)
     page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+
+
+def table(heading: Iterable[str], rows: Iterable[Iterable[str]], *, n_text: int = 1) -> str:
+    """Return a table whose first ``n_text`` columns are text and the others numbers."""
+    heading = list(heading)
+    rule = " --- |" * n_text + " ---: |" * (len(heading) - n_text)
+    lines = [f"| {' | '.join(heading)} |", f"|{rule}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])

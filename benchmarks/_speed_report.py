@@ -7,39 +7,43 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from _markdown import Report, table
 
-BEGIN: Final = "<!-- speed: written by speed.py -->"
-END: Final = "<!-- speed: end -->"
 PUBLISHED_EPOCHS: Final = 300
 AUTHORS: Final = "metaq-authors"
 
 
-def tables(results: dict[str, Any]) -> str:
-    """All tables, as one piece of Markdown."""
+def report(results: dict[str, Any]) -> Report:
+    """Seconds at the fewest genes, and all tables."""
     runs = pd.DataFrame(results["runs"])
-    parts = [
-        f"Machine: {results['machine']['cpu']}, one thread. Data resampled from "
-        f"`{results['source']}`; one metacell per 50 cells. Medians over the runs made, with the "
-        "range where there is more than one. CPU seconds.",
+    intro = (
+        f"{results['machine']['cpu']}, one thread. Data resampled from `{results['source']}`; one "
+        "metacell per 50 cells. Median over the runs, with the range where there is more than one."
+    )
+    fewest = runs[runs["n_genes"] == runs["n_genes"].min()]
+    short = [
+        f"{intro} CPU seconds to the result, {fewest['n_genes'].iloc[0]:,} genes:",
+        spread_table(with_extrapolated(fewest), "seconds", slope=True),
     ]
+    parts = [intro]
     for n_genes, of_genes in runs.groupby("n_genes"):
         floors = pd.DataFrame(results["floor"]).query("n_genes == @n_genes").set_index("n_cells")
         parts += [
-            f"#### {n_genes:,} genes: seconds to the result",
+            f"## {n_genes:,} genes: seconds to the result",
             spread_table(with_extrapolated(of_genes), "seconds", slope=True),
-            f"#### {n_genes:,} genes: peak memory of the process, MB",
+            f"## {n_genes:,} genes: peak memory of the process, MB",
             spread_table(of_genes, "peak_mb", slope=True),
-            f"#### {n_genes:,} genes: balanced accuracy, and compactness",
+            f"## {n_genes:,} genes: balanced accuracy, and compactness",
             spread_table(of_genes, "balanced_accuracy"),
             spread_table(of_genes, "compactness"),
-            f"#### {n_genes:,} genes: an epoch",
+            f"## {n_genes:,} genes: an epoch",
             epoch_table(of_genes),
-            f"#### {n_genes:,} genes: a training step over its floor",
+            f"## {n_genes:,} genes: a training step compared with its floor",
             floor_table(of_genes, floors),
-            f"#### {n_genes:,} genes: what the floor is made of",
+            f"## {n_genes:,} genes: measured rates of the floor",
             rate_table(floors),
         ]
-    return "\n\n".join(parts)
+    return Report("\n\n".join(short), "\n\n".join(parts))
 
 
 def with_extrapolated(runs: pd.DataFrame) -> pd.DataFrame:
@@ -57,14 +61,14 @@ def spread_table(runs: pd.DataFrame, value: str, *, slope: bool = False) -> str:
     runs = runs[runs[value].notna()]
     sizes = sorted(runs["n_cells"].unique())
     heading = ["method", *(f"{n:,} cells" for n in sizes), *(["slope"] if slope else [])]
-    lines = ["| " + " | ".join(heading) + " |", "| --- |" + " ---: |" * (len(heading) - 1)]
+    lines = []
     for method, of_method in runs.groupby("method", sort=False):
         by_size = of_method.groupby("n_cells")[value]
         cells = [spread(by_size.get_group(n)) if n in by_size.groups else "" for n in sizes]
         if slope:
             cells.append(log_slope(by_size.median()))
-        lines.append("| " + " | ".join([str(method), *cells]) + " |")
-    return "\n".join(lines)
+        lines.append([str(method), *cells])
+    return table(heading, lines)
 
 
 def spread(values: pd.Series) -> str:
@@ -102,7 +106,7 @@ def epoch_table(runs: pd.DataFrame) -> str:
         ]
         for n_cells, row in seconds.iterrows()
     ]
-    return markdown(heading, rows)
+    return table(heading, rows)
 
 
 def floor_table(runs: pd.DataFrame, floors: pd.DataFrame) -> str:
@@ -114,12 +118,12 @@ def floor_table(runs: pd.DataFrame, floors: pd.DataFrame) -> str:
         step = seconds[name] / floor["steps_per_epoch"]
         heading += [f"step of {name}, ms", "floor, ms", "times the floor"]
         columns += [1e3 * step, 1e3 * floor["seconds"], step / floor["seconds"]]
-    table = pd.concat(columns, axis=1)
+    steps = pd.concat(columns, axis=1)
     rows = [
         [f"{n_cells:,}", *(shown(value) for value in row)]
-        for n_cells, row in zip(table.index, table.to_numpy(), strict=True)
+        for n_cells, row in zip(steps.index, steps.to_numpy(), strict=True)
     ]
-    return markdown(heading, rows)
+    return table(heading, rows)
 
 
 def rate_table(floors: pd.DataFrame) -> str:
@@ -133,7 +137,7 @@ def rate_table(floors: pd.DataFrame) -> str:
         + [shown(1e3 * row[name]) for name in ("seconds", "bfloat16_seconds")]
         for n_cells, row in floors.iterrows()
     ]
-    return markdown(heading, rows)
+    return table(heading, rows, n_text=2)
 
 
 def epoch_seconds(runs: pd.DataFrame) -> pd.DataFrame:
@@ -141,12 +145,6 @@ def epoch_seconds(runs: pd.DataFrame) -> pd.DataFrame:
     epochs = runs[runs["epoch_seconds"].notna()]
     medians = epochs.groupby(["n_cells", "method"], sort=False)["epoch_seconds"].median()
     return medians.unstack().sort_index()
-
-
-def markdown(heading: list[str], rows: list[list[str]]) -> str:
-    """A table of numbers."""
-    lines = ["| " + " | ".join(heading) + " |", "|" + " ---: |" * len(heading)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def picture(results: dict[str, Any], file: Path) -> None:

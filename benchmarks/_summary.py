@@ -1,15 +1,18 @@
-"""Runs condensed over seeds and over data sets."""
+"""Summaries of runs over seeds and over data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
+from _markdown import table
 
 # metric: whether higher is better
 COMPARED: Final[dict[str, bool]] = {
     "purity": True,
+    "accuracy": True,
     "balanced_accuracy": True,
     "compactness": True,
     "separation": True,
@@ -79,7 +82,11 @@ def mean_over(runs: pd.DataFrame) -> dict[str, Any]:
         "seeds": sorted({len(of_set) for of_set in seeds}),
         "metacells_per_asked": round(median_mean(asked, "n_metacells"), 4),
         "unassigned": round(median_mean(runs, "unassigned"), 4),
-        **{name: mean_spread(runs, common, name) for name in COMPARED},
+        **{
+            name: mean_spread(runs, common, name)
+            for name in COMPARED
+            if name in runs and runs[name].notna().all()
+        },
     }
 
 
@@ -99,9 +106,60 @@ def mean_spread(runs: pd.DataFrame, common: pd.DataFrame, name: str) -> dict[str
 def best(rows: Iterable[dict[str, Any]], name: str) -> dict[str, float] | None:
     """Spread of the row whose median is best."""
     sign = -1 if COMPARED[name] else 1
-    return min((row[name] for row in rows), key=lambda of: sign * of["median"], default=None)
+    present = (row[name] for row in rows if name in row)
+    return min(present, key=lambda of: sign * of["median"], default=None)
 
 
 def overlap(one: dict[str, float], other: dict[str, float]) -> bool:
     """Whether two ranges over seeds share a value."""
     return one["min"] <= other["max"] and other["min"] <= one["max"]
+
+
+def means_over_sets(
+    rows: Sequence[Mapping[str, Any]], names: Iterable[str]
+) -> list[dict[str, Any]]:
+    """Per method the mean over data sets, each the mean over its splits, of medians over seeds.
+
+    A number is left out where the method lacks it on one of its sets. Methods that were run on
+    most sets come first: a mean only compares with one over the same sets.
+    """
+    names, means = list(names), []
+    for method in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == method]
+        sets = list(dict.fromkeys(row["dataset"] for row in mine))
+        seeds = [len(row["seeds"]) for row in mine]
+        means.append({"method": method, "datasets": sets, "seeds": [min(seeds), max(seeds)]})
+        for name in names:
+            per_set = [
+                np.mean(values)
+                for of in sets
+                if (values := [r[name]["median"] for r in mine if r["dataset"] == of and name in r])
+            ]
+            if len(per_set) == len(sets):
+                means[-1][name] = round(float(np.mean(per_set)), 4)
+    return sorted(means, key=lambda row: -len(row["datasets"]))
+
+
+def means_table(rows: Sequence[Mapping[str, Any]], shown: Mapping[str, str]) -> str:
+    """Table of :func:`means_over_sets`, a column per name in ``shown``."""
+    return table(
+        ["method", "sets", "seeds", *shown.values()],
+        (
+            [
+                row["method"],
+                str(len(row["datasets"])),
+                " to ".join(map(str, dict.fromkeys(row["seeds"]))),
+                *(number(row, name) for name in shown),
+            ]
+            for row in means_over_sets(rows, shown)
+        ),
+        n_text=3,
+    )
+
+
+def number(row: Mapping[str, Any], name: str, how: str = ".3f") -> str:
+    """A number of a row, or its median over seeds; ``-`` if it has none."""
+    if name not in row:
+        return "-"
+    value = row[name]["median"] if isinstance(row[name], dict) else row[name]
+    return format(value, how)

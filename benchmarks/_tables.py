@@ -1,17 +1,17 @@
-"""Markdown tables of a summary, and their place in the README."""
+"""Markdown tables of the comparison of methods on RNA."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from _datasets import DATASETS
+from _markdown import Report, table
 from _methods import METHODS
 from _summary import COMPARED, best, overlap
 
-BEGIN: Final = "<!-- rna: written by quality.py -->"
-END: Final = "<!-- rna: end -->"
 HEADINGS: Final = {
     "purity": "purity",
+    "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "compactness": "compactness",
     "separation": "separation",
@@ -21,14 +21,12 @@ HEADINGS: Final = {
 }
 
 
-def report(results: dict[str, Any]) -> str:
-    """All tables, as one piece of Markdown."""
-    parts = [
-        machine_line(results),
-        *[mean_table(of) for of in results["mean_over_sets"]],
-        *[set_table(results, name) for name in results["datasets"]],
-    ]
-    return "\n\n".join(part for part in parts if part)
+def report(results: dict[str, Any]) -> Report:
+    """Means over all sets; means over fewer sets, and all sets one by one."""
+    first, *others = (mean_table(of) for of in results["mean_over_sets"])
+    sets = [set_table(results, name) for name in results["datasets"]]
+    parts = [machine_line(results), *others, *sets]
+    return Report(first, "\n\n".join(part for part in parts if part))
 
 
 def machine_line(results: dict[str, Any]) -> str:
@@ -54,10 +52,9 @@ def machine_line(results: dict[str, Any]) -> str:
 def mean_table(comparison: dict[str, Any]) -> str:
     """Means over data sets of the methods that have all of them."""
     names = comparison["datasets"]
-    title = f"### Mean over {len(names)} sets" if len(names) > 1 else "### One set"
     present = {row["method"] for row in comparison["methods"]}
     absent = [method for method in METHODS if method not in present]
-    notes = [f"Medians over seeds, averaged over {', '.join(names)}."]
+    notes = [f"Medians over seeds, averaged over {len(names)} sets: {', '.join(names)}."]
     if absent:
         notes.append(f"Without all of these sets, so not here: {', '.join(absent)}.")
     rows = [
@@ -69,7 +66,7 @@ def mean_table(comparison: dict[str, Any]) -> str:
         }
         for row in in_order(comparison["methods"])
     ]
-    return "\n\n".join([title, "\n".join(notes), table(rows, "metacells per asked")])
+    return "\n\n".join(["\n".join(notes), method_table(rows, "metacells per asked")])
 
 
 def set_table(results: dict[str, Any], name: str) -> str:
@@ -94,7 +91,7 @@ def set_table(results: dict[str, Any], name: str) -> str:
     absent = [method for method in METHODS if method not in {row["method"] for row in rows}]
     notes = [f"† {note}" for row in rows if (note := left_out(results, row))]
     notes += [f"Not run on this set: {', '.join(absent)}."] if absent else []
-    parts = [f"### {name}", intro, table(rows, "metacells"), "\n".join(notes)]
+    parts = [f"## {name}", intro, method_table(rows, "metacells"), "\n".join(notes)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -118,22 +115,27 @@ def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: list(METHODS).index(row["method"]))
 
 
-def table(rows: list[dict[str, Any]], metacells: str) -> str:
-    """Markdown table of rows that hold a spread for every number compared."""
-    heading = ["method", "seeds", metacells, *HEADINGS.values()]
-    lines = ["| " + " | ".join(heading) + " |", "|" + " --- |" * 2 + " ---: |" * (len(heading) - 2)]
+def method_table(rows: list[dict[str, Any]], metacells: str) -> str:
+    """Table of rows that hold a median and a range for the numbers compared."""
     leaders = [row for row in rows if not METHODS[row["method"]].is_floor]
     tops = {name: best(leaders, name) for name in COMPARED}
-    for row in rows:
-        cells = [row["method"] + (" †" if row["leaves_out"] else ""), row["shown_seeds"]]
-        cells.append(row["shown_metacells"])
-        cells += [marked(row, name, tops[name]) for name in COMPARED]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    heading = ["method", "seeds", metacells, *HEADINGS.values()]
+    lines = (
+        [
+            row["method"] + (" †" if row["leaves_out"] else ""),
+            row["shown_seeds"],
+            row["shown_metacells"],
+            *(marked(row, name, tops[name]) for name in COMPARED),
+        ]
+        for row in rows
+    )
+    return table(heading, lines, n_text=2)
 
 
 def marked(row: dict[str, Any], name: str, top: dict[str, float] | None) -> str:
     """One number: bold where best, with ≈ where its range over seeds meets the best one's."""
+    if name not in row:
+        return "-"
     text = shown(name, row[name]["median"])
     if top is None or METHODS[row["method"]].is_floor:
         return text
@@ -143,7 +145,7 @@ def marked(row: dict[str, Any], name: str, top: dict[str, float] | None) -> str:
 
 
 def shown(name: str, value: float) -> str:
-    """A number with as many digits as it deserves."""
+    """A number with as many digits as are known."""
     if name == "peak_mb" or (name == "cpu_seconds" and value >= 10):
         return f"{value:.0f}"
     return f"{value:.1f}" if name == "cpu_seconds" else f"{value:.3f}"

@@ -41,6 +41,7 @@ PAGE = HERE.parent / "docs" / "method_development.md"
 BEGIN, END = "<!-- ablation:begin -->", "<!-- ablation:end -->"
 SHOWN = {
     "purity": "purity",
+    "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "compactness": "compactness",
     "separation": "separation",

@@ -3,14 +3,13 @@
 usage: python benchmarks/coem.py --data DIR [--methods ...] [--seeds 0 1 2]
 
 As ``quality.py``: every (data set, method, seed) that the cache lacks is run in a process of its
-own, then everything in the cache is scored and written to ``results/coem.json`` and into the
-README. Scores are those of SEACells and of the paper of COEM, in diffusion components of RNA and
-of chromatin.
+own, then everything in the cache is scored and written to ``results/coem.json``, and as a table
+to the README. Scores are those of SEACells and of the paper of COEM, in diffusion components of
+RNA and of chromatin.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +18,12 @@ import numpy as np
 import pandas as pd
 from _command_line import cache_folder, command_line, run_missing
 from _datasets import LABEL
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import Method
 from _paired import PAIRED, PairedDataset, prepare_all
 from _runs import Run, finished, with_kept
 from _scores import about as about_run
-from _summary import over_seeds, overlap
+from _summary import number, over_seeds, overlap
 from multiome import METHODS as PAIRED_METHODS
 from quality import machine
 
@@ -34,8 +33,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "methods"))
 
 from run_kmeans_paired import reduced
 
-BEGIN: Final = "<!-- coem: written by coem.py -->"
-END: Final = "<!-- coem: end -->"
 SETS: Final = {name: dataset for name, dataset in PAIRED.items() if dataset.other == "atac"}
 OURS: Final = "methods/run_coem.py"
 SEACELLS: Final = "peers/run_seacells.py"
@@ -63,6 +60,7 @@ METHODS: Final[dict[str, Method]] = {
 }
 COLUMNS: Final[dict[str, bool]] = {
     "purity": True,
+    "accuracy": True,
     "balanced accuracy": True,
     "separation rna": True,
     "separation atac": True,
@@ -83,8 +81,7 @@ def main() -> int:
     records = with_kept(new, args.out, METHODS, SETS)
     rows = over_seeds(pd.DataFrame(records), [*COLUMNS, "cpu_seconds", "peak_mb"])
     results = {"machine": machine(), "summary": rows, "runs": records} | done._asdict()
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, "\n" + "\n\n".join(map(table, by_set(rows))) + "\n")
+    save(args, "coem", results, report(results))
     return 1 if done.failed else 0
 
 
@@ -105,6 +102,7 @@ def scores(run: Run, maps: dict[str, metrics.DiffusionMap], labels: pd.Series) -
     assignment = np.load(run.file(".npy"))
     found = {
         "purity": metrics.purity(assignment, labels).mean(),
+        "accuracy": metrics.accuracy(assignment, labels),
         "balanced accuracy": metrics.balanced_accuracy(assignment, labels),
     }
     for kind, of_kind in maps.items():
@@ -115,28 +113,25 @@ def scores(run: Run, maps: dict[str, metrics.DiffusionMap], labels: pd.Series) -
     return {name: round(float(value), 6) for name, value in found.items()}
 
 
-def by_set(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Rows of each data set."""
-    names = dict.fromkeys(row["dataset"] for row in rows)
-    return [[row for row in rows if row["dataset"] == name] for name in names]
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown of one data set."""
-    lines = [f"### {rows[0]['dataset']}: COEM and SEACells", ""]
-    lines.append("| method | seeds | " + " | ".join(COLUMNS) + " | CPU s | peak MB |")
-    lines.append("|" + " --- |" * 2 + " ---: |" * (len(COLUMNS) + 2))
+def report(results: dict[str, Any]) -> Report:
+    """All methods on all data sets."""
+    rows, lines = results["summary"], []
     for row in rows:
-        cells = [cell(row, rows, name) for name in COLUMNS]
-        cells += [f"{row[name]['median']:,.0f}" for name in ("cpu_seconds", "peak_mb")]
-        lines.append(f"| {row['method']} | {len(row['seeds'])} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        of_set = [other for other in rows if other["dataset"] == row["dataset"]]
+        cells = [cell(row, of_set, name) for name in COLUMNS]
+        cells += [number(row, name, ",.0f") for name in ("cpu_seconds", "peak_mb")]
+        lines.append([row["dataset"], row["method"], str(len(row["seeds"])), *cells])
+    heading = ["data set", "method", "seeds", *COLUMNS, "CPU s", "peak MB"]
+    return Report(table(heading, lines, n_text=3))
 
 
 def cell(row: dict[str, Any], rows: list[dict[str, Any]], name: str) -> str:
     """Median; bold if best, with ≈ if the range over seeds meets that of the best."""
     sign = 1 if COLUMNS[name] else -1
-    top = max((other[name] for other in rows), key=lambda of: sign * of["median"])
+    if name not in row:
+        return "-"
+    present = (other[name] for other in rows if name in other)
+    top = max(present, key=lambda of: sign * of["median"])
     text = f"{row[name]['median']:.4f}"
     if row[name]["median"] == top["median"]:
         return f"**{text}**"

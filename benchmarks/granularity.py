@@ -23,13 +23,11 @@ import scvi
 from _command_line import growing_command_line
 from _datasets import DATASETS
 from _in_process import Key, with_missing
-from _markdown import write_between
+from _markdown import Report, save, table
 from quality import machine
 
 from scmetaq import MetaQModel, metrics, tl
 
-BEGIN: Final = "<!-- granularity: written by granularity.py -->"
-END: Final = "<!-- granularity: end -->"
 NAMES: Final = ("dataset", "what", "seed")
 FINEST: Final = 10
 """Cells per metacell of the model that is cut."""
@@ -37,16 +35,16 @@ TRAINED: Final = (25, 50, 100)
 """Cells per metacell at which cuts are compared with trainings."""
 FACTORS: Final = (0.25, 0.5, 1, 2, 4)
 """Multiples of the suggested number."""
-SCORES: Final = ("purity", "balanced_accuracy", "compactness", "codebook_loss")
+SCORES: Final = ("purity", "accuracy", "balanced_accuracy", "compactness", "codebook_loss")
 
 
 def main() -> None:
     """Run what is missing, then write results and tables."""
     args = command_line().parse_args()
     for records in with_missing(args.out, tasks(args), names=NAMES, again=args.again):
-        args.out.write_text(json.dumps({"machine": machine(), "runs": records}, indent=1) + "\n")
+        results = {"machine": machine(), "runs": records}
         if records:
-            write_between(args.readme, BEGIN, END, f"\n{tables(records)}\n")
+            save(args, "granularity", results, report(results))
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -103,69 +101,64 @@ def scores(model: MetaQModel, labels: pd.Series, n_metacells: int) -> dict[str, 
     """Scores of a cut."""
     assignment = model.get_assignments(n_metacells=n_metacells)["metacell"].to_numpy()
     quality = metrics.evaluate(model.adata, assignment, labels).groupby("metric")["value"].mean()
-    found = {name: float(quality[name]) for name in ("purity", "balanced_accuracy", "compactness")}
+    found = {name: float(quality[name]) for name in SCORES[:-1]}
     report = model.get_granularity_report([n_metacells])
     found["codebook_loss"] = float(report["codebook_loss"].iloc[0])
     return {"n_metacells": n_metacells} | {name: round(v, 6) for name, v in found.items()}
 
 
-def tables(records: list[dict[str, Any]]) -> str:
-    """Markdown: quality around the suggestion, and cuts beside trainings."""
-    done = [record for record in records if record["what"] == "cuts"]
-    return "\n".join([*_around(done), "", *_compared(done, records)])
+def report(results: dict[str, Any]) -> Report:
+    """Quality around the suggestion, and cuts compared with trainings."""
+    done = [record for record in results["runs"] if record["what"] == "cuts"]
+    return Report(_around(done), _compared(done, results["runs"]))
 
 
-def _around(done: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "Quality around the suggested number (cuts of one training, medians over seeds):",
-        "",
-        "| data set | seeds | suggested | cells per metacell | score |"
-        + "".join(f" {f:g} x |" for f in FACTORS),
-        "| --- | ---: | ---: | ---: | --- |" + " ---: |" * len(FACTORS),
-    ]
+def _around(done: list[dict[str, Any]]) -> str:
+    lines = []
     for name in dict.fromkeys(record["dataset"] for record in done):
         of_set = [record for record in done if record["dataset"] == name]
         suggested = pd.Series([record["suggested"] for record in of_set]).median()
-        head = (
-            f"| {name} | {len(of_set)} | {suggested:g} | {of_set[0]['n_cells'] / suggested:.0f} |"
-        )
-        for score in ("purity", "balanced_accuracy"):
+        per_metacell = of_set[0]["n_cells"] / suggested
+        for score in ("purity", "accuracy", "balanced_accuracy"):
             cells = [_median(of_set, "around", f"{factor}", score) for factor in FACTORS]
-            lines.append(f"{head} {score.replace('_', ' ')} | " + " | ".join(cells) + " |")
-            head = "| | | | |"
-    return lines
+            about = [name, score.replace("_", " "), str(len(of_set))]
+            lines.append([*about, f"{suggested:g}", f"{per_metacell:.0f}", *cells])
+    head = ["data set", "score", "seeds", "suggested", "cells per metacell"]
+    return table([*head, *(f"{f:g} x" for f in FACTORS)], lines, n_text=2)
 
 
 def _median(records: list[dict[str, Any]], part: str, key: str, score: str) -> str:
-    values = [record[part][key][score] for record in records if key in record[part]]
-    return f"{pd.Series(values).median():.3f}" if values else ""
+    values = [record[part][key].get(score) for record in records if key in record[part]]
+    return f"{pd.Series(values).median():.3f}" if values and None not in values else "-"
 
 
-def _compared(done: list[dict[str, Any]], records: list[dict[str, Any]]) -> list[str]:
+def _compared(done: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:
     rows = [
         {"cells": cells, "dataset": record["dataset"]}
-        | {f"cut {s}": record["compared"][f"{cells}"][s] for s in SCORES}
-        | {f"trained {s}": other[s] for s in SCORES}
+        | {f"cut {s}": record["compared"][f"{cells}"].get(s) for s in SCORES}
+        | {f"trained {s}": other.get(s) for s in SCORES}
         for record, cells in itertools.product(done, TRAINED)
         for other in records
         if other["what"] == f"trained at 1 per {cells}"
         and (other["dataset"], other["seed"]) == (record["dataset"], record["seed"])
     ]
     if not rows:
-        return []
-    by_set = pd.DataFrame(rows).groupby(["cells", "dataset"]).median()
-    lines = [
-        "A model of one metacell per 10 cells, cut, beside models trained at the number (medians "
-        "over seeds, means over sets):",
-        "",
-        "| cells per metacell | sets | | " + " | ".join(s.replace("_", " ") for s in SCORES) + " |",
-        "| ---: | ---: | --- |" + " ---: |" * len(SCORES),
-    ]
+        return ""
+    by_set = pd.DataFrame(rows).set_index(["cells", "dataset"]).astype(float)
+    by_set = by_set.groupby(["cells", "dataset"]).median()
+    lines = []
     for cells, of_cells in by_set.groupby("cells"):
         for how in ("cut", "trained"):
-            means = [f"{of_cells[f'{how} {s}'].mean():.4g}" for s in SCORES]
-            lines.append(f"| {cells} | {len(of_cells)} | {how} | " + " | ".join(means) + " |")
-    return lines
+            means = (of_cells[f"{how} {s}"].mean(skipna=False) for s in SCORES)
+            shown = ["-" if pd.isna(mean) else f"{mean:.4g}" for mean in means]
+            lines.append([str(cells), str(len(of_cells)), how, *shown])
+    names = [score.replace("_", " ") for score in SCORES]
+    intro = (
+        "A model of one metacell per 10 cells, cut, and models trained at the number of the cut "
+        "(medians over seeds, means over sets):"
+    )
+    head = ["cells per metacell", "sets", "model", *names]
+    return f"{intro}\n\n{table(head, lines, n_text=3)}"
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 usage: python benchmarks/integration.py --data DIR [--methods ...] [--datasets ...] [--seeds 0 1 2]
 
 As ``quality.py``: every (data set, method, seed) that the cache lacks is run in a process of its
-own, then everything in the cache is scored and written to ``results/integration.json`` and into
-the README.
+own, then everything in the cache is scored and written to ``results/integration.json``, and as
+tables to the README and ``results/integration.md``.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,17 +17,15 @@ import numpy as np
 import pandas as pd
 from _command_line import cache_folder, command_line, run_missing
 from _datasets import DATASETS, Dataset
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import METHODS, Method
 from _runs import Run, finished, with_kept
 from _scores import about as about_run
-from _summary import over_seeds
+from _summary import means_table, number, over_seeds
 from quality import machine
 
 from scmetaq import metrics
 
-BEGIN: Final = "<!-- integration: written by integration.py -->"
-END: Final = "<!-- integration: end -->"
 BATCH: Final = "batch"
 SETS: Final[dict[str, Dataset]] = {
     name: DATASETS[name]
@@ -70,6 +67,7 @@ SHOWN: Final = {
     "mixing": "mixing",
     "one_batch": "cells in one-batch metacells",
     "purity": "purity",
+    "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "size_cv": "size CV",
     "cpu_seconds": "CPU s",
@@ -85,8 +83,7 @@ def main() -> int:
     records = with_kept(new, args.out, AWARE, SETS)
     rows = over_seeds(pd.DataFrame(records), SHOWN)
     results = {"machine": machine(), "summary": rows, "runs": records, **done._asdict()}
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{tables(rows)}\n")
+    save(args, "integration", results, report(results))
     return 1 if done.failed else 0
 
 
@@ -109,6 +106,7 @@ def record(run: Run, adata: anndata.AnnData, labels: pd.Series) -> dict[str, Any
         "mixing": mixed.mixing,
         "one_batch": mixed.one_condition,
         "purity": metrics.purity(found, kinds).mean(),
+        "accuracy": metrics.accuracy(found, kinds),
         "balanced_accuracy": metrics.balanced_accuracy(found, kinds),
         "size_cv": sizes.std() / sizes.mean(),
     }
@@ -118,21 +116,23 @@ def record(run: Run, adata: anndata.AnnData, labels: pd.Series) -> dict[str, Any
     }
 
 
-def tables(rows: list[dict[str, Any]]) -> str:
-    """A table per data set; of mixing and accuracy more is better, of the rest less."""
-    parts = []
+def report(results: dict[str, Any]) -> Report:
+    """Means over data sets, and a table per data set."""
+    rows, parts = results["summary"], []
     for name in dict.fromkeys(row["dataset"] for row in rows):
-        parts += [f"### {name}", f"Labels {DATASETS[name].labels}."]
-        lines = ["| method | seeds | " + " | ".join(SHOWN.values()) + " |"]
-        lines.append("|" + " --- |" * 2 + " ---: |" * len(SHOWN))
-        for row in (row for row in rows if row["dataset"] == name):
-            cells = [
-                f"{row[key]['median']:.0f}" if key == "cpu_seconds" else f"{row[key]['median']:.3f}"
-                for key in SHOWN
+        of_set = (
+            [
+                row["method"],
+                str(len(row["seeds"])),
+                *(number(row, key, ".0f" if key == "cpu_seconds" else ".3f") for key in SHOWN),
             ]
-            lines.append(f"| {row['method']} | {len(row['seeds'])} | " + " | ".join(cells) + " |")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+            for row in rows
+            if row["dataset"] == name
+        )
+        parts += [f"## {name}", f"Labels {DATASETS[name].labels}."]
+        parts.append(table(["method", "seeds", *SHOWN.values()], of_set, n_text=2))
+    means = {key: name for key, name in SHOWN.items() if key != "cpu_seconds"}
+    return Report(means_table(rows, means), "\n\n".join(parts))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ usage: python benchmarks/label_transfer.py --data DIR [--methods ...] [--dataset
 
 Latents of every (data set, model, seed) that the cache lacks are made by a process of its own;
 then all tasks are done with what the cache holds, of whatever method, scored and written to
-``results/label_transfer.json`` and into the README; what only that file has is kept there. Latents
+``results/label_transfer.json``, and as tables to the README and ``results/label_transfer.md``; what
+only the JSON file has is kept there. Latents
 of ``scmetaq`` in the cache must be those of the present code: ``--again`` makes them anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,10 +23,10 @@ import anndata
 import numpy as np
 import pandas as pd
 from _datasets import DATASETS, Dataset
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import HERE
 from _runs import one_thread, with_kept
-from _summary import spread
+from _summary import means_table, spread
 from _transfer import (
     Answer,
     Classifier,
@@ -45,14 +45,12 @@ from _transfer_compared import Labelled, compared, comparison_table
 from methods._shared import log_counts, variable_genes
 from quality import machine
 
-BEGIN: Final = "<!-- label transfer: written by label_transfer.py -->"
-END: Final = "<!-- label transfer: end -->"
 BATCH: Final = "batch"
 OURS: Final = "scmetaq"
 COMPARED: Final = (
-    "Splits in which `scmetaq` is ahead / level / behind, level being within the 95 % interval of "
-    "the difference for cells of the query drawn anew; those in which its AUROC is higher, and the "
-    "mean of both over the tasks that the other has been given."
+    "Number of splits in which `scmetaq` is better / level / worse. Level: the 95 % bootstrap "
+    "interval of the difference, over cells of the query, includes zero. AUROC: splits in which "
+    "that of `scmetaq` is higher, and both means over the tasks that the other method was run on."
 )
 BATCHES: Final = (
     "pbmc_3chemistries_1200_hvg",
@@ -67,6 +65,11 @@ CHOSEN_ON: Final = (
 )
 """Sets on which the method was chosen."""
 SCVI_EPOCHS: Final = 100
+COLUMNS: Final = {
+    "weighted_f1": "weighted F1",
+    "macro_f1": "macro F1",
+    "auroc": "AUROC of unknown types",
+}
 SHOWN: Final = ("weighted_f1", "macro_f1", "auroc", "flagged_known", "flagged_new")
 
 
@@ -121,9 +124,7 @@ def main() -> int:
     rows = summary(pd.DataFrame(records))
     results = {"machine": machine(), "chosen_on": CHOSEN_ON, "summary": rows}
     results |= {"comparisons": comparisons, "runs": records, "failed": failed}
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    text = comparison_table(comparisons, pd.DataFrame(records), OURS)
-    write_between(args.readme, BEGIN, END, f"\n{COMPARED}\n\n{text}\n\n{tables(rows)}\n")
+    save(args, "label_transfer", results, report(results))
     return 1 if failed else 0
 
 
@@ -271,28 +272,29 @@ def measured(runs: pd.DataFrame) -> list[str]:
     return [name for name in SHOWN if name in runs and runs[name].notna().any()]
 
 
-def tables(rows: list[dict[str, Any]]) -> str:
-    """A table per data set: means over its splits of the medians over seeds."""
-    parts = []
+def report(results: dict[str, Any]) -> Report:
+    """Means over data sets; differences by split, and a table per data set."""
+    rows = results["summary"]
+    differences = comparison_table(results["comparisons"], pd.DataFrame(results["runs"]), OURS)
+    parts = ["## Differences by split", COMPARED, differences]
     for name in dict.fromkeys(row["dataset"] for row in rows):
         of_set = [row for row in rows if row["dataset"] == name]
         note = " The method was chosen on this set, among others." if name in CHOSEN_ON else ""
-        parts += [f"### {name}", f"Labels {DATASETS[name].labels}.{note}"]
-        lines = ["| method | seeds | splits | weighted F1 | macro F1 | AUROC of unknown types |"]
-        lines.append("| --- | --- | --- | ---: | ---: | ---: |")
+        parts += [f"## {name}", f"Labels {DATASETS[name].labels}.{note}"]
+        lines = []
         for method in dict.fromkeys(row["method"] for row in of_set):
             mine = [row for row in of_set if row["method"] == method]
             n_seeds = min(len(row["seeds"]) for row in mine)
-            cells = " | ".join(mean_of(mine, score) for score in SHOWN[:3])
-            lines.append(f"| {method} | {n_seeds} | {len(mine)} | {cells} |")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+            scores_of = (mean_of(mine, score) for score in COLUMNS)
+            lines.append([method, str(n_seeds), str(len(mine)), *scores_of])
+        parts.append(table(["method", "seeds", "splits", *COLUMNS.values()], lines, n_text=3))
+    return Report(means_table(rows, COLUMNS), "\n\n".join(parts))
 
 
 def mean_of(rows: list[dict[str, Any]], score: str) -> str:
     """Mean over splits."""
     values = [row[score]["median"] for row in rows if score in row]
-    return f"{np.mean(values):.3f}" if values else ""
+    return f"{np.mean(values):.3f}" if values else "-"
 
 
 if __name__ == "__main__":

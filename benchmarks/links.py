@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 from _command_line import cache_folder, command_line, run_missing
 from _datasets import LABEL
-from _markdown import write_between
+from _markdown import Report, save, table
 from _paired import PairedDataset, prepare_all
 from _runs import finished, with_kept
-from _summary import over_seeds
+from _summary import number, over_seeds
 from coem import METHODS as WITH_COEM
 from coem import SETS
 from quality import machine
@@ -31,8 +31,6 @@ from scipy.stats import false_discovery_control
 
 from scmetaq import tl
 
-BEGIN: Final = "<!-- links: written by links.py -->"
-END: Final = "<!-- links: end -->"
 RANDOM, CELLS = "random groups", "single cells"
 COLUMNS: Final = {
     "pairs": ",.0f",
@@ -67,8 +65,7 @@ def main() -> int:
     records = with_kept(new, args.out, [*WITH_COEM, RANDOM, CELLS], SETS)
     rows = over_seeds(pd.DataFrame(records), COLUMNS)
     results = {"machine": machine(), "summary": rows, "runs": records} | done._asdict()
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{table(rows)}\n")
+    save(args, "links", results, report(results))
     return 1 if done.failed else 0
 
 
@@ -112,15 +109,13 @@ def summary(cells: mudata.MuData, assignment: np.ndarray) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in found.items()}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def report(results: dict[str, Any]) -> Report:
     """Medians over seeds."""
-    lines = [f"| data set | method | seeds | {' | '.join(COLUMNS)} |"]
-    lines.append("| --- | --- | ---: |" + " ---: |" * len(COLUMNS))
-    for row in rows:
-        cells = [format(row[c]["median"], how) if c in row else "" for c, how in COLUMNS.items()]
-        head = f"| {row['dataset']} | {row['method']} | {len(row['seeds'])} | "
-        lines.append(f"{head}{' | '.join(cells)} |")
-    return "\n".join(lines)
+    lines = (
+        [row["method"], str(len(row["seeds"])), *(number(row, *of) for of in COLUMNS.items())]
+        for row in results["summary"]
+    )
+    return Report(table(["method", "seeds", *COLUMNS], lines, n_text=2))
 
 
 if __name__ == "__main__":

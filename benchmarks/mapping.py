@@ -26,8 +26,8 @@ import pandas as pd
 import scvi
 from _datasets import DATASETS, present
 from _in_process import Key, with_missing
-from _markdown import write_between
-from _summary import spread
+from _markdown import Report, save, table
+from _summary import means_over_sets, number, spread
 from label_transfer import BATCH, BATCHES
 from new_cells import KEY, command_line
 from quality import machine
@@ -35,8 +35,6 @@ from quality import machine
 import scmetaq
 from scmetaq import metrics
 
-BEGIN: Final = "<!-- mapping: written by mapping.py -->"
-END: Final = "<!-- mapping: end -->"
 SETS: Final = tuple(name for name in BATCHES if name != "pbmc_multibatch")
 """Sets with labels in three batches or more."""
 HOW: Final = ("joint training", "without train()", "mapped")
@@ -50,13 +48,12 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="run also what there is")
     args = parser.parse_args()
     warnings.simplefilter("ignore")
-    rows: list[dict[str, Any]] = []
+    results: dict[str, Any] = {"summary": []}
     names = ("dataset", "batch", "seed")
     for records in with_missing(args.out, tasks(args), names=names, again=args.again):
-        rows = summary(records)
-        results = {"machine": machine(), "summary": rows, "runs": records}
+        results = {"machine": machine(), "summary": summary(records), "runs": records}
         args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{table(rows)}\n")
+    save(args, "mapping", results, report(results))
 
 
 def tasks(args: Any) -> Iterator[tuple[Key, Callable[[], dict[str, float]]]]:
@@ -150,23 +147,21 @@ def summary(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """A row per batch, then means: mixing, share with their label."""
-    lines = ["| data set | batch | seeds | " + " | ".join(HOW) + " |"]
-    lines.append("| --- | --- | --- |" + " ---: |" * len(HOW))
-    for row in rows:
-        cells = [pair([row[f"{score} {how}"]["median"]] for score in SCORES) for how in HOW]
-        about = f"| {row['dataset']} | {row['batch']} | {len(row['seeds'])} | "
-        lines.append(about + " | ".join(cells) + " |")
-    means = [
-        pair([row[f"{score} {how}"]["median"] for row in rows] for score in SCORES) for how in HOW
-    ]
-    return "\n".join([*lines, f"| mean of {len(rows)} | | | " + " | ".join(means) + " |"])
-
-
-def pair(values: Any) -> str:
-    """Means of two scores."""
-    return ", ".join(f"{np.mean(of):.3f}" for of in values)
+def report(results: dict[str, Any]) -> Report:
+    """Means over data sets, and a row per batch."""
+    rows = results["summary"]
+    names = [f"{score} {how}" for how in HOW for score in SCORES]
+    heading = [f"{how}: {score}" for how in HOW for score in ("mixing", "label")]
+    lines = (
+        [row["dataset"], row["batch"], str(len(row["seeds"])), *(number(row, n) for n in names)]
+        for row in rows
+    )
+    full = table(["data set", "batch", "seeds", *heading], lines, n_text=3)
+    means = means_over_sets([row | {"method": ""} for row in rows], names)
+    short = (
+        [how, *(number(of, f"{score} {how}") for score in SCORES)] for of in means for how in HOW
+    )
+    return Report(table(["model", "mixing", "cells with their label"], short), full)
 
 
 if __name__ == "__main__":

@@ -23,16 +23,14 @@ import anndata
 import pandas as pd
 from _command_line import growing_command_line
 from _in_process import Key, with_missing
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import HERE
 from _paired import PAIRED, PairedDataset, prepare_all
-from _summary import spread
+from _summary import number, spread
 from methods import run_kmeans_paired, run_scmetaq_paired
 from multiome import JOINT, beyond_seeds, joint_peers, scores
 from quality import machine
 
-BEGIN: Final = "<!-- modality weights: written by modality_weights.py -->"
-END: Final = "<!-- modality weights: end -->"
 PEERS: Final = HERE / "results" / "multiome.json"
 WEIGHTS: Final = (0.1, 0.3, 0.5, 0.7, 0.9)
 METHODS: Final[dict[str, tuple[Callable[..., Any], dict[str, str]]]] = {
@@ -46,13 +44,14 @@ def main() -> None:
     """Do what is missing, write results and the table."""
     args = command_line().parse_args()
     warnings.simplefilter("ignore")
+    results: dict[str, Any] = {"summary": []}
     datasets = prepare_all(args.datasets, args.data, args.prepared)
     names = ("dataset", "method", "rna_weight", "seed")
     for records in with_missing(args.out, tasks(datasets, args), names=names, again=args.again):
         rows = summary(pd.DataFrame(records)) if records else []
         results = {"machine": machine(), "summary": rows, "runs": records}
         args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{tables(rows)}\n")
+    save(args, "modality_weights", results, report(results))
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -104,28 +103,32 @@ def scored(runs: pd.DataFrame) -> list[str]:
     return [name for name in runs if str(name).startswith(names) and runs[name].notna().any()]
 
 
-def tables(rows: list[dict[str, Any]]) -> str:
-    """A table per data set, and one of the methods that are ahead of this package."""
-    parts = []
+def report(results: dict[str, Any]) -> Report:
+    """How methods compare by weight; a table per data set, and comparisons with each method."""
+    rows, parts = results["summary"], []
     for name in dict.fromkeys(row["dataset"] for row in rows):
         of_set = [row for row in rows if row["dataset"] == name]
         shown = ("compactness", "purity", "balanced")
         scores_of_set = [key for key in of_set[0] if key.startswith(shown)]
-        ends = " | ".join(scores_of_set)
-        lines = [f"| weight of RNA | method | seeds | {ends} |"]
-        lines.append("| ---: | --- | --- |" + " ---: |" * len(scores_of_set))
-        for row in sorted(of_set, key=lambda row: row["rna_weight"]):
-            cells = " | ".join(f"{row[key]['median']:.3f}" for key in scores_of_set)
-            head = f"{row['rna_weight']} | {row['method']} | {len(row['seeds'])}"
-            lines.append(f"| {head} | {cells} |")
-        parts += [f"### {name}, by weight", matched(of_set), "\n".join(lines)]
+        lines = (
+            [str(row["rna_weight"]), row["method"], str(len(row["seeds"]))]
+            + [number(row, key) for key in scores_of_set]
+            for row in sorted(of_set, key=lambda row: row["rna_weight"])
+        )
+        heading = ["weight of RNA", "method", "seeds", *scores_of_set]
+        parts += [f"## {name}", matched(of_set), table(heading, lines, n_text=3)]
+    wins = pd.DataFrame(ahead(rows))
     parts += [
-        "### Who is ahead, by weight",
-        "Columns in which a method of both modalities is ahead of this package beyond the seeds, "
-        "with the default and with other weights of RNA: those above, separations and size CV.",
-        ahead(rows),
+        "## By method",
+        "Number of columns in which a method of both modalities is better than this package by "
+        "more than the range over seeds, with the default and with other weights of RNA. Columns: "
+        "those above, separation in each modality, and size CV.",
+        table(wins.columns, wins.astype(str).to_numpy(), n_text=2),
     ]
-    return "\n\n".join(parts)
+    by_set = wins.drop(columns="method").groupby("data set", sort=False).sum().reset_index()
+    total = pd.DataFrame([{"data set": "all", **by_set.drop(columns="data set").sum()}])
+    short = pd.concat([by_set, total]).rename(columns={"columns": "comparisons"})
+    return Report(table(short.columns, short.astype(str).to_numpy()), "\n\n".join(parts))
 
 
 def matched(rows: list[dict[str, Any]]) -> str:
@@ -144,13 +147,9 @@ def matched(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def ahead(rows: list[dict[str, Any]]) -> str:
+def ahead(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """In how many columns each method of both modalities is ahead of this package, by weight."""
     of_peers = json.loads(PEERS.read_text())["summary"]
-    head = " | ".join(["default", *map(str, WEIGHTS)])
-    lines = [f"| data set | method | columns | {head} |"]
-    lines.append("| --- | --- |" + " ---: |" * (2 + len(WEIGHTS)))
-    total = [0] * (2 + len(WEIGHTS))
     for name in dict.fromkeys(row["dataset"] for row in rows):
         beside = [row for row in of_peers if row["dataset"] == name]
         default = next(row for row in beside if row["method"] == JOINT)
@@ -159,11 +158,8 @@ def ahead(rows: list[dict[str, Any]]) -> str:
         columns = [key for key in of_set[0] if isinstance(of_set[0][key], dict)]
         for peer in joint_peers(beside):
             wins = [len(beyond_seeds(peer, row, columns)[0]) for row in (default, *by_weight)]
-            numbers = [len(columns), *wins]
-            total = [a + b for a, b in zip(total, numbers, strict=True)]
-            lines.append(f"| {name} | {peer['method']} | {' | '.join(map(str, numbers))} |")
-    lines.append(f"| all | | {' | '.join(map(str, total))} |")
-    return "\n".join(lines)
+            head = {"data set": name, "method": peer["method"], "columns": len(columns)}
+            yield head | dict(zip(("default", *map(str, WEIGHTS)), wins, strict=True))
 
 
 if __name__ == "__main__":

@@ -4,32 +4,29 @@ usage: python benchmarks/multiome.py --data DIR [--methods ...] [--datasets ...]
 
 As ``quality.py``: every (data set, method, seed) that the cache lacks is run in a process of its
 own, then everything in the cache is scored, with each modality in turn, and written to
-``results/multiome.json`` and into the README.
+``results/multiome.json``, and as tables to the README and ``results/multiome.md``.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from _command_line import cache_folder, command_line, run_missing
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import Method
 from _paired import GATES, PAIRED, PairedDataset, prepare_all
 from _runs import Run, finished, with_kept
 from _scores import about as about_run
 from _scores import kept_scores
-from _summary import over_seeds, overlap
+from _summary import number, over_seeds, overlap
 from _tables import machine_line
 from quality import machine
 
 from scmetaq import metrics
 
-BEGIN: Final = "<!-- multiome: written by multiome.py -->"
-END: Final = "<!-- multiome: end -->"
 OURS: Final = "methods/run_scmetaq_paired.py"
 METHODS: Final[dict[str, Method]] = {
     method.name: method
@@ -121,9 +118,7 @@ def main() -> int:
     rows = over_seeds(frame, frame.columns.drop([*ABOUT]))
     results = {"machine": machine(), "summary": rows, "runs": records}
     results |= done._asdict()
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    text = f"\n{tables(rows)}\n\n{machine_line(results)}\n"
-    write_between(args.readme, BEGIN, END, text)
+    save(args, "multiome", results, report(results))
     return 1 if done.failed else 0
 
 
@@ -161,29 +156,46 @@ def scores(
         known = of_cell.notna().to_numpy()
         a, b = assignment[known], of_cell[known].astype(str).to_numpy()
         found[f"purity {name}"] = metrics.purity(a, b).mean()
+        found[f"accuracy {name}"] = metrics.accuracy(a, b)
         found[f"balanced accuracy {name}"] = metrics.balanced_accuracy(a, b)
         majority = pd.Series(b).groupby(a).transform(lambda group: group.mode()[0]).to_numpy()
         found |= {f"{name}: {c}": (majority == c)[b == c].mean() for c in np.unique(b)}
     return {name: round(float(value), 6) for name, value in found.items()}
 
 
-def tables(rows: list[dict[str, Any]]) -> str:
-    """Two tables per data set: all scores, and each class of labels."""
-    parts = []
+def report(results: dict[str, Any]) -> Report:
+    """Methods of both modalities; two tables per data set: all scores, and each class of labels."""
+    rows, parts = results["summary"], [machine_line(results)]
     for name in dict.fromkeys(row["dataset"] for row in rows):
         of_set = [row for row in rows if row["dataset"] == name]
         numbers = [key for key in of_set[0] if isinstance(of_set[0][key], dict)]
         classes = [key for key in numbers if ": " in key]
         whole = [key for key in numbers if key not in (*classes, "seconds", "size_max")]
-        first = [key for key in whole if key.startswith(("purity", "balanced"))]
+        first = [key for key in whole if key.startswith(("purity", "accuracy", "balanced"))]
         columns = [*first, *[key for key in whole if key not in (*first, *WHOLE)], *WHOLE[1:2]]
-        parts += [f"### {name}, {PAIRED[name].other.upper()} beside RNA", about(name)]
-        parts.append(table(of_set, [*columns, "n_metacells", "cpu_seconds", "peak_mb"]))
+        parts += [f"## {name}, RNA and {PAIRED[name].other.upper()}", about(name)]
+        parts.append(of_methods(of_set, [*columns, "n_metacells", "cpu_seconds", "peak_mb"]))
         parts.append(ahead(of_set, columns))
         if classes:
             parts += ["Share of the cells of a class that are in its metacells:"]
-            parts.append(table(of_set, classes))
-    return "\n\n".join(parts)
+            parts.append(of_methods(of_set, classes))
+    return Report(of_joint_methods(rows), "\n\n".join(parts))
+
+
+def of_joint_methods(rows: list[dict[str, Any]]) -> str:
+    """Main scores of the methods that use both modalities of all cells, all sets in one table."""
+    lines = []
+    for name in dict.fromkeys(row["dataset"] for row in rows):
+        of_set = [r for r in rows if r["dataset"] == name and r["method"] not in NOT_JOINT]
+        for labels in [key[len("purity ") :] for key in of_set[0] if key.startswith("purity ")]:
+            scored = [f"{score} {labels}" for score in ("purity", "accuracy", "balanced accuracy")]
+            scored += [f"compactness {kind}" for kind in ("rna", PAIRED[name].other)]
+            for row in of_set:
+                cells = (number(row, key) for key in (*scored, "size_cv"))
+                lines.append([name, labels.replace("_", " "), row["method"], *cells])
+    scores_shown = ["purity", "accuracy", "balanced accuracy", "compactness RNA"]
+    scores_shown += ["compactness other", "size CV"]
+    return table(["data set", "labels", "method", *scores_shown], lines, n_text=3)
 
 
 def ahead(rows: list[dict[str, Any]], columns: list[str]) -> str:
@@ -195,7 +207,7 @@ def ahead(rows: list[dict[str, Any]], columns: list[str]) -> str:
         if wins:
             lines.append(
                 f"- {row['method']} is ahead of {JOINT} beyond the seeds in "
-                f"{', '.join(versus(row, ours, name) for name in wins)}, behind it in "
+                f"{', '.join(versus(row, ours, name) for name in wins)}, and behind in "
                 f"{len(losses)} of {len(columns)} columns."
             )
     if not lines:
@@ -212,7 +224,8 @@ def beyond_seeds(
     row: dict[str, Any], other: dict[str, Any], columns: list[str]
 ) -> tuple[list[str], list[str]]:
     """Columns in which a method is ahead of another, and behind it, with no seed in between."""
-    apart = [name for name in columns if not overlap(row[name], other[name])]
+    both = [name for name in columns if name in row and name in other]
+    apart = [name for name in both if not overlap(row[name], other[name])]
     wins = [name for name in apart if is_better(row, other, name)]
     return wins, [name for name in apart if name not in wins]
 
@@ -236,23 +249,26 @@ def about(name: str) -> str:
     return (labels + gates).strip()
 
 
-def table(rows: list[dict[str, Any]], columns: list[str]) -> str:
-    """Markdown table of medians; bold where best, with ≈ where ranges over seeds meet."""
-    lines = ["| method | seeds | " + " | ".join(columns) + " |"]
-    lines.append("|" + " --- |" * 2 + " ---: |" * len(columns))
-    for row in rows:
-        cells = [marked(row, rows, name) for name in columns]
-        lines.append(f"| {row['method']} | {len(row['seeds'])} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def of_methods(rows: list[dict[str, Any]], columns: list[str]) -> str:
+    """Table of medians; bold where best, with ≈ where ranges over seeds meet."""
+    lines = (
+        [row["method"], str(len(row["seeds"])), *(marked(row, rows, name) for name in columns)]
+        for row in rows
+    )
+    return table(["method", "seeds", *columns], lines, n_text=2)
 
 
 def marked(row: dict[str, Any], rows: list[dict[str, Any]], name: str) -> str:
     """One number of a table."""
+    if name not in row:
+        return "-"
     of = row[name]
     if name in WHOLE and name != "size_cv":
         return f"{of['median']:.0f}"
     sign = -1 if name == "size_cv" else 1
-    top = max((other[name] for other in rows), key=lambda other: sign * other["median"])
+    top = max(
+        (other[name] for other in rows if name in other), key=lambda other: sign * other["median"]
+    )
     text = f"{of['median']:.3f}"
     if text == f"{top['median']:.3f}":
         return f"**{text}**"

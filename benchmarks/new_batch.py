@@ -12,7 +12,7 @@ before stay in ``results/new_batch.json``.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import anndata
 import numpy as np
@@ -23,14 +23,11 @@ from new_cells import FEWEST, KEY, command_line, grow, of_neighbors, scores
 
 import scmetaq
 
-BEGIN: Final = "<!-- new batch: written by new_batch.py -->"
-END: Final = "<!-- new batch: end -->"
-
 
 def main() -> None:
     """Train, map, predict, write results and the table."""
     args = command_line(__doc__, SETS, out="new_batch.json").parse_args()
-    grow(args, runs, between=(BEGIN, END))
+    grow(args, runs, "new_batch")
 
 
 def runs(adata: anndata.AnnData, batch: str | None, seed: int) -> list[dict[str, Any]]:

@@ -26,9 +26,9 @@ import pandas as pd
 import scvi
 import torch
 from _datasets import DATASETS, present
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import HERE
-from _summary import over_seeds
+from _summary import means_table, number, over_seeds
 from label_transfer import BATCH, BATCHES
 from methods._shared import log_counts, variable_genes
 from quality import machine
@@ -38,8 +38,6 @@ from sklearn.neighbors import NearestNeighbors
 
 import scmetaq
 
-BEGIN: Final = "<!-- new cells: written by new_cells.py -->"
-END: Final = "<!-- new cells: end -->"
 KEY: Final = "label"
 Runs = Callable[[anndata.AnnData, str | None, int], list[dict[str, Any]]]
 FEWEST: Final = 10
@@ -55,10 +53,10 @@ SHOWN: Final = {
 def main() -> None:
     """Train, predict, write results and the table."""
     args = command_line(__doc__, DATASETS, out="new_cells.json").parse_args()
-    grow(args, runs, between=(BEGIN, END))
+    grow(args, runs, "new_cells")
 
 
-def grow(args: argparse.Namespace, runs: Runs, *, between: tuple[str, str]) -> None:
+def grow(args: argparse.Namespace, runs: Runs, name: str) -> None:
     """Do what a results file lacks; after each data set and seed, write it and the table."""
     warnings.simplefilter("ignore")
     records = json.loads(args.out.read_text())["runs"] if args.out.exists() else []
@@ -74,8 +72,8 @@ def grow(args: argparse.Namespace, runs: Runs, *, between: tuple[str, str]) -> N
             found = [about | record for record in runs(adata, batch, seed)]
             records += found
             print(*found, sep="\n", flush=True)
-            write(records, args, between)
-    write(records, args, between)
+            write(records, args, name)
+    write(records, args, name)
 
 
 def command_line(description: str, datasets: Iterable[str], *, out: str) -> argparse.ArgumentParser:
@@ -146,34 +144,22 @@ def scores(uncertainty: np.ndarray, is_new: np.ndarray) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in found.items()}
 
 
-def write(
-    records: list[dict[str, Any]], args: argparse.Namespace, between: tuple[str, str]
-) -> None:
-    """Results so far, and the table of them."""
+def write(records: list[dict[str, Any]], args: argparse.Namespace, name: str) -> None:
+    """Write the results so far."""
     rows = over_seeds(pd.DataFrame(records), SHOWN)
     results = {"machine": machine(), "summary": rows, "runs": records}
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, *between, f"\n{table(rows)}\n")
+    save(args, name, results, report(results))
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Medians over seeds, a row per data set and method, then means over data sets."""
-    lines = [
-        "| data set | method | seeds | " + " | ".join(SHOWN.values()) + " |",
-        "| --- | --- | --- |" + " ---: |" * len(SHOWN),
-    ]
-    for row in sorted(rows, key=lambda row: row["dataset"]):
-        cells = " | ".join(f"{row[name]['median']:.3f}" for name in SHOWN)
-        lines.append(f"| {row['dataset']} | {row['method']} | {len(row['seeds'])} | {cells} |")
-    for method in dict.fromkeys(row["method"] for row in rows):
-        mine = [row for row in rows if row["method"] == method]
-        means = (np.mean([row[name]["median"] for row in mine]) for name in SHOWN)
-        lines.append(
-            f"| mean of {len(mine)} | {method} | | "
-            + " | ".join(map("{:.3f}".format, means))
-            + " |"
-        )
-    return "\n".join(lines)
+def report(results: dict[str, Any]) -> Report:
+    """Means over data sets, and a row per data set and method."""
+    rows = sorted(results["summary"], key=lambda row: row["dataset"])
+    lines = (
+        [row["dataset"], row["method"], str(len(row["seeds"])), *(number(row, n) for n in SHOWN)]
+        for row in rows
+    )
+    full = table(["data set", "method", "seeds", *SHOWN.values()], lines, n_text=3)
+    return Report(means_table(rows, SHOWN), full)
 
 
 if __name__ == "__main__":

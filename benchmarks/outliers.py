@@ -14,7 +14,6 @@ without ``--again``.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -26,14 +25,12 @@ import scvi
 from _command_line import growing_command_line
 from _datasets import DATASETS, n_metacells
 from _in_process import Key, with_missing
-from _markdown import write_between
+from _markdown import Report, save, table
 from quality import machine
 from sklearn.metrics import roc_auc_score
 
 from scmetaq import MetaQModel
 
-BEGIN: Final = "<!-- outliers: written by outliers.py -->"
-END: Final = "<!-- outliers: end -->"
 DEFAULT_SETS: Final = ("sc_mixology_5batch", "pbmc_facs_sorted", "pbmc3k")
 KINDS: Final = ("doublet", "damaged cell", "empty droplet")
 SHOWN: Final = ("score", "low margin", "counts", "genes", "metacells")
@@ -46,9 +43,8 @@ def main() -> None:
     names = ("dataset", "seed")
     for records in with_missing(args.out, tasks(args), names=names, again=args.again):
         results = {"machine": machine(), "share": SHARE, "runs": records}
-        args.out.write_text(json.dumps(results, indent=1) + "\n")
-    if records:
-        write_between(args.readme, BEGIN, END, f"\n{table(pd.DataFrame(records))}\n")
+        if records:
+            save(args, "outliers", results, report(results))
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -125,19 +121,17 @@ def thinned(counts: sp.csr_matrix, depth: int, rng: np.random.Generator) -> np.n
     return rng.multivariate_hypergeometric(row, int(depth), method="marginals")
 
 
-def table(runs: pd.DataFrame) -> str:
-    """Medians over seeds."""
-    columns = [f"{kind}: {of}" for kind in KINDS for of in SHOWN]
-    lines = [f"| data set | seeds | of a kind | {' | '.join(columns)} |"]
-    lines.append("| --- |" + " ---: |" * (len(columns) + 2))
-    for name, of in runs.groupby("dataset", sort=False):
-        median = of[columns].median()
-        cells = [
-            f"{median[c]:.0f}" if c.endswith("metacells") else f"{median[c]:.2f}" for c in columns
-        ]
-        n = int(of["n_of_a_kind"].iloc[0])
-        lines.append(f"| {name} | {len(of)} | {n} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def report(results: dict[str, Any]) -> Report:
+    """Medians over seeds, a row per data set and kind of artefact."""
+    lines = []
+    for name, of in pd.DataFrame(results["runs"]).groupby("dataset", sort=False):
+        for kind in KINDS:
+            median = of[[f"{kind}: {score}" for score in SHOWN]].median()
+            *aurocs, n_own = median
+            scores = [*(f"{auroc:.2f}" for auroc in aurocs), f"{n_own:.0f}"]
+            lines.append([str(name), kind, str(len(of)), str(of["n_of_a_kind"].iloc[0]), *scores])
+    heading = ["data set", "artefact", "seeds", "cells", "outlier score", "low margin"]
+    return Report(table([*heading, "counts", "genes", "metacells"], lines, n_text=2))
 
 
 if __name__ == "__main__":

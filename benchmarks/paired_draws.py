@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from _command_line import growing_command_line
 from _in_process import Key, with_missing
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import HERE
 from _paired import PAIRED, PairedDataset, by_modality, prepare_all
 from _runs import Run
@@ -33,8 +33,6 @@ from methods import run_kmeans_paired, run_scmetaq_paired, run_scvi_paired
 from multiome import JOINT, METHODS, scores
 from quality import machine
 
-BEGIN: Final = "<!-- paired draws: written by paired_draws.py -->"
-END: Final = "<!-- paired draws: end -->"
 ASSIGN: Final[dict[str, tuple[Callable[..., Any], dict[str, Any]]]] = {
     JOINT: (run_scmetaq_paired.assign, {"use": "joint", "rna_weight": None}),
     "kmeans-concatenated": (run_kmeans_paired.assign, {"on": "concatenated", "rna_weight": 0.5}),
@@ -55,8 +53,8 @@ def main() -> None:
     for records in with_missing(args.out, tasks(datasets, args), names=names, again=args.again):
         results = {"machine": machine(), "share": SHARE, "runs": records}
         args.out.write_text(json.dumps(results, indent=1) + "\n")
-    text = tables(pd.DataFrame(records)) if records else ""
-    write_between(args.readme, BEGIN, END, f"\n{text}\n")
+    if records:
+        save(args, "paired_draws", results, report(results))
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -122,8 +120,9 @@ def run(
     return {name: value for name, value in found.items() if ": " not in name}
 
 
-def tables(runs: pd.DataFrame) -> str:
-    """How often others are ahead, by method, and the columns in which they nearly always are."""
+def report(results: dict[str, Any]) -> Report:
+    """How often others are better, by method; the columns in which they nearly always are."""
+    runs = pd.DataFrame(results["runs"])
     of_columns = pd.concat(
         compared(of, runs[(runs["dataset"] == dataset) & (runs["method"] == JOINT)])
         for (dataset, method), of in runs.groupby(["dataset", "method"], sort=False)
@@ -131,16 +130,16 @@ def tables(runs: pd.DataFrame) -> str:
     )
     counts = of_columns.assign(
         **{
-            "ahead": of_columns["ahead in"] >= SURE,
-            "behind": of_columns["behind in"] >= SURE,
+            "better": of_columns["ahead in"] >= SURE,
+            "worse": of_columns["behind in"] >= SURE,
             "columns": True,
         }
     )
     by = ["data set", "method", "draws"]
-    counts = counts.groupby(by, sort=False)[["columns", "ahead", "behind"]].sum().reset_index()
+    counts = counts.groupby(by, sort=False)[["columns", "better", "worse"]].sum().reset_index()
     sure = of_columns[of_columns["ahead in"] >= SURE].drop(columns="behind in")
-    parts = [markdown(counts), "In nearly every draw ahead of this package:"]
-    return "\n\n".join([*parts, markdown(sure)])
+    intro = "Columns in which a method is better than this package in nine draws of ten or more."
+    return Report(markdown(counts), f"{intro}\n\n{markdown(sure)}")
 
 
 def compared(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
@@ -174,11 +173,11 @@ def columns_of(runs: pd.DataFrame) -> list[str]:
 
 def markdown(frame: pd.DataFrame) -> str:
     """Table of a frame, numbers to four digits."""
-    lines = [f"| {' | '.join(frame.columns)} |", "|" + " --- |" * frame.shape[1]]
-    for row in frame.itertuples(index=False):
-        cells = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = (
+        [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row]
+        for row in frame.itertuples(index=False)
+    )
+    return table(frame.columns, rows, n_text=2)
 
 
 if __name__ == "__main__":

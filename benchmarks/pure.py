@@ -3,29 +3,27 @@
 usage: python benchmarks/pure.py --data DIR [--methods ...] [--seeds 0 1 2]
 
 As ``quality.py``: every (data set, method, seed) that the cache lacks is run in a process of its
-own, then everything in the cache is scored and written to ``results/pure.json`` and into the
-README. All methods make one metacell per ten cells, none of which mixes cell types or samples.
+own, then everything in the cache is scored and written to ``results/pure.json``, and as a table
+to the README. All methods make one metacell per ten cells, and no metacell mixes cell types or
+samples.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 import anndata
 import pandas as pd
 from _command_line import cache_folder, command_line, run_missing
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import Method
 from _pure import CELLS_PER_METACELL, GROUPS, GroupedDataset, scores
 from _runs import Run, finished, with_kept
 from _scores import about as about_run
 from _scores import kept_scores
-from _summary import over_seeds
+from _summary import number, over_seeds
 from quality import machine
 
-BEGIN: Final = "<!-- pure: written by pure.py -->"
-END: Final = "<!-- pure: end -->"
 SETS: Final = {
     dataset.name: dataset
     for dataset in (
@@ -106,8 +104,7 @@ def main() -> int:
         "runs": records,
         **done._asdict(),
     }
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{table(rows)}\n")
+    save(args, "pure", results, report(results))
     return 1 if done.failed else 0
 
 
@@ -120,17 +117,18 @@ def record(run: Run, adata: anndata.AnnData) -> dict[str, Any]:
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def report(results: dict[str, Any]) -> Report:
     """Medians over seeds, a row per method."""
-    lines = ["| method | seeds | " + " | ".join(SHOWN.values()) + " |"]
-    lines.append("|" + " --- |" * 2 + " ---: |" * len(SHOWN))
-    for row in rows:
-        cells = [
-            f"{row[key]['median']:.{0 if key in ('n_metacells', 'cpu_seconds') else 3}f}"
-            for key in SHOWN
+    whole = ("n_metacells", "cpu_seconds")
+    lines = (
+        [
+            row["method"],
+            str(len(row["seeds"])),
+            *(number(row, key, ".0f" if key in whole else ".3f") for key in SHOWN),
         ]
-        lines.append(f"| {row['method']} | {len(row['seeds'])} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        for row in results["summary"]
+    )
+    return Report(table(["method", "seeds", *SHOWN.values()], lines, n_text=2))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ usage: python benchmarks/quality.py --data DIR [--methods ...] [--datasets ...] 
 
 Every (data set, method, seed) that the cache lacks is run in a process of its own, one at a time
 and on one thread. Then everything the cache holds for the data sets in DIR is scored and written
-to the results file and, as tables, into the README: ``--methods``, ``--datasets`` and ``--seeds``
-choose what to run, not what to report. Runs that only the results file has are kept there.
+to the results file, and as tables to the README and ``results/rna.md``. ``--methods``,
+``--datasets`` and ``--seeds`` choose what to run, not what to report. Runs that only the results
+file has are kept there.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from importlib.metadata import version
@@ -20,12 +20,12 @@ from typing import Any
 import pandas as pd
 from _command_line import cache_folder, command_line, run_missing
 from _datasets import CELLS_PER_METACELL, DATASETS, Dataset, present
-from _markdown import write_between
+from _markdown import save
 from _methods import METHODS
 from _runs import THREADS, cpu_model, finished, with_kept
 from _scores import record
 from _summary import over_seeds, over_sets
-from _tables import BEGIN, END, report
+from _tables import report
 
 PACKAGES = ("scmetaq", "scvi-tools", "scanpy", "scikit-learn", "numpy", "scipy", "torch")
 
@@ -39,9 +39,7 @@ def main() -> int:
         print("Nothing to report: no finished run in the cache.")
         return 1
     results = {**condense(records), **done._asdict()}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{report(results)}\n")
+    save(args, "rna", results, report(results))
     print_seeds(results)
     return 1 if done.failed else 0
 

@@ -11,7 +11,6 @@ of the type is found if its metacell has more cells of this type than of any oth
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import tempfile
 import time
@@ -25,15 +24,13 @@ import pandas as pd
 from _command_line import growing_command_line
 from _datasets import DATASETS
 from _in_process import ASSIGN, Key, assign, with_missing
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import HERE, METHODS
 from _runs import one_thread
 from quality import machine
 
 from scmetaq import metrics
 
-BEGIN: Final = "<!-- rare: written by rare.py -->"
-END: Final = "<!-- rare: end -->"
 NAMES: Final = ("dataset", "method", "share", "cells_per_metacell", "seed")
 SHARES: Final = (0.02, 0.01, 0.005, 0.002, 0.001)
 GRANULARITIES: Final = (50, 25)
@@ -55,9 +52,8 @@ def main() -> None:
     args = command_line().parse_args()
     for records in with_missing(args.out, tasks(args), names=NAMES, again=args.again):
         results = {"machine": machine(), "types": TYPES, "runs": records}
-        args.out.write_text(json.dumps(results, indent=1) + "\n")
         if records:
-            write_between(args.readme, BEGIN, END, f"\n{table(pd.DataFrame(records))}\n")
+            save(args, "rare", results, report(results))
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -140,22 +136,24 @@ def fate(assignment: np.ndarray, labels: pd.Series, rare: str) -> dict[str, floa
         "own_metacells": len(own),
         "largest_share": round(float((counts[rare] / counts.sum(axis=1)).max()), 4),
         "purity": round(float(metrics.purity(assignment[kept], kinds[kept]).mean()), 4),
+        "accuracy": round(metrics.accuracy(assignment[kept], kinds[kept]), 4),
         "balanced_accuracy": round(metrics.balanced_accuracy(assignment[kept], kinds[kept]), 4),
     }
 
 
-def table(runs: pd.DataFrame) -> str:
-    """Markdown: per method and granularity the share of rare cells found, by their frequency."""
-    lines = []
-    for per_metacell, of_grain in runs.groupby("cells_per_metacell", sort=False):
-        lines += [f"#### One metacell per {per_metacell} cells", "", *_rows(of_grain), ""]
-    return "\n".join(lines).rstrip()
+def report(results: dict[str, Any]) -> Report:
+    """Per method and granularity the share of rare cells found, by their frequency."""
+    runs = pd.DataFrame(results["runs"])
+    first, *others = (
+        f"One metacell per {per_metacell} cells:\n\n{of_methods(of_grain)}"
+        for per_metacell, of_grain in runs.groupby("cells_per_metacell", sort=False)
+    )
+    return Report(first, "\n\n".join(others))
 
 
-def _rows(runs: pd.DataFrame) -> list[str]:
-    shares = sorted(runs["share"].unique(), reverse=True)
-    head = "".join(f" {100 * share:g}% |" for share in shares)
-    lines = [f"| method | sets | seeds |{head} purity |", "| --- |" + " ---: |" * (len(shares) + 3)]
+def of_methods(runs: pd.DataFrame) -> str:
+    """A row per method, a column per frequency of the rare type."""
+    shares, lines = sorted(runs["share"].unique(), reverse=True), []
     values = {
         method: runs[runs["method"] == method]
         for method in dict.fromkeys([*ASSIGN, *PEERS])
@@ -166,15 +164,19 @@ def _rows(runs: pd.DataFrame) -> list[str]:
     for method, of_method in values.items():
         found = means[method].reindex(shares)
         is_best = found >= best[found.index] - 5e-3
-        written = found.map("{:.2f}".format).mask(found.isna(), "")  # a peer not run at a share
+        written = found.map("{:.2f}".format).mask(found.isna(), "-")  # a peer not run at a share
         cells = written.mask(is_best, "**" + written + "**")
-        purity = _means(of_method, "purity").mean()
+        scores = [_mean(of_method, name) for name in ("purity", "accuracy")]
         seeds = of_method.groupby("dataset")["seed"].nunique()
         n_seeds = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()}–{seeds.max()}"
-        lines.append(
-            f"| {method} | {len(seeds)} | {n_seeds} | " + " | ".join(cells) + f" | {purity:.3f} |"
-        )
-    return lines
+        lines.append([method, str(len(seeds)), n_seeds, *cells, *scores])
+    shown = [f"{100 * share:g}%" for share in shares]
+    return table(["method", "sets", "seeds", *shown, "purity", "accuracy"], lines)
+
+
+def _mean(runs: pd.DataFrame, name: str) -> str:
+    known = name in runs and runs[name].notna().all()
+    return f"{_means(runs, name).mean():.3f}" if known else "-"
 
 
 def _means(runs: pd.DataFrame, name: str) -> pd.Series:

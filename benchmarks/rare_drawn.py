@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -26,14 +25,12 @@ import scipy.sparse as sp
 from _command_line import growing_command_line
 from _datasets import DATASETS
 from _in_process import ASSIGN, Key, with_missing
-from _markdown import write_between
+from _markdown import save
 from _methods import HERE
 from quality import machine
-from rare import NAMES, PEERS, TYPES, run, table
+from rare import NAMES, PEERS, TYPES, report, run
 from sklearn.neighbors import NearestNeighbors
 
-BEGIN: Final = "<!-- rare drawn: written by rare_drawn.py -->"
-END: Final = "<!-- rare drawn: end -->"
 SHARES: Final = (0.002, 0.001, 0.0005)
 N_CELLS: Final = 20_000
 CELLS_PER_METACELL: Final = 50
@@ -47,9 +44,8 @@ def main() -> None:
     args = command_line().parse_args()
     for records in with_missing(args.out, tasks(args), names=NAMES, again=args.again):
         results = {"machine": machine(), "types": TYPES, "n_cells": N_CELLS, "runs": records}
-        args.out.write_text(json.dumps(results, indent=1) + "\n")
         if records:
-            write_between(args.readme, BEGIN, END, f"\n{table(pd.DataFrame(records))}\n")
+            save(args, "rare_drawn", results, report(results))
 
 
 def command_line() -> argparse.ArgumentParser:

@@ -26,13 +26,11 @@ import scvi
 from _command_line import growing_command_line
 from _datasets import DATASETS
 from _in_process import Key, assign, with_missing
-from _markdown import write_between
+from _markdown import Report, save, table
 from quality import machine
 
 from scmetaq import MetaQModel, metrics
 
-BEGIN: Final = "<!-- robustness: written by robustness.py -->"
-END: Final = "<!-- robustness: end -->"
 NAMES: Final = ("dataset", "study", "method", "setting", "seed")
 DEFAULT_SETS: Final = ("sc_mixology_5batch", "pbmc_facs_sorted", "pbmc3k")
 SMALLEST_SETS: Final = ("pbmc_3chemistries_1200_hvg", "kang_pbmc_labelled_1267genes")
@@ -59,7 +57,16 @@ DEFAULTS: Final = {
     "precision": "32-true",
 }
 """Settings of the default recipe, which several studies have as one of theirs."""
-SCORES: Final = ("purity", "balanced_accuracy", "compactness", "separation", "size_cv")
+SCORES: Final = (
+    "purity",
+    "accuracy",
+    "balanced_accuracy",
+    "compactness",
+    "separation",
+    "size_cv",
+)
+SUMMARY: Final = ("start", "sizes", "precision")
+"""Studies in the table of the README."""
 
 
 def main() -> None:
@@ -67,9 +74,9 @@ def main() -> None:
     args = command_line().parse_args()
     for records in with_missing(args.out, tasks(args), names=NAMES, again=args.again):
         results = {"machine": machine(), "published_epochs": args.published_epochs}
-        args.out.write_text(json.dumps({**results, "runs": records}, indent=1) + "\n")
+        results |= {"runs": records}
         if records:
-            write_between(args.readme, BEGIN, END, f"\n{table(pd.DataFrame(records))}\n")
+            save(args, "robustness", results, report(results))
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -172,31 +179,31 @@ def scores(adata: anndata.AnnData, assignment: np.ndarray, labels: pd.Series) ->
     return {name: round(float(quality[name]), 5) for name in SCORES}
 
 
-def table(runs: pd.DataFrame) -> str:
-    """Markdown: per study and setting the mean over sets of medians over seeds, and its range."""
-    lines = []
+def report(results: dict[str, Any]) -> Report:
+    """Per study and setting the mean over sets of medians over seeds, and its range."""
+    runs, parts = pd.DataFrame(results["runs"]), []
     for study, of_study in runs.groupby("study", sort=False):
         names = ", ".join(of_study["dataset"].unique())
-        lines += [f"#### {study[0].upper()}{study[1:]}", "", f"{names}.", "", *_rows(of_study), ""]
-    return "\n".join(lines).rstrip()
+        parts += [f"## {study[0].upper()}{study[1:]}", f"{names}.", of_settings(of_study)]
+    return Report(of_settings(runs[runs["study"].isin(SUMMARY)]), "\n\n".join(parts))
 
 
-def _rows(runs: pd.DataFrame) -> list[str]:
-    names = [name.replace("_", " ") for name in SCORES]
-    lines = [
-        "| setting | method | sets | seeds | " + " | ".join(names) + " |",
-        "| --- | --- |" + " ---: |" * (len(SCORES) + 2),
-    ]
-    for (setting, method), of_row in runs.groupby(["setting", "method"], sort=False):
+def of_settings(runs: pd.DataFrame) -> str:
+    """A row per study, setting and method."""
+    lines = []
+    for key, of_row in runs.groupby(["study", "setting", "method"], sort=False):
         seeds = of_row.groupby("dataset")["seed"].nunique()
         n_seeds = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()}–{seeds.max()}"
-        cells = " | ".join(_cell(of_row, name) for name in SCORES)
-        lines.append(f"| {setting} | {method} | {len(seeds)} | {n_seeds} | {cells} |")
-    return lines
+        cells = [_cell(of_row, name) for name in SCORES]
+        lines.append([*map(str, key), str(len(seeds)), n_seeds, *cells])
+    names = [name.replace("_", " ") for name in SCORES]
+    return table(["study", "setting", "method", "sets", "seeds", *names], lines, n_text=3)
 
 
 def _cell(runs: pd.DataFrame, name: str) -> str:
     """Mean over sets of medians over seeds; half the range over seeds, averaged over sets."""
+    if name not in runs or runs[name].isna().any():
+        return "-"
     by_set = runs.groupby("dataset")[name]
     half = ((by_set.max() - by_set.min()) / 2).mean()
     return f"{by_set.median().mean():.3f} ± {half:.3f}"

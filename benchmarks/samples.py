@@ -12,7 +12,6 @@ and the README.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +20,9 @@ import numpy as np
 import pandas as pd
 import scanpy as sc
 import scvi
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import HERE
-from _summary import spread
+from _summary import number, spread
 from quality import machine
 from sklearn.metrics import silhouette_score
 
@@ -32,8 +31,6 @@ import scmetaq
 DATASET: Final = "kang_pbmc_labelled_1267genes"
 N_PARTS: Final = 4
 N_METACELLS: Final = 31
-BEGIN: Final = "<!-- samples: written by samples.py -->"
-END: Final = "<!-- samples: end -->"
 SHOWN: Final = {
     "variance": "variance in PC1",
     "treatment": "adjusted R² of PC1, treatment",
@@ -58,8 +55,7 @@ def main() -> None:
         for method, of in pd.DataFrame(runs).groupby("method", sort=False)
     ]
     results = {"machine": machine(), "dataset": DATASET, "summary": rows, "runs": runs}
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{table(rows)}\n")
+    save(args, "samples", results, report(results))
 
 
 def judged(adata: anndata.AnnData, seed: int) -> list[dict[str, Any]]:
@@ -107,14 +103,13 @@ def scores(samples: anndata.AnnData) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in found.items()}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def report(results: dict[str, Any]) -> Report:
     """Medians over seeds."""
-    lines = ["| samples by | seeds | " + " | ".join(SHOWN.values()) + " |"]
-    lines.append("| --- | --- |" + " ---: |" * len(SHOWN))
-    for row in rows:
-        cells = [f"{row[name]['median']:.3f}" for name in SHOWN]
-        lines.append(f"| {row['method']} | {len(row['seeds'])} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    lines = (
+        [row["method"], str(len(row["seeds"])), *(number(row, name) for name in SHOWN)]
+        for row in results["summary"]
+    )
+    return Report(table(["samples by", "seeds", *SHOWN.values()], lines, n_text=2))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import anndata
 import numpy as np
 import scanpy as sc
 from _datasets import DATASETS, LABEL, n_metacells
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import HERE
 from _resample import resampled
 from _runs import one_thread
@@ -35,8 +35,6 @@ from sklearn.cluster import KMeans, SpectralClustering
 from scmetaq import metrics, tl
 from scmetaq.tl._spectral import neighbor_affinity
 
-BEGIN: Final = "<!-- scale: written by scale.py -->"
-END: Final = "<!-- scale: end -->"
 SOURCE: Final = "pbmc3k"
 N_GENES: Final = 2_000
 N_COMPONENTS: Final = 30
@@ -62,8 +60,7 @@ def main() -> None:
             print("run  ", n_cells, what, flush=True)
             runs.append({"cells": n_cells, "what": what} | in_process(what, file, args.limit))
     results = {"machine": machine(), "source": SOURCE, "n_genes": N_GENES, "runs": runs}
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{table(runs)}\n")
+    save(args, "scale", results, report(results))
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -187,24 +184,24 @@ QUADRATIC: Final = (
 """Measured up to so many cells of which there is a matrix of all pairs."""
 
 
-def table(runs: list[dict[str, Any]]) -> str:
-    """Markdown: a row per measurement, columns per number of cells."""
-    sizes = sorted({run["cells"] for run in runs})
-    head = "".join(f" {n:,}: CPU s | {n:,}: peak MB |" for n in sizes)
-    lines = [f"| what |{head}", "| --- |" + " ---: | ---: |" * len(sizes)]
+def report(results: dict[str, Any]) -> Report:
+    """A row per measurement, columns per number of cells."""
+    runs = results["runs"]
+    sizes, lines = sorted({run["cells"] for run in runs}), []
     for what in dict.fromkeys(run["what"] for run in runs):
         found = {run["cells"]: run for run in runs if run["what"] == what}
-        lines.append(f"| {what} | " + " | ".join(_cells(found, sizes)) + " |")
-    return "\n".join(lines)
+        lines.append([what, *_cells(found, sizes)])
+    heading = [f"{n:,} cells: {unit}" for n in sizes for unit in ("CPU s", "peak MB")]
+    return Report(table(["what", *heading], lines))
 
 
 def _cells(found: dict[int, dict[str, Any]], sizes: list[int]) -> Iterator[str]:
     for size in sizes:
         run = found.get(size)
         if run is None:
-            yield from ("", "")
+            yield from ("-", "-")
         elif "cpu_seconds" not in run:
-            yield from ("too long", "")
+            yield from ("too long", "-")
         else:
             yield from (f"{run['cpu_seconds']:,.0f}", f"{run['peak_mb']:,}")
 

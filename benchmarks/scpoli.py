@@ -33,9 +33,9 @@ import scib_metrics
 import torch
 from _datasets import UNLABELLED, Dataset
 from _embeddings import COARSE, GIVEN, LEVELS, METHODS
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import HERE
-from _summary import over_seeds
+from _summary import means_table, number, over_seeds
 from integration import BATCH, SETS
 from methods._shared import log_counts, variable_genes
 from quality import machine
@@ -43,8 +43,6 @@ from scib_metrics.nearest_neighbors import NeighborsResults
 from sklearn.metrics import f1_score
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-BEGIN: Final = "<!-- scpoli: written by scpoli.py -->"
-END: Final = "<!-- scpoli: end -->"
 MYELOID, T_CELL = "myeloid", "T"
 COARSE_OF: Final = {
     "pbmc_3chemistries_1200_hvg": {
@@ -97,8 +95,7 @@ def main() -> int:
     records = [found for dataset in datasets for found in records_of(dataset, args)]
     rows = over_seeds(pd.DataFrame(records), (*INTEGRATION, *TRANSFER))
     results = {"machine": machine(), "summary": rows, "runs": records}
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{tables(rows)}\n")
+    save(args, "scpoli", results, report(results))
     return 0
 
 
@@ -246,30 +243,30 @@ def macro_f1(truth: np.ndarray, found: np.ndarray) -> float:
     return f1_score(truth, found, labels=np.unique(truth), average="macro", zero_division=0)
 
 
-def tables(rows: list[dict[str, Any]]) -> str:
-    """Two tables per data set; of all scores but the seconds more is better."""
-    parts = []
+def report(results: dict[str, Any]) -> Report:
+    """Means over data sets, and two tables per data set."""
+    rows, parts = results["summary"], []
     for name in dict.fromkeys(row["dataset"] for row in rows):
         of_set = [row for row in rows if row["dataset"] == name]
-        parts += [f"### {name}", f"Labels {SETS[name].labels}."]
-        parts.append(table([row for row in of_set if "ilisi" in row], INTEGRATION))
-        parts.append(table(of_set, TRANSFER))
-    return "\n\n".join(parts)
+        parts += [f"## {name}", f"Labels {SETS[name].labels}."]
+        parts.append(of_methods([row for row in of_set if "ilisi" in row], INTEGRATION))
+        parts.append(of_methods(of_set, TRANSFER))
+    means = INTEGRATION | TRANSFER
+    del means["cpu_seconds"], means["unknown"]
+    return Report(means_table(rows, means), "\n\n".join(parts))
 
 
-def table(rows: list[dict[str, Any]], shown: dict[str, str]) -> str:
-    """Medians over seeds."""
-    lines = ["| method | seeds | " + " | ".join(shown.values()) + " |"]
-    lines.append("|" + " --- |" * 2 + " ---: |" * len(shown))
-    for row in rows:
-        cells = [value(row[key]["median"], key) if key in row else "" for key in shown]
-        lines.append(f"| {row['method']} | {len(row['seeds'])} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def value(number: float, key: str) -> str:
-    """A number as the table has it."""
-    return f"{number:.0f}" if key == "cpu_seconds" else f"{number:.3f}"
+def of_methods(rows: list[dict[str, Any]], shown: dict[str, str]) -> str:
+    """Medians over seeds, a row per method."""
+    lines = (
+        [
+            row["method"],
+            str(len(row["seeds"])),
+            *(number(row, key, ".0f" if key == "cpu_seconds" else ".3f") for key in shown),
+        ]
+        for row in rows
+    )
+    return table(["method", "seeds", *shown.values()], lines, n_text=2)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from _datasets import CELLS_PER_METACELL, DATASETS, Dataset
 from _floor import batch_size, floor_of_a_step, n_trained
-from _markdown import write_between
+from _markdown import save
 from _methods import HERE, METHODS, Method
 from _resample import data_set, resampled
 from _runs import Run, cpu_model
 from _scores import scores
-from _speed_report import AUTHORS, BEGIN, END, PUBLISHED_EPOCHS, picture, tables
+from _speed_report import AUTHORS, PUBLISHED_EPOCHS, picture, report
 
 from scmetaq.model._recipe import RecipeName, get_recipe
 
@@ -93,9 +93,8 @@ def main() -> None:
         "floor": floors,
         "runs": records,
     }
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    save(args, "speed", results, report(results))
     picture(results, args.out.with_suffix(".svg"))
-    write_between(args.readme, BEGIN, END, f"\n{tables(results)}\n")
 
 
 def command_line() -> argparse.ArgumentParser:

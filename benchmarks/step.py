@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import time
 import warnings
 from collections.abc import Callable
@@ -28,7 +27,7 @@ import scvi
 import torch
 from _datasets import DATASETS
 from _floor import Rates, batch_size, decoded_cells, floor_of_a_step, measured_rates
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import HERE
 from _resample import resampled
 from _runs import cpu_model
@@ -40,8 +39,6 @@ from scmetaq.model._recipe import RECIPES, RecipeName
 from scmetaq.nn import COUNTS, CountParameters, non_zero_counts, reconstruction_nll
 from scmetaq.train import MetaQTrainingPlan
 
-BEGIN: Final = "<!-- step: written by step.py -->"
-END: Final = "<!-- step: end -->"
 SOURCE: Final = "pbmc3k"
 REPEATS: Final = 40
 FLOORS: Final = {
@@ -81,8 +78,7 @@ def main() -> None:
         "cells_per_second": args.cells / typical(model.get_assignments, 5),
         "aggregation_seconds": typical(model.get_metacells, 3) - typical(model.get_assignments, 3),
     }
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(args.readme, BEGIN, END, f"\n{table(results)}\n")
+    save(args, "step", results, report(results))
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -217,27 +213,25 @@ def typical(function: Callable[[], object], repeats: int = REPEATS) -> float:
     return median(times)
 
 
-def table(results: dict[str, Any]) -> str:
+def report(results: dict[str, Any]) -> Report:
     """Milliseconds of each part, and how fast cells are assigned."""
     parts = ("products", "optimizer", "likelihoods", "rest", "batch", "framework")
-    lines = [
-        f"Machine: {results['machine']['cpu']}, one thread. {results['n_cells']:,} cells x "
-        f"{results['n_genes']:,} genes, resampled from `{results['source']}`. Milliseconds.",
-        "",
-        f"| recipe | cells | {' | '.join(('step', *parts, *FLOORS))} | over the floor |",
-        "| --- |" + " ---: |" * (len(parts) + len(FLOORS) + 3),
-    ]
+    lines = []
     for row in results["steps"]:
-        numbers = [row[name] for name in ("step", *parts, *FLOORS.values())]
-        times = " | ".join(f"{1e3 * number:.1f}" for number in numbers)
+        times = (row[name] for name in ("step", *parts, *FLOORS.values()))
         ratio = row["step"] / row["seconds"]
-        lines.append(f"| {row['recipe']} | {row['batch_size']} | {times} | {ratio:.1f} |")
-    lines += [
-        "",
+        cells = [f"{1e3 * seconds:.1f}" for seconds in times]
+        lines.append([row["recipe"], str(row["batch_size"]), *cells, f"{ratio:.1f}"])
+    heading = ["recipe", "cells", "step", *parts, *FLOORS, "step over floor"]
+    intro = (
+        f"{results['machine']['cpu']}, one thread. {results['n_cells']:,} cells x "
+        f"{results['n_genes']:,} genes, resampled from `{results['source']}`. Milliseconds."
+    )
+    after = (
         f"Assignment by the trained model: {results['cells_per_second']:,.0f} cells per CPU s. "
-        f"Sums and means of their counts: {results['aggregation_seconds']:.2f} s.",
-    ]
-    return "\n".join(lines)
+        f"Sums and means of their counts: {results['aggregation_seconds']:.2f} s."
+    )
+    return Report("\n\n".join([intro, table(heading, lines), after]))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Each batch in turn is the query, whose labels are not given.
 from __future__ import annotations
 
 import argparse
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +17,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from _datasets import DATASETS, Dataset
-from _markdown import write_between
+from _markdown import Report, save, table
 from _methods import HERE
 from _transfer import Task, tasks
 from label_transfer import BATCH, BATCHES, METHODS, answers, file_of, runner_of
 from quality import machine
 
-BEGIN: Final = "<!-- wrong labels: written by wrong_labels.py -->"
-END: Final = "<!-- wrong labels: end -->"
 SHOWN: Final = ("scmetaq", "scmetaq-latents", "linear-svm", "knn-pca")
 N_WRONG: Final = (1, 2, 5, 10, 20)
 WRONG: Final = "label by mistake"
@@ -39,11 +36,11 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--cache", type=Path, default=HERE.parent / ".peers" / "transfer")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "wrong_labels.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
     args = parser.parse_args()
     records = [record for name in args.datasets for record in of_dataset(DATASETS[name], args)]
     results = {"machine": machine(), "runs": records}
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
-    write_between(HERE / "README.md", BEGIN, END, f"\n{table(pd.DataFrame(records))}\n")
+    save(args, "wrong_labels", results, report(results))
 
 
 def of_dataset(dataset: Dataset, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -82,16 +79,15 @@ def mislabelled(labels: np.ndarray, task: Task, frequent: str, draw: tuple[int, 
     return given
 
 
-def table(runs: pd.DataFrame) -> str:
-    """Mean over splits of medians over seeds, sets together."""
+def report(results: dict[str, Any]) -> Report:
+    """Mean over splits of medians over seeds, all sets together."""
+    runs = pd.DataFrame(results["runs"])
     per_split = runs.groupby(["method", "n_wrong", "dataset", "split"], sort=False)
     means = per_split["drawn"].median().groupby(["method", "n_wrong"], sort=False).mean()
-    lines = [f"| method | {' | '.join(map(str, N_WRONG))} |", "| --- |" + " ---: |" * len(N_WRONG)]
-    for name in SHOWN:
-        if name in means.index:
-            shares = " | ".join(f"{means[name, n]:.3f}" for n in N_WRONG)
-            lines.append(f"| {name} | {shares} |")
-    return "\n".join(lines)
+    lines = (
+        [name, *(f"{means[name, n]:.3f}" for n in N_WRONG)] for name in SHOWN if name in means.index
+    )
+    return Report(table(["method", *map(str, N_WRONG)], lines))
 
 
 if __name__ == "__main__":
