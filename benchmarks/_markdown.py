@@ -39,14 +39,20 @@ def save(args: argparse.Namespace, name: str, results: dict[str, Any], report: R
 
 def write_report(readme: Path, out: Path, name: str, report: Report) -> None:
     """Write a report about the results file ``out``."""
-    begin, end = markers(name)
-    write_between(readme, begin, end, f"\n{report.short}\n")
+    for page, text in reported(readme, out, name, report).items():
+        page.write_text(text)
+
+
+def reported(readme: Path, out: Path, name: str, report: Report) -> dict[Path, str]:
+    """Return the pages that a report is on, each with its whole text."""
+    pages = {readme: between(readme, *markers(name), f"\n{report.short}\n")}
     if report.full:
-        out.with_suffix(".md").write_text(
-            f"# Results: {name}\n\nWritten by the command in [the README](../README.md), which says "
+        pages[out.with_suffix(".md")] = (
+            f"# Results: {name}\n\nWritten by a command of the [README](../README.md), which says "
             f"what was measured; the numbers are those of `{out.name}`.\n\n"
             f"{report.full}\n"
         )
+    return pages
 
 
 def markers(name: str) -> tuple[str, str]:
@@ -56,11 +62,16 @@ def markers(name: str) -> tuple[str, str]:
 
 def write_between(page: Path, begin: str, end: str, text: str) -> None:
     """Replace what stands between two markers of a page, each of which it must have once."""
+    page.write_text(between(page, begin, end, text))
+
+
+def between(page: Path, begin: str, end: str, text: str) -> str:
+    """Return a page with other text between two markers, each of which it must have once."""
     whole = page.read_text()
     if whole.count(begin) != 1 or whole.count(end) != 1:
         raise ValueError(f"Expected {begin!r} and {end!r} once each in {page.name}.")
     before, rest = whole.split(begin)
-    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}")
+    return f"{before}{begin}\n{text}\n{end}{rest.split(end)[1]}"
 
 
 def table(heading: Iterable[str], rows: Iterable[Iterable[str]], *, n_text: int = 1) -> str:

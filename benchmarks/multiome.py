@@ -206,12 +206,12 @@ def ahead(rows: list[dict[str, Any]], columns: list[str]) -> str:
         wins, losses = beyond_seeds(row, ours, columns)
         if wins:
             lines.append(
-                f"- {row['method']} is ahead of {JOINT} beyond the seeds in "
-                f"{', '.join(versus(row, ours, name) for name in wins)}, and behind in "
+                f"- {row['method']} is better than {JOINT} by more than the range over seeds in "
+                f"{', '.join(versus(row, ours, name) for name in wins)}, and worse in "
                 f"{len(losses)} of {len(columns)} columns."
             )
     if not lines:
-        return f"No other method of both modalities is ahead of {JOINT} beyond the seeds."
+        return f"No other method of both modalities is better than {JOINT} by more than the seeds."
     return "\n".join(lines)
 
 

@@ -1,7 +1,10 @@
 """Documentation that must keep up with the code, as far as building it does not show."""
 
+import importlib.util
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -33,6 +36,55 @@ def test_tutorials_are_stored_without_output(path):
 def test_citation_is_of_this_version():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def docs_numbers():
+    path = ROOT / "benchmarks" / "docs_numbers.py"
+    spec = importlib.util.spec_from_file_location("docs_numbers", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+NUMBERS = docs_numbers()
+
+
+@pytest.mark.parametrize(
+    "page", NUMBERS.pages(), ids=lambda page: f"{page.parent.name}/{page.name}"
+)
+def test_tables_and_numbers_are_those_of_the_results(page):
+    text = page.read_text()
+    assert NUMBERS.written(text) == text
+
+
+def test_a_number_is_the_mean_over_data_sets_of_medians_over_seeds():
+    medians = [
+        row["purity"]["median"]
+        for row in json.loads((NUMBERS.RESULTS / "rna.json").read_text())["summary"]
+        if row["method"] == "scmetaq"
+    ]
+    mean = sum(medians) / len(medians)
+    assert NUMBERS.number("rna; scmetaq; purity; .3f") == f"{mean:.3f}"
+
+
+def test_a_marked_number_that_the_results_lack_is_an_error():
+    with pytest.raises(KeyError, match="found none in rna.json"):
+        NUMBERS.number("rna; no such method; purity; .3f")
+
+
+@pytest.mark.parametrize(
+    "page", NUMBERS.pages(), ids=lambda page: f"{page.parent.name}/{page.name}"
+)
+def test_no_line_starts_with_a_marked_number(page):
+    # Markdown would take the whole line for HTML
+    assert re.findall(r"^ *<!-- number.*", page.read_text(), flags=re.MULTILINE) == []
+
+
+@pytest.mark.slow
+def test_tables_of_the_benchmarks_are_those_of_the_results():
+    command = [sys.executable, ROOT / "benchmarks" / "report.py", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def api_pages() -> str:
