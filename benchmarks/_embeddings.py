@@ -18,10 +18,10 @@ from sklearn.svm import LinearSVC
 import scmetaq
 
 GIVEN: Final = "given_label"
-"""Column with the labels that methods are told."""
+"""Column with the labels that methods are given."""
 COARSE: Final = "coarse_label"
 LEVELS: Final = "scpoli-levels"
-"""Method that is told the coarse labels of all cells, and has to find the fine ones."""
+"""Method that is given the coarse labels of all cells, and predicts the fine ones."""
 
 
 class Embedding(NamedTuple):
@@ -81,7 +81,7 @@ def of_model(model: scmetaq.SCPoli | scmetaq.MetaQModel, setup: dict[str, Any]) 
 
 
 def of_scvi(adata: anndata.AnnData, seed: int) -> Embedding:
-    """Latents of scVI with its defaults on the 3,000 most variable genes, told of the batches."""
+    """Latents of scVI with its defaults on the 3,000 most variable genes, with the batches."""
     scvi.settings.seed = seed
     cells = adata[:, variable_genes(log_counts(adata))].copy()
     scvi.model.SCVI.setup_anndata(cells, batch_key=BATCH)

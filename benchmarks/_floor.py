@@ -34,7 +34,7 @@ def n_trained(name: RecipeName, n_cells: int) -> int:
 
 
 def batch_size(name: RecipeName, n_cells: int) -> int:
-    """Cells of a batch of a training on so many."""
+    """Cells of a batch of a training on ``n_cells`` cells."""
     return default_batch_size(get_recipe(name).batch_size, n_trained(name, n_cells))
 
 

@@ -59,9 +59,9 @@ def with_missing(
     file
         Results, JSON with a list ``runs``.
     tasks
-        What tells a run from others, and how to do it.
+        Key of each run, and how to do it.
     names
-        Names of what tells runs apart.
+        Names of the parts of a key.
     again
         Whether to do also what the file has.
     """

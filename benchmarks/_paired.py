@@ -36,7 +36,7 @@ class PairedDataset:
 
     name: str
     other: str
-    """The modality beside RNA."""
+    """The modality other than RNA."""
     dropped: tuple[str, ...] = ()
     """Labels of what are no single cells of the tissue, or are unassigned."""
     labels: str = ""

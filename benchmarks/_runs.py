@@ -96,7 +96,7 @@ class Run:
 
 
 def cpu_model() -> str:
-    """Name of the processor, as far as the system tells."""
+    """Name of the processor, as far as the system reports it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -143,8 +143,9 @@ def with_kept(
 ) -> list[dict[str, Any]]:
     """Records of the cache, and those of the results file whose runs the cache lacks.
 
-    Some runs take hours and caches get lost. Nothing tells what code a kept record of this package
-    is of: run what has changed. Records are in the order of data sets, methods and seeds.
+    Some runs take hours and caches get lost. Records do not have the
+    revision of this package: run what has changed. They are in the order of data sets, methods and
+    seeds.
     """
     kept = json.loads(file.read_text()).get(part, []) if file.exists() else []
     done = {_key(record) for record in new}

@@ -1,4 +1,4 @@
-"""Scores of a run by ``scmetaq.metrics``, kept beside its assignment."""
+"""Scores of a run by ``scmetaq.metrics``, stored next to its assignment."""
 
 from __future__ import annotations
 

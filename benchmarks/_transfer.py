@@ -20,7 +20,7 @@ N_STATES: Final = 32
 N_LATENT: Final = 232
 """All of them."""
 FEWEST: Final = 10
-"""Query cells of a type that make it worth holding it out."""
+"""Query cells that a type needs to be held out."""
 
 Answer = tuple[np.ndarray, np.ndarray]
 """Label of each query cell, and a number that is larger where the label is less sure."""
@@ -83,7 +83,7 @@ def latents_alone(reference: np.ndarray, labels: np.ndarray, query: np.ndarray) 
 def prototypes(reference: np.ndarray, labels: np.ndarray, query: np.ndarray) -> Answer:
     """What ``predict_labels`` gives; its training does not look at labels, so none is needed.
 
-    Rows are latents with the log counts of the features beside them.
+    Rows are latents concatenated with the log counts of the features.
     """
     names, codes = np.unique(labels, return_inverse=True)
     (z, values), (new, new_values) = (split(rows) for rows in (reference, query))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 N_DRAWS: Final = 1000
-"""Times that the cells of a query are drawn anew."""
+"""Number of bootstrap samples of the cells of a query."""
 SCORES: Final = ("weighted_f1", "macro_f1")
 VERDICTS: Final = ("ahead", "level", "behind")
 
@@ -30,7 +30,7 @@ Labels = Mapping[tuple[str, str, int], Labelled]
 
 
 def compared(labels: Labels, ours: str) -> Iterator[dict[str, Any]]:
-    """Each other method beside ``ours``, split by split: differences of F1, with 95 % intervals.
+    """Differences of F1 between ``ours`` and each other method, by split, with 95 % intervals.
 
     Intervals are of cells of the query, drawn with replacement. Runs of the same seed make a pair;
     a method with fewer seeds is paired with all of ours that label the same cells.
@@ -61,7 +61,7 @@ def pairs_of(
 
 
 def differences(mine: Labelled, other: Labelled) -> dict[str, np.ndarray]:
-    """F1 of one minus that of the other: first of all cells, then of cells drawn anew."""
+    """F1 of one minus that of the other: first of all cells, then of bootstrap samples."""
     n_cells = len(mine.truth)
     drawn = np.random.default_rng(0).multinomial(n_cells, np.full(n_cells, 1 / n_cells), N_DRAWS)
     weights = np.vstack([np.ones(n_cells, int), drawn]).astype(np.float64)  # (1 + draws) x cells
@@ -90,8 +90,8 @@ def verdict(draws: np.ndarray) -> dict[str, Any]:
 
 
 def comparison_table(comparisons: list[dict[str, Any]], runs: pd.DataFrame, ours: str) -> str:
-    """In how many splits ``ours`` is ahead of each method, level with it and behind."""
-    lines = ["| beside | splits | weighted F1 | macro F1 | AUROC higher | behind in |"]
+    """In how many splits ``ours`` is better than each method, level with it and worse."""
+    lines = ["| compared with | splits | weighted F1 | macro F1 | AUROC higher | worse in |"]
     lines.append("| --- | ---: | ---: | ---: | ---: | --- |")
     for method in dict.fromkeys(row["method"] for row in comparisons):
         rows = [row for row in comparisons if row["method"] == method]

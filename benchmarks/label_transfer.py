@@ -6,7 +6,7 @@ Latents of every (data set, model, seed) that the cache lacks are made by a proc
 then all tasks are done with what the cache holds, of whatever method, scored and written to
 ``results/label_transfer.json``, and as tables to the README and ``results/label_transfer.md``; what
 only the JSON file has is kept there. Latents
-of ``scmetaq`` in the cache must be those of the present code: ``--again`` makes them anew.
+of ``scmetaq`` in the cache must be those of the present code: ``--again`` repeats them.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Transfer:
     classifier: Classifier | None
     """None: it labels cells itself."""
     reads_features: bool = False
-    """Whether it reads log counts beside the latents."""
+    """Whether it reads log counts as well as latents."""
 
 
 METHODS: Final[dict[str, Transfer]] = {

@@ -1,14 +1,13 @@
-"""Metacells of a batch that is mapped, beside training with it: one command from counts to a table.
+"""Metacells of a batch that is mapped, and of a training with it: from counts to a table.
 
 usage: python benchmarks/mapping.py --data DIR [--datasets ...] [--seeds 0 1 2]
 
 Each batch in turn is left out of training and mapped onto the model of the others. Scores are of
-metacells of all cells: how they mix batches, and of the batch in question the share of cells whose
-metacell has their label by majority of the other batches' cells. Beside it stand the same model
-before it was told what the batch adds (``without train()``), and one trained with all batches and
-cut to as many metacells. Sets with labels in two batches only are not there: a model of one batch
-is not told what batches add. What ``results/mapping.json`` has is not run again but with
-``--again``.
+metacells of all cells: how they mix batches, and the share of cells of the batch whose metacell has
+their label by majority of the other batches' cells. Compared with the same model before training of
+the query (``without train()``), and with one trained on all batches and cut to as many metacells.
+Sets with labels in only two batches are left out: a model of one batch estimates no effects of
+batches. Runs that ``results/mapping.json`` has are repeated only with ``--again``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ No assignment is best in both modalities. Here the weight of RNA in the distance
 .9, for this package (``modality_weights``) and for k-means on the same principal components as in
 ``multiome.py``, each modality of total variance one. Of each point of k-means it is asked whether
 a point of this package is at least as compact in both modalities; and of each method of both
-modalities in ``results/multiome.json``, at which weights it is ahead of this package. What
+modalities in ``results/multiome.json``, at which weights it is better than this package. What
 ``results/modality_weights.json`` has is not run again without ``--again``.
 """
 
@@ -148,7 +148,7 @@ def matched(rows: list[dict[str, Any]]) -> str:
 
 
 def ahead(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """In how many columns each method of both modalities is ahead of this package, by weight."""
+    """In how many columns each method of both modalities is better than this package, by weight."""
     of_peers = json.loads(PEERS.read_text())["summary"]
     for name in dict.fromkeys(row["dataset"] for row in rows):
         beside = [row for row in of_peers if row["dataset"] == name]

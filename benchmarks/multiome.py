@@ -132,7 +132,7 @@ def records_of(dataset: PairedDataset, prepared: Path, cache: Path) -> list[dict
 
 
 def record(run: Run, parts: dict[str, Any], labels: dict[str, pd.Series]) -> dict[str, Any]:
-    """Everything known about one run; scores are kept beside its assignment."""
+    """Everything known about one run; scores are stored next to its assignment."""
     return {
         **about_run(run),
         "n_cells": next(iter(parts.values())).n_obs,
@@ -199,7 +199,7 @@ def of_joint_methods(rows: list[dict[str, Any]]) -> str:
 
 
 def ahead(rows: list[dict[str, Any]], columns: list[str]) -> str:
-    """Which other methods of both modalities are ahead beyond the seeds, and at what price."""
+    """Which other methods of both modalities are better, and in how many columns they are worse."""
     lines = []
     ours = next((row for row in rows if row["method"] == JOINT), {})
     for row in joint_peers(rows) if ours else []:
@@ -223,7 +223,7 @@ def joint_peers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def beyond_seeds(
     row: dict[str, Any], other: dict[str, Any], columns: list[str]
 ) -> tuple[list[str], list[str]]:
-    """Columns in which a method is ahead of another, and behind it, with no seed in between."""
+    """Columns in which a method is better than another, and worse, with no overlap over seeds."""
     both = [name for name in columns if name in row and name in other]
     apart = [name for name in both if not overlap(row[name], other[name])]
     wins = [name for name in apart if is_better(row, other, name)]

@@ -1,13 +1,12 @@
-"""What cells of a new type are called that come in a new batch: one command from counts to a table.
+"""Uncertainty of a new type in a new batch: one command from counts to a table.
 
 usage: python benchmarks/new_batch.py --data DIR [--datasets ...] [--seeds 0 1 2]
 
-Each batch in turn is the query. All its cells, and in the other batches all cells of one type,
-drawn anew for each batch and seed, are kept away from a model that is then trained; the batch is
-mapped onto it. What a new batch adds is told from its cells, so that cells of an unknown type may
-be taken for known ones which the batch has moved. Scores are those of ``new_cells.py``, means over
-batches. Types that the other batches lack anyway are left out. Results of seeds that were run
-before stay in ``results/new_batch.json``.
+Each batch in turn is the query. A model is trained without it, and without all cells of one type,
+drawn for each batch and seed, in the other batches; the batch is mapped onto it. The effect of the
+batch is estimated from its cells, so cells of an unknown type may be mistaken for known ones.
+Scores are those of ``new_cells.py``, means over batches. Types that the other batches lack anyway
+are left out. Results of other seeds stay in ``results/new_batch.json``.
 """
 
 from __future__ import annotations

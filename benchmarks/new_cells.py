@@ -1,14 +1,12 @@
-"""Is the uncertainty of new cells on the scale that it says? One command from counts to a table.
+"""Calibration of the uncertainty for cells unseen in training: one command from counts to a table.
 
 usage: python benchmarks/new_cells.py --data DIR [--datasets ...] [--seeds 0 1 2]
 
-A fifth of the cells, drawn at random, and all of one type, another one for each seed, are kept
-away from a model that is trained on the others. Of cells of known types the uncertainty should be
-uniform, so that one in a hundred is called unknown by default; cells of the type that is new should
-be. Beside it stand the scale of the cells that the model was trained on (``own scale``: what comes
-out without the second fit of the axes), and the distance to 15 neighbours on principal components,
-its threshold the 99th percentile of the training cells'. Results of seeds that were run before stay
-in ``results/new_cells.json``.
+A fifth of the cells, drawn at random, and all of one type, another one for each seed, are held out
+of training. For cells of known types the uncertainty should be uniform, so that one in a hundred is
+called unknown by default; cells of the new type should be called unknown. Compared with the
+distance to 15 neighbours on principal components, whose threshold is the 99th percentile of the
+training cells. Results of other seeds stay in ``results/new_cells.json``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether artefacts among real cells are told by scores of the model: one command to a table.
+"""How well scores of the model detect artefacts among real cells: one command to a table.
 
 usage: python benchmarks/outliers.py --data DIR [--datasets ...] [--seeds 0 1 2]
 

@@ -1,13 +1,13 @@
-"""Which differences between methods of two modalities outlast a draw of other cells.
+"""Which differences between methods of two modalities persist with other cells.
 
 usage: python benchmarks/paired_draws.py --data DIR [--methods ...] [--datasets ...] [--seeds 0 1]
 
-A method that is much the same with every seed looks surely ahead, or behind, by the smallest
-difference. Here four of five cells of a set are drawn at random, ten times, all methods group the
-same draw, and a method counts as ahead in a column where it is so in nine draws of ten at least.
-Writes ``results/paired_draws.json`` and tables of how often other methods of both modalities are
-ahead of this package. The draws share cells: that is a count, not a test. What the results file
-has is not run again without ``--again``.
+Where seeds change little, the smallest difference exceeds their range. Here four of five cells of a
+set are drawn at random, ten times, all methods group the same draw, and a method counts as better
+in a column where it is better in nine draws of ten or more. Writes ``results/paired_draws.json``
+and tables of how often other methods of both modalities are better than this package. The draws
+share cells: that is a count, not a test. Runs that the results file has are repeated only with
+``--again``.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def report(results: dict[str, Any]) -> Report:
 
 
 def compared(theirs: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
-    """A row per column of scores: in what share of the common draws another method is ahead."""
+    """A row per column of scores: in what share of the common draws another method is better."""
     theirs, ours = theirs.set_index("draw"), ours.set_index("draw")
     draws = theirs.index.intersection(ours.index)
     rows = []

@@ -109,7 +109,7 @@ def main() -> int:
 
 
 def record(run: Run, adata: anndata.AnnData) -> dict[str, Any]:
-    """Everything known about one run; scores are kept beside its assignment."""
+    """Everything known about one run; scores are stored next to its assignment."""
     return {
         **about_run(run),
         "n_cells": adata.n_obs,

@@ -1,12 +1,11 @@
-"""What embeddings of samples tell: one command from counts to a table.
+"""What embeddings of samples recover: one command from counts to a table.
 
 usage: python benchmarks/samples.py --data DIR [--seeds 0 1 2]
 
 The four samples of ``kang_pbmc_labelled_1267genes``, two donors with and without interferon, are
-dealt at random into sixteen parts, which a model is told of as samples. Do its embeddings bring
-the parts of a sample together, and tell the treatment? Principal components of pseudobulks, mean
-log1p counts per 10k of the cells of a part, are the comparison. Writes ``results/samples.json``
-and the README.
+divided at random into sixteen parts, which are the conditions of a model. Do its embeddings
+recover the sample of a part, and the treatment? Compared with principal components of pseudobulks,
+mean log1p counts per 10k of the cells of a part. Writes ``results/samples.json`` and the README.
 """
 
 from __future__ import annotations
@@ -91,12 +90,12 @@ def pseudobulks(adata: anndata.AnnData, part: pd.Series, obs: pd.DataFrame) -> a
 def scores(samples: anndata.AnnData) -> dict[str, float]:
     """How samples lie to each other."""
     of_first = scmetaq.tl.covariate_association(samples, "condition").iloc[0]
-    told = scmetaq.tl.classify_conditions(samples, "batch", n_neighbors=3, use_rep="X_pca")
+    found_labels = scmetaq.tl.classify_conditions(samples, "batch", n_neighbors=3, use_rep="X_pca")
     space = samples.obsm["X_pca"]
     found = {
         "variance": samples.uns["pca"]["variance_ratio"][0],
         "treatment": of_first["adjusted_r2"],
-        "sample": (told["label"] == told["predicted"]).mean(),
+        "sample": (found_labels["label"] == found_labels["predicted"]).mean(),
         "silhouette treatment": silhouette_score(space, samples.obs["condition"]),
         "silhouette sample": silhouette_score(space, samples.obs["batch"]),
     }

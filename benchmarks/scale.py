@@ -1,12 +1,12 @@
-"""What judging, and spectral metacells, cost with many cells: one command from counts to a table.
+"""Cost of metrics and spectral metacells with many cells: one command from counts to a table.
 
 usage: python benchmarks/scale.py --data DIR [--cells 10000 100000] [--cache DIR]
 
 Data of every size are resampled from ``pbmc3k`` (see ``_resample.py``), with one metacell per 50
 cells by k-means on principal components. Every measurement has a process of its own on one thread.
-Beside the functions of this package are what one would take without it: separation from the matrix
-of all pairs of cells, and scikit-learn's spectral clustering of the same graph. What does not fit
-into memory, or takes longer than ``--limit`` seconds, is left out and said to be.
+Compared with separation from the matrix of all pairs of cells, and with scikit-learn's spectral
+clustering of the same graph. Measurements that do not fit into memory, or take longer than
+``--limit`` seconds, are left out.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ QUADRATIC: Final = (
     "separation, all pairs at once",
     "SpectralClustering of scikit-learn",
 )
-"""Measured up to so many cells of which there is a matrix of all pairs."""
+"""Measured only where the matrix of all pairs is made."""
 
 
 def report(results: dict[str, Any]) -> Report:

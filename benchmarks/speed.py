@@ -38,7 +38,7 @@ from scmetaq.model._recipe import RecipeName, get_recipe
 SOURCE: Final = "pbmc3k"
 CELLS: Final = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 OF_EPOCHS: Final = {"scmetaq-published": 4, "metaq-authors": 4}
-"""Methods run for so many epochs only, to time them."""
+"""Epochs of methods that are run only to time an epoch."""
 TRAINED: Final = ("scmetaq", *OF_EPOCHS)
 COMPARED: Final = ("scmetaq", "kmeans-pca", "metacells2", "seacells", "metaq-authors")
 

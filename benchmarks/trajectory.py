@@ -1,4 +1,4 @@
-"""A developmental order from metacells beside that from cells: one command from counts to a table.
+"""A developmental order from metacells and from cells: one command from counts to a table.
 
 usage: python benchmarks/trajectory.py --data DIR [--seeds 0 1 2]
 

@@ -61,7 +61,7 @@ def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
 if __name__ == "__main__":
     parser = _shared.command_line(__doc__)
     parser.add_argument("--recipe", choices=["default", "published"], default="default")
-    parser.add_argument("--batch-key", help="condition to take off; by default none")
+    parser.add_argument("--batch-key", help="condition to correct for; by default none")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument("--evenness", type=float, default=0.2)
     args = parser.parse_args()

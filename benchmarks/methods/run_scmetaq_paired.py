@@ -43,6 +43,8 @@ def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
 if __name__ == "__main__":
     parser = _shared.command_line(__doc__)
     parser.add_argument("--use", choices=["joint", "rna", "other", "mosaic"], default="joint")
-    parser.add_argument("--rna-weight", type=float, help="share of RNA in distances; else told")
+    parser.add_argument(
+        "--rna-weight", type=float, help="share of RNA in distances; by default estimated"
+    )
     args = parser.parse_args()
     _shared.run(f"scmetaq-{args.use}", "scmetaq", assign, args)

@@ -39,13 +39,13 @@ def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
 
 
 def pieces(model: scmetaq.MetaQModel, n_metacells: int) -> pd.Series:
-    """Pieces of so many metacells."""
+    """Pieces of ``n_metacells`` metacells."""
     return model.get_assignments(n_metacells=n_metacells, within=list(GROUPS))["metacell"]
 
 
 if __name__ == "__main__":
     parser = _shared.command_line(__doc__)
-    parser.add_argument("--batch-key", help="condition to take off; by default none")
+    parser.add_argument("--batch-key", help="condition to correct for; by default none")
     args = parser.parse_args()
     name = "scmetaq-within" if args.batch_key else "scmetaq-within-blind"
     _shared.run(name, "scmetaq", assign, args)

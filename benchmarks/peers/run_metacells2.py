@@ -2,7 +2,7 @@
 
 usage: python run_metacells2.py INPUT.h5ad N_METACELLS SEED OUT.npy [--size CELLS]
 
-Metacells 2 cannot be told a number of metacells: it gets a target size, N_CELLS / N_METACELLS, and
+Metacells 2 cannot be given a number of metacells: it gets a target size, N_CELLS / N_METACELLS, and
 makes as many as it sees fit, often more. Its second target, of total counts, is set to what that
 many cells of median depth hold, so that the two ask for the same. Cells it calls outliers are -1.
 """

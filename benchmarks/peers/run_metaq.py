@@ -5,7 +5,7 @@ usage: python run_metaq.py INPUT.h5ad N_METACELLS SEED OUT.npy [--epochs 300]
 Their ``run_metaq`` runs unchanged up to the assignment, where this script takes it and leaves: the
 files, metrics and figures that would follow fail with current libraries and are not the method.
 Around the training three things are replaced, none of which changes its numbers: the file is read
-beforehand, batches are collated in this process instead of four workers started anew every epoch,
+beforehand, batches are collated in this process instead of by four workers started in every epoch,
 and a batch is never larger than the data, which would leave no full batch to train on.
 """
 
