@@ -4,9 +4,9 @@ usage: python benchmarks/docs_numbers.py
 
 In the pages, ``<!-- number: FILE; WORD; ...; COLUMN; FORMAT -->0.908<!-- / -->`` is a number of
 ``results/FILE.json``: of the rows that have every word as the value of a field, the median over
-seeds, mean over data sets, as Python formats it. ``<!-- table: NAME -->`` up to ``<!-- / -->`` is
-the table of a section of ``benchmarks/README.md``. This command writes both; a test fails where
-they are not what it writes.
+seeds, mean over data sets, as Python formats it. ``<!-- table: NAME -->`` up to
+``<!-- /table -->`` is the table of a section of ``benchmarks/README.md``. This command writes both;
+a test fails where they are not what it writes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results"
 NUMBER: Final = re.compile(r"<!-- number: (.*?) -->(.*?)<!-- / -->")
-TABLE: Final = re.compile(r"<!-- table: (\w+) -->\n(.*?)\n<!-- / -->", re.DOTALL)
+TABLE: Final = re.compile(r"<!-- table: (\w+) -->\n(.*?)<!-- /table -->", re.DOTALL)
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def pages() -> list[Path]:
 
 def written(text: str) -> str:
     """Return the text of a page with tables and numbers as the results have them."""
-    text = TABLE.sub(lambda m: f"<!-- table: {m[1]} -->\n\n{table(m[1])}\n\n<!-- / -->", text)
+    text = TABLE.sub(lambda m: f"<!-- table: {m[1]} -->\n\n{table(m[1])}\n\n<!-- /table -->", text)
     return NUMBER.sub(lambda m: f"<!-- number: {m[1]} -->{number(m[1])}<!-- / -->", text)
 
 

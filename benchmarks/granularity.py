@@ -121,6 +121,8 @@ def _around(done: list[dict[str, Any]]) -> str:
         per_metacell = of_set[0]["n_cells"] / suggested
         for score in ("purity", "accuracy", "balanced_accuracy"):
             cells = [_median(of_set, "around", f"{factor}", score) for factor in FACTORS]
+            if set(cells) == {"-"}:  # not scored
+                continue
             about = [name, score.replace("_", " "), str(len(of_set))]
             lines.append([*about, f"{suggested:g}", f"{per_metacell:.0f}", *cells])
     head = ["data set", "score", "seeds", "suggested", "cells per metacell"]

@@ -55,6 +55,10 @@ NUMBERS = docs_numbers()
 def test_tables_and_numbers_are_those_of_the_results(page):
     text = page.read_text()
     assert NUMBERS.written(text) == text
+    tables = [table for _, table in NUMBERS.TABLE.findall(text)]
+    assert len(tables) == text.count("<!-- table: ") == text.count("<!-- /table -->")
+    assert len(NUMBERS.NUMBER.findall(text)) == text.count("<!-- number: ")
+    assert [line for table in tables for line in table.split("\n") if line[:1] not in "|"] == []
 
 
 def test_a_number_is_the_mean_over_data_sets_of_medians_over_seeds():

@@ -52,5 +52,5 @@ def test_links_lead_somewhere():
 
 
 def test_quality_table_is_in_the_readme():
-    table = README.split("<!-- table: rna -->")[1].split("<!-- / -->")[0]
+    table = README.split("<!-- table: rna -->")[1].split("<!-- /table -->")[0]
     assert "| scmetaq |" in table
