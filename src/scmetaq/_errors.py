@@ -56,12 +56,17 @@ def check_choice(name: str, value: object, choices: Sequence[str | None]) -> Non
         raise InputValueError(f"Unknown {name} {value!r}: expected one of {known}.", argument=name)
 
 
+def check_is_int(name: str, value: object) -> None:
+    """Refuse anything but a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputTypeError(f"Expected {name} to be an int, found {value!r}.", argument=name)
+
+
 def check_int(name: str, value: int | None, *, least: int = 1) -> None:
     """Refuse anything but a whole number of at least ``least``; None stands for the default."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InputTypeError(f"Expected {name} to be an int, found {value!r}.", argument=name)
+    check_is_int(name, value)
     if value < least:
         raise InputValueError(
             f"Expected {name} to be at least {least}, found {value}.", argument=name

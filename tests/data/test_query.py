@@ -1,3 +1,4 @@
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +6,22 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from scmetaq.data._query import aligned_adata, aligned_mudata
+from scmetaq.data._cells import Condition, Source
+from scmetaq.data._query import align, align_conditions, new_categories, with_features
+
+
+def aligned(adata, names, layer=None, lacking=None):
+    lack = None if lacking is None else {"rna": lacking}
+    own, missing = align(adata, {"rna": Source(None, layer)}, {"rna": names}, lacking=lack)
+    return own, missing["rna"]
+
+
+def with_modality_features(mdata, features, layers):
+    sources = {name: Source(name, layers.get(name)) for name in features}
+    return with_features(mdata, sources, features)
+
+
+LAYERS = {}
 
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
@@ -13,7 +29,7 @@ def test_columns_are_put_where_they_belong(toy, form):
     names = pd.Index(["none", *toy.var_names[[5, 3, 9]], "gone"])
     cells = toy.copy()
     cells.X = form(toy.X.toarray())
-    own, missing = aligned_adata(cells, names, layer=None)
+    own, missing = aligned(cells, names, layer=None)
     assert list(own.var_names) == list(names)
     assert list(missing) == ["none", "gone"]
     expected = np.zeros((150, 5))
@@ -23,7 +39,7 @@ def test_columns_are_put_where_they_belong(toy, form):
 
 
 def test_counts_are_shared_where_nothing_is_to_be_done(toy):
-    own, missing = aligned_adata(toy, toy.var_names, layer=None)
+    own, missing = aligned(toy, toy.var_names, layer=None)
     assert np.shares_memory(own.X.data, toy.X.data)
     assert not len(missing)
     own.obs["more"] = 1
@@ -31,7 +47,7 @@ def test_counts_are_shared_where_nothing_is_to_be_done(toy):
 
 
 def test_features_that_are_not_to_be_read(toy):
-    own, missing = aligned_adata(toy, toy.var_names, layer=None, lacking=toy.var_names[:2])
+    own, missing = aligned(toy, toy.var_names, layer=None, lacking=toy.var_names[:2])
     assert list(missing) == list(toy.var_names[:2])
     assert own.X[:, :2].nnz == 0
     assert (own.X[:, 2:] != toy.X[:, 2:]).nnz == 0
@@ -40,15 +56,13 @@ def test_features_that_are_not_to_be_read(toy):
 def test_names_that_occur_twice_are_refused(toy):
     cells = toy[:, [0, 0, 1]].copy()
     with pytest.raises(ValueError, match=r"unique feature names.*query\.var_names_make_unique"):
-        aligned_adata(cells, toy.var_names, layer=None)
+        aligned(cells, toy.var_names, layer=None)
 
 
 def test_cells_on_disk(toy, tmp_path):
-    import anndata
-
     toy.write_h5ad(tmp_path / "cells.h5ad")
     backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    own, _ = aligned_adata(backed, toy.var_names[::-1], layer=None)
+    own, _ = aligned(backed, toy.var_names[::-1], layer=None)
     assert (toy.X[:, ::-1] != own.X).nnz == 0
 
 
@@ -56,7 +70,8 @@ def test_a_modality_that_is_missing_has_no_cells(paired):
     query = MuData({"rna": paired["rna"].copy()})
     query.obs["batch"] = "z"
     names = {kind: paired[kind].var_names for kind in ("rna", "adt")}
-    own, missing = aligned_mudata(query, names, layers={"rna": None, "adt": None})
+    sources = {kind: Source(kind, None) for kind in ("rna", "adt")}
+    own, missing = align(query, sources, names)
     assert own["adt"].shape == (0, 8)
     assert list(own.obs_names) == list(query.obs_names)
     assert (own.obs["batch"] == "z").all()
@@ -64,11 +79,137 @@ def test_a_modality_that_is_missing_has_no_cells(paired):
 
 
 def test_no_anndata():
-    with pytest.raises(TypeError, match="Expected query to be an AnnData, found list"):
-        aligned_adata([], pd.Index(["a"]), layer=None)
+    with pytest.raises(TypeError, match="Expected an AnnData, found list.*query = anndata"):
+        aligned([], pd.Index(["a"]), layer=None)
 
 
 def test_an_empty_object(toy):
-    own, missing = aligned_adata(AnnData(np.zeros((3, 0))), toy.var_names, layer=None)
+    own, missing = aligned(AnnData(np.zeros((3, 0))), toy.var_names, layer=None)
     assert own.shape == (3, 60)
     assert len(missing) == 60
+
+
+def test_what_belongs_to_features_follows_their_order(toy):
+    toy.varm["loadings"] = np.arange(120.0).reshape(60, 2)
+    sources, names = {"rna": Source(None, None)}, toy.var_names[::-1]
+    found = with_features(toy, sources, {"rna": names})
+    np.testing.assert_array_equal(found.varm["loadings"], toy.varm["loadings"][::-1])
+    assert (toy.X[:, ::-1] != found.X).nnz == 0
+
+
+def test_features_are_put_in_the_order_of_the_model(toy_mdata):
+    features = {name: toy_mdata[name].var_names for name in ("rna", "adt")}
+    assert with_modality_features(toy_mdata, features, LAYERS) is toy_mdata
+    other = MuData({k: toy_mdata[k][:, ::-1].copy() for k in ("adt", "rna")})
+    other.obs["state"] = toy_mdata.obs["state"]
+    found = with_modality_features(other, features, LAYERS)
+    for name, expected in features.items():
+        pd.testing.assert_index_equal(found[name].var_names, expected)
+        assert abs(found[name].X - toy_mdata[name].X).max() == 0
+    assert found.obs["state"].equals(toy_mdata.obs["state"])
+    assert other["rna"].var_names[0] == "gene59"
+
+
+def test_mosaic_cells_stay_in_order(mosaic):
+    features = {name: mosaic[name].var_names[::-1] for name in mosaic.mod}
+    found = with_modality_features(mosaic, features, LAYERS)
+    pd.testing.assert_index_equal(found.obs_names, mosaic.obs_names)
+
+
+def test_columns_pulled_from_modalities_are_kept(toy_mdata):
+    toy_mdata.obs["rna:batch"] = "one"
+    features = {name: toy_mdata[name].var_names[::-1] for name in toy_mdata.mod}
+    assert (with_modality_features(toy_mdata, features, LAYERS).obs["rna:batch"] == "one").all()
+
+
+def test_a_missing_modality_has_no_cells(toy_mdata):
+    features = {name: toy_mdata[name].var_names for name in ("rna", "adt")}
+    layers = {"rna": None, "adt": "counts"}
+    found = with_modality_features(MuData({"rna": toy_mdata["rna"]}), features, layers)
+    pd.testing.assert_index_equal(found.obs_names, toy_mdata.obs_names)
+    pd.testing.assert_index_equal(found["adt"].var_names, features["adt"])
+    assert found["adt"].layers["counts"].shape == (0, 8)
+    assert abs(found["rna"].X - toy_mdata["rna"].X).max() == 0
+
+
+def test_missing_modalities_and_features_are_told(toy_mdata):
+    features = {name: toy_mdata[name].var_names for name in ("rna", "adt")}
+    with pytest.raises(ValueError, match="modality that the model.*'rna', 'adt', found 'atac'"):
+        with_modality_features(MuData({"atac": toy_mdata["atac"]}), features, LAYERS)
+    few = MuData({"rna": toy_mdata["rna"], "adt": toy_mdata["adt"][:, 1:].copy()})
+    with pytest.raises(ValueError, match="found only 7 of them: 1 are missing"):
+        with_modality_features(few, features, LAYERS)
+
+
+def cells(values):
+    return AnnData(obs=pd.DataFrame({"batch": values}, index=[f"c{i}" for i in range(len(values))]))
+
+
+@pytest.mark.parametrize(
+    ("known", "values", "expected"),
+    [
+        (["1", "2"], [1, 2, 3, 3], ["1", "2", "3", "3"]),
+        (["1", "2"], [1.0, 2.0, 2.0, 3.0], ["1", "2", "2", "3"]),
+        ([1, 2], ["1", "2", "2", "3"], [1, 2, 2, 3]),
+        (["a", "b"], pd.Categorical(["b", "a", "a", "c"]), ["b", "a", "a", "c"]),
+        ([True, False], [True, False, True, True], [True, False, True, True]),
+        ([True, False], ["True", "False"] * 2, [True, False, True, False]),
+        ([1, 2], pd.Categorical([1.0, 2.0, 2.0, 3.0]), [1, 2, 2, 3]),
+        ([1, 2], ["1.0", "2.0", "2.0", "3.0"], [1, 2, 2, 3]),
+        ([0.5, 1.0], ["0.50", "1", "1.0", "1.00"], [0.5, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_values_are_known_by_how_they_are_written(known, values, expected):
+    data, conditions = cells(values), [Condition("batch", known, None)]
+    align_conditions(data, conditions)
+    assert data.obs["batch"].tolist() == expected
+
+
+def test_new_ones_are_named_and_small_ones_warned_about():
+    data, conditions = cells(["a"] * 5 + ["c"] * 12 + ["b"] * 2), [Condition("batch", ["a"], None)]
+    align_conditions(data, conditions)
+    with pytest.warns(UserWarning, match="1 new categories of 'batch'.*'b' with 2"):
+        assert new_categories(data, conditions) == {"batch": ["b", "c"]}
+
+
+def test_a_column_without_categories():
+    conditions = [Condition("batch", ["a", "b"], None)]
+    with pytest.raises(ValueError, match="found 20 new values for 20 cells"):
+        align_conditions(cells(np.linspace(0, 1, 20)), conditions)
+
+
+def test_a_condition_of_a_modality_that_cells_lack():
+    parts = {"rna": cells(["a", "b"])[:1].copy(), "adt": cells(["a", "b"])}
+    conditions = [Condition("batch", ["a", "b"], "rna")]
+    with pytest.raises(ValueError, match="'batch' from .* 'rna', which 1 of 2 new cells lack"):
+        align_conditions(MuData(parts), conditions)
+
+
+def test_no_third_truth_value_is_advised():
+    with pytest.raises(KeyError) as error:
+        align_conditions(cells(["a"] * 12), [Condition("donor", [False, True], None)])
+    assert "new category" not in str(error.value)
+
+
+def test_where_a_column_is_looked_for_is_told():
+    both = MuData({"rna": cells(["a", "b"]), "adt": cells(["a", "b"])})
+    with pytest.raises(KeyError, match=r"No column 'donor' in query\['rna'\]\.obs"):
+        align_conditions(both, [Condition("donor", ["a", "b"], "rna")])
+    with pytest.raises(KeyError, match=r"No column 'donor' in query\.obs"):
+        align_conditions(both, [Condition("donor", ["a", "b"], None)])
+
+
+@pytest.mark.parametrize("new", ["maybe", "3", 2])
+def test_a_truth_value_has_no_third(new):
+    conditions = [Condition("batch", [False, True], None)]
+    with pytest.raises(ValueError, match="'batch' of new cells to be bool.*found"):
+        align_conditions(cells([new] * 20), conditions)
+
+
+def test_the_way_told_for_a_missing_column_leads_there():
+    data, conditions = cells(["a"] * 12), [Condition("donor", [0, 1, 4], None)]
+    with pytest.raises(KeyError, match=r"query\.obs\['donor'\] = 5\.") as error:
+        align_conditions(data, conditions)
+    exec(str(error.value).split("one new category: ")[1].removesuffix("."), {"query": data})
+    align_conditions(data, conditions)
+    assert new_categories(data, conditions) == {"donor": [5]}

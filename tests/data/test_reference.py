@@ -11,7 +11,9 @@ from scmetaq.data import _reference
 from scmetaq.data._reference import (
     N_SCORES,
     LinearMap,
+    _fit_factors,
     fit_reference,
+    fit_scaling,
     fit_state,
     select_features,
     size_factor,
@@ -96,17 +98,18 @@ def unit_profiles(log):
 
 def test_scaling_is_that_of_scanpys_log_counts(reference, counts, features):
     log = log_by_scanpy(counts).X[:, features].toarray()
-    np.testing.assert_allclose(reference.mean, log.mean(0), rtol=1e-4)
-    np.testing.assert_allclose(reference.scale, log.std(0), rtol=1e-4)
+    np.testing.assert_allclose(reference.scaling.mean, log.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(reference.scaling.scale, log.std(0), rtol=1e-4)
 
 
-def test_mean_rate_reproduces_the_total_counts(reference, counts, features):
-    expected = counts[:, features].toarray().sum(0)
-    np.testing.assert_allclose(reference.mean_rate * size_factor(counts).sum(), expected, rtol=1e-4)
+def test_mean_rate_reproduces_the_total_counts(reference, counts):
+    total = counts.toarray().sum(0, dtype=np.float64)
+    rate = reference.scaling.rate
+    np.testing.assert_allclose(rate * size_factor(counts).sum(dtype=np.float64), total, rtol=1e-3)
 
 
 def test_shapes(reference):
-    assert reference.mean.shape == reference.scale.shape == reference.mean_rate.shape == (200,)
+    assert reference.scaling.mean.shape == reference.scaling.scale.shape == (200,)
     shapes = [reference.profile.axes.shape, reference.log.axes.shape, reference.sqrt.axes.shape]
     assert shapes == [(200, 30), (200, N_SCORES), (200, N_SCORES)]
     for part in (reference.profile, reference.log, reference.sqrt):
@@ -184,7 +187,8 @@ def test_a_single_feature_is_enough(counts):
 
 
 def test_halves_are_counts_and_hold_half(counts):
-    half = _reference._binomial_half(counts, 0)
+    half, rest = _reference._halves(counts, 0)
+    assert (half + rest != counts).nnz == 0
     assert (half.data % 1 == 0).all()
     assert (half.data <= counts.data).all()
     assert half.sum() == pytest.approx(counts.sum() / 2, rel=0.02)
@@ -240,3 +244,42 @@ def test_reliability_tells_counts_from_noise(rng):
     ]
     assert found[0] > 0.5
     assert found[1] < 0.25
+
+
+def test_it_is_the_least_squares_regression_on_scores(rng):
+    values = sparse.random(200, 12, 0.4, "csr", random_state=0)
+    scores = np.linalg.qr(rng.normal(size=(200, 3)))[0] * [5, 3, 1] + [1, 0, -2]
+    found = _fit_factors(values, scores)
+    dense = values.toarray()
+    centred = scores - scores.mean(0)
+    loadings, rest, *_ = np.linalg.lstsq(centred, dense - dense.mean(0), rcond=None)
+    np.testing.assert_allclose(found.mean, dense.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(found.loadings, loadings, atol=1e-4)
+    np.testing.assert_allclose(found.noise, np.maximum(rest / 200, 1e-4), rtol=1e-3)
+    np.testing.assert_allclose(found.prior, centred.var(0), rtol=1e-5)
+
+
+def test_constant_features_and_empty_axes(rng):
+    values = sparse.csr_matrix(np.hstack([np.zeros((20, 2)), rng.poisson(2.0, (20, 3))]))
+    found = _fit_factors(values, np.hstack([rng.normal(size=(20, 1)), np.zeros((20, 2))]))
+    assert all(np.isfinite(part).all() for part in found)
+    assert (found.noise > 0).all()
+    assert (found.prior > 0).all()
+    assert not found.loadings[:, :2].any()
+
+
+def test_scaling_is_that_of_log_counts_per_10k():
+    counts = np.random.default_rng(0).poisson(0.7, (50, 40)).astype(np.float32)
+    features = np.arange(3, 40, 5)
+    found = fit_scaling(sparse.csr_matrix(counts), features)
+    total = counts.sum(1, keepdims=True)
+    log = np.log1p(counts / total * 1e4)[:, features]
+    np.testing.assert_allclose(found.mean, log.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(found.scale, log.std(0), rtol=1e-3)
+    rate = counts.sum(0) / (total.sum() / 1e4)
+    np.testing.assert_allclose(found.rate, rate, rtol=1e-4)
+
+
+def test_a_feature_that_does_not_vary_has_a_scale():
+    found = fit_scaling(sparse.csr_matrix(np.eye(3, 4, dtype=np.float32)), np.array([3]))
+    assert found.scale[0] > 0

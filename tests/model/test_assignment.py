@@ -79,7 +79,7 @@ def test_which_cells_come_along_does_not_matter(model, assignments, again, rng, 
 
 
 def test_blocks_do_not_matter(model, assignments, monkeypatch):
-    monkeypatch.setattr("scmetaq.model._reading._BLOCK", 33)
+    monkeypatch.setattr("scmetaq.model._base._BLOCK", 33)
     assert_same(model.get_assignments(), assignments)
 
 

@@ -52,7 +52,7 @@ def test_the_rest_agrees_with_latents_and_assignments(report, model, assignments
 
 
 def test_blocks_do_not_matter(report, model, monkeypatch):
-    monkeypatch.setattr("scmetaq.model._reading._BLOCK", 33)
+    monkeypatch.setattr("scmetaq.model._base._BLOCK", 33)
     found = model.get_quantization_report()
     assert found == pytest.approx(report, rel=1e-5)
 

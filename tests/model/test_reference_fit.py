@@ -1,14 +1,14 @@
 import numpy as np
+import pandas as pd
 import pytest
 import scvi
 import torch
 from scipy import sparse
 
 from scmetaq import MetaQModel
-from scmetaq.data._modality_counts import ModalityCounts
+from scmetaq.data._cells import Cells, Counts
 from scmetaq.data._reference import fit_reference, fit_state, select_features, size_factor
 from scmetaq.model import _reference_fit
-from scmetaq.model._cells import Cells
 from scmetaq.nn import neighborhood_mean
 
 
@@ -21,7 +21,9 @@ def scores(reference, counts):
 def inputs(model, counts):
     """What the module reads of cells."""
     conditions = np.empty((counts.shape[0], 0), int)
-    return model._read_all(Cells({"rna": ModalityCounts(counts)}, conditions))["rna"]
+    return model._read_all(
+        Cells({"rna": Counts(counts)}, conditions, pd.RangeIndex(counts.shape[0]))
+    )["rna"]
 
 
 def test_the_module_computes_the_scores_that_were_fitted(model, blood):
@@ -116,10 +118,10 @@ def test_what_is_trained_on(many_cells, toy, train, recipe, n_cells):
     assert len(used) == n_cells
     assert len(model.train_indices) == 0.8 * n_cells
     prepared = many_cells._prepare_training()
-    batch = prepared.training_set.create_torch_dataset()[list(range(len(prepared.cells)))]
+    batch = prepared.inputs
     features = many_cells.module.parts["rna"].feature_scaling.features.numpy()
     counts = toy.X[prepared.cells]
-    np.testing.assert_array_equal(batch["rna_counts"], counts[:, features].toarray())
+    np.testing.assert_array_equal(batch["rna_counts"].toarray(), counts[:, features].toarray())
     for name, values in inputs(many_cells, counts).items():
         if name == "present":  # all have the only modality
             continue

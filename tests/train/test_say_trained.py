@@ -11,7 +11,8 @@ def said(caplog, rule, **state):
     logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     with caplog.at_level(logging.INFO, logger.name):
         logger.addHandler(caplog.handler)
-        say_trained(SimpleNamespace(**ended | state), rule, what="6 metacells", seconds=7.4)
+        ended |= {"callbacks": [rule]}
+        say_trained(SimpleNamespace(**ended | state), what="6 metacells", seconds=7.4)
         logger.removeHandler(caplog.handler)
     return caplog.text
 
@@ -25,7 +26,7 @@ def test_says_what_was_trained_and_how_long(caplog):
     ("calm", "state", "reason"),
     [
         (0, {}, "the number of epochs"),
-        (10, {"current_epoch": 5}, "losses that stood still"),
+        (10, {"current_epoch": 5}, "losses that converged"),
         (0, {"current_epoch": 5}, "early stopping"),
     ],
 )

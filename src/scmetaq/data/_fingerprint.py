@@ -1,6 +1,8 @@
 import numpy as np
 import scipy.sparse as sp
 
+from ._cells import BLOCK, Cells
+
 
 def fingerprints(counts: dict[str, sp.csr_matrix]) -> np.ndarray:
     """A number per cell that tells its counts from others', whatever its barcode.
@@ -30,3 +32,12 @@ def fingerprints(counts: dict[str, sp.csr_matrix]) -> np.ndarray:
         )
         found.append(integers @ of_feature)
     return np.sum(found, axis=0, dtype=np.uint64).view(np.int64)
+
+
+def fingerprints_of(cells: Cells) -> np.ndarray:
+    """Fingerprints of all cells, ``(n_cells,)`` int64."""
+    starts = range(0, cells.n_cells, BLOCK)
+    blocks = [slice(start, min(start + BLOCK, cells.n_cells)) for start in starts]
+    return np.concatenate(
+        [fingerprints({k: of.of(rows) for k, of in cells.counts.items()}) for rows in blocks]
+    )

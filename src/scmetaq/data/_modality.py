@@ -1,11 +1,15 @@
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal, get_args
+"""Kinds of counts, how each is modelled, and which modality of a MuData holds it."""
 
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
 from mudata import MuData
 
-from ._validation import check_choice
+from scmetaq._errors import InputKeyError, InputValueError, check_choice, listed
 
 ModalityName = Literal["rna", "adt", "atac"]
 
@@ -43,7 +47,7 @@ def get_modality(name: str) -> Modality:
 
 
 def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Which modality of a MuData holds each kind of counts.
+    """Find which modality of a MuData holds each kind of counts.
 
     Parameters
     ----------
@@ -77,10 +81,10 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None = None) 
         }
         _check_there(modalities, there)
     if not found:
-        raise ValueError(
-            "Expected a modality with counts of RNA, ADT or ATAC, found "
-            f"{', '.join(map(repr, there)) or 'none'}. Say which is which, e.g. "
-            'modalities={"rna_layer": "rna", "adt_layer": "adt"}.'
+        raise InputValueError(
+            f"Expected a modality with counts of RNA, ADT or ATAC, found {listed(there)}.",
+            'Say which is which, e.g. modalities={"rna_layer": "rna", "adt_layer": "adt"}.',
+            "modalities",
         )
     return found
 
@@ -88,7 +92,7 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None = None) 
 def check_layers_have_modalities(
     mdata: MuData, names: Mapping[str, str], layers: Mapping[str, str | None]
 ) -> None:
-    """Refuse a layer given for a kind of counts that no modality is of.
+    """Refuse a layer of a kind of counts that no modality has.
 
     Parameters
     ----------
@@ -98,24 +102,20 @@ def check_layers_have_modalities(
         Output of :func:`find_modalities`.
     layers
         Layer by kind of counts; None where none was given.
-
-    Raises
-    ------
-    ValueError
-        There is such a layer; the message lists the modalities.
     """
     for kind, layer in layers.items():
         if layer is not None and kind not in names:
-            there = ", ".join(map(repr, mdata.mod))
-            raise ValueError(
+            raise InputValueError(
                 f"Expected a modality of {kind.upper()} counts for {kind}_layer={layer!r}, found "
-                f"none by its name among {there}. Say which it is, all of those in use together: "
-                f'modalities={{"{kind}_layer": ..., ...}}.'
+                f"none by its name among {listed(mdata.mod)}.",
+                "Say which it is, all of those in use together: "
+                f'modalities={{"{kind}_layer": ..., ...}}.',
+                "modalities",
             )
 
 
 def warn_of_others(mdata: MuData, names: Mapping[str, str]) -> None:
-    """Say which modalities are left out since their names are not those of counts we model."""
+    """Warn of modalities that are not used since their names are not those of known counts."""
     others = [repr(name) for name in mdata.mod if name not in names.values()]
     if others:
         used = ", ".join(f'"{kind}_layer": "{name}"' for kind, name in names.items())
@@ -123,7 +123,36 @@ def warn_of_others(mdata: MuData, names: Mapping[str, str]) -> None:
             f"{', '.join(others)} left out: no name of RNA, ADT or ATAC counts. To use other "
             f"modalities, or to say that these are all: modalities={{{used}}}.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
+        )
+
+
+def of_modalities(name: str, value: Any, modalities: Collection[str]) -> dict[str, Any]:
+    """One value per modality, of a value for all of them or a dict of some."""
+    if not isinstance(value, Mapping):
+        return dict.fromkeys(modalities, value)
+    for modality in value:
+        check_choice(f"modality in {name}", modality, list(modalities))
+    return {modality: value.get(modality) for modality in modalities}
+
+
+def check_weights(weights: Mapping[str, float] | None, modalities: Collection[str]) -> None:
+    """Refuse anything but one number per modality, none negative and one above zero."""
+    if weights is None:
+        return
+    if not isinstance(weights, Mapping) or set(weights) != set(modalities):
+        raise InputValueError(
+            f"Expected modality_weights with a number for each of {', '.join(modalities)}, e.g. "
+            f"{dict.fromkeys(modalities, 1.0)}, found {weights!r}.",
+            argument="modality_weights",
+        )
+    numbers = list(weights.values())
+    are_numbers = all(isinstance(w, Real) and np.isfinite(w) and w >= 0 for w in numbers)
+    if not are_numbers or not sum(numbers):
+        raise InputValueError(
+            "Expected modality_weights as numbers of zero or more, and one above zero, found "
+            f"{weights!r}.",
+            argument="modality_weights",
         )
 
 
@@ -132,9 +161,10 @@ def _by_usual_names(there: list[str]) -> dict[str, str]:
     for kind, modality in MODALITIES.items():
         named = [name for name in there if name.lower() in modality.usual_names]
         if len(named) > 1:
-            raise ValueError(
-                f"Expected one modality of {kind.upper()} counts, found {', '.join(named)}. Say "
-                f'which is meant: modalities={{"{kind}_layer": "{named[0]}", ...}}.'
+            raise InputValueError(
+                f"Expected one modality of {kind.upper()} counts, found {', '.join(named)}.",
+                f'Say which is meant: modalities={{"{kind}_layer": "{named[0]}", ...}}.',
+                "modalities",
             )
         if named:
             found[kind] = named[0]
@@ -144,11 +174,14 @@ def _by_usual_names(there: list[str]) -> dict[str, str]:
 def _check_there(modalities: Mapping[str, str], there: list[str]) -> None:
     for argument, name in modalities.items():
         if name is not None and name not in there:
-            known = ", ".join(map(repr, there))
-            raise KeyError(f"No modality {name!r} for {argument}. Modalities there: {known}.")
+            raise InputKeyError(
+                f"No modality {name!r} for {argument}. Modalities there: {listed(there)}.",
+                argument="modalities",
+            )
     named = [modalities[argument] for argument in LAYER_ARGUMENTS if modalities.get(argument)]
     repeated = {name for name in named if named.count(name) > 1}
     if repeated:
-        raise ValueError(
-            f"Expected one kind of counts per modality, found {min(repeated)!r} named for several."
+        raise InputValueError(
+            f"Expected one kind of counts per modality, found {min(repeated)!r} named for several.",
+            argument="modalities",
         )

@@ -1,6 +1,9 @@
-"""New cells in the form of a model's own: its features in its order, in an object of our own."""
+"""New cells in the form of a model's own: its features in its order, its conditions."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
+from itertools import count
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,9 +12,20 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
-from ._blocks import by_rows
-from ._mudata_validation import check_is_mudata, unique_names_of, without_cells
-from ._validation import check_layer, check_unique
+from scmetaq._errors import InputKeyError, InputValueError, listed
+
+from ._cells import Condition, Source, called, part_of, raw_counts
+from ._checks import (
+    check_is_anndata,
+    check_is_mudata,
+    check_layer,
+    check_names,
+    check_unique,
+    unique_names_of,
+)
+from ._columns import check_complete, check_has_modality
+
+_FEW_CELLS = 10
 
 
 class Aligned(NamedTuple):
@@ -20,61 +34,146 @@ class Aligned(NamedTuple):
     data: Any
     """AnnData or MuData of our own, which may share counts with the user's."""
     missing: dict[str, pd.Index]
-    """Features of the model that the cells were not measured in, by modality or kind."""
+    """Features of the model that the cells were not measured in, by kind."""
 
 
-def aligned_adata(
-    adata: AnnData,
-    names: pd.Index,
-    *,
-    layer: str | None,
-    lacking: pd.Index | None = None,
-    where: str = "query",
-) -> tuple[AnnData, pd.Index]:
-    """Cells with the features of a model in its order; missing ones have no counts.
+def with_features(
+    data: AnnData | MuData, sources: Mapping[str, Source], features: Mapping[str, pd.Index]
+) -> Any:
+    """New cells with the features of a model, in its order; others are left out.
 
     Parameters
     ----------
-    adata
+    data
         The user's cells, which are not changed.
-    names
-        Features of the model.
-    layer
-        Layer with the raw counts; None for ``X``.
-    lacking
-        Features of the model that are not read, although they may be there.
-    where
-        What the user calls the cells.
+    sources
+        Where the model has each kind of counts.
+    features
+        Names of the features of the model by kind.
 
     Returns
     -------
-    An AnnData of our own, with the counts where the user's has them, and the missing features.
+    ``data`` itself where its features are those of the model already, else a copy. A modality that
+    it lacks is there without cells.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not an AnnData or MuData; all modalities, or features of one, are missing.
+    """
+    where = _check_kind(data, sources, "mdata" if _is_mudata(sources) else "adata")
+    there = {k: part_of(data, s.modality) for k, s in sources.items() if _has(data, s)}
+    if len(there) == len(sources) and all(
+        part.var_names.equals(features[kind]) for kind, part in there.items()
+    ):
+        return data
+    for kind, part in there.items():
+        missing = features[kind].difference(part.var_names)
+        if len(missing):
+            raise InputValueError(
+                f"Expected the {len(features[kind])} features that the model was trained on, found "
+                f"only {len(features[kind]) - len(missing)} of them: {len(missing)} are missing "
+                f"from var_names, e.g. {missing[0]!r}.",
+                "Pass cells counted with the same features under the same names. Models that have "
+                "load_query_data map cells without some features, too.",
+            )
+    return align(data, sources, features, where=where).data
+
+
+def align(
+    data: AnnData | MuData,
+    sources: Mapping[str, Source],
+    features: Mapping[str, pd.Index],
+    *,
+    lacking: Mapping[str, pd.Index] | None = None,
+    where: str = "query",
+) -> Aligned:
+    """Cells with the modalities and features of a model; missing ones have no counts, or no cells.
+
+    Parameters
+    ----------
+    data
+        The user's cells, which are not changed.
+    sources
+        Where the model has each kind of counts.
+    features
+        Names of the features of the model by kind.
+    lacking
+        Features that are not read, although they may be there, by kind.
+    where
+        What the user calls the cells.
 
     Raises
     ------
     TypeError, KeyError, ValueError
-        Not an AnnData, no such layer, or names that occur more than once.
+        Not an AnnData or MuData, no such layer, names that occur more than once, or none of the
+        modalities is there.
     """
-    if not isinstance(adata, AnnData):
-        raise TypeError(
-            f"Expected {where} to be an AnnData, found {type(adata).__name__}. Read a file first, "
-            "e.g. query = anndata.read_h5ad(path)."
+    _check_kind(data, sources, where)
+    parts, missing = {}, {}
+    for kind, source in sources.items():
+        known = features[kind]
+        if not _has(data, source):
+            parts[kind], missing[kind] = _without_cells(known, source.layer), known[:0]
+            continue
+        part, name = part_of(data, source.modality), called(where, source.modality)
+        parts[kind], missing[kind] = _aligned(
+            part, known, source.layer, (lacking or {}).get(kind, known[:0]), name
         )
+    if not _is_mudata(sources):
+        return Aligned(next(iter(parts.values())), missing)
+    own: Any = MuData({str(sources[kind].modality): part for kind, part in parts.items()})
+    own.obs = pd.DataFrame(data.obs).loc[own.obs_names]
+    if own.n_obs == data.n_obs and not own.obs_names.equals(data.obs_names):
+        own = own[data.obs_names].copy()
+    return Aligned(own, missing)
+
+
+def _is_mudata(sources: Mapping[str, Source]) -> bool:
+    return any(source.modality is not None for source in sources.values())
+
+
+def _has(data: Any, source: Source) -> bool:
+    return source.modality is None or source.modality in data.mod
+
+
+def _check_kind(data: Any, sources: Mapping[str, Source], where: str) -> str:
+    """Refuse another kind of data than the model was set up with; what the user calls it."""
+    if not _is_mudata(sources):
+        check_is_anndata(data, where)
+        return where
+    check_is_mudata(data)
+    check_unique(data.obs_names, "barcodes (obs_names)", unique_names_of(where))
+    if not any(_has(data, source) for source in sources.values()):
+        raise InputValueError(
+            "Expected at least one modality that the model was trained on, "
+            f"{listed(source.modality for source in sources.values())}, found {listed(data.mod)}.",
+            "Give modalities the names that the model knows.",
+        )
+    return where
+
+
+def _aligned(
+    adata: AnnData, names: pd.Index, layer: str | None, lacking: pd.Index, where: str
+) -> tuple[AnnData, pd.Index]:
+    """An AnnData of our own with the features of a model, and the features that are missing."""
     if adata.isbacked:
         adata = adata.to_memory()
     check_layer(adata, layer, where)
-    check_unique(adata.obs_names, "barcodes (obs_names)", f"{where}.obs_names_make_unique()")
-    check_unique(adata.var_names, "feature names (var_names)", f"{where}.var_names_make_unique()")
-    counts = adata.X if layer is None else adata.layers[layer]
-    is_there = names.isin(adata.var_names)
-    if lacking is not None:
-        is_there &= ~names.isin(lacking)
+    check_names(adata, where)
+    counts: Any = adata.X if layer is None else adata.layers[layer]
+    is_there = names.isin(adata.var_names) & ~names.isin(lacking)
+    varm: dict[str, Any] = {}
     if not (is_there.all() and adata.var_names.equals(names)):
-        counts = _placed(counts, adata.var_names.get_indexer(names[is_there]), is_there)
+        place = adata.var_names.get_indexer(names[is_there])
+        counts = _placed(raw_counts(adata, layer), place, is_there)
+    if is_there.all():
+        varm = {k: np.asarray(v)[adata.var_names.get_indexer(names)] for k, v in adata.varm.items()}
     own = AnnData(
         counts if layer is None else None,
         obs=adata.obs.copy(),
         var=adata.var.reindex(names),
+        varm=varm,
         layers=None if layer is None else {layer: counts},
     )
     return own, names[~is_there]
@@ -82,57 +181,119 @@ def aligned_adata(
 
 def _placed(counts: Any, columns: np.ndarray, is_there: np.ndarray) -> sp.csr_matrix:
     """Some columns, in their order, put among columns without counts."""
-    chosen = sp.csr_matrix(by_rows(counts)[:, columns])
+    chosen = sp.csr_matrix(counts[:, columns])
     place = np.flatnonzero(is_there)
     shape = (chosen.shape[0], len(is_there))
     return sp.csr_matrix((chosen.data, place[chosen.indices], chosen.indptr), shape=shape)
 
 
-def aligned_mudata(
-    mdata: MuData,
-    names: Mapping[str, pd.Index],
-    *,
-    layers: Mapping[str, str | None],
-    lacking: Mapping[str, pd.Index] | None = None,
-) -> Aligned:
-    """Cells with the modalities and features of a model; a missing modality has no cells.
+def _without_cells(names: pd.Index, layer: str | None) -> AnnData:
+    """A modality with these features that no cell has, with the layer that counts are in."""
+    counts = sp.csr_matrix((0, len(names)), dtype=np.float32)
+    layers = None if layer is None else {layer: counts}
+    return AnnData(counts, var=pd.DataFrame(index=names), layers=layers)
 
-    Parameters
-    ----------
-    mdata
-        The user's cells, which are not changed.
-    names
-        Features of the model by modality.
-    layers
-        Layer with the raw counts by modality; None for ``X``.
-    lacking
-        Features that are not read, although they may be there, by modality.
+
+def align_conditions(data: AnnData | MuData, conditions: Iterable[Condition]) -> None:
+    """Convert the columns of conditions to the types of the model's; ``data`` are our own.
 
     Raises
     ------
-    TypeError, KeyError, ValueError
-        As :func:`aligned_adata`, or none of the modalities is there.
+    KeyError, ValueError
+        No such column, cells without a value, or values that are no categories.
     """
-    check_is_mudata(mdata)
-    check_unique(mdata.obs_names, "barcodes (obs_names)", unique_names_of("query"))
-    if not any(name in mdata.mod for name in names):
-        there = ", ".join(map(repr, mdata.mod)) or "none"
-        raise ValueError(
-            f"Expected at least one of the reference's modalities, {', '.join(map(repr, names))}, "
-            f"found {there}. Give modalities the names that the reference has."
+    for condition in conditions:
+        part = part_of(data, condition.modality)
+        check_has_modality(data, condition.key, condition.modality)
+        if condition.key not in part.obs:
+            raise _absent(part, condition)
+        check_complete(part.obs[condition.key], f"query.obs[{condition.key!r}]")
+        part.obs[condition.key] = _converted(part.obs[condition.key], condition)
+
+
+def new_categories(data: AnnData | MuData, conditions: Iterable[Condition]) -> dict[str, list[Any]]:
+    """Categories of each key that the model does not know, of columns that are aligned.
+
+    Categories with a handful of cells are warned about.
+    """
+    found = {}
+    for key, known, modality in conditions:
+        n_cells = part_of(data, modality).obs[key].astype(object).value_counts()
+        new = [c for c in n_cells.index if c not in set(known)]
+        few = [c for c in new if n_cells[c] < _FEW_CELLS]
+        if few:
+            warnings.warn(
+                f"{len(few)} new categories of {key!r} have fewer than {_FEW_CELLS} cells, e.g. "
+                f"{few[0]!r} with {n_cells[few[0]]}: their effect can hardly be estimated, and "
+                "little is corrected.",
+                UserWarning,
+                stacklevel=4,
+            )
+        found[key] = sorted(new)
+    return found
+
+
+def _absent(part: AnnData | MuData, condition: Condition) -> InputKeyError:
+    where = called("query", condition.modality)
+    new = _unlike(condition.categories)
+    advice = f"If all cells are of one new category: {where}.obs[{condition.key!r}] = {new!r}."
+    return InputKeyError(
+        f"No column {condition.key!r} in {where}.obs, a condition of the reference. Columns there: "
+        f"{listed(part.obs.columns)}.",
+        "" if new is None else advice,
+    )
+
+
+def _unlike(known: list[Any]) -> Any:
+    """A category that is not known, of the type of those that are; None if there cannot be one."""
+    if isinstance(known[0], bool | np.bool_):
+        return None
+    if isinstance(known[0], Real):
+        return int(max(known)) + 1
+    return next(name for i in count() if (name := "new" + "er" * i) not in known)
+
+
+def _converted(column: pd.Series, condition: Condition) -> np.ndarray:
+    """Values of the model's own type, known ones being recognised by how they are written."""
+    known = {str(category): category for category in condition.categories}
+    written = _written(column, are_numbers=_are_numbers(condition.categories))
+    new = sorted(set(written) - set(known))
+    if len(new) > 1 and len(new) > len(column) / 2:
+        raise InputValueError(
+            f"Expected {condition.key!r} of new cells to be a condition that cells share, found "
+            f"{len(new)} new values for {len(column)} cells, e.g. {new[0]!r}: it has no categories."
         )
-    parts, missing = {}, {}
-    for name, features in names.items():
-        layer, less = layers[name], (lacking or {}).get(name)
-        if name not in mdata.mod:
-            parts[name], missing[name] = without_cells(features, layer), features[:0]
-            continue
-        part, where = mdata.mod[name], f"query[{name!r}]"
-        parts[name], missing[name] = aligned_adata(
-            part, features, layer=layer, lacking=less, where=where
-        )
-    own = MuData(parts)
-    own.obs = mdata.obs.loc[own.obs_names]
-    if own.n_obs == mdata.n_obs and not own.obs_names.equals(mdata.obs_names):
-        own = own[mdata.obs_names].copy()
-    return Aligned(own, missing)
+    of_text = {t: known[t] if t in known else _typed(t, condition) for t in set(written)}
+    values = [of_text[text] for text in written]
+    return pd.Series(values, dtype=object).infer_objects().to_numpy()
+
+
+def _are_numbers(categories: list[Any]) -> bool:
+    return all(isinstance(c, Real) and not isinstance(c, bool | np.bool_) for c in categories)
+
+
+def _written(column: pd.Series, *, are_numbers: bool) -> list[str]:
+    """Values as text; whole numbers without a fraction, also where only the model has numbers."""
+    column = column.astype(object).infer_objects()
+    if are_numbers and not pd.api.types.is_numeric_dtype(column):
+        numbers = pd.to_numeric(column, errors="coerce")
+        column = column.where(numbers.isna(), numbers).infer_objects()
+    if pd.api.types.is_float_dtype(column) and bool((column % 1 == 0).all()):
+        column = column.astype(np.int64)
+    return [str(value) for value in column]
+
+
+def _typed(text: str, condition: Condition) -> Any:
+    """A new value, of the type of the known ones."""
+    first = condition.categories[0]
+    if isinstance(first, str):
+        return text
+    try:
+        if isinstance(first, bool | np.bool_):  # anything is true to bool
+            raise ValueError(text)
+        return type(first)(text)
+    except ValueError as error:
+        raise InputValueError(
+            f"Expected {condition.key!r} of new cells to be {type(first).__name__} as the "
+            f"reference's ({first}, ...), found {text!r}."
+        ) from error

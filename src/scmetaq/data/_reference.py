@@ -1,4 +1,4 @@
-"""What a model learns about its features before training, from a sample of the cells.
+"""Statistics of the features, fitted to a sample of the cells before training.
 
 Everything here works on one sparse matrix of raw counts of the *reference sample*: all cells,
 or a random sample of at most ``MAX_REFERENCE_CELLS``. It stays sparse, and its memory does not grow
@@ -13,7 +13,6 @@ import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
-from ._factors import Factors, fit_factors
 from ._sparse_pca import sparse_pca
 
 MAX_REFERENCE_CELLS: Final = 20_000
@@ -22,6 +21,8 @@ TARGET_SUM: Final = 1e4
 N_SCORES: Final = 50
 """Principal axes of the log and of the square-root view, each."""
 _MIN_SCALE: Final = 1e-6
+_MIN_NOISE: Final = 1e-4
+_MIN_PRIOR: Final = 1e-10
 
 
 class LinearMap(NamedTuple):
@@ -39,8 +40,21 @@ class LinearMap(NamedTuple):
         return transformed @ self.axes - self.offset
 
 
-class Reference(NamedTuple):
-    """Statistics of the reference sample from which the encoder is built."""
+class Factors(NamedTuple):
+    """Values of features as linear functions of scores, with independent noise."""
+
+    mean: np.ndarray
+    """Of each feature, ``(n_features,)``."""
+    loadings: np.ndarray
+    """``(n_scores, n_features)``."""
+    noise: np.ndarray
+    """Variance of what scores do not explain, ``(n_features,)``."""
+    prior: np.ndarray
+    """Variance of each score, ``(n_scores,)``."""
+
+
+class Scaling(NamedTuple):
+    """Statistics of features."""
 
     mean: np.ndarray
     """Mean log1p counts per 10k of the selected features, ``(n_selected,)``."""
@@ -48,8 +62,12 @@ class Reference(NamedTuple):
     """Their standard deviation, ``(n_selected,)``."""
     rate: np.ndarray
     """Mean count per unit of size factor of all features, ``(n_features,)``."""
-    mean_rate: np.ndarray
-    """The same of the selected features, ``(n_selected,)``."""
+
+
+class Reference(NamedTuple):
+    """Statistics of the reference sample from which the encoder is built."""
+
+    scaling: Scaling
     profile: LinearMap
     """Principal axes of centred, unit-length log profiles."""
     log: LinearMap
@@ -143,18 +161,13 @@ def fit_reference(
     """
     halves = _halves(counts, seed)
     log = _transformed(counts, features, np.log1p)  # N x M
-    mean, scale = _mean_and_std(log)
     sqrt_features = _most_variable(np.sqrt(_normalised(counts)), len(features))
-    rate = np.asarray(counts.sum(0)).ravel() / size_factor(counts).sum()
     (log_axes, log_factors, of_log), (sqrt_axes, sqrt_factors, of_sqrt) = (
         _state_axes(counts, halves, chosen, transform, seed)
         for chosen, transform in ((features, np.log1p), (sqrt_features, np.sqrt))
     )
     return Reference(
-        mean=mean,
-        scale=np.maximum(scale, _MIN_SCALE),
-        rate=rate,
-        mean_rate=rate[features],
+        scaling=_scaling(counts, log),
         profile=_profile_axes(log, features, n_components, seed),
         log=log_axes,
         sqrt=sqrt_axes,
@@ -162,6 +175,17 @@ def fit_reference(
         sqrt_factors=sqrt_factors,
         reliability=(of_log + of_sqrt) / 2,
     )
+
+
+def fit_scaling(counts: sp.csr_matrix, features: np.ndarray) -> Scaling:
+    """Statistics of chosen features ``(n_selected,)`` of raw counts ``(n_cells, n_features)``."""
+    return _scaling(counts, _transformed(counts, features, np.log1p))
+
+
+def _scaling(counts: sp.csr_matrix, log: sp.csr_matrix) -> Scaling:
+    mean, scale = _mean_and_std(log)
+    rate = np.asarray(counts.sum(0)).ravel() / size_factor(counts).sum()
+    return Scaling(mean, np.maximum(scale, _MIN_SCALE), rate)
 
 
 def _normalised(counts: sp.csr_matrix) -> sp.csr_matrix:
@@ -220,11 +244,11 @@ def _state_axes(
     r"""Principal axes of half-scaled transformed counts, each weighted by its reliability.
 
     Dividing by the square root of the standard deviation is half-way between unscaled counts,
-    which listen to highly expressed features, and z-scores, which listen to noise. Reliability
+    dominated by highly expressed features, and z-scores, dominated by noise. Reliability
     is the correlation of an axis between two halves of every cell's counts (binomial count
     splitting), stepped up to full depth by the Spearman-Brown formula :math:`2r/(1+r)`. Returned
-    with the axes are what scores say of the features, and the mean reliability over the axes, the
-    variances being the weights.
+    with the axes are the regression of features on scores, and the mean reliability over the axes,
+    weighted by variance.
     """
     full = _transformed(counts, features, transform)
     weight = 1 / np.sqrt(np.maximum(_mean_and_std(full)[1], _MIN_SCALE))  # M
@@ -244,28 +268,36 @@ def _state_axes(
     scale = np.sqrt(2 * total + _MIN_SCALE)
     axes, offset = axes / scale, offset / scale
     fitted_map = LinearMap(features, axes.astype(np.float32), offset.astype(np.float32))
-    factors = fit_factors(full, scores / scale)
+    factors = _fit_factors(full, scores / scale)
     return fitted_map, factors, float(reliability @ variance / max(variance.sum(), _MIN_SCALE))
 
 
 def _halves(counts: sp.csr_matrix, seed: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-    """Each count dealt to one of two halves at random."""
-    half = _binomial_half(counts, seed)
-    return half, counts - half
-
-
-def _binomial_half(counts: sp.csr_matrix, seed: int) -> sp.csr_matrix:
-    """Each count thinned with probability one half."""
-    rng = np.random.default_rng(seed)
+    """Two halves of the counts: each count is thinned with probability one half."""
     half = counts.copy()
+    rng = np.random.default_rng(seed)
     half.data = rng.binomial(counts.data.astype(np.int64), 0.5).astype(np.float32)
-    return half
+    return half, counts - half
 
 
 def _column_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = a - a.mean(0), b - b.mean(0)
     norm = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
     return (a * b).sum(0) / np.maximum(norm, _MIN_SCALE)
+
+
+def _fit_factors(values: sp.csr_matrix, scores: np.ndarray) -> Factors:
+    """Least-squares regression of transformed counts on uncorrelated scores of the same cells."""
+    n_cells = values.shape[0]
+    centred = (scores - scores.mean(0)).astype(np.float64)
+    mean = np.asarray(values.mean(0, dtype=np.float64)).ravel()
+    square = np.asarray(values.power(2).mean(0, dtype=np.float64)).ravel()
+    prior = np.maximum((centred**2).mean(0), _MIN_PRIOR)  # S
+    gram = centred.T @ centred / n_cells + np.diag(1e-6 * prior)  # S x S
+    cross = np.asarray(values.T @ centred).T / n_cells  # S x M
+    loadings = np.linalg.solve(gram, cross)
+    noise = np.maximum(square - mean**2 - (cross * loadings).sum(0), _MIN_NOISE)
+    return Factors(*(part.astype(np.float32) for part in (mean, loadings, noise, prior)))
 
 
 def fit_state(scores: np.ndarray, smooth: np.ndarray, n_latent: int) -> tuple[LinearMap, LinearMap]:

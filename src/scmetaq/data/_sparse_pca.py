@@ -5,7 +5,7 @@ import scipy.sparse as sp
 import torch
 from sklearn.utils.extmath import svd_flip
 
-from ._blocks import csr_tensor
+from ._training_set import csr_tensor
 
 _OVERSAMPLES = 10
 _N_POWER_ITERATIONS = 4
@@ -39,7 +39,7 @@ def sparse_pca(
     n_components
         Number of axes; at most as many as the matrix has are found.
     row_shift
-        :math:`s`, what is taken off all values of a cell, ``(n_cells,)``; by default nothing.
+        :math:`s`, subtracted from all values of a cell, ``(n_cells,)``; by default nothing.
     seed
         Seed of the random start.
 

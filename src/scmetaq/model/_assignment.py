@@ -8,7 +8,7 @@ from mudata import MuData
 from scvi.data import AnnDataManager
 
 from scmetaq import _keys
-from scmetaq.data._validation import check_cut
+from scmetaq.data._checks import check_cut
 from scmetaq.nn import cut_tree, merge_codes
 from scmetaq.tl._split_metacells import combinations, split_metacells
 

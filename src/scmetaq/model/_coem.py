@@ -1,6 +1,5 @@
-import time
 from numbers import Real
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 import numpy as np
 import pandas as pd
@@ -8,19 +7,12 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi import settings
-from scvi.data import AnnDataManager
-from scvi.model.base import BaseModelClass
 
 from scmetaq import _keys
-from scmetaq.data._modality import get_modality
+from scmetaq._errors import InputValueError, check_choice, check_int
+from scmetaq.data._checks import check_n_metacells
+from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._reference import MAX_REFERENCE_CELLS, N_SCORES
-from scmetaq.data._training_set import training_set
-from scmetaq.data._validation import (
-    check_choice,
-    check_n_metacells,
-    check_of_modalities,
-    check_positive,
-)
 from scmetaq.module import CoemModule
 from scmetaq.nn import (
     COUNTS,
@@ -31,16 +23,17 @@ from scmetaq.nn import (
     flat,
 )
 from scmetaq.tl._spectral import spectral_metacells
-from scmetaq.train import CoemTrainingPlan, MixtureFit, say_trained
+from scmetaq.train import CoemTrainingPlan, MixtureFit
 
 from ._aggregation import AggregationMixin, metacell_names
+from ._base import CountModel
 from ._cells import Cells
-from ._loading import LoadingMixin
-from ._paired_setup import KINDS, PairedSetupMixin
 from ._reading import Block
 from ._statistics import StatisticsMixin
-from ._training import TrainingMixin, default_batch_size, default_epochs
+from ._training import Preparation, default_batch_size
 
+KINDS: Final = ("rna", "atac")
+"""Kinds of counts that are embedded together."""
 _CHANNELS: Final[dict[str, ChannelName]] = {"rna": "gated", "atac": "attention"}
 _LIKELIHOODS: Final[dict[str, Likelihood]] = {"rna": "nb", "atac": "zip"}
 _PROFILE_COMPONENTS = 50
@@ -54,14 +47,7 @@ _MIXTURE_WARMUP = 0.3
 """Share of the steps before the prior is fitted."""
 
 
-class COEM(
-    AggregationMixin,
-    StatisticsMixin,
-    PairedSetupMixin,
-    LoadingMixin,
-    TrainingMixin,
-    BaseModelClass,
-):
+class COEM(AggregationMixin, StatisticsMixin, CountModel):
     """Cross-modal embedding of RNA and ATAC, and spectral metacells of it :cite:p:`Mao22`.
 
     A variational autoencoder with a channel for each modality gives a cell one latent by both. The
@@ -98,6 +84,7 @@ class COEM(
     >>> metacells = model.get_metacells(n_metacells=30)
     """
 
+    _paired_kinds = KINDS
     _module_cls = CoemModule
     _training_plan_cls = CoemTrainingPlan
 
@@ -115,17 +102,18 @@ class COEM(
     ):
         super().__init__(adata, registry)
         self.init_params_ = self._get_init_params(locals())
-        check_positive("n_latent", n_latent)
-        check_positive("n_components", n_components)
+        check_int("n_latent", n_latent)
+        check_int("n_components", n_components)
         _check_hidden(n_hidden)
         if not isinstance(consistency_weight, Real) or not 0 <= consistency_weight < np.inf:
-            raise ValueError(
+            raise InputValueError(
                 f"Expected consistency_weight to be a number of at least 0, found "
-                f"{consistency_weight!r}."
+                f"{consistency_weight!r}.",
+                argument="consistency_weight",
             )
         self._modalities = {kind: get_modality(kind) for kind in KINDS}
-        n_top = check_of_modalities("n_top_features", n_top_features, KINDS)
-        likelihoods = check_of_modalities("likelihood", likelihood, KINDS)
+        n_top = of_modalities("n_top_features", n_top_features, KINDS)
+        likelihoods = of_modalities("likelihood", likelihood, KINDS)
         self.module = self._module_cls(
             {kind: self._shape(kind, n_top[kind], likelihoods[kind]) for kind in KINDS},
             _CHANNELS,
@@ -151,99 +139,46 @@ class COEM(
             n_scores=min(N_SCORES, n_selected),
         )
 
-    def train(
-        self,
-        max_epochs: int | None = None,
-        accelerator: str = "auto",
-        devices: int | list[int] | str = "auto",
-        *,
-        train_size: float | None = None,
-        batch_size: int | None = None,
-        early_stopping: bool = False,
-        plan_kwargs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Train the autoencoder; the prior is fitted to the latents on the way and then learns.
-
-        Parameters
-        ----------
-        max_epochs
-            Epochs, passes over the reference sample; by default as many as make 600 steps.
-        accelerator
-            ``"auto"``, ``"cpu"``, ``"gpu"``, ... as in scvi-tools.
-        devices
-            Devices to use, as in scvi-tools.
-        train_size
-            Share of the cells of the reference sample to train on; by default all of them, or
-            0.9 where held-out cells are looked at, as for ``early_stopping``. All are embedded.
-        batch_size
-            Cells per step; by default 256.
-        early_stopping
-            Stop when the evidence lower bound of held-out cells no longer improves.
-        plan_kwargs
-            Arguments of :class:`~scmetaq.train.CoemTrainingPlan`.
-        **kwargs
-            Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
-            them those of the Lightning trainer.
-        """
-        self._check_training(
-            max_epochs,
-            batch_size,
-            train_size,
-            early_stopping=early_stopping,
-            plan_kwargs=plan_kwargs,
-        )
-        started = time.perf_counter()
+    def _prepare(self) -> Preparation:
+        """Fit the statistics unless they are there; the prior is fitted on the way, then learns."""
         seed = settings.seed or 0
-        cells, prepared, mixture_fit = self._prepare_training(seed)
-        batch_size = batch_size or default_batch_size(_BATCH_SIZE, len(cells))
-        n_epochs = default_epochs(_MAX_STEPS, len(cells), batch_size, most=200)
-        self._train_on(
-            cells,
-            prepared,
-            max_epochs=max_epochs or n_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            train_size=train_size,
-            batch_size=batch_size,
-            early_stopping=early_stopping,
-            plan_kwargs={**_PLAN, **(plan_kwargs or {})},
-            callbacks=[*(kwargs.pop("callbacks", None) or []), mixture_fit],
-            **kwargs,
-        )
-        say_trained(
-            self.trainer,
-            what=f"an embedding of {len(cells):,} cells x {self._n_features_read} features",
-            seconds=time.perf_counter() - started,
-        )
-
-    def _prepare_training(self, seed: int) -> tuple[np.ndarray, AnnDataManager, MixtureFit]:
-        """Fit the statistics unless they are there; the cells to train on and what is read."""
-        n_cells = self.adata.n_obs
-        order = np.random.default_rng(seed).permutation(n_cells)
+        order = np.random.default_rng(seed).permutation(self.adata.n_obs)
         cells = np.sort(order[:MAX_REFERENCE_CELLS])
         reference = self._cells(self.adata_manager).sample(cells)
         if not self.module.prior.is_fitted:
             self._check_components(len(cells))
             for kind, of_kind in reference.counts.items():
-                self._fit_statistics(kind, of_kind.of(slice(None)), seed)
+                self._fit_statistics(kind, of_kind.everything, seed)
         inputs = self._read_all(reference)
         for kind, of_kind in reference.counts.items():
-            inputs[kind][COUNTS] = of_kind.of(slice(None))[:, self._selected(kind)]
+            inputs[kind][COUNTS] = of_kind.everything[:, self._selected(kind)]
         mixture_fit = MixtureFit(
             self.module.prior,
             lambda: self._posteriors(reference),
             warmup_fraction=_MIXTURE_WARMUP,
             seed=seed,
         )
-        return cells, training_set(flat(inputs)), mixture_fit
+        return Preparation(
+            cells,
+            flat(inputs),
+            batch_size=default_batch_size(_BATCH_SIZE, len(cells)),
+            n_steps=_MAX_STEPS,
+            most_epochs=200,
+            plan=_PLAN,
+            callbacks=[mixture_fit],
+        )
+
+    def _finish(self, prepared: Preparation) -> str:
+        return "an embedding of"
 
     def _check_components(self, n_cells: int) -> None:
         n_components = self.module.prior.n_components
         if n_components > n_cells:
-            raise ValueError(
+            raise InputValueError(
                 f"Expected at most as many components of the prior as cells, found {n_components} "
-                f"and {n_cells}. Make the model with n_components={max(1, n_cells // 50)}."
+                f"and {n_cells}.",
+                f"Make the model with n_components={max(1, n_cells // 50)}.",
+                "n_components",
             )
 
     def get_latent_representation(self, adata: MuData | None = None) -> np.ndarray:
@@ -295,7 +230,7 @@ class COEM(
         """
         manager = self._registered(adata)
         check_n_metacells(n_metacells, manager.adata.n_obs)
-        check_positive("n_neighbors", n_neighbors)
+        check_int("n_neighbors", n_neighbors)
         z = self._posteriors(self._cells(manager)).mean.numpy()
         found = spectral_metacells(z, n_metacells, n_neighbors=n_neighbors, seed=seed)
         names = np.array(metacell_names(n_metacells), dtype=object)
@@ -333,6 +268,8 @@ class COEM(
 
 
 def _check_hidden(n_hidden: int) -> None:
-    check_positive("n_hidden", n_hidden)
+    check_int("n_hidden", n_hidden)
     if n_hidden < 32 or n_hidden % 32:
-        raise ValueError(f"Expected n_hidden to be a multiple of 32, found {n_hidden}.")
+        raise InputValueError(
+            f"Expected n_hidden to be a multiple of 32, found {n_hidden}.", argument="n_hidden"
+        )

@@ -2,19 +2,15 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from scvi import settings
-from scvi.data import AnnDataManager
 
-from scmetaq.data._reference import select_features, size_factor
-from scmetaq.data._sampling import stratified_sample
-from scmetaq.data._scaling import fit_scaling
-from scmetaq.data._training_set import training_set
+from scmetaq.data._reference import fit_scaling, select_features, size_factor
+from scmetaq.data._training_set import stratified_sample
 from scmetaq.module import SCPoliModule
 from scmetaq.nn import CONDITIONS, COUNTS, LABELS, PRESENT, class_means, flat
 
 from ._cells import Cells
 from ._label_transfer import LabelTransferMixin
 from ._query_training import QueryTrainingMixin
-from ._reading import Block
 from ._reference_mapping import ReferenceMappingMixin
 
 _MAX_TRAINING_CELLS = 50_000
@@ -44,13 +40,12 @@ class ConditionalFitMixin(QueryTrainingMixin, ReferenceMappingMixin, LabelTransf
         levels = [self._labels_of(manager, key).codes for key in self._label_keys]
         return np.stack(levels, 1) if levels else np.empty((manager.adata.n_obs, 0), np.int64)
 
-    def _prepare_training(self, sample: Cells, labels: np.ndarray) -> AnnDataManager:
+    def _prepare_training(self, sample: Cells, labels: np.ndarray) -> dict[str, np.ndarray]:
         """Fit the statistics unless they are there; what training reads."""
         if not self.is_trained_:
             for kind, of_kind in sample.counts.items():
                 self._fit_features(kind, of_kind.of(np.flatnonzero(of_kind.is_present)))
-        inputs = self._inputs(sample) | {LABELS: labels.astype(np.float32)}
-        return training_set(inputs)
+        return self._inputs(sample) | {LABELS: labels.astype(np.float32)}
 
     def _inputs(self, cells: Cells) -> dict[str, np.ndarray]:
         inputs = {}
@@ -76,18 +71,9 @@ class ConditionalFitMixin(QueryTrainingMixin, ReferenceMappingMixin, LabelTransf
         part.coverage.set_rate(torch.as_tensor(scaling.rate))
         part.decoder.start_at(torch.as_tensor(scaling.rate[features]))
 
-    def _selected(self, kind: str) -> np.ndarray:
-        return self.module.parts[kind].feature_scaling.features.cpu().numpy()
-
     def _class_means(self, sample: Cells, labels: np.ndarray) -> list[torch.Tensor]:
         """Mean latent of the cells of each label, ``(n_labels, n_latent)`` for each level."""
         z = torch.from_numpy(self._latents(sample))
         return [
             class_means(z, torch.from_numpy(level)).to(self.module.device) for level in labels.T
         ]
-
-    def _latents(self, cells: Cells) -> np.ndarray:
-        def encode(block: Block) -> dict[str, torch.Tensor]:
-            return {"z": self.module.inference(block.inputs, block.conditions)["z"]}
-
-        return self._in_blocks(encode, cells)["z"]

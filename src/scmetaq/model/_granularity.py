@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scmetaq.data._validation import check_cut
+from scmetaq.data._checks import check_cut
 from scmetaq.nn import (
     PRESENT,
     CountBatch,

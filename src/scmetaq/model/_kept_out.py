@@ -2,11 +2,12 @@ import numpy as np
 import torch
 from scvi import settings
 
+from scmetaq.data._fingerprint import fingerprints_of
 from scmetaq.nn import Inputs, nearest_prototype, state_distance
 
 from ._cells import Cells
 from ._prototype_fit import PrototypeFitMixin, folds
-from ._reference_fit import Preparation, ReferenceFitMixin
+from ._reference_fit import Fit, ReferenceFitMixin
 
 _SHARE = 10
 """One in so many labelled cells of the reference sample is kept out."""
@@ -28,12 +29,12 @@ class KeptOutMixin(PrototypeFitMixin, ReferenceFitMixin):
     compared with those of what it does read.
     """
 
-    def _prepare_training(self) -> Preparation:
+    def _prepare_training(self) -> Fit:
         is_first = not self.module.codebook.is_fitted
         prepared = super()._prepare_training()
         if is_first and self._label_keys and self._recipe.n_components:
             seen = self._cells(self.adata_manager).sample(prepared.cells)
-            self.module.seen_cells.set_cells(torch.from_numpy(seen.fingerprints()))
+            self.module.seen_cells.set_cells(torch.from_numpy(fingerprints_of(seen)))
         return prepared
 
     def _new_cells(self, labels: list[np.ndarray], reference: np.ndarray | None) -> list[float]:

@@ -8,7 +8,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq.data._validation import check_choice, check_share
+from scmetaq._errors import check_choice, check_share
 from scmetaq.tl._spectral import neighbor_affinity
 
 from ._prototype_fit import PrototypeFitMixin

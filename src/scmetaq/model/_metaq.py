@@ -1,25 +1,18 @@
-import time
 from typing import Any, get_args
 
 import numpy as np
 from anndata import AnnData
 from mudata import MuData
-from scvi.model.base import BaseModelClass
 
-from scmetaq.data._modality import get_modality
+from scmetaq._errors import InputTypeError, InputValueError, check_choice, check_int, check_share
+from scmetaq.data._checks import check_n_metacells
+from scmetaq.data._modality import check_weights, get_modality, of_modalities
 from scmetaq.data._reference import N_SCORES
-from scmetaq.data._validation import (
-    check_choice,
-    check_n_metacells,
-    check_of_modalities,
-    check_positive,
-    check_share,
-    check_weights,
-)
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, Distance, Likelihood, ModalityShape
-from scmetaq.train import MetaQTrainingPlan, StopRule, say_trained
+from scmetaq.train import MetaQTrainingPlan, StopRule
 
+from ._base import CountModel
 from ._condition_embeddings import ConditionMixin
 from ._granularity import GranularityMixin
 from ._kept_out import KeptOutMixin
@@ -31,9 +24,8 @@ from ._outliers import OutlierMixin
 from ._quantization import QuantizationMixin
 from ._query_offsets import QueryOffsetMixin
 from ._recipe import RecipeName, get_recipe
-from ._setup import SetupMixin
 from ._size_bounds import SizeBoundsMixin
-from ._training import TrainingMixin, default_batch_size, default_epochs
+from ._training import Preparation, default_batch_size
 
 
 class MetaQModel(
@@ -47,10 +39,8 @@ class MetaQModel(
     LabelScoresMixin,
     LabelTransferMixin,
     KeptOutMixin,
-    SetupMixin,
     SizeBoundsMixin,
-    TrainingMixin,
-    BaseModelClass,
+    CountModel,
 ):
     """Metacells by quantization :cite:p:`Li25`.
 
@@ -127,12 +117,12 @@ class MetaQModel(
         self.n_metacells = self._checked_n_metacells(n_metacells)
         check_choice("distance", distance, (None, *get_args(Distance)))
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
-        check_positive("n_latent", n_latent)
+        check_int("n_latent", n_latent)
         check_share("usage_momentum", usage_momentum)
         check_share("evenness", evenness)
         self._modalities = {kind: get_modality(kind) for kind in self._sources}
-        n_top = check_of_modalities("n_top_features", n_top_features, self._modalities)
-        likelihoods = check_of_modalities("likelihood", likelihood, self._modalities)
+        n_top = of_modalities("n_top_features", n_top_features, self._modalities)
+        likelihoods = of_modalities("likelihood", likelihood, self._modalities)
         check_weights(modality_weights, self._modalities)
         self._recipe = get_recipe(recipe)
         self._codebook_init = codebook_init or self._recipe.codebook_init
@@ -170,7 +160,7 @@ class MetaQModel(
             preset.decoder_hidden,
             n_components=min(self._recipe.n_components, n_selected),
             n_scores=min(N_SCORES, n_selected),
-            n_features=len(self._feature_names(kind)),
+            n_features=len(self._features[kind]),
         )
 
     def train(
@@ -179,11 +169,11 @@ class MetaQModel(
         accelerator: str = "auto",
         devices: int | list[int] | str = "auto",
         *,
+        min_size: int | None = None,
+        max_size: int | None = None,
         train_size: float | None = None,
         batch_size: int | None = None,
         early_stopping: bool = False,
-        min_size: int | None = None,
-        max_size: int | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -198,10 +188,11 @@ class MetaQModel(
         max_epochs
             Epochs, passes over the reference sample (published recipe: all cells); by default
             as many as the recipe needs.
-        accelerator
-            ``"auto"``, ``"cpu"``, ``"gpu"``, ... as in scvi-tools.
-        devices
-            Devices to use, as in scvi-tools.
+        accelerator, devices
+            As in scvi-tools: ``"auto"``, ``"cpu"``, ``"gpu"``, ...
+        min_size, max_size
+            Fewest and most cells of the model in a metacell; by default one, and no limit. Other
+            cells are assigned as ever, each for itself. See :doc:`/user_guide/granularity`.
         train_size
             Share of the cells of the reference sample to train on; by default all of them, or
             0.9 where held-out cells are looked at: with ``early_stopping``,
@@ -211,83 +202,62 @@ class MetaQModel(
             Cells per step; by default the recipe's.
         early_stopping
             Stop when the reconstruction of held-out cells no longer improves.
-        min_size, max_size
-            Fewest and most cells of the model in a metacell; by default one, and no limit. Other
-            cells are assigned as ever, each for itself. See :doc:`/user_guide/granularity`.
         plan_kwargs
             Arguments of :class:`~scmetaq.train.MetaQTrainingPlan`.
         **kwargs
             Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
             them those of the Lightning trainer.
         """
+        arguments = {
+            "max_epochs": max_epochs,
+            "accelerator": accelerator,
+            "devices": devices,
+            "train_size": train_size,
+            "batch_size": batch_size,
+            "early_stopping": early_stopping,
+            "plan_kwargs": plan_kwargs,
+            **kwargs,
+        }
         if self.is_query:
             if min_size is not None or max_size is not None:
-                raise ValueError(
+                raise InputValueError(
                     "Expected no min_size or max_size, found some: the metacells of a query are "
-                    "those of its reference. Bound the sizes when you train the reference."
+                    "those of its reference.",
+                    "Bound the sizes when you train the reference.",
+                    "min_size",
                 )
-            self._train_query(
-                max_epochs=max_epochs,
-                accelerator=accelerator,
-                devices=devices,
-                train_size=train_size,
-                early_stopping=early_stopping,
-                batch_size=batch_size,
-                plan_kwargs=plan_kwargs,
-                **kwargs,
-            )
+            self._train_query(**arguments)
             return
-        self._check_training(
-            max_epochs,
-            batch_size,
-            train_size,
-            early_stopping=early_stopping,
-            plan_kwargs=plan_kwargs,
-        )
-        bounds = self._size_bounds(min_size, max_size)
-        started = time.perf_counter()
-        cells, training_set, codebook_fit = self._prepare_training()
-        codebook_fit.bounds = bounds
-        n_cells, recipe = len(cells), self._recipe
-        batch_size = batch_size or default_batch_size(recipe.batch_size, n_cells)
-        plan = {"adjust_codes": recipe.adjust_codes, "lr": recipe.lr, "one_cycle": recipe.one_cycle}
-        plan |= plan_kwargs or {}
-        if early_stopping:
-            kwargs.setdefault("early_stopping_monitor", "reconstruction_loss_validation")
-        splitter = kwargs.pop("datasplitter_kwargs", None) or {}
-        if recipe.norm == "batch" and n_cells > batch_size:
-            # as published: batch normalisation cannot take a last batch of one cell
-            splitter = {"drop_last": True, **splitter}
-        stop_rule = StopRule()
-        callbacks = [*(kwargs.pop("callbacks", None) or []), codebook_fit, stop_rule]
-        self._train_on(
+        self._sizes = min_size, max_size
+        super().train(**arguments)
+
+    def _prepare(self) -> Preparation:
+        bounds = self._size_bounds(*self._sizes)
+        cells, inputs, self._codebook_fit = self._prepare_training()
+        self._codebook_fit.bounds = bounds
+        recipe = self._recipe
+        batch_size = default_batch_size(recipe.batch_size, len(cells))
+        return Preparation(
             cells,
-            training_set,
-            max_epochs=max_epochs or self._default_epochs(n_cells, batch_size),
-            accelerator=accelerator,
-            devices=devices,
-            train_size=train_size,
+            inputs,
             batch_size=batch_size,
-            early_stopping=early_stopping,
-            plan_kwargs=plan,
-            datasplitter_kwargs=splitter,
-            callbacks=callbacks,
-            **kwargs,
-        )
-        codebook_fit.finish()
-        self._fit_prototypes(cells)
-        say_trained(
-            self.trainer,
-            stop_rule,
-            what=f"{self.n_metacells:,} metacells on {n_cells:,} cells x "
-            f"{self._n_features_read} features",
-            seconds=time.perf_counter() - started,
+            n_steps=recipe.max_steps,
+            most_epochs=100 if recipe.max_steps else 300,
+            plan={
+                "adjust_codes": recipe.adjust_codes,
+                "lr": recipe.lr,
+                "one_cycle": recipe.one_cycle,
+            },
+            callbacks=[self._codebook_fit, StopRule()],
+            # as published: batch normalisation cannot take a last batch of one cell
+            drops_last=recipe.norm == "batch",
+            monitor="reconstruction_loss_validation",
         )
 
-    def _default_epochs(self, n_cells: int, batch_size: int) -> int:
-        if self._recipe.max_steps is None:
-            return 300
-        return default_epochs(self._recipe.max_steps, n_cells, batch_size, most=100)
+    def _finish(self, prepared: Preparation) -> str:
+        self._codebook_fit.finish()
+        self._fit_prototypes(prepared.cells)
+        return f"{self.n_metacells:,} metacells on"
 
     def _checked_n_metacells(self, n_metacells: int | None) -> int:
         """A model loaded for other cells may have more metacells than there are cells."""
@@ -295,9 +265,10 @@ class MetaQModel(
         n_cells = np.iinfo(np.int64).max if is_loading else self.adata.n_obs
         if n_metacells is None:
             advice = "" if is_loading else f": n_metacells={max(2, round(n_cells / 50))}"
-            raise TypeError(
-                "n_metacells is missing: how many metacells should there be? One per 50 cells is "
-                f"a good start{advice}."
+            raise InputTypeError(
+                "n_metacells is missing: how many metacells should there be?",
+                f"One per 50 cells is a good start{advice}.",
+                "n_metacells",
             )
         check_n_metacells(n_metacells, n_cells)
         return int(n_metacells)

@@ -1,7 +1,7 @@
 import torch
 from scvi import settings
 
-from scmetaq.data._validation import check_positive
+from scmetaq._errors import check_int
 from scmetaq.nn import N_QUANTILES, distances_without, initial_codes, squared_distances
 from scmetaq.train import say
 
@@ -40,7 +40,7 @@ class NewMetacellsMixin(ReferenceMappingMixin, AssignmentMixin):
         ValueError
             The model is not that of a query, or has no cells.
         """
-        check_positive("min_cells", min_cells)
+        check_int("min_cells", min_cells)
         if not 0 < quantile < 1:
             raise ValueError(f"Expected quantile between 0 and 1, found {quantile}.")
         if not self.is_query or self.adata is None:

@@ -6,7 +6,8 @@ import pandas as pd
 import torch
 
 from scmetaq._progress import with_progress
-from scmetaq.data._labels import Labels, label_keys, read_labels
+from scmetaq.data._columns import Labels, label_keys, read_labels
+from scmetaq.data._fingerprint import fingerprints_of
 from scmetaq.nn import (
     N_FOLDS,
     LabelPrototypes,
@@ -153,7 +154,7 @@ class PrototypeFitMixin(ReadingMixin):
         seen = self.module.seen_cells
         if not len(seen):
             return torch.ones(cells.n_cells, dtype=torch.bool)
-        return ~seen.contain(torch.from_numpy(cells.fingerprints()))
+        return ~seen.contain(torch.from_numpy(fingerprints_of(cells)))
 
 
 def folds(codes: np.ndarray) -> np.ndarray:

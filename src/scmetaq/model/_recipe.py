@@ -1,7 +1,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from scmetaq.data._validation import check_choice
+from scmetaq._errors import check_choice
 from scmetaq.nn import CodebookInit, Distance, Norm
 
 RecipeName = Literal["default", "published"]

@@ -4,7 +4,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from scvi import settings
-from scvi.data import AnnDataManager
 
 from scmetaq.data._reference import (
     MAX_REFERENCE_CELLS,
@@ -13,7 +12,7 @@ from scmetaq.data._reference import (
     fit_state,
     size_factor,
 )
-from scmetaq.data._training_set import training_set
+from scmetaq.data._training_set import spread
 from scmetaq.nn import (
     CONDITIONS,
     COUNTS,
@@ -28,7 +27,7 @@ from scmetaq.train import CodebookFit
 
 from ._assignment import AssignmentMixin
 from ._cells import Cells
-from ._statistics import StatisticsMixin, spread
+from ._statistics import StatisticsMixin
 
 _CELLS_PER_CODE = 32
 """Cells per code in the sample that codes are fitted to, where it would otherwise be smaller."""
@@ -37,12 +36,12 @@ _CELLS_FOR_WEIGHTS = 4_000
 _BLOCK = 4_096
 
 
-class Preparation(NamedTuple):
+class Fit(NamedTuple):
     """What training needs beside the module."""
 
     cells: np.ndarray
     """Indices of the cells to train on."""
-    training_set: AnnDataManager
+    inputs: dict[str, np.ndarray]
     """What training reads of them."""
     codebook_fit: CodebookFit
 
@@ -50,7 +49,7 @@ class Preparation(NamedTuple):
 class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
     """What training needs of a reference sample of the cells: statistics and a codebook."""
 
-    def _prepare_training(self) -> Preparation:
+    def _prepare_training(self) -> Fit:
         """Fit the statistics unless they are there; gather what to train on and how."""
         seed = settings.seed or 0
         everything = self._cells(self.adata_manager)
@@ -73,7 +72,7 @@ class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
             evenness=self._evenness,
             seed=seed,
         )
-        return Preparation(cells, training_set(inputs), codebook_fit)
+        return Fit(cells, inputs, codebook_fit)
 
     def _fit_all_statistics(self, reference: Cells, seed: int) -> dict[str, float]:
         """Fit the statistics of every modality; the reliability of each."""

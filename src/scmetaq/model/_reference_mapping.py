@@ -11,22 +11,21 @@ from mudata import MuData
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer
 
-from scmetaq.data._conditions import check_categories
-from scmetaq.data._mudata_validation import check_mudata
-from scmetaq.data._query import Aligned, aligned_adata, aligned_mudata
-from scmetaq.data._query_conditions import align_conditions, new_categories
-from scmetaq.data._validation import check_anndata, check_positive, check_share
+from scmetaq._errors import InputTypeError, InputValueError, check_int, check_share
+from scmetaq.data._checks import check_cells
+from scmetaq.data._columns import check_categories
+from scmetaq.data._query import Aligned, align, align_conditions, new_categories
 from scmetaq.train import say
 
 from ._cells import Cells
-from ._loading import LoadingMixin
 from ._reading import ReadingMixin, few_cells_allowed
+from ._training import check_plan_kwargs
 
 _MOST_CELLS = 5_000
 """Cells of new conditions that are fitted to, where there are more."""
 
 
-class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
+class ReferenceMappingMixin(ReadingMixin):
     """New cells, also of new conditions, mapped onto a trained model.
 
     The module is a :class:`~scmetaq.module.ReferenceMappingModule`, whose parts have a
@@ -91,7 +90,7 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         known = cls._loaded_reference(reference, accelerator=accelerator, device=device)
         aligned = known._aligned(query)
         known._check_shared(aligned.missing, min_shared)
-        known._check_counts(aligned.data)
+        check_cells(aligned.data, known._sources, is_query=True, where="query")
         new = new_categories(aligned.data, known._conditions)
         set_up = cls.setup_mudata if known._reads_mudata else cls.setup_anndata
         with few_cells_allowed():
@@ -105,11 +104,6 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         model._become_query_of(known, aligned.missing)
         say(_told(model, new))
         return model
-
-    @property
-    def is_query(self) -> bool:
-        """Whether the model was made by :meth:`load_query_data`."""
-        return self.reference_ is not None
 
     @property
     def missing_features(self) -> dict[str, pd.Index]:
@@ -142,36 +136,9 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         self, query: AnnData | MuData, lacking: Mapping[str, pd.Index] | None = None
     ) -> Aligned:
         """New cells in the form of the model's own; ``lacking`` features are passed over."""
-        names = {kind: self._feature_names(kind) for kind in self._sources}
-        lacking = lacking or {}
-        if not self._reads_mudata:
-            ((kind, source),) = self._sources.items()
-            data, missing = aligned_adata(
-                query, names[kind], layer=source.layer, lacking=lacking.get(kind)
-            )
-            aligned = Aligned(data, {kind: missing})
-        else:
-            name_of = {kind: str(source.modality) for kind, source in self._sources.items()}
-            data, by_name = aligned_mudata(
-                query,
-                {name_of[kind]: of_kind for kind, of_kind in names.items()},
-                layers={name_of[kind]: s.layer for kind, s in self._sources.items()},
-                lacking={name_of[kind]: less for kind, less in lacking.items()},
-            )
-            aligned = Aligned(data, {kind: by_name[name] for kind, name in name_of.items()})
+        aligned = align(query, self._sources, self._features, lacking=lacking)
         align_conditions(aligned.data, self._conditions)
         return aligned
-
-    def _check_counts(self, data: AnnData | MuData) -> None:
-        """Refuse what are not raw counts of cells."""
-        sources = self._sources
-        if isinstance(data, AnnData):
-            ((_, source),) = sources.items()
-            check_anndata(data, layer=source.layer, is_query=True, where="query")
-            return
-        names = {kind: str(source.modality) for kind, source in sources.items()}
-        layers = {kind: source.layer for kind, source in sources.items()}
-        check_mudata(data, names, layers, is_query=True, called="query")
 
     def _absent_modalities(self) -> dict[str, str]:
         """Kinds of counts, and names of their modalities, that no cell of the query has."""
@@ -186,11 +153,11 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         read = [part.feature_scaling.features]
         if part.linear_path is not None:
             read.append(part.linear_path.sqrt_features)
-        return self._feature_names(kind)[torch.cat(read).unique().cpu().numpy()].to_numpy()
+        return self._features[kind][torch.cat(read).unique().cpu().numpy()].to_numpy()
 
     def _check_shared(self, missing: Mapping[str, pd.Index], min_shared: float) -> None:
         for kind, absent in missing.items():
-            names, read = self._feature_names(kind), self._read_features(kind)
+            names, read = self._features[kind], self._read_features(kind)
             n_shared = int((~np.isin(read, absent)).sum())
             if n_shared < min_shared * len(read):
                 raise ValueError(
@@ -211,7 +178,7 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         self.module.to(reference.module.device)
         self.module.take_over(reference.module)
         for kind, absent in missing.items():
-            is_missing = torch.from_numpy(self._feature_names(kind).isin(absent))
+            is_missing = torch.from_numpy(self._features[kind].isin(absent))
             self.module.parts[kind].coverage.set_missing(is_missing)
         self.module.eval()
         self.is_trained_ = True
@@ -221,27 +188,30 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
         self,
         *,
         plan: type,
-        max_epochs: int | None,
-        train_size: float | None,
-        batch_size: int | None,
-        early_stopping: bool,
-        plan_kwargs: dict[str, Any] | None,
+        max_epochs: int | None = None,
+        train_size: float | None = None,
+        batch_size: int | None = None,
+        early_stopping: bool = False,
+        plan_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Refuse arguments of ``train`` that the model of a query cannot have."""
-        check_positive("max_epochs", max_epochs)
-        check_positive("batch_size", batch_size)
-        self._check_plan(plan, plan_kwargs)
+        check_int("max_epochs", max_epochs)
+        check_int("batch_size", batch_size)
+        check_plan_kwargs(plan, self.module.loss, plan_kwargs)
         trains = (UnsupervisedTrainingMixin.train, Trainer, Trainer.__mro__[1])
         known = {name for of in trains for name in signature(of).parameters}
         if odd := sorted(set(kwargs) - known):
-            raise TypeError(f"Expected arguments of train or of its Trainer, found {odd[0]!r}.")
+            raise InputTypeError(
+                f"Expected arguments of train or of its Trainer, found {odd[0]!r}."
+            )
         if self.adata is None:
-            raise ValueError("The model was loaded without cells: there are none to train on.")
+            raise InputValueError("The model was loaded without cells: there are none to train on.")
         if early_stopping or train_size is not None:
-            raise ValueError(
-                "Expected no train_size or early_stopping, found some: a few steps fit what new "
-                "conditions of a query add, on all its cells, and none are held out."
+            raise InputValueError(
+                "Expected no train_size or early_stopping, found some: the effects of new "
+                "conditions of a query are fitted to all its cells, and none are held out.",
+                argument="early_stopping",
             )
 
     def _has_new_conditions(self) -> bool:
@@ -270,10 +240,10 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
             f"to {n_cells:,} cells in {seconds:.0f} s; all else is as in the reference."
         )
 
-    def _checked_query(self, adata: AnnData | MuData) -> AnnData | MuData:
+    def _aligned_cells(self, adata: AnnData | MuData) -> AnnData | MuData:
         """New cells with the features of the model, but for those that its query lacks."""
         if self.reference_ is None:
-            return super()._checked_query(adata)
+            return super()._aligned_cells(adata)
         aligned = self._aligned(adata, self.missing_features)
         for kind, absent in aligned.missing.items():
             further = absent.difference(self.missing_features[kind])
@@ -283,7 +253,7 @@ class ReferenceMappingMixin(ReadingMixin, LoadingMixin):
                     f"{len(further)} missing, e.g. {further[0]!r}. Map these cells on their own "
                     "with load_query_data."
                 )
-        self._check_counts(aligned.data)
+        check_cells(aligned.data, self._sources, is_query=True, where="query")
         check_categories(aligned.data, self._conditions)
         return aligned.data
 
@@ -292,7 +262,7 @@ def _told(model: ReferenceMappingMixin, new: Mapping[str, list[Any]]) -> str:
     """What a query is like, compared with its reference."""
     parts = []
     for kind, absent in model.missing_features.items():
-        n_features = len(model._feature_names(kind))
+        n_features = len(model._features[kind])
         if len(absent):
             n_of_all = f"{len(absent):,} of {n_features:,} {kind} features"
             parts.append(f"{n_of_all} are missing and filled in")

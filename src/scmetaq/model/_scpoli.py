@@ -1,21 +1,19 @@
-import time
 from typing import Any, Final
 
 import numpy as np
 from anndata import AnnData
 from mudata import MuData
-from scvi.model.base import BaseModelClass
 
-from scmetaq.data._modality import get_modality
-from scmetaq.data._validation import check_choice, check_of_modalities, check_positive
+from scmetaq._errors import InputValueError, check_choice, check_int
+from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.module import SCPoliModule
 from scmetaq.nn import Likelihood, ModalityShape
-from scmetaq.train import FineTuning, SCPoliTrainingPlan, say_trained
+from scmetaq.train import FineTuning, SCPoliTrainingPlan
 
+from ._base import CountModel
 from ._condition_embeddings import ConditionMixin
 from ._conditional_fit import ConditionalFitMixin
-from ._setup import SetupMixin
-from ._training import TrainingMixin, default_batch_size, default_epochs
+from ._training import Preparation, default_batch_size
 
 _LIKELIHOODS: Final = ("nb", "poisson")
 _BATCH_SIZE = 128
@@ -29,9 +27,7 @@ _PLAN: Final = {"one_cycle": True, "lr": 2e-2, "max_kl_weight": 1.0}
 class SCPoli(
     ConditionMixin,
     ConditionalFitMixin,
-    SetupMixin,
-    TrainingMixin,
-    BaseModelClass,
+    CountModel,
 ):
     """Integration of batches by condition embeddings, with prototypes :cite:p:`DeDonno23`.
 
@@ -81,12 +77,14 @@ class SCPoli(
     ):
         super().__init__(adata, registry)
         self.init_params_ = self._get_init_params(locals())
-        check_positive("n_latent", n_latent)
+        check_int("n_latent", n_latent)
         if not 0 <= dropout < 1:
-            raise ValueError(f"Expected dropout of at least 0 and below 1, found {dropout}.")
+            raise InputValueError(
+                f"Expected dropout of at least 0 and below 1, found {dropout}.", argument="dropout"
+            )
         self._modalities = {kind: get_modality(kind) for kind in self._sources}
-        n_top = check_of_modalities("n_top_features", n_top_features, self._modalities)
-        likelihoods = check_of_modalities("likelihood", likelihood, self._modalities)
+        n_top = of_modalities("n_top_features", n_top_features, self._modalities)
+        likelihoods = of_modalities("likelihood", likelihood, self._modalities)
         self.module = self._module_cls(
             {kind: self._shape(kind, n_top[kind], likelihoods[kind]) for kind in self._modalities},
             conditions={found.key: len(found.categories) for found in self._conditions},
@@ -109,7 +107,7 @@ class SCPoli(
         return ModalityShape(
             n_selected,
             likelihood or preset.likelihood,
-            n_features=len(self._feature_names(kind)),
+            n_features=len(self._features[kind]),
         )
 
     def train(
@@ -135,14 +133,12 @@ class SCPoli(
         ----------
         max_epochs
             Epochs, passes over the training sample; by default as many as make 600 steps.
+        accelerator, devices
+            As in scvi-tools: ``"auto"``, ``"cpu"``, ``"gpu"``, ...
         eta
             Weight of the prototype loss in fine-tuning, where there are labels.
         pretraining_fraction
             Share of the training before the fine-tuning.
-        accelerator
-            ``"auto"``, ``"cpu"``, ``"gpu"``, ... as in scvi-tools.
-        devices
-            Devices to use, as in scvi-tools.
         train_size
             Share of the cells of the training sample to train on; by default all of them, or
             0.9 where held-out cells are looked at, as for ``early_stopping``. All are embedded.
@@ -157,57 +153,46 @@ class SCPoli(
             Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
             them those of the Lightning trainer.
         """
+        arguments = {
+            "max_epochs": max_epochs,
+            "accelerator": accelerator,
+            "devices": devices,
+            "train_size": train_size,
+            "batch_size": batch_size,
+            "early_stopping": early_stopping,
+            "plan_kwargs": plan_kwargs,
+            **kwargs,
+        }
         if self.is_query:
-            self._train_query(
-                max_epochs=max_epochs,
-                accelerator=accelerator,
-                devices=devices,
-                train_size=train_size,
-                early_stopping=early_stopping,
-                batch_size=batch_size,
-                plan_kwargs=plan_kwargs,
-                **kwargs,
-            )
+            self._train_query(**arguments)
             return
-        self._check_training(
-            max_epochs,
-            batch_size,
-            train_size,
-            early_stopping=early_stopping,
-            plan_kwargs=plan_kwargs,
-        )
         _check_prototype_training(eta, pretraining_fraction)
-        started = time.perf_counter()
+        self._eta, self._pretraining_fraction = eta, pretraining_fraction
+        super().train(**arguments)
+
+    def _prepare(self) -> Preparation:
         cells, labels, sample = self._training_sample()
-        prepared = self._prepare_training(sample, labels)
-        callbacks = kwargs.pop("callbacks", None) or []
-        if labels.shape[1] and eta > 0:
+        callbacks = []
+        inputs = self._prepare_training(sample, labels)
+        if labels.shape[1] and self._eta > 0:
             fit = FineTuning(
                 lambda: self._class_means(sample, labels),
-                pretraining_fraction=pretraining_fraction,
+                pretraining_fraction=self._pretraining_fraction,
             )
-            callbacks = [*callbacks, fit]
-        batch_size = batch_size or default_batch_size(_BATCH_SIZE, len(cells))
-        n_epochs = default_epochs(_MAX_STEPS, len(cells), batch_size, most=200)
-        self._train_on(
+            callbacks.append(fit)
+        return Preparation(
             cells,
-            prepared,
-            max_epochs=max_epochs or n_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            train_size=train_size,
-            batch_size=batch_size,
-            early_stopping=early_stopping,
-            plan_kwargs={**_PLAN, "eta": eta, **(plan_kwargs or {})},
+            inputs,
+            batch_size=default_batch_size(_BATCH_SIZE, len(cells)),
+            n_steps=_MAX_STEPS,
+            most_epochs=200,
+            plan={**_PLAN, "eta": self._eta},
             callbacks=callbacks,
-            **kwargs,
         )
+
+    def _finish(self, prepared: Preparation) -> str:
         self._fit_prototypes()
-        say_trained(
-            self.trainer,
-            what=f"an embedding of {len(cells):,} cells x {self._n_features_read} features",
-            seconds=time.perf_counter() - started,
-        )
+        return "an embedding of"
 
     def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
         """Latents of cells, the means of their posteriors, ``(n_cells, n_latent)``.
@@ -222,8 +207,9 @@ class SCPoli(
 
 def _check_prototype_training(eta: float, pretraining_fraction: float) -> None:
     if eta < 0:
-        raise ValueError(f"Expected eta >= 0, found {eta}.")
+        raise InputValueError(f"Expected eta >= 0, found {eta}.", argument="eta")
     if not 0 <= pretraining_fraction <= 1:
-        raise ValueError(
-            f"Expected pretraining_fraction from 0 to 1, found {pretraining_fraction}."
+        raise InputValueError(
+            f"Expected pretraining_fraction from 0 to 1, found {pretraining_fraction}.",
+            argument="pretraining_fraction",
         )

@@ -1,9 +1,11 @@
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManagerValidationCheck
+from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
 from scvi.data.fields import (
     CategoricalJointObsField,
     CategoricalObsField,
@@ -13,20 +15,25 @@ from scvi.data.fields import (
     MuDataLayerField,
 )
 
-from scmetaq.data._conditions import check_conditions
-from scmetaq.data._labels import check_labels
+from scmetaq._errors import InputValueError, listed
+from scmetaq.data._cells import Condition, Source
+from scmetaq.data._checks import check_cells, check_is_anndata, check_is_mudata, check_paired
+from scmetaq.data._columns import (
+    check_conditions,
+    check_labels,
+    condition_columns,
+    without_unused_categories,
+)
 from scmetaq.data._modality import (
     COLUMN_ARGUMENTS,
+    LAYER_ARGUMENTS,
+    MODALITIES,
     ModalityName,
     check_layers_have_modalities,
     find_modalities,
     get_modality,
     warn_of_others,
 )
-from scmetaq.data._mudata_validation import check_is_mudata, check_mudata
-from scmetaq.data._validation import check_anndata
-
-from ._manager import Manager
 
 if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass as _Base
@@ -34,8 +41,24 @@ else:
     _Base = object
 
 
+class Manager(AnnDataManager):
+    """Registers cells, and again whenever another model was set up on them in between."""
+
+    def register_fields(
+        self, adata: Any, source_registry: dict[str, Any] | None = None, **transfer_kwargs: Any
+    ) -> None:
+        """Register all fields; categories of conditions that no cell has do not count."""
+        given = self._get_setup_method_args()["setup_args"]
+        keys = condition_columns(given["batch_key"], given["categorical_covariate_keys"])
+        with without_unused_categories(adata, keys, given.get("modalities") or {}):
+            super().register_fields(adata, source_registry, **transfer_kwargs)
+
+
 class SetupMixin(_Base):
     """Registering cells with the model class. Counts are neither copied nor changed."""
+
+    _paired_kinds: ClassVar[tuple[str, ...]] = ()
+    """Kinds of counts that every cell must have, without conditions; () for any kinds."""
 
     @classmethod
     def setup_anndata(
@@ -61,13 +84,13 @@ class SetupMixin(_Base):
         layer
             Layer with the raw counts; ``X`` by default.
         batch_key
-            Column of ``obs`` with the batch of each cell, a condition: what it adds to cells is
-            told and taken off, so that metacells group cells of one state across batches.
+            Column of ``obs`` with the batch of each cell, a condition: its effect is estimated and
+            corrected for, so that metacells group cells of one state across batches.
         categorical_covariate_keys
             Further columns with conditions, each with embeddings of its own.
         labels_key
             Column, or columns, of ``obs`` with labels, such as a coarse and a fine level. Metacells
-            report their majority; :meth:`predict_labels` tells those of cells that have none.
+            report their majority; :meth:`predict_labels` predicts those of cells that have none.
         unlabeled_category
             Value of ``labels_key`` that means "no label", as a missing value does.
         **kwargs
@@ -77,24 +100,20 @@ class SetupMixin(_Base):
         ------
         TypeError, KeyError, ValueError
             The data are not raw counts of named cells, or a name is unknown; the message says
-            what was expected, what was found and how to mend it.
+            what was expected, what was found and how to fix it.
+        NotImplementedError
+            The model needs several modalities: use :meth:`setup_mudata`.
         """
-        setup_method_args = cls._get_setup_method_args(**locals())
-        is_transfer = kwargs.get("source_registry") is not None
+        given = dict(locals())
+        if cls._paired_kinds:
+            raise NotImplementedError(
+                f"{cls.__name__} embeds RNA and ATAC counts of the same cells, found one modality. "
+                'Put both in a MuData, mudata.MuData({"rna": rna, "atac": atac}), and register it '
+                f"with {cls.__name__}.setup_mudata. Metacells of one modality are MetaQModel's."
+            )
         get_modality(modality)
-        check_anndata(adata, layer=layer, is_query=is_transfer)
-        if not is_transfer:
-            check_labels(adata, labels_key, unlabeled_category)
-            check_conditions(adata, batch_key, categorical_covariate_keys)
-        fields: list[Any] = [LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False)]
-        if batch_key is not None:
-            fields.append(CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key))
-        if categorical_covariate_keys:
-            keys = REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys
-            fields.append(CategoricalJointObsField(*keys))
-        manager = Manager(fields=fields, setup_method_args=setup_method_args)
-        manager.register_fields(adata, **kwargs)
-        cls.register_manager(manager)
+        check_is_anndata(adata)
+        cls._set_up(given, {modality: Source(None, layer)}, {})
 
     @classmethod
     def setup_mudata(
@@ -114,7 +133,7 @@ class SetupMixin(_Base):
         """Register the raw counts of one or several modalities of a MuData.
 
         Cells may lack modalities (mosaic data): they are those of the modality with the same
-        barcodes.
+        barcodes. COEM takes RNA and ATAC counts of cells that have both, and no conditions.
 
         Parameters
         ----------
@@ -123,21 +142,21 @@ class SetupMixin(_Base):
         rna_layer, adt_layer, atac_layer
             Layer with the raw counts of the modality; its ``X`` by default.
         batch_key
-            Column of ``obs`` with the batch of each cell, a condition: what it adds to cells is
-            told and taken off, so that metacells group cells of one state across batches.
+            Column of ``obs`` with the batch of each cell, a condition: its effect is estimated and
+            corrected for, so that metacells group cells of one state across batches.
         categorical_covariate_keys
             Further columns with conditions, each with embeddings of its own.
         labels_key
             Column, or columns, of ``obs`` with labels, such as a coarse and a fine level. Metacells
-            report their majority; :meth:`predict_labels` tells those of cells that have none.
+            report their majority; :meth:`predict_labels` predicts those of cells that have none.
         unlabeled_category
             Value of ``labels_key`` that means "no label", as a missing value does.
         modalities
             Name of the modality that an argument is about, as in scvi-tools:
             ``{"rna_layer": "rna", "adt_layer": "prot"}`` takes RNA and ADT counts from these
-            modalities, and no other; ``{"labels_key": "rna"}`` beside them takes labels from the
-            ``obs`` of a modality, in place of that of the MuData. By default the modalities
-            called rna, adt or prot, and atac.
+            modalities, and no other; ``"labels_key": "rna"`` in it takes labels from the ``obs`` of
+            a modality, in place of that of the MuData. By default the modalities called rna or gex,
+            adt or prot, and atac or peaks.
         **kwargs
             Passed on to :meth:`scvi.data.AnnDataManager.register_fields`.
 
@@ -148,42 +167,160 @@ class SetupMixin(_Base):
         """
         given = dict(locals())
         check_is_mudata(mdata)
+        layers = {"rna": rna_layer, "adt": adt_layer, "atac": atac_layer}
+        if cls._paired_kinds:
+            cls._check_kinds_and_conditions(given)
         names = find_modalities(mdata, modalities)
-        all_layers = {"rna": rna_layer, "adt": adt_layer, "atac": atac_layer}
-        check_layers_have_modalities(mdata, names, all_layers)
-        if modalities is None:
+        check_layers_have_modalities(mdata, names, layers)
+        if cls._paired_kinds:
+            names = cls._paired_modalities(mdata, names)
+        elif modalities is None:
             warn_of_others(mdata, names)
-        named = {f"{kind}_layer": name for kind, name in names.items()}
         columns = {k: v for k, v in (modalities or {}).items() if k in COLUMN_ARGUMENTS}
-        setup_method_args = cls._get_setup_method_args(
-            **{**given, "modalities": {**named, **columns}}
+        given["modalities"] = {f"{kind}_layer": name for kind, name in names.items()} | columns
+        cls._set_up(
+            given, {kind: Source(name, layers[kind]) for kind, name in names.items()}, columns
         )
-        is_transfer = kwargs.get("source_registry") is not None
-        layers = {kind: all_layers[kind] for kind in names}
-        check_mudata(mdata, names, layers, is_query=is_transfer)
+
+    @classmethod
+    def _set_up(
+        cls, given: dict[str, Any], sources: Mapping[str, Source], columns: Mapping[str, str]
+    ) -> None:
+        """Check and register cells.
+
+        Parameters
+        ----------
+        given
+            Arguments of set-up by name.
+        sources
+            Where each kind of counts is.
+        columns
+            Modality of a MuData whose ``obs`` has the columns of an argument.
+        """
+        data = given.get("adata", given.get("mdata"))
+        batch_key, covariates = given["batch_key"], given["categorical_covariate_keys"]
+        is_transfer = given["kwargs"].get("source_registry") is not None
+        check_cells(data, sources, is_query=is_transfer)
         if not is_transfer:
-            check_labels(mdata, labels_key, unlabeled_category, modalities=columns)
-            check_conditions(mdata, batch_key, categorical_covariate_keys, modalities=columns)
-        fields: list[Any] = [
-            MuDataLayerField(
-                kind, layers[kind], mod_key=name, mod_required=True, is_count_data=False
-            )
-            for kind, name in names.items()
-        ]
-        if batch_key is not None:
-            key = REGISTRY_KEYS.BATCH_KEY
-            fields.append(
-                MuDataCategoricalObsField(key, batch_key, mod_key=columns.get("batch_key"))
-            )
-        if categorical_covariate_keys:
-            key, where = REGISTRY_KEYS.CAT_COVS_KEY, columns.get("categorical_covariate_keys")
-            fields.append(
-                MuDataCategoricalJointObsField(key, categorical_covariate_keys, mod_key=where)
-            )
+            key, unlabeled = given["labels_key"], given["unlabeled_category"]
+            check_labels(data, key, unlabeled, columns.get("labels_key"))
+            check_conditions(data, batch_key, covariates, modalities=columns)
         manager = Manager(
-            fields=fields,
-            setup_method_args=setup_method_args,
+            fields=_fields(sources, batch_key, covariates, columns),
+            setup_method_args=cls._get_setup_method_args(**given),
             validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
         )
-        manager.register_fields(mdata, **kwargs)
+        manager.register_fields(data, **given["kwargs"])
         cls.register_manager(manager)
+
+    @classmethod
+    def _check_kinds_and_conditions(cls, given: Mapping[str, Any]) -> None:
+        """Refuse counts and conditions that a model of paired kinds does not take."""
+        for kind in MODALITIES:
+            argument = f"{kind}_layer"
+            is_given = given[argument] is not None or argument in (given["modalities"] or {})
+            if kind not in cls._paired_kinds and is_given:
+                raise InputValueError(
+                    f"{cls.__name__} embeds RNA and ATAC counts, found a layer of {kind.upper()} "
+                    "counts.",
+                    f"Leave {argument} out, or use MetaQModel, which takes all three.",
+                    argument,
+                )
+        batch_key, keys = given["batch_key"], given["categorical_covariate_keys"]
+        if batch_key is not None or keys:
+            raise InputValueError(
+                f"{cls.__name__} knows no conditions, found batch_key={batch_key!r} and "
+                f"categorical_covariate_keys={keys!r}.",
+                "Leave them out, or use MetaQModel, whose metacells group cells of one state "
+                "across batches.",
+                "batch_key",
+            )
+
+    @classmethod
+    def _paired_modalities(cls, mdata: MuData, names: Mapping[str, str]) -> dict[str, str]:
+        """Modalities of the kinds that every cell must have."""
+        missing = [kind for kind in cls._paired_kinds if kind not in names]
+        if missing:
+            raise InputValueError(
+                f"{cls.__name__} needs counts of RNA and ATAC, found no {missing[0].upper()} among "
+                f"the modalities {listed(mdata.mod)}.",
+                'Say which they are: modalities={"rna_layer": "rna", "atac_layer": "atac"}.',
+                "modalities",
+            )
+        paired = {kind: names[kind] for kind in cls._paired_kinds}
+        check_paired(mdata, list(paired.values()))
+        return paired
+
+    @property
+    def _reads_mudata(self) -> bool:
+        return "modalities" in self.registry["setup_args"]
+
+    @property
+    def _sources(self) -> dict[str, Source]:
+        """Where each kind of counts is, by kind."""
+        args = self.registry["setup_args"]
+        if not self._reads_mudata:
+            return {args["modality"]: Source(None, args["layer"])}
+        named = args["modalities"]
+        return {
+            kind: Source(named[argument], args[argument])
+            for argument, kind in LAYER_ARGUMENTS.items()
+            if argument in named
+        }
+
+    @property
+    def _features(self) -> dict[str, pd.Index]:
+        """Names of all features by kind."""
+        fields = self.registry["field_registries"]
+        keys = {kind: kind if self._reads_mudata else REGISTRY_KEYS.X_KEY for kind in self._sources}
+        return {
+            kind: pd.Index(fields[key]["state_registry"]["column_names"])
+            for kind, key in keys.items()
+        }
+
+    @property
+    def _conditions(self) -> list[Condition]:
+        """Conditions of the cells, in the order in which cells are read."""
+        fields, args = self.registry["field_registries"], self.registry["setup_args"]
+        where, found = args.get("modalities") or {}, []
+        if REGISTRY_KEYS.BATCH_KEY in fields:
+            state = fields[REGISTRY_KEYS.BATCH_KEY]["state_registry"]
+            categories = list(state["categorical_mapping"])
+            found.append(Condition(args["batch_key"], categories, where.get("batch_key")))
+        if REGISTRY_KEYS.CAT_COVS_KEY in fields:
+            mappings = fields[REGISTRY_KEYS.CAT_COVS_KEY]["state_registry"]["mappings"]
+            modality = where.get("categorical_covariate_keys")
+            found += [Condition(key, list(names), modality) for key, names in mappings.items()]
+        return found
+
+
+def _fields(
+    sources: Mapping[str, Source],
+    batch_key: str | None,
+    covariates: list[str] | None,
+    columns: Mapping[str, str],
+) -> list[Any]:
+    """What scvi-tools registers: counts and conditions."""
+    batch, covs = REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.CAT_COVS_KEY
+    fields: list[Any] = []
+    is_mudata = any(source.modality is not None for source in sources.values())
+    for kind, (name, layer) in sources.items():
+        if not is_mudata:
+            fields.append(LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False))
+            continue
+        options = {"mod_key": name, "mod_required": True, "is_count_data": False}
+        fields.append(MuDataLayerField(kind, layer, **options))
+    if batch_key is not None:
+        fields.append(
+            MuDataCategoricalObsField(batch, batch_key, mod_key=columns.get("batch_key"))
+            if is_mudata
+            else CategoricalObsField(batch, batch_key)
+        )
+    if covariates:
+        where = columns.get("categorical_covariate_keys")
+        fields.append(
+            MuDataCategoricalJointObsField(covs, covariates, mod_key=where)
+            if is_mudata
+            else CategoricalJointObsField(covs, covariates)
+        )
+    return fields

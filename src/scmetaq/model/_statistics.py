@@ -1,11 +1,9 @@
-import numpy as np
 import scipy.sparse as sp
 import torch
 
 from scmetaq.data._reference import fit_reference, select_features
-from scmetaq.nn import ModalityPart, flat, nested
+from scmetaq.nn import ModalityPart
 
-from ._cells import Cells
 from ._reading import ReadingMixin
 
 
@@ -19,10 +17,11 @@ class StatisticsMixin(ReadingMixin):
         features = select_features(counts, len(scaling.features), by_variance=kind != "atac")
         n_components = path.profile.axes.shape[1] if path else 1
         reference = fit_reference(counts, features, n_components=n_components, seed=seed)
-        scaling.set_scaling(*map(torch.as_tensor, (features, reference.mean, reference.scale)))
+        known = reference.scaling
+        scaling.set_scaling(*map(torch.as_tensor, (features, known.mean, known.scale)))
         if isinstance(part, ModalityPart):
-            part.coverage.set_rate(torch.as_tensor(reference.rate))
-        part.decoder.start_at(torch.as_tensor(reference.mean_rate))
+            part.coverage.set_rate(torch.as_tensor(known.rate))
+        part.decoder.start_at(torch.as_tensor(known.rate[features]))
         if path is not None:
             read = (reference.log.features, reference.sqrt.features)
             path.set_features(*map(torch.as_tensor, read))
@@ -34,14 +33,3 @@ class StatisticsMixin(ReadingMixin):
                 tensors = {key: torch.as_tensor(values) for key, values in factors.items()}
                 getattr(path, name).set_factors(**tensors)
         return reference.reliability
-
-    def _selected(self, kind: str) -> np.ndarray:
-        return self.module.parts[kind].feature_scaling.features.cpu().numpy()
-
-    def _read_all(self, cells: Cells) -> dict[str, dict[str, np.ndarray]]:
-        return nested(self._in_blocks(lambda block: flat(block.inputs), cells), cells.counts)
-
-
-def spread(n: int, at_most: int) -> np.ndarray:
-    """Positions among ``n``, evenly spread, at most so many."""
-    return np.linspace(0, n - 1, min(n, at_most)).astype(np.int64)

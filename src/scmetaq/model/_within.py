@@ -5,7 +5,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 
-from scmetaq.data._validation import check_positive
+from scmetaq._errors import check_int
 from scmetaq.tl._split_metacells import find_covariates
 
 
@@ -13,7 +13,7 @@ def checked_covariates(
     data: AnnData | MuData, within: str | Sequence[str] | None, min_cells: int
 ) -> pd.DataFrame | None:
     """Covariates to split metacells by, if any."""
-    check_positive("min_cells", min_cells)
+    check_int("min_cells", min_cells)
     return None if within is None else find_covariates(data, within, what="within")
 
 

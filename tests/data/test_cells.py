@@ -1,10 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from scmetaq.data._modality_counts import ModalityCounts, modality_counts
+from scmetaq.data._cells import Condition, Counts, Source, raw_counts, read_cells
 
 X = np.arange(1, 13, dtype=np.float32).reshape(4, 3)
 ROW = np.array([2, -1, 0, 3, -1, 1])
@@ -20,7 +21,7 @@ def counts(request):
 
 @pytest.mark.parametrize("cells", [slice(1, 3), slice(0, 4), np.array([0, 3]), np.arange(4)])
 def test_rows_of_cells_that_all_have_it(counts, cells):
-    of = ModalityCounts(counts)
+    of = Counts(counts)
     assert of.is_present.all()
     assert (of.n_cells, of.n_features) == (4, 3)
     np.testing.assert_array_equal(of.of(cells).toarray(), X[cells])
@@ -28,13 +29,13 @@ def test_rows_of_cells_that_all_have_it(counts, cells):
 
 @pytest.mark.parametrize("cells", [slice(0, 6), slice(1, 5), np.array([0, 1, 5]), np.array([1, 4])])
 def test_cells_without_it_have_rows_without_counts(counts, cells):
-    of = ModalityCounts(counts, ROW)
+    of = Counts(counts, ROW)
     np.testing.assert_array_equal(of.is_present, ROW >= 0)
     np.testing.assert_array_equal(of.of(cells).toarray(), WHOLE[cells])
 
 
 def test_a_sample_knows_who_has_it(counts):
-    sample = ModalityCounts(counts, ROW).sample(np.array([0, 1, 3, 5]))
+    sample = Counts(counts, ROW).sample(np.array([0, 1, 3, 5]))
     np.testing.assert_array_equal(sample.is_present, [True, False, True, True])
     np.testing.assert_array_equal(sample.of(slice(0, 4)).toarray(), WHOLE[[0, 1, 3, 5]])
     again = sample.sample(np.array([1, 2]))
@@ -48,9 +49,30 @@ def test_cells_of_a_mudata_are_found_by_barcode():
     some = AnnData(X.copy())
     some.obs_names = barcodes[[2, 5, 0, 3]]
     mdata = MuData({"rna": everyone, "adt": some})
-    found = modality_counts(mdata, "adt", mdata["adt"].X)
+    sources = {"rna": Source("rna", None), "adt": Source("adt", None)}
+    found = read_cells(mdata, sources, []).counts
     by_name = dict(zip(some.obs_names, X, strict=True))
     for i, name in enumerate(mdata.obs_names):
         expected = by_name.get(name, np.zeros(3))
-        np.testing.assert_array_equal(found.of(slice(i, i + 1)).toarray()[0], expected)
-    assert modality_counts(mdata, "rna", mdata["rna"].X).is_present.all()
+        np.testing.assert_array_equal(found["adt"].of(slice(i, i + 1)).toarray()[0], expected)
+    assert found["rna"].is_present.all()
+
+
+def test_conditions_are_positions_among_the_categories_that_are_known():
+    adata = AnnData(X.copy(), obs=pd.DataFrame({"lane": [3, 1, 3, 1], "day": list("abca")}))
+    known = [Condition("day", ["c", "b", "a"], None), Condition("lane", [1, 2, 3], None)]
+    found = read_cells(adata, {"rna": Source(None, None)}, known)
+    np.testing.assert_array_equal(found.conditions, [[2, 2], [1, 0], [0, 2], [2, 0]])
+    some = found.sample(np.array([1, 2]))
+    np.testing.assert_array_equal(some.conditions, [[1, 0], [0, 2]])
+    assert list(some.names) == list(adata.obs_names[1:3])
+    np.testing.assert_array_equal(some.counts["rna"].everything.toarray(), X[1:3])
+
+
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix, np.asarray])
+def test_rows_can_be_cut_of_any_form(form, rng):
+    dense = rng.poisson(0.5, size=(6, 9)).astype(np.float32)
+    counts = raw_counts(AnnData(form(dense)), None)
+    assert getattr(counts, "format", "dense") in ("csr", "dense")
+    rows = counts[2:4]
+    np.testing.assert_array_equal(rows.toarray() if sparse.issparse(rows) else rows, dense[2:4])

@@ -3,12 +3,26 @@ import warnings
 import anndata
 import mudata
 import numpy as np
-import pandas as pd
 import pytest
 import scanpy as sc
+from mudata import MuData
 from scipy import sparse
 
-from scmetaq.data._validation import check_anndata, check_columns, check_n_metacells
+from scmetaq._errors import InputError
+from scmetaq.data._cells import Source
+from scmetaq.data._checks import (
+    check_cells,
+    check_is_mudata,
+    check_n_metacells,
+    check_paired,
+    check_unchanged,
+)
+
+NAMES = {"rna": "rna", "adt": "adt", "atac": "atac"}
+
+
+def check_anndata(adata, layer=None, *, is_query=False):
+    check_cells(adata, {"rna": Source(None, layer)}, is_query=is_query)
 
 
 def without_counts(adata, cells):
@@ -95,8 +109,6 @@ def test_the_layer_is_named(toy):
     toy.layers["raw"] *= 0.3
     with pytest.raises(ValueError, match=r"adata\.layers\['raw'\].* with layer=\.\.\."):
         check_anndata(toy, layer="raw")
-    with pytest.raises(ValueError, match=r"mdata\['rna'\]\.layers\['raw'\].* with rna_layer="):
-        check_anndata(toy, layer="raw", where="mdata['rna']")
 
 
 @pytest.mark.parametrize(
@@ -160,27 +172,10 @@ def test_counts_on_disk_are_welcome(toy, tmp_path):
 
 
 def test_blocks_count_what_is_wrong_everywhere(toy, monkeypatch):
-    monkeypatch.setattr("scmetaq.data._validation._BLOCK", 7)
+    monkeypatch.setattr("scmetaq.data._checks.BLOCK", 7)
     toy.X.data[[0, 500, -1]] = -2
     with pytest.raises(ValueError, match=f"found 3 negative values of {toy.X.nnz} stored"):
         check_anndata(toy)
-
-
-def test_columns_that_are_there_pass(toy):
-    check_columns(toy, ["state", None, "depth"])
-    toy.obs.loc[toy.obs_names[:100], "state"] = np.nan
-    check_columns(toy, ["state"])
-
-
-def test_an_unknown_column_is_told_those_there_are(toy):
-    with pytest.raises(KeyError, match="No column 'cell_type' in adata.obs.*'state', 'depth'"):
-        check_columns(toy, ["state", "cell_type"])
-
-
-def test_a_column_without_values(toy):
-    toy.obs["cell_type"] = pd.Categorical([None] * 150, categories=["B"])
-    with pytest.raises(ValueError, match=r"All values of adata.obs\['cell_type'\] are missing"):
-        check_columns(toy, ["cell_type"])
 
 
 @pytest.mark.parametrize("n", [2, 99, np.int64(10)])
@@ -200,10 +195,103 @@ def test_numbers_of_metacells_are_whole(n):
         check_n_metacells(n, 100)
 
 
-def test_text_that_may_be_missing_is_there(toy):
-    """In pandas' nullable text a comparison with nothing is neither true nor false."""
-    toy.obs["batch"] = pd.array(["x", "y", "z"] * 50, dtype="string")
-    check_columns(toy, ["batch"])
-    toy.obs["batch"] = pd.array([pd.NA] * 150, dtype="string")
-    with pytest.raises(ValueError, match="All values"):
-        check_columns(toy, ["batch"])
+def check(mdata, names=NAMES, **layers):
+    sources = {kind: Source(name, layers.get(kind)) for kind, name in names.items()}
+    check_cells(mdata, sources)
+
+
+def test_good_data_pass(toy_mdata, mosaic):
+    check(toy_mdata)
+    check(mosaic)
+
+
+def test_an_anndata_is_refused(toy):
+    with pytest.raises(TypeError, match="Expected a MuData, found AnnData.*use setup_anndata"):
+        check_is_mudata(toy)
+
+
+def test_the_modality_is_named(toy_mdata):
+    X = toy_mdata["adt"].X = toy_mdata["adt"].X.toarray()
+    X[3, 2] = 0.5
+    with pytest.raises(ValueError, match=r"mdata\['adt'\]\.X, found 1 non-integer.*adt_layer="):
+        check(toy_mdata)
+    X[3] = 0
+    fix = r"sc.pp.filter_cells\(mdata\['adt'\], min_counts=1\); mdata.update\(\)"
+    with pytest.raises(
+        ValueError, match=rf"1 of 150 cells have no counts in mdata\['adt'\].*{fix}"
+    ):
+        check(toy_mdata)
+
+
+def test_an_unknown_layer(toy_mdata):
+    with pytest.raises(KeyError, match=r"No layer 'raw' in mdata\['atac'\]\.layers"):
+        check(toy_mdata, atac="raw")
+
+
+def test_a_modality_that_was_changed_since(toy_mdata):
+    toy_mdata.mod["adt"]._inplace_subset_obs(np.arange(100))
+    with pytest.raises(ValueError, match=r"cells of mdata\['adt'\].*Fix: mdata.update\(\)"):
+        check(toy_mdata)
+    toy_mdata.update()
+    check(toy_mdata)
+
+
+def test_modalities_without_a_cell_in_common(toy_mdata):
+    apart = MuData({"rna": toy_mdata["rna"][:70].copy(), "adt": toy_mdata["adt"][70:].copy()})
+    with pytest.raises(ValueError, match=r"Expected cells that have mdata\['rna'\] and another"):
+        check(apart, {"rna": "rna", "adt": "adt"})
+
+
+def test_few_cells_in_common_are_told(toy_mdata):
+    apart = MuData({"rna": toy_mdata["rna"][:80].copy(), "adt": toy_mdata["adt"][75:].copy()})
+    with pytest.warns(UserWarning, match=r"5 of the 80 cells of mdata\['rna'\] have another"):
+        check(apart, {"rna": "rna", "adt": "adt"})
+
+
+def test_the_way_told_to_unique_barcodes_leads_there(toy_mdata):
+    parts = {name: toy_mdata[name].copy() for name in ("rna", "adt")}
+    for part in parts.values():
+        part.obs_names = ["twin", "twin", *part.obs_names[2:]]
+    mdata = MuData(parts)
+    with pytest.raises(ValueError, match="found 1 .*'twin'") as error:
+        check(mdata, {"rna": "rna", "adt": "adt"})
+    loop, together = str(error.value).split("Fix: ")[-1].split(", and put the modalities together")
+    scope = {"mdata": mdata, "mudata": mudata}
+    exec(loop, scope)
+    exec(together.removeprefix(" again, ").partition(", and give")[0], scope)
+    assert scope["mdata"].obs_names[:2].tolist() == ["twin", "twin-1"]
+    check(scope["mdata"], {"rna": "rna", "adt": "adt"})
+
+
+def test_cells_without_any_modality_in_use(mosaic):
+    with pytest.raises(ValueError, match="50 of 150 cells have none of the modalities in use"):
+        check(mosaic, {"adt": "adt"})
+
+
+def test_cells_that_lack_a_modality_are_refused_where_all_are_needed(toy_mdata, mosaic):
+    check_paired(toy_mdata, ["rna", "adt"])
+    with pytest.raises(ValueError, match=r"all have mdata\['rna'\] and mdata\['adt'\], found 50"):
+        check_paired(mosaic, ["rna", "adt"])
+
+
+def test_cells_that_were_changed_since_are_refused(toy):
+    sources, features = {"rna": Source(None, None)}, {"rna": toy.var_names}
+    check_unchanged(toy, sources, features)
+    with pytest.raises(ValueError, match="Expected the 60 features that adata had"):
+        check_unchanged(toy[:, 1:].copy(), sources, features)
+    toy.X.data[3] = 0.5
+    with pytest.raises(ValueError, match=r"adata\.X, as when it was set up, found non-integer"):
+        check_unchanged(toy, sources, features)
+
+
+@pytest.mark.parametrize(
+    ("data", "argument"), [("toy", "layer"), ("toy_mdata", "adt_layer")], ids=["anndata", "mudata"]
+)
+def test_the_argument_to_blame_is_known(request, data, argument):
+    cells = request.getfixturevalue(data)
+    adata = cells if data == "toy" else cells["adt"]
+    adata.X = adata.X * 0.5
+    sources = {"adt": Source(None if data == "toy" else "adt", None)}
+    with pytest.raises(InputError) as error:
+        check_cells(cells, sources)
+    assert error.value.argument == argument

@@ -1,0 +1,191 @@
+"""The one place that knows whether counts are in an AnnData or a MuData, in memory or on disk."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from mudata import MuData
+
+BLOCK = 4_096
+"""Cells that are read at once where nothing else decides."""
+
+
+class Source(NamedTuple):
+    """Where the counts of one kind are."""
+
+    modality: str | None
+    """Name of the modality of a MuData; None in an AnnData, which is one."""
+    layer: str | None
+    """Layer with the raw counts; None for ``X``."""
+
+
+class Condition(NamedTuple):
+    """A condition that a model knows."""
+
+    key: str
+    """Column of ``obs``."""
+    categories: list[Any]
+    modality: str | None
+    """Modality of a MuData whose ``obs`` has the column; None for that of all cells."""
+
+
+def part_of(data: Any, modality: str | None) -> Any:
+    """A modality of a MuData, or the data themselves."""
+    return data if modality is None else data.mod[modality]
+
+
+def called(where: str, modality: str | None) -> str:
+    """What the user calls the data, or one of their modalities."""
+    return where if modality is None else f"{where}[{modality!r}]"
+
+
+def own_name(data: Any) -> str:
+    """What messages call the data: ``adata`` or ``mdata``."""
+    return "mdata" if isinstance(data, MuData) else "adata"
+
+
+def raw_counts(part: AnnData, layer: str | None) -> Any:
+    """The matrix of counts, in a form that blocks of rows are quickly cut from: CSC becomes CSR."""
+    counts: Any = part.X if layer is None else part.layers[layer]
+    return counts.tocsr() if sp.issparse(counts) else counts
+
+
+def canonical(rows: Any) -> sp.csr_matrix:
+    """Counts as a CSR matrix of single precision, each entry once and in order; never in place."""
+    block = sp.csr_matrix(rows, dtype=np.float32)
+    if not block.has_canonical_format:
+        block = block.copy()
+        block.sum_duplicates()
+    return block
+
+
+def row_of_cell(data: AnnData | MuData, modality: str | None) -> np.ndarray | None:
+    """Row of each cell in a modality, -1 where it has none; None if cells and rows are the same."""
+    if modality is None:
+        return None
+    assert isinstance(data, MuData)
+    row = np.asarray(data.obsmap[modality]).ravel().astype(np.int64) - 1
+    is_same = len(row) == data.mod[modality].n_obs and np.array_equal(row, np.arange(len(row)))
+    return None if is_same else row
+
+
+def presence(data: MuData, modalities: list[str]) -> np.ndarray:
+    """Which cells have each of some modalities, ``(n_cells, n_modalities)`` bool."""
+    return np.column_stack([np.asarray(data.obsmap[name]).ravel() > 0 for name in modalities])
+
+
+class Counts:
+    """Raw counts of one kind, a row for every cell of the data, read in blocks of rows.
+
+    Cells that lack the modality (mosaic data) have rows without counts.
+
+    Parameters
+    ----------
+    matrix
+        Raw counts of the cells that have the modality, ``(n_present, n_features)``: dense, sparse
+        or on disk.
+    row
+        Row of each cell in it, -1 where it has none, ``(n_cells,)``; None if cells and rows are
+        the same.
+    """
+
+    def __init__(self, matrix: Any, row: np.ndarray | None = None):
+        self._matrix = matrix
+        self._row = row
+        self.n_cells = matrix.shape[0] if row is None else len(row)
+        self.n_features = matrix.shape[1]
+
+    @property
+    def is_present(self) -> np.ndarray:
+        """Which cells have the modality, ``(n_cells,)`` bool."""
+        return np.ones(self.n_cells, bool) if self._row is None else self._row >= 0
+
+    def of(self, cells: np.ndarray | slice) -> sp.csr_matrix:
+        """Counts of a slice of cells, or of those with sorted indices, ``(n, n_features)``."""
+        if self._row is None:
+            is_all = not isinstance(cells, slice) and len(cells) == self.n_cells
+            return canonical(self._matrix[:] if is_all else self._matrix[cells])
+        row = self._row[cells]
+        is_there = row >= 0
+        # in ascending order, the only one that matrices on disk can be read in
+        ascending, place = np.unique(row[is_there], return_inverse=True)
+        rows = canonical(self._matrix[ascending])[place]
+        lengths = np.zeros(len(is_there), np.int64)
+        lengths[is_there] = np.diff(rows.indptr)
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        return sp.csr_matrix((rows.data, rows.indices, ends), shape=(len(row), self.n_features))
+
+    @property
+    def everything(self) -> sp.csr_matrix:
+        """Counts of all cells, in memory."""
+        return self.of(np.arange(self.n_cells))
+
+    @property
+    def measured(self) -> sp.csr_matrix:
+        """Counts of all cells that have the modality, in memory."""
+        return self.of(np.flatnonzero(self.is_present))
+
+    def blocks(self) -> Iterator[sp.csr_matrix]:
+        """Counts of all cells, some thousand at a time."""
+        for start in range(0, self.n_cells, BLOCK):
+            yield self.of(slice(start, min(start + BLOCK, self.n_cells)))
+
+    def sample(self, cells: np.ndarray) -> "Counts":
+        """The counts of some cells, by their sorted indices, in memory."""
+        is_present = self.is_present[cells]
+        row = np.where(is_present, np.arange(len(cells)), -1)
+        return Counts(self.of(cells), None if is_present.all() else row)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a model reads of cells; see :func:`read_cells`."""
+
+    counts: dict[str, Counts]
+    """Raw counts by kind."""
+    conditions: np.ndarray
+    """Category of each condition key, ``(n_cells, n_keys)`` int64."""
+    names: pd.Index
+    """Barcodes."""
+    data: Any = None
+    """The AnnData or MuData that these cells are all of; None for a sample."""
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells."""
+        return len(self.names)
+
+    def sample(self, cells: np.ndarray) -> "Cells":
+        """Some of the cells, by their sorted indices, in memory."""
+        counts = {kind: of_kind.sample(cells) for kind, of_kind in self.counts.items()}
+        return Cells(counts, self.conditions[cells], self.names[cells])
+
+
+def read_cells(
+    data: AnnData | MuData, sources: dict[str, Source], conditions: list[Condition]
+) -> Cells:
+    """Cells of an AnnData or a MuData. Nothing is copied before it is asked for.
+
+    Parameters
+    ----------
+    data
+        The cells, checked and with the features of the model.
+    sources
+        Where each kind of counts is.
+    conditions
+        Conditions, of whose categories each cell has one.
+    """
+    counts = {
+        kind: Counts(raw_counts(part_of(data, name), layer), row_of_cell(data, name))
+        for kind, (name, layer) in sources.items()
+    }
+    codes = [
+        pd.Index(categories).get_indexer(pd.Index(part_of(data, modality).obs[key]))
+        for key, categories, modality in conditions
+    ]
+    columns = np.stack(codes, 1) if codes else np.empty((data.n_obs, 0))
+    return Cells(counts, columns.astype(np.int64), data.obs_names, data)

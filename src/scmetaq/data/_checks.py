@@ -1,0 +1,330 @@
+"""Checks of cells and counts, before any work starts: what was expected, found, how to fix it."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from mudata import MuData
+
+from scmetaq._errors import (
+    InputKeyError,
+    InputTypeError,
+    InputValueError,
+    check_is_int,
+    listed,
+)
+
+from ._cells import BLOCK, Source, called, own_name, part_of, presence, raw_counts
+
+_FEW_SHARED = 100
+"""Cells of several modalities that are surely enough to learn how these go together."""
+_MOST_GLANCED_AT = 200
+
+
+def check_is_mudata(mdata: Any) -> None:
+    """Refuse anything but a MuData."""
+    if not isinstance(mdata, MuData):
+        raise InputTypeError(
+            f"Expected a MuData, found {type(mdata).__name__}.",
+            'Put modalities together with mudata.MuData({"rna": rna, "adt": adt}), or use '
+            "setup_anndata for one of them.",
+        )
+
+
+def check_is_anndata(adata: Any, name: str = "adata") -> None:
+    """Refuse anything but an AnnData."""
+    if not isinstance(adata, AnnData):
+        raise InputTypeError(
+            f"Expected an AnnData, found {type(adata).__name__}.",
+            f"Read a file first, e.g. {name} = anndata.read_h5ad(path).",
+        )
+
+
+def check_cells(
+    data: AnnData | MuData,
+    sources: Mapping[str, Source],
+    *,
+    is_query: bool = False,
+    where: str | None = None,
+) -> None:
+    """Refuse data that are not raw counts of named cells.
+
+    Parameters
+    ----------
+    data
+        The cells.
+    sources
+        Where each kind of counts is.
+    is_query
+        Whether features without counts, and modalities without cells, are expected.
+    where
+        What the user calls the data.
+
+    Raises
+    ------
+    TypeError, KeyError, ValueError
+        Not an AnnData or MuData, no such layer, empty data, duplicate barcodes, values that are
+        not counts, cells without counts, or modalities that do not go together.
+    """
+    whole = where or own_name(data)
+    modalities = [source.modality for source in sources.values() if source.modality is not None]
+    if modalities:
+        check_unique(data.obs_names, "barcodes (obs_names)", unique_names_of(whole))
+    else:
+        check_is_anndata(data, whole)
+    for modality in modalities:
+        _check_is_up_to_date(data, modality)
+    for kind, (name, layer) in sources.items():
+        part = part_of(data, name)
+        if is_query and name is not None and part.n_obs == 0:  # a modality that no new cell has
+            continue
+        argument = "layer" if name is None else f"{kind}_layer"
+        _check_counts(part, layer, called(whole, name), is_query=is_query, argument=argument)
+    if modalities:
+        _check_go_together(data, modalities, is_query=is_query)
+
+
+def unique_names_of(mdata: str) -> str:
+    """Code that makes the barcodes of a MuData unique."""
+    return (
+        f"for part in {mdata}.mod.values(): part.obs_names_make_unique(), and put the modalities "
+        f"together again, {mdata} = mudata.MuData(dict({mdata}.mod)), and give it its obs"
+    )
+
+
+def check_unique(names: pd.Index, what: str, fix: str) -> None:
+    """Refuse names that occur more than once."""
+    repeated = names[names.duplicated()].unique()
+    if len(repeated):
+        raise InputValueError(
+            f"Expected unique {what}, found {len(repeated)} that occur more than once, e.g. "
+            f"{repeated[0]!r}.",
+            f"Fix: {fix}.",
+        )
+
+
+def check_names(adata: AnnData, where: str) -> None:
+    """Refuse barcodes or names of features that occur more than once."""
+    check_unique(adata.obs_names, "barcodes (obs_names)", f"{where}.obs_names_make_unique()")
+    check_unique(adata.var_names, "feature names (var_names)", f"{where}.var_names_make_unique()")
+
+
+def check_layer(adata: AnnData, layer: str | None, where: str, argument: str = "layer") -> None:
+    """Refuse a layer that does not exist, or an empty ``X``."""
+    layers = [name for name in adata.layers.keys() if name is not None]  # noqa: SIM118
+    if layer is not None and layer not in layers:
+        raise InputKeyError(
+            f"No layer {layer!r} in {where}.layers. Layers there: {listed(layers)}.",
+            argument=argument,
+        )
+    if layer is None and adata.X is None:
+        raise InputValueError(
+            f"{where}.X is empty.",
+            f"Name a layer with raw counts; layers there: {listed(layers)}.",
+            argument,
+        )
+
+
+def _check_counts(
+    adata: AnnData, layer: str | None, where: str, *, is_query: bool, argument: str
+) -> None:
+    if adata.n_obs == 0 or adata.n_vars == 0:
+        raise InputValueError(
+            f"The data are empty: {adata.n_obs} cells x {adata.n_vars} features in {where}. "
+            "Expected at least one cell and one feature;",
+            "look at the filtering before this step.",
+        )
+    check_layer(adata, layer, where, argument)
+    check_names(adata, where)
+    counts, found = raw_counts(adata, layer), _Tally(adata.n_vars)
+    for start in range(0, adata.n_obs, BLOCK):
+        found.add(counts[start : start + BLOCK])
+    held = f"{where}.X" if layer is None else f"{where}.layers[{layer!r}]"
+    found.refuse_bad_values(held, argument)
+    _refuse_empty_cells(np.concatenate(found.per_cell), adata.obs_names, held, where)
+    n_silent = int((found.per_feature == 0).sum())
+    if n_silent and not is_query:
+        warnings.warn(
+            f"{n_silent} of {adata.n_vars} features have no counts in {held}: they have zero "
+            "counts in all cells and are ignored. To drop them: "
+            f"sc.pp.filter_genes({where}, min_counts=1).",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+class _Tally:
+    """Running counts of what is wrong with a matrix, block by block."""
+
+    def __init__(self, n_features: int):
+        self.n_nan = self.n_negative = self.n_fraction = self.n_values = 0
+        self.largest = 0.0
+        self.per_cell: list[np.ndarray] = []
+        self.per_feature = np.zeros(n_features)
+
+    def add(self, block: Any) -> None:
+        values = np.asarray(block.data if sp.issparse(block) else block).ravel()
+        finite = np.isfinite(values)
+        self.n_values += len(values)
+        self.n_nan += int((~finite).sum())
+        self.n_negative += int((values[finite] < 0).sum())
+        self.n_fraction += int((values[finite] % 1 != 0).sum())
+        self.largest = max(self.largest, float(values[finite].max(initial=0)))
+        self.per_cell.append(np.asarray(block.sum(axis=1)).ravel())
+        self.per_feature += np.asarray(abs(block).sum(axis=0)).ravel()
+
+    def refuse_bad_values(self, where: str, argument: str) -> None:
+        fix = f"Name the layer that holds the raw counts with {argument}=..."
+        for n, what in ((self.n_nan, "NaN or infinite"), (self.n_negative, "negative")):
+            if n:
+                raise InputValueError(
+                    f"Expected raw counts (integers >= 0) in {where}, found {n} {what} values of "
+                    f"{self.n_values} stored.",
+                    fix,
+                    argument,
+                )
+        if self.n_fraction:
+            guess = "They look normalised or scaled."
+            if 2 * self.n_fraction < self.n_values:
+                guess = "Most values are whole numbers."
+            elif self.largest < 16:
+                guess = "They look log-normalised (log1p)."
+            raise InputValueError(
+                f"Expected raw counts (integers) in {where}, found {self.n_fraction} non-integer "
+                f"values of {self.n_values} stored, the largest {self.largest:.4g}. {guess}",
+                fix,
+                argument,
+            )
+
+
+def _refuse_empty_cells(per_cell: np.ndarray, barcodes: pd.Index, held: str, where: str) -> None:
+    empty = np.flatnonzero(per_cell == 0)
+    if len(empty):
+        whole, bracket, _ = where.partition("[")
+        update = f"; {whole}.update()" if bracket else ""  # of a modality
+        raise InputValueError(
+            f"{len(empty)} of {len(per_cell)} cells have no counts in {held}, e.g. "
+            f"{barcodes[empty[0]]!r}. Expected at least one count per cell.",
+            f"Fix: sc.pp.filter_cells({where}, min_counts=1){update}.",
+        )
+
+
+def _check_is_up_to_date(mdata: MuData, name: str) -> None:
+    adata = mdata.mod[name]
+    row = np.asarray(mdata.obsmap[name]).ravel().astype(np.int64) - 1
+    there = row >= 0
+    is_valid = there.sum() == adata.n_obs and (row < adata.n_obs).all()
+    if not is_valid or not mdata.obs_names[there].equals(adata.obs_names[row[there]]):
+        raise InputValueError(
+            f"The cells of mdata[{name!r}] are not those that the MuData has on record: it was "
+            "changed since.",
+            "Fix: mdata.update().",
+        )
+
+
+def _check_go_together(mdata: MuData, names: list[str], *, is_query: bool) -> None:
+    present = presence(mdata, names)
+    n_without = int((~present.any(1)).sum())
+    if n_without:
+        raise InputValueError(
+            f"{n_without} of {mdata.n_obs} cells have none of the modalities in use "
+            f"({listed(names)}).",
+            "Leave them out: mdata[...].copy() of the others.",
+        )
+    if is_query or len(names) < 2:
+        return
+    for i, name in enumerate(names):
+        shared = int((present[:, [i]] & np.delete(present, i, axis=1)).any(1).sum())
+        n_cells = int(present[:, i].sum())
+        if not shared:
+            raise InputValueError(
+                f"Expected cells that have mdata[{name!r}] and another modality, found none among "
+                f"{mdata.n_obs}: no cell shows how the modalities go together.",
+                "Give the same cell the same barcode in each modality, or treat the modalities one "
+                "by one.",
+            )
+        if shared < min(_FEW_SHARED, n_cells / 10):
+            warnings.warn(
+                f"Only {shared} of the {n_cells} cells of mdata[{name!r}] have another modality "
+                "too: few cells show how the modalities go together. If it should be more, see "
+                "whether the same cell has the same barcode in each modality.",
+                UserWarning,
+                stacklevel=5,
+            )
+
+
+def check_paired(mdata: MuData, names: list[str]) -> None:
+    """Refuse cells that lack one of the modalities."""
+    n_without = int((~presence(mdata, names).all(1)).sum())
+    if n_without:
+        raise InputValueError(
+            f"Expected cells that all have {' and '.join(f'mdata[{n!r}]' for n in names)}, found "
+            f"{n_without} of {mdata.n_obs} that do not (mosaic data).",
+            "Leave them out with muon.pp.intersect_obs(mdata), or use MetaQModel, which takes "
+            "mosaic data.",
+        )
+
+
+def check_unchanged(
+    data: AnnData | MuData, sources: Mapping[str, Source], features: Mapping[str, pd.Index]
+) -> None:
+    """Refuse cells that were changed in place after set-up, as far as some of them show.
+
+    Parameters
+    ----------
+    data
+        Cells that a model knows.
+    sources
+        Where each kind of counts is.
+    features
+        Names of the features of each kind at set-up.
+    """
+    for kind, (name, layer) in sources.items():
+        part, where = part_of(data, name), called(own_name(data), name)
+        if not part.var_names.equals(features[kind]):
+            raise InputValueError(
+                f"Expected the {len(features[kind])} features that {where} had when it was set up, "
+                f"found {part.n_vars}, or others: it was changed in place.",
+                "Pass the cells with all features.",
+            )
+        step = max(1, part.n_obs // _MOST_GLANCED_AT)
+        rows = raw_counts(part, layer)[: step * _MOST_GLANCED_AT : step]
+        values = np.asarray(rows.data if sp.issparse(rows) else rows)
+        if (values % 1 != 0).any():
+            held = f"{where}.X" if layer is None else f"{where}.layers[{layer!r}]"
+            raise InputValueError(
+                f"Expected raw counts (integers) in {held}, as when it was set up, found "
+                "non-integer values: it was normalised since.",
+                "Keep the counts in a layer, and name it in the set-up: "
+                'adata.layers["counts"] = adata.X.copy(), layer="counts".',
+                "layer",
+            )
+
+
+def check_n_metacells(n_metacells: int, n_cells: int) -> None:
+    """Refuse a number of metacells below 2, or not below the number of cells."""
+    check_is_int("n_metacells", n_metacells)
+    if n_metacells < 2 or n_metacells >= n_cells:
+        raise InputValueError(
+            f"Expected n_metacells between 2 and {n_cells - 1} (fewer than the {n_cells} cells), "
+            f"found {n_metacells}.",
+            "One metacell per 50 cells is a good start: "
+            f"n_metacells={max(2, round(n_cells / 50))}.",
+            "n_metacells",
+        )
+
+
+def check_cut(n_metacells: int, n_trained: int) -> None:
+    """Refuse a number of metacells that those of a model cannot be merged to."""
+    check_is_int("n_metacells", n_metacells)
+    if not 2 <= n_metacells <= n_trained:
+        raise InputValueError(
+            f"Expected n_metacells between 2 and the {n_trained} that the model was trained for, "
+            f"found {n_metacells}.",
+            "Train a model with more to have more.",
+            "n_metacells",
+        )

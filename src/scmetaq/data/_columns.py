@@ -1,0 +1,335 @@
+"""Columns of ``obs`` that a model reads: labels and conditions of cells."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from mudata import MuData
+
+from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, listed
+
+from ._cells import Condition, called, own_name, part_of
+
+
+class Labels(NamedTuple):
+    """Labels of cells."""
+
+    names: list[str]
+    """Names of the labels, sorted."""
+    codes: np.ndarray
+    """Position of each cell's label among the names, -1 without one, ``(n_cells,)`` int64."""
+
+
+def label_keys(keys: str | list[str] | None) -> list[str]:
+    """Columns of labels, of a name or a list of them."""
+    return [keys] if isinstance(keys, str) else list(keys or [])
+
+
+def condition_columns(
+    batch_key: str | None, covariate_keys: list[str] | None
+) -> dict[str, list[str]]:
+    """Columns of conditions by the argument of set-up that names them."""
+    return {
+        "batch_key": [] if batch_key is None else [batch_key],
+        "categorical_covariate_keys": covariate_keys or [],
+    }
+
+
+def check_columns(
+    data: AnnData | MuData,
+    keys: Iterable[str],
+    *,
+    missing_value: str | None = None,
+    where: str = "adata",
+    argument: str | None = None,
+) -> None:
+    """Refuse columns of ``obs`` that do not exist or hold nothing.
+
+    Raises
+    ------
+    KeyError
+        No such column; the message lists those there are.
+    ValueError
+        All values of a column are missing.
+    """
+    for key in keys:
+        if key not in data.obs:
+            raise InputKeyError(
+                f"No column {key!r} in {where}.obs. Columns there: {listed(data.obs.columns)}.",
+                argument=argument,
+            )
+        values = data.obs[key].astype(object)  # nullable text compares to a missing value
+        if (values.isna() | is_unlabeled(values, missing_value)).all():
+            raise InputValueError(
+                f"All values of {where}.obs[{key!r}] are missing. Expected labels for at least "
+                "some cells;",
+                "choose another column or leave the argument out.",
+                argument,
+            )
+
+
+def check_labels(
+    data: AnnData | MuData,
+    labels_key: str | list[str] | None,
+    unlabeled_category: str,
+    modality: str | None = None,
+) -> None:
+    """Refuse columns of labels that cannot be used.
+
+    Parameters
+    ----------
+    data
+        The cells.
+    labels_key
+        Names of the columns.
+    unlabeled_category
+        Value that means "no label".
+    modality
+        Modality of a MuData whose ``obs`` has the columns.
+
+    Raises
+    ------
+    TypeError, KeyError, ValueError
+        Not names of columns, no such column, a column named twice, no label at all, or none that
+        two cells share.
+    """
+    argument = "labels_key"
+    if labels_key is not None and not isinstance(labels_key, str | list | tuple):
+        raise InputTypeError(
+            "Expected labels_key to be the name of a column or a list of them, found "
+            f"{labels_key!r}.",
+            argument=argument,
+        )
+    keys = label_keys(labels_key)
+    repeated = {key for key in keys if keys.count(key) > 1}
+    if repeated:
+        raise InputValueError(
+            f"Expected each labels_key once, found {min(repeated)!r} repeatedly.",
+            argument=argument,
+        )
+    check_columns(
+        part_of(data, modality),
+        keys,
+        missing_value=unlabeled_category,
+        where=called(own_name(data), modality),
+        argument=argument,
+    )
+    for key in keys:
+        names, codes = read_labels(data, key, unlabeled_category, modality)
+        if len(names) == (codes >= 0).sum():
+            raise InputValueError(
+                f"Expected labels that cells share, found {len(names)} different values for as "
+                f"many cells in obs[{key!r}]:",
+                "choose a column with categories.",
+                argument,
+            )
+
+
+def read_labels(
+    data: AnnData | MuData, key: str, unlabeled_category: str, modality: str | None = None
+) -> Labels:
+    """Labels of cells by a column of ``obs``; none of any cell where the column is missing.
+
+    Numbers become text, whole ones without a fraction: pandas turns a column of whole numbers into
+    decimal ones as soon as a value is missing.
+
+    Parameters
+    ----------
+    data
+        The cells.
+    key
+        Name of the column.
+    unlabeled_category
+        Value that means "no label", as a missing value does.
+    modality
+        Modality of a MuData whose ``obs`` has the column; cells that it lacks have no label.
+    """
+    obs = part_of(data, modality).obs
+    if key not in obs:
+        return Labels([], np.full(data.n_obs, -1))
+    column: Any = obs[key].astype(object)
+    column = column.where(column.notna() & ~is_unlabeled(column, unlabeled_category))
+    column = column.map(as_name, na_action="ignore").reindex(data.obs_names)
+    codes, names = pd.factorize(column, sort=True)
+    return Labels([str(name) for name in names], codes.astype(np.int64))
+
+
+def as_name(value: object) -> str:
+    """A value of a column of names as text; whole numbers have no fraction."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def is_unlabeled(values: pd.Series, missing_value: Any) -> pd.Series:
+    """Which values stand for no label, also where one is a number and the other its text."""
+    if missing_value is None:
+        return values.isna()
+    found = (values == missing_value) | (values.astype(str) == str(missing_value))
+    number = pd.to_numeric(str(missing_value), errors="coerce")
+    return found if pd.isna(number) else found | (pd.to_numeric(values, errors="coerce") == number)
+
+
+def check_conditions(
+    data: AnnData | MuData,
+    batch_key: str | None,
+    covariate_keys: list[str] | None,
+    *,
+    modalities: Mapping[str, str] | None = None,
+) -> None:
+    """Refuse columns of conditions that cannot be used.
+
+    Parameters
+    ----------
+    data
+        The cells.
+    batch_key, covariate_keys
+        Names of the columns.
+    modalities
+        Modality of a MuData whose ``obs`` has the columns of an argument.
+
+    Raises
+    ------
+    TypeError, KeyError, ValueError
+        Not names of columns, no such column, a column named twice, cells without a value, or more
+        categories than cells can share.
+    """
+    if covariate_keys is not None and not isinstance(covariate_keys, list):
+        is_text = isinstance(covariate_keys, str)
+        raise InputTypeError(
+            "Expected categorical_covariate_keys to be a list of columns, found "
+            f"{'the text ' if is_text else ''}{covariate_keys!r}, a "
+            f"{type(covariate_keys).__name__}.",
+            f"Pass [{covariate_keys!r}]." if is_text else "",
+            "categorical_covariate_keys",
+        )
+    if batch_key is not None and not isinstance(batch_key, str):
+        raise InputTypeError(
+            f"Expected batch_key to be the name of a column, found {batch_key!r}.",
+            "Further columns go into categorical_covariate_keys.",
+            "batch_key",
+        )
+    of_argument = condition_columns(batch_key, covariate_keys)
+    every = [key for keys in of_argument.values() for key in keys]
+    repeated = {key for key in every if every.count(key) > 1}
+    if repeated:
+        raise InputValueError(
+            f"Expected each condition once, found {min(repeated)!r} named repeatedly."
+        )
+    for argument, keys in of_argument.items():
+        modality = (modalities or {}).get(argument)
+        part, where = part_of(data, modality), called(own_name(data), modality)
+        if keys and not part.obs_names.equals(data.obs_names):
+            raise InputValueError(
+                f"Expected conditions of all {data.n_obs} cells, found {part.n_obs} cells, or "
+                f"another order, in {where}.",
+                "Put the columns into mdata.obs.",
+                argument,
+            )
+        for key in keys:
+            check_columns(part, [key], where=where, argument=argument)
+            _check_condition(part.obs[key], f"{where}.obs[{key!r}]", argument)
+
+
+def _check_condition(column: pd.Series, where: str, argument: str) -> None:
+    check_complete(column, where, argument)
+    if len({isinstance(value, str) for value in column.unique()}) > 1:
+        raise InputTypeError(
+            f"Expected values of one type in {where}, found text and others.",
+            f"Make all text: {where} = {where}.astype(str).",
+            argument,
+        )
+    n_categories = column.nunique()
+    if n_categories > max(1, len(column) / 2):
+        raise InputValueError(
+            f"Expected conditions that cells share, found {n_categories} different values for "
+            f"{len(column)} cells in {where}:",
+            "choose a column with categories.",
+            argument,
+        )
+
+
+def check_complete(column: pd.Series, where: str, argument: str | None = None) -> None:
+    """Refuse a column of conditions in which cells have no value."""
+    n_missing = int(column.isna().sum())
+    if n_missing:
+        raise InputValueError(
+            f"Expected a condition of every cell, found {n_missing} missing values in {where}.",
+            'Fill them, e.g. with "unknown", or leave these cells out.',
+            argument,
+        )
+
+
+@contextmanager
+def without_unused_categories(
+    data: AnnData | MuData, keys: Mapping[str, list[str]], modalities: Mapping[str, str]
+) -> Iterator[None]:
+    """Hide categories without a cell, which subsets of a MuData keep, from what is done inside.
+
+    Parameters
+    ----------
+    data
+        The cells, which are as they were afterwards.
+    keys
+        Columns of ``obs`` by argument.
+    modalities
+        Modality of a MuData whose ``obs`` has the columns of an argument.
+    """
+    before: list[Any] = []
+    if data.is_view:  # which scvi-tools refuses
+        keys = {}
+    try:
+        for argument, columns in keys.items():
+            obs = part_of(data, modalities.get(argument)).obs
+            for key in columns:
+                column = obs[key]
+                if isinstance(column.dtype, pd.CategoricalDtype):
+                    used = column.cat.remove_unused_categories()
+                    if len(used.cat.categories) < len(column.cat.categories):
+                        before.append((obs, key, column))
+                        obs[key] = used
+        yield
+    finally:
+        for obs, key, column in before:
+            obs[key] = column
+
+
+def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) -> None:
+    """Refuse new cells of conditions that a model does not know."""
+    for key, categories, modality in conditions:
+        check_has_modality(data, key, modality)
+        part = part_of(data, modality)
+        check_columns(part, [key], where=called(own_name(data), modality))
+        column = pd.Series(part.obs[key])
+        known = [str(category) for category in categories]
+        unknown = sorted(set(column.dropna().map(as_name)) - set(map(as_name, categories)))
+        if not unknown and not set(column.dropna()) <= set(categories):
+            raise InputValueError(
+                f"Expected {key!r} of new cells as {type(categories[0]).__name__}, as the model "
+                f"knows its categories, found {column.dropna().iloc[0]!r}.",
+                "Convert it, or use load_query_data, which does.",
+            )
+        if unknown or column.isna().any():
+            shown = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
+            found = repr(unknown[0]) if unknown else "a missing value"
+            raise InputValueError(
+                f"Expected {key!r} of new cells to be one of the {len(known)} categories that the "
+                f"model knows ({shown}), found {found}.",
+                "Map cells of new ones onto the model, load_query_data(adata, model), or train one "
+                "with cells of them, too.",
+            )
+
+
+def check_has_modality(data: AnnData | MuData, key: str, modality: str | None) -> None:
+    """Refuse cells that lack the modality whose ``obs`` has a condition."""
+    n_without = data.n_obs - part_of(data, modality).n_obs
+    if n_without:
+        raise InputValueError(
+            f"The model takes the condition {key!r} from the obs of its modality {modality!r}, "
+            f"which {n_without} of {data.n_obs} new cells lack.",
+            "Train a model that has the condition in the obs of the MuData itself "
+            f"({key!r} not in modalities=), or leave these cells out.",
+        )

@@ -1,0 +1,318 @@
+"""Body of all models: cells are read in blocks, and models loaded and trained, in one way."""
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from mudata import MuData
+from scvi.data import AnnDataManager
+from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
+
+from scmetaq._errors import InputValueError, check_int
+from scmetaq._progress import with_progress
+from scmetaq.data._cells import Cells, read_cells
+from scmetaq.data._checks import check_cells, check_paired, check_unchanged
+from scmetaq.data._columns import check_categories
+from scmetaq.data._modality import Modality
+from scmetaq.data._query import with_features
+from scmetaq.data._training_set import csr_tensor
+from scmetaq.nn import Inputs, flat, nested
+from scmetaq.train import TrainingSetSplitter, say_trained
+
+from ._loading import check_model_file, refusing_others
+from ._setup import SetupMixin
+from ._training import (
+    Preparation,
+    check_plan_kwargs,
+    check_train_size,
+    few_cells_allowed,
+    holds_out,
+)
+
+_BLOCK = 1_024
+"""Cells per pass of the encoder. Fixed, and the last block padded, so that a cell's result
+does not depend on how many cells come with it."""
+_MANY_BLOCKS = 40
+"""Blocks that take more than about two seconds."""
+
+
+class Block(NamedTuple):
+    """A block of cells as the module takes them."""
+
+    inputs: Inputs
+    """What it reads of them."""
+    counts: dict[str, torch.Tensor]
+    """Their raw counts by kind."""
+    conditions: torch.Tensor
+
+
+class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
+    """A model of raw counts of one or several modalities, with conditions and labels."""
+
+    _data_splitter_cls = TrainingSetSplitter
+    module: Any
+    _modalities: dict[str, Modality]
+    reference_: dict[str, Any] | None = None
+    """Of a query's model: ``n_categories`` of each condition key that its reference knows, and the
+    features ``missing`` from the query by kind. None otherwise."""
+
+    @property
+    def is_query(self) -> bool:
+        """Whether the model was made by ``load_query_data``."""
+        return self.reference_ is not None
+
+    @property
+    def _init_arguments(self) -> dict[str, Any]:
+        """Arguments that the model was made with, but for cells and registry."""
+        params = self.init_params_
+        others = [v for of_kwargs in params["kwargs"].values() for v in of_kwargs.items()]
+        return {**params["non_kwargs"], **dict(others)}
+
+    @property
+    def _missing_features(self) -> dict[str, pd.Index]:
+        """Features of the model that its cells were not measured in, by kind."""
+        missing = (self.reference_ or {}).get("missing", {})
+        return {kind: pd.Index(missing.get(kind, []), dtype=object) for kind in self._sources}
+
+    @property
+    def _n_features_read(self) -> str:
+        """How many features are read, of each modality where there are several."""
+        sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
+        return " + ".join(
+            f"{n:,} {kind}" if len(sizes) > 1 else f"{n:,}" for kind, n in sizes.items()
+        )
+
+    def _n_selected(self, kind: str, n_top: int | None) -> int:
+        """How many features of one kind are read: the most variable ones, or all."""
+        check_int("n_top_features", n_top)
+        n_most = n_top or self._modalities[kind].n_top_features
+        return min(n_most, len(self._features[kind]))
+
+    def _registered(self, adata: AnnData | MuData | None) -> AnnDataManager:
+        """Manager of the cells to read; registers new ones as the model's were."""
+        self._check_if_trained(warn=False)
+        if adata is None and self.adata is None:
+            raise InputValueError(
+                "The model was loaded without cells:", "pass some as adata.", "adata"
+            )
+        if adata is not None and not self._is_registered(adata):
+            adata = self._aligned_cells(adata)
+        else:
+            known = self.adata if adata is None else adata
+            check_unchanged(known, self._sources, self._features)
+        with few_cells_allowed():
+            adata = self._validate_anndata(adata)
+        return self.get_anndata_manager(adata, required=True)
+
+    def _is_registered(self, adata: AnnData | MuData) -> bool:
+        """Whether this very object was checked and registered before."""
+        managers = self._per_instance_manager_store.get(self.id, {}).values()
+        return any(manager.adata is adata for manager in managers)
+
+    def _aligned_cells(self, adata: AnnData | MuData) -> AnnData | MuData:
+        """New cells with the features of the model, refused if they are not raw counts."""
+        sources = self._sources
+        data: Any = with_features(adata, sources, self._features)
+        check_cells(data, sources, is_query=True)
+        check_categories(data, self._conditions)
+        if self._paired_kinds:
+            check_paired(data, [str(source.modality) for source in sources.values()])
+        return data
+
+    def _cells(self, manager: AnnDataManager) -> Cells:
+        """What the model reads of the cells of a manager."""
+        return read_cells(manager.adata, self._sources, self._conditions)
+
+    @torch.inference_mode()
+    def _in_blocks(
+        self, function: Callable[[Block], dict[str, torch.Tensor]], cells: Cells
+    ) -> dict[str, np.ndarray]:
+        """Apply a function block by block, in evaluation mode, and join what it returns."""
+        was_training = self.module.training
+        self.module.eval()
+        parts: dict[str, list[np.ndarray]] = {}
+        starts = range(0, cells.n_cells, _BLOCK)
+        for start in with_progress(starts, "Encoding cells", at_least=_MANY_BLOCKS):
+            chosen = slice(start, min(start + _BLOCK, cells.n_cells))
+            for name, values in function(self._read(cells, chosen)).items():
+                kept = values[: chosen.stop - start].cpu().numpy()
+                parts.setdefault(name, []).append(kept)
+        self.module.train(was_training)
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+    def _read(self, cells: Cells, chosen: slice) -> Block:
+        """At most a block of cells, padded to a block."""
+        counts, present, device = {}, {}, self.module.device
+        for kind, of_kind in cells.counts.items():
+            rows = csr_tensor(of_kind.of(chosen), _BLOCK)
+            # MPS knows no sparse matrices
+            counts[kind] = (rows.to_dense() if device.type == "mps" else rows).to(device)
+            is_present = of_kind.is_present[chosen].astype(np.float32)[:, None]
+            present[kind] = _padded(is_present).to(device)
+        conditions = _padded(cells.conditions[chosen]).to(device)
+        return Block(self.module.read(counts, present, conditions), counts, conditions)
+
+    def _read_all(self, cells: Cells) -> dict[str, dict[str, np.ndarray]]:
+        """Inputs of the module for all cells, by modality and name."""
+        return nested(self._in_blocks(lambda block: flat(block.inputs), cells), cells.counts)
+
+    def _latents(self, cells: Cells) -> np.ndarray:
+        """Latents of cells, ``(n_cells, n_latent)``."""
+
+        def encode(block: Block) -> dict[str, torch.Tensor]:
+            return {"z": self.module.inference(block.inputs, block.conditions)["z"]}
+
+        return self._in_blocks(encode, cells)["z"]
+
+    def _selected(self, kind: str) -> np.ndarray:
+        """Indices of the features that are read and reconstructed."""
+        return self.module.parts[kind].feature_scaling.features.cpu().numpy()
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        *,
+        train_size: float | None = None,
+        batch_size: int | None = None,
+        early_stopping: bool = False,
+        plan_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            Epochs, passes over the cells to train on; by default as many as the model needs.
+        accelerator, devices
+            As in scvi-tools: ``"auto"``, ``"cpu"``, ``"gpu"``, ...
+        train_size
+            Share of the cells of the training sample to train on; by default all of them, or 0.9
+            where held-out cells are looked at: with ``early_stopping``, ``enable_checkpointing``
+            or ``check_val_every_n_epoch``.
+        batch_size
+            Cells per step.
+        early_stopping
+            Stop when the loss of held-out cells no longer improves.
+        plan_kwargs
+            Arguments of the training plan.
+        **kwargs
+            Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
+            them those of the Lightning trainer.
+        """
+        check_plan_kwargs(self._training_plan_cls, self.module.loss, plan_kwargs)
+        if self.adata is None:
+            raise InputValueError("The model was loaded without cells: there are none to train on.")
+        check_int("max_epochs", max_epochs)
+        check_int("batch_size", batch_size)
+        check_train_size(train_size, early_stopping=early_stopping)
+        started = time.perf_counter()
+        prepared = self._prepare()
+        self._run(
+            prepared,
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            train_size=train_size,
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            plan_kwargs=plan_kwargs,
+            **kwargs,
+        )
+        what = self._finish(prepared)
+        say_trained(
+            self.trainer,
+            what=f"{what} {len(prepared.cells):,} cells x {self._n_features_read} features",
+            seconds=time.perf_counter() - started,
+        )
+
+    def _run(
+        self,
+        prepared: Preparation,
+        *,
+        max_epochs: int | None = None,
+        train_size: float | None = None,
+        batch_size: int | None = None,
+        early_stopping: bool = False,
+        plan_kwargs: dict[str, Any] | None = None,
+        datasplitter_kwargs: dict[str, Any] | None = None,
+        callbacks: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Take the steps of scvi-tools' training, on what was prepared."""
+        batch_size = batch_size or prepared.batch_size
+        callbacks = list(callbacks or [])
+        looks = holds_out(early_stopping=early_stopping, callbacks=callbacks, **kwargs)
+        if early_stopping and prepared.monitor:
+            kwargs.setdefault("early_stopping_monitor", prepared.monitor)
+        super().train(
+            max_epochs=max_epochs or prepared.n_epochs(batch_size),
+            train_size=train_size or (0.9 if looks else 1.0),
+            batch_size=batch_size,
+            early_stopping=early_stopping,
+            plan_kwargs={**prepared.plan, **(plan_kwargs or {})},
+            datasplitter_kwargs=prepared.splitter(batch_size, datasplitter_kwargs or {}),
+            callbacks=[*callbacks, *prepared.callbacks],
+            **kwargs,
+        )
+        for name in ("train_indices", "validation_indices", "test_indices"):
+            if (chosen := getattr(self, name)) is not None:
+                setattr(self, name, prepared.cells[np.asarray(chosen, dtype=int)])
+
+    def _prepare(self) -> Preparation:
+        """Fit what training begins with; what it reads of which cells."""
+        raise NotImplementedError
+
+    def _finish(self, prepared: Preparation) -> str:
+        """Fit what follows from the trained network; say what was trained on the cells."""
+        raise NotImplementedError
+
+    @classmethod
+    def load(cls, dir_path: str | Path, adata: Any = None, **kwargs: Any) -> Self:
+        """Load a saved model, with or without cells.
+
+        Parameters
+        ----------
+        dir_path
+            Folder that :meth:`save` wrote.
+        adata
+            Cells for the model; None takes those saved with it, if any, False none. Features in
+            another order are put in that of the model, in a copy. For the model of a query they
+            may lack the features that the query lacked.
+        **kwargs
+            Further arguments of :meth:`scvi.model.base.BaseModelClass.load`.
+
+        Raises
+        ------
+        TypeError, KeyError, ValueError
+            The cells are not raw counts of the features and conditions of the model; or there is
+            no readable model in the folder, or it is of another class.
+        """
+        check_model_file(Path(dir_path), f"{kwargs.get('prefix') or ''}model.pt", kwargs)
+        known: Any = cls._load(dir_path, False, **kwargs)
+        if adata is False:
+            return known
+        if adata is None:
+            return cls._load(dir_path, None, **kwargs)
+        adata = known._aligned_cells(adata)
+        if known.is_query:  # whose cells may lack features
+            known.adata = adata
+            return known
+        return cls._load(dir_path, adata, **kwargs)
+
+    @classmethod
+    def _load(cls, dir_path: str | Path, adata: Any, **kwargs: Any) -> Self:
+        with refusing_others(cls.__name__, dir_path, has_cells=adata is not False):
+            return super().load(str(dir_path), adata, **kwargs)
+
+
+def _padded(rows: np.ndarray) -> torch.Tensor:
+    """Rows of a block, and rows of zeros up to its size."""
+    return torch.from_numpy(np.pad(rows, ((0, _BLOCK - len(rows)), (0, 0))))
