@@ -5,9 +5,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
-from scmetaq.report import _layout, _pictures
-from scmetaq.report._labels import summarize_labels
+from scmetaq.report import _pictures
+from scmetaq.report._pictures import lay_out
+from scmetaq.report._summaries import summarize_labels
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +27,7 @@ def svg(picture):
 
 @pytest.fixture
 def layout(adata, assignments):
-    return _layout.lay_out(adata, assignments["metacell"])
+    return lay_out(adata, assignments["metacell"])
 
 
 def test_pictures_are_drawings_and_leave_no_figure(adata, assignments, layout):
@@ -65,13 +67,6 @@ def test_a_label_has_the_users_colour_in_all_pictures(adata, assignments, layout
         assert all(color in svg(picture) for color in colors)
 
 
-def test_a_sample_is_called_one(adata, assignments, monkeypatch):
-    monkeypatch.setattr(_layout, "MAX_CELLS", 25)
-    monkeypatch.setattr(_pictures, "MAX_CELLS", 25)
-    layout = _layout.lay_out(adata, assignments["metacell"])
-    assert "A random 25 of 60 cells" in _pictures.embedding(layout, 60).caption
-
-
 def test_the_rarest_of_many_labels_are_left_out():
     labels = pd.Series([f"type {i}" for i in range(45) for _ in range(46 - i)], name="fine")
     labels = labels.astype("category")
@@ -92,3 +87,108 @@ def test_curves_that_are_zero_throughout_are_left_out(monkeypatch):
     loss = pd.DataFrame({"train_loss_epoch": [3.0, 2.0, 0.0]})
     _pictures.training({"n_empty_codes_train": zero, "train_loss_epoch": loss})
     assert list(drawn) == ["train_loss_epoch"]
+
+
+def test_a_stored_embedding_is_used(adata, assignments):
+    layout = lay_out(adata, assignments["metacell"])
+    np.testing.assert_array_equal(layout.cells.obsm["X_umap"], adata.obsm["X_umap"])
+    assert "stored in the input" in layout.origin
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        np.zeros((60, 1)),
+        sp.csr_matrix(np.eye(60, 2)),
+        np.full((60, 2), np.nan),
+        np.zeros((60, 2), complex),
+    ],
+)
+def test_an_embedding_that_cannot_be_drawn_is_not_used(adata, assignments, stored):
+    adata.obsm["X_umap"] = stored
+    layout = lay_out(adata, assignments["metacell"])
+    position = layout.cells.obsm[layout.basis]
+    assert position.shape == (60, 2)
+    assert np.isfinite(position).all()
+    assert "principal components" in layout.origin
+
+
+def test_embedding_separates_states_and_leaves_the_cells_alone(adata, assignments):
+    del adata.obsm["X_umap"]
+    before = adata.copy()
+    layout = lay_out(adata, assignments["metacell"])
+    position = layout.cells.obsm[layout.basis]
+    assert position.shape == (60, 2)
+    assert np.isfinite(position).all()
+    assert "principal components of log-normalised counts" in layout.origin
+    centres = position.reshape(3, 20, 2).mean(1)
+    within = np.linalg.norm(position.reshape(3, 20, 2) - centres[:, None], axis=2).mean()
+    between = np.linalg.norm(centres[:, None] - centres[None], axis=2)[~np.eye(3, dtype=bool)].min()
+    assert between > 2 * within
+    assert (adata.X != before.X).nnz == 0
+    assert list(adata.obsm) == []
+
+
+def test_a_layer_is_used(adata, assignments):
+    del adata.obsm["X_umap"]
+    adata = adata[:10].copy()
+    adata.layers["counts"] = adata.X[:, ::-1].copy()
+    assignment = assignments["metacell"][:10]
+    of_layer = lay_out(adata, assignment, layer="counts").cells.obsm["X_pca"]
+    adata.X = adata.layers["counts"]
+    np.testing.assert_allclose(of_layer, lay_out(adata, assignment).cells.obsm["X_pca"])
+
+
+@pytest.mark.parametrize("n_cells", [2, 3, 10])
+def test_a_handful_of_cells_can_be_drawn(adata, assignments, n_cells):
+    del adata.obsm["X_umap"]
+    layout = lay_out(adata[:n_cells], assignments["metacell"][:n_cells])
+    position = layout.cells.obsm[layout.basis]
+    assert position.shape == (n_cells, 2)
+    assert np.isfinite(position).all()
+
+
+def test_many_cells_are_sampled(adata, assignments, monkeypatch):
+    monkeypatch.setattr(_pictures, "MAX_CELLS", 25)
+    layout = lay_out(adata, assignments["metacell"])
+    cells = layout.cells
+    assert "A random 25 of 60 cells" in _pictures.embedding(layout, 60).caption
+    assert cells.n_obs == 25
+    assert cells.obs_names.is_unique
+    drawn = adata[cells.obs_names]
+    np.testing.assert_array_equal(cells.obsm["X_umap"], drawn.obsm["X_umap"])
+    expected = assignments.loc[cells.obs_names, "metacell"]
+    pd.testing.assert_series_equal(cells.obs["metacell"], expected)
+
+
+def test_a_latent_is_drawn_if_given(adata, assignments, rng):
+    latent = rng.normal(size=(60, 4)) + 10 * np.repeat([0, 1, 2], 20)[:, None]
+    stored = lay_out(adata, assignments["metacell"], embedding=latent)
+    assert "stored in the input" in stored.origin
+    del adata.obsm["X_umap"]
+    layout = lay_out(adata, assignments["metacell"], embedding=latent)
+    assert layout.origin == "UMAP of the model's latent, its own view of the cells"
+    centres = layout.cells.obsm[layout.basis].reshape(3, 20, 2).mean(1)
+    assert np.isfinite(centres).all()
+    few = lay_out(adata[:10], assignments["metacell"][:10], embedding=latent[:10])
+    np.testing.assert_array_equal(few.cells.obsm[few.basis], latent[:10, :2])
+
+
+def test_modalities_are_drawn_together(mdata, assignments):
+    del mdata.obsm["X_umap"]
+    both = ["rna", "adt"]
+    mosaic = lay_out(mdata, assignments["metacell"], modalities=both)
+    assert "log-normalised counts of rna, independent" in mosaic.origin
+    assert mosaic.cells.obsm[mosaic.basis].shape == (60, 2)
+    paired = mdata[mdata["adt"].obs_names][:15].copy()
+    layout = lay_out(paired, assignments["metacell"][:15], modalities=both)
+    assert layout.origin == "principal components of log-normalised counts of rna and adt"
+    proteins = lay_out(mdata[45:].copy(), assignments["metacell"][45:], modalities=["rna"])
+    assert proteins.cells.n_obs == 15
+
+
+def test_cells_without_a_modality_are_at_its_mean(mdata, assignments):
+    del mdata.obsm["X_umap"]
+    few = mdata[34:46].copy()
+    layout = lay_out(few, assignments["metacell"][34:46], modalities=["adt"])
+    np.testing.assert_array_equal(layout.cells.obsm[layout.basis][6:], 0)

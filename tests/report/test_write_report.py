@@ -193,7 +193,7 @@ def test_mixing_of_a_condition_is_shown(write, adata, assignments):
         ({"batch_key": "zz"}, KeyError, "`batch_key` to name a column of `obs`, found no 'zz'"),
         ({"labels_key": "depth"}, TypeError, "`labels_key='depth'`, found decimal numbers"),
         ({"embedding": np.zeros((59, 3))}, ValueError, r"`embedding` of shape \(60, n_latent\)"),
-        ({"layer": "zz"}, KeyError, "`layer` to name a layer, found no 'zz'"),
+        ({"layer": "zz"}, KeyError, "`layer` to name a layer.*, found no 'zz'"),
         ({"table": pd.DataFrame({"mc": ["a"]})}, KeyError, "with the column 'metacell'"),
     ],
 )
@@ -203,13 +203,27 @@ def test_bad_input_is_refused_before_work(tmp_path, adata, assignments, words, e
     words = {"table": assignments, **words}
     with pytest.raises(error, match=told):
         write_report(tmp_path / "new" / "report.html", adata, words.pop("table"), **words)
+    with pytest.raises(TypeError, match="Expected an AnnData or a MuData with cells, found DataF"):
+        write_report(tmp_path / "report.html", adata.obs, assignments)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_file_of_another_kind_is_lost(tmp_path, adata, assignments):
+def test_a_layer_is_of_the_cells_or_of_a_modality(tmp_path, mdata, assignments):
+    with pytest.raises(KeyError, match="found no 'zz'"):
+        write_report(tmp_path / "report.html", mdata, assignments, layer="zz")
+    mdata["rna"].layers["raw"] = mdata["rna"].X
+    write_report(tmp_path / "report.html", mdata, assignments, layer="raw")
+
+
+def test_paths_that_no_page_can_have_are_refused(tmp_path, adata, assignments):
     (tmp_path / "cells.h5ad").write_text("mine")
-    with pytest.raises(ValueError, match=r"Expected `path` to end in .html"):
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(ValueError, match=r"to end in .html, found .*cells.h5ad"):
         write_report(tmp_path / "cells.h5ad", adata, assignments)
+    with pytest.raises(IsADirectoryError, match="found the folder .*Name a file in it"):
+        write_report(tmp_path / "folder.html", adata, assignments)
+    with pytest.raises(NotADirectoryError, match="found the file"):
+        write_report(tmp_path / "cells.h5ad" / "c" / "report.html", adata, assignments)
     assert (tmp_path / "cells.h5ad").read_text() == "mine"
 
 

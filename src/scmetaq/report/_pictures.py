@@ -1,20 +1,30 @@
-"""Plots as pictures that live inside a page."""
+"""Pictures that live inside a page: cells in two dimensions, metacells, training."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+import scanpy as sc
+import scipy.sparse as sp
 from anndata import AnnData
+from mudata import MuData
 
-from scmetaq import pl
+from scmetaq import _keys, pl
+from scmetaq.metrics._counts import log_normalise
 from scmetaq.pl._style import svg_source
 
-from ._conditions import ConditionSummary
-from ._labels import LabelSummary
-from ._layout import MAX_CELLS, Layout
+from ._summaries import ConditionSummary, LabelSummary
 
+MAX_CELLS = 50_000
+"""Cells drawn at most: more would only hide each other."""
 MAX_LABELS = 40
-"""Labels that still can be told apart in a legend."""
+"""Labels drawn at most: the colours of more are not distinguishable."""
+UMAP = "X_umap"
+_SPACE = "X_space"
+_N_GENES = 2_000
+_FEW = 20
+"""Cells below which neighbours mean little: drawn by their principal components."""
 
 
 class Picture(NamedTuple):
@@ -25,36 +35,122 @@ class Picture(NamedTuple):
     caption: str
 
 
+class Layout(NamedTuple):
+    """Cells to draw, with an embedding, and where that comes from."""
+
+    cells: AnnData
+    basis: str
+    origin: str
+
+
+def lay_out(
+    data: AnnData | MuData,
+    assignment: pd.Series,
+    *,
+    layer: str | None = None,
+    embedding: np.ndarray | None = None,
+    modalities: Sequence[str] = (),
+) -> Layout:
+    """Find two dimensions for the cells, or for a sample of many.
+
+    A UMAP that the cells bring along is used; else it is computed, by scanpy on the model's latent
+    (``embedding``) if that is given, or else on principal components of log-normalised counts:
+    independent of the method that made the metacells.
+    """
+    chosen = np.arange(data.n_obs)
+    if data.n_obs > MAX_CELLS:
+        rng = np.random.default_rng(0)
+        chosen = np.sort(rng.choice(data.n_obs, MAX_CELLS, replace=False))
+    stored = _stored(data)
+    if stored is not None:
+        basis, position, origin = UMAP, stored[chosen], "the UMAP stored in the input"
+    elif embedding is not None:
+        space, words = np.asarray(embedding)[chosen], "the model's latent"
+        basis, position, origin = _two_of(space, words, "its own view of the cells")
+    else:
+        space, words = _space(data, chosen, modalities, layer)
+        weights = "of the same weight, " if " and " in words else ""
+        remark = f"{weights}independent of the metacells"
+        basis, position, origin = _two_of(space, words, remark)
+    obs = pd.DataFrame({_keys.METACELL: assignment.to_numpy()[chosen]}, data.obs_names[chosen])
+    cells = AnnData(sp.csr_matrix((len(obs), 1), dtype=np.float32), obs=obs)
+    cells.obsm[basis] = position
+    return Layout(cells, basis, origin)
+
+
+def _stored(data: AnnData | MuData) -> np.ndarray | None:
+    """UMAP that the cells bring along, N x 2, if it can be drawn."""
+    stored: Any = data.obsm.get(UMAP)
+    if stored is None or sp.issparse(stored) or np.ndim(stored) != 2 or stored.shape[1] < 2:
+        return None
+    position = np.asarray(stored)[:, :2]
+    is_drawable = position.dtype.kind in "fiu" and np.isfinite(position).all()
+    return position if is_drawable else None
+
+
+def _space(
+    data: AnnData | MuData, chosen: np.ndarray, modalities: Sequence[str], layer: str | None
+) -> tuple[np.ndarray, str]:
+    """Principal components of the modalities that all cells have; if there are none, of all."""
+    parts: dict[str, Any] = {"": data}
+    if isinstance(data, MuData):
+        parts = {name: data.mod[name] for name in modalities}
+        parts = {name: p for name, p in parts.items() if p.n_obs == data.n_obs} or parts
+    blocks, words = [], ""
+    for part in parts.values():
+        row = part.obs_names.get_indexer(data.obs_names[chosen])
+        counts = part.X if layer is None else part.layers.get(layer, part.X)
+        components, words = _principal_components(counts[row[row >= 0]])
+        block = np.zeros((len(row), components.shape[1]))  # cells without it: at the mean
+        scale = np.sqrt(components.var(0).sum()) or 1.0
+        block[row >= 0] = (components - components.mean(0)) / scale
+        blocks.append(block)
+    names = " and ".join(filter(None, parts))
+    return np.hstack(blocks), words + (f" of {names}" if names else "")
+
+
+def _principal_components(counts: Any) -> tuple[np.ndarray, str]:
+    """Principal components of log1p counts per 10k, N x D, and what they are."""
+    cells = AnnData(log_normalise(counts), uns={"log1p": {}})
+    if cells.n_vars > _N_GENES:
+        sc.pp.highly_variable_genes(cells, n_top_genes=_N_GENES)
+    n_comps = min(50, cells.n_obs - 1, cells.n_vars - 1)
+    if n_comps < 2:
+        few: Any = cells.X[:, :2].toarray()  # type: ignore[union-attr, index]
+        return np.pad(few, ((0, 0), (0, 2 - few.shape[1]))), "log-normalised counts"
+    sc.pp.pca(cells, n_comps=n_comps, random_state=0)
+    return np.asarray(cells.obsm["X_pca"]), "principal components of log-normalised counts"
+
+
+def _two_of(space: np.ndarray, words: str, remark: str) -> tuple[str, np.ndarray, str]:
+    """UMAP of a space of many dimensions, or its first two if there are few cells."""
+    if space.shape[1] <= 2 or len(space) < _FEW:
+        return "X_pca", space[:, :2], words
+    cells = AnnData(obs=pd.DataFrame(index=np.arange(len(space)).astype(str)))
+    cells.obsm[_SPACE] = space
+    sc.pp.neighbors(cells, use_rep=_SPACE, random_state=0)
+    sc.tl.umap(cells, random_state=0)
+    return UMAP, np.asarray(cells.obsm[UMAP]), f"UMAP of {words}, {remark}"
+
+
 def embedding(
     layout: Layout,
     n_cells: int,
     labels: pd.Series | None = None,
     colors: Sequence[str] | None = None,
 ) -> Picture:
-    """Cells with their metacells over them.
-
-    Parameters
-    ----------
-    layout
-        Cells to draw.
-    n_cells
-        Cells there are.
-    labels
-        Label of each cell, by barcode.
-    colors
-        Colour of each label, as in scanpy's ``uns["<column>_colors"]``.
-    """
+    """Cells with their metacells over them, in the colours of their labels if not too many."""
     cells = layout.cells
     color = None
     if labels is not None and labels.nunique() <= MAX_LABELS:
         color = str(labels.name)
         cells.obs[color] = labels.reindex(cells.obs_names)
         cells.uns.update({} if colors is None else {f"{color}_colors": colors})
-    words = {
-        True: f"Small dots are cells, large dots metacells, in the colour of their {color}",
-        False: "Grey dots are cells, blue dots metacells",
-    }[color is not None]
-    sample = f" A random {MAX_CELLS:,} of {n_cells:,} cells are drawn." if _sampled(layout) else ""
+    words = "Grey dots are cells, blue dots metacells"
+    if color is not None:
+        words = f"Small dots are cells, large dots metacells, in the colour of their {color}"
+    n_drawn = cells.n_obs
+    sample = f" A random {n_drawn:,} of {n_cells:,} cells are drawn." if n_drawn < n_cells else ""
     caption = (
         f"{words}; a metacell sits at the mean position of its cells and its area grows with "
         f"their number. Positions: {layout.origin}.{sample}"
@@ -65,7 +161,7 @@ def embedding(
 
 def size(sizes: pd.Series) -> Picture:
     """Histogram of the sizes of metacells."""
-    caption = "How many metacells have how many cells."
+    caption = "Number of metacells by their number of cells."
     return Picture(svg_source(pl.size(sizes)), "Histogram of metacell sizes", caption)
 
 
@@ -104,7 +200,3 @@ def training(history: Mapping[str, pd.DataFrame]) -> Picture:
         "the epoch in which codes join in: from there on it counts what they lose, too."
     )
     return Picture(svg_source(axes[0]), "Training curves", caption)
-
-
-def _sampled(layout: Layout) -> bool:
-    return layout.cells.n_obs == MAX_CELLS

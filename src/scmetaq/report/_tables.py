@@ -1,5 +1,6 @@
 """Numbers of the report, in rows to be read."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ QUALITY = {
     "divergence": "correlation of the features within a metacell over that of independent ones",
     "dubious": "share of metacells that seem to mix states",
     "purity": "share of a metacell's cells with its most frequent label",
+    "accuracy": "share of cells whose metacell has their label as its most frequent one",
     "entropy": "disorder of the labels in a metacell, in nats; 0: a single label",
     "balanced_accuracy": "share of a label's cells in metacells where it is the majority; "
     "the mean over labels, so that rare ones count as much as frequent ones",
@@ -41,26 +43,19 @@ SIZES = {
 QUANTIZATION = {
     "reconstruction_ratio": "loss of counts decoded from cells over that from codes: 1 if nothing "
     "is lost by quantization",
-    "mean_margin": "mean lead of a cell's code over the second best, in similarity",
+    "mean_margin": "mean margin of a cell's code over the second best",
     "perplexity": "effective number of metacells, by their shares of the cells",
     "codebook_loss": "squared distance of cells to their codes, per dimension",
     "n_empty": "codes without any cell",
 }
+TILES = [*list(SIZES)[:2], "compactness", "separation", "purity", "accuracy"]
+TILES += ["balanced_accuracy", "mixing"]
+"""Metrics to see at once."""
 _MODALITY = "modality"
 
 
 class Row(NamedTuple):
-    """One line of the table of quality."""
-
-    name: str
-    value: str
-    middle: str
-    better: str
-    meaning: str
-
-
-class ModalityRow(NamedTuple):
-    """One line of the table of quality of each modality: value and middle half per modality."""
+    """A number in words: its values, with the middle half of metacells, one per modality."""
 
     name: str
     values: list[tuple[str, str]]
@@ -84,37 +79,36 @@ def of_modality(metrics: pd.DataFrame, name: str | None) -> pd.DataFrame:
     return rows.drop(columns=_MODALITY)
 
 
-def quality_rows(metrics: pd.DataFrame) -> list[Row]:
-    """Rows of the table of ``scmetaq.metrics.evaluate``: what tells good metacells from bad."""
-    per_metacell = metacell_values(metrics)
+def quality_rows(metrics: pd.DataFrame, names: Sequence[str | None] = (None,)) -> list[Row]:
+    """Rows of the quality of the cells as a whole (None) or of modalities, one column each."""
+    tables = [of_modality(metrics, name) for name in names]
+    per_metacell = [_values(table) for table in tables]
     rows = []
     for name, meaning in QUALITY.items():
-        found = metrics[metrics["metric"] == name]
-        if len(found):
-            is_graded = name in per_metacell and name != "dubious"
-            middle = _middle_half(per_metacell[name]) if is_graded else ""
-            value = decimal(found["value"].mean())
-            words = NAMES.get(name, name.replace("_", " "))
-            rows.append(Row(words, value, middle, found["better"].iloc[0], meaning))
+        found = [table[table["metric"] == name] for table in tables]
+        better = [direction for of in found for direction in of["better"]]
+        if better:
+            values = [
+                (decimal(rows_of["value"].mean()), _middle_half(of, name))
+                for rows_of, of in zip(found, per_metacell, strict=True)
+            ]
+            rows.append(Row(_in_words(name), values, better[0], meaning))
     return rows
 
 
-def modality_rows(metrics: pd.DataFrame) -> list[ModalityRow]:
-    """The same of each modality, side by side in the order of ``modalities``."""
-    tables = [
-        {row.name: row for row in quality_rows(of_modality(metrics, name))}
-        for name in modalities(metrics)
-    ]
-    known = {name: row for table in tables for name, row in table.items()}
-    return [
-        ModalityRow(
-            name,
-            [(t[name].value, t[name].middle) if name in t else ("–", "") for t in tables],
-            row.better,
-            row.meaning,
-        )
-        for name, row in known.items()
-    ]
+def tiles(metrics: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Numbers to see at once: value, name, which direction is better."""
+    found = []
+    for metric in TILES:
+        for name in (None, *modalities(metrics)):
+            rows = of_modality(metrics, name)
+            rows = rows[(rows["metric"] == metric) & rows["value"].notna()]
+            if len(rows):
+                better = str(rows["better"].iloc[0])
+                text = (decimal if better else number)(rows["value"].mean())
+                of = "" if name is None else f", {name}"
+                found.append((text, SIZES.get(metric, _in_words(metric)) + of, better))
+    return found
 
 
 def size_rows(metrics: pd.DataFrame) -> list[tuple[str, str]]:
@@ -141,34 +135,26 @@ def _values(metrics: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot(index="metacell", columns="metric", values="value")
 
 
-def quantization_rows(report: dict[str, float]) -> list[Row]:
+def quantization_rows(report: Mapping[str, float]) -> list[Row]:
     """Rows of a quantization report; of several modalities, theirs below those of all."""
     rows = []
     for name, text in QUANTIZATION.items():
+        show = number if name in ("n_empty", "perplexity") else decimal
         for key in [key for key in report if key == name or key.startswith(f"{name}_")]:
             words = name.removeprefix("n_").replace("_", " ")
             of = key.removeprefix(name).replace("_", ", ")
-            rows.append(Row(words + of, _formatted(name, report[key]), "", "", "" if of else text))
+            rows.append(Row(words + of, [(show(report[key]), "")], "", "" if of else text))
     return rows
 
 
 def doubtful_metacells(
-    values: pd.DataFrame, margin: pd.Series | None, majority: pd.DataFrame | None
+    values: pd.DataFrame, assignments: pd.DataFrame, majority: pd.DataFrame | None
 ) -> tuple[str, pd.DataFrame]:
     """Metacells whose cells are least sure of them, or, without margins, least alike.
 
-    Parameters
-    ----------
-    values
-        Metrics per metacell.
-    margin
-        Mean margin per metacell.
-    majority
-        Majority label and its fraction per metacell.
-
-    Returns
-    -------
-    The column by which they were chosen, and at most ``N_SHOWN`` rows.
+    ``values`` are as of :func:`metacell_values`, ``assignments`` the metacell and perhaps margin of
+    each cell, ``majority`` the majority label and its fraction per metacell. Returns the column by
+    which the metacells were chosen, and at most ``N_SHOWN`` of them.
     """
     shown = [name for name in values if name.split(",")[0] in WEIGHTED]
     table = values[[_keys.N_CELLS, *shown]].copy()
@@ -176,8 +162,9 @@ def doubtful_metacells(
         key = str(majority.columns[0])
         table["majority label"] = majority[key].astype(object)
         table["purity"] = majority[f"{key}{_keys.FRACTION_SUFFIX}"]
-    if margin is not None:
-        table.insert(1, "mean margin", margin)
+    if _keys.MARGIN in assignments and assignments[_keys.MARGIN].notna().any():
+        margins = assignments.groupby(_keys.METACELL)[_keys.MARGIN].mean()
+        table.insert(1, "mean margin", margins)
         return "mean margin", table.sort_values("mean margin", kind="stable").head(N_SHOWN)
     # of several modalities: the mean of ranks, since their scales differ
     rank = table[[name for name in shown if name.startswith("compactness")]].rank().mean(axis=1)
@@ -185,23 +172,25 @@ def doubtful_metacells(
 
 
 def number(value: float) -> str:
-    """Format a count or a size as it is read."""
+    """Format a count or a size."""
     if not np.isfinite(value):
         return "–"
     return f"{value:,.0f}" if value == round(value) else f"{value:,.3g}"
 
 
 def decimal(value: float) -> str:
-    """Format a score: three digits after the point, or two that say something."""
+    """Format a score: three digits after the point, or two significant ones."""
     if not np.isfinite(value):
         return "–"
     return f"{value:.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:#.2g}"
 
 
-def _formatted(name: str, value: float) -> str:
-    return (number if name.startswith("n_") or name == "perplexity" else decimal)(value)
+def _in_words(metric: str) -> str:
+    return NAMES.get(metric, metric.replace("_", " "))
 
 
-def _middle_half(values: pd.Series) -> str:
-    low, high = np.nanpercentile(values, [25, 75])
+def _middle_half(per_metacell: pd.DataFrame, metric: str) -> str:
+    if metric not in per_metacell or metric == "dubious":
+        return ""
+    low, high = np.nanpercentile(per_metacell[metric], [25, 75])
     return f"{decimal(low)} – {decimal(high)}"

@@ -14,13 +14,19 @@ from mudata import MuData
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
+from scmetaq._errors import InputTypeError, InputValueError
 from scmetaq.metrics import evaluate
+from scmetaq.metrics._cell_values import cell_values, check_layer
+from scmetaq.metrics._groups import check_categories
 
 from . import _pictures, _tables
-from ._conditions import summarize_conditions
-from ._input import check_counts_layer, check_embedding, check_labels, make_folder, read_assignments
-from ._labels import LabelSummary, find_labels, summarize_labels
-from ._layout import lay_out
+from ._pictures import lay_out
+from ._summaries import (
+    find_labels,
+    read_assignments,
+    summarize_conditions,
+    summarize_labels,
+)
 
 _VERSIONS = ("scmetaq", "scvi-tools", "torch", "scanpy", "anndata")
 
@@ -83,20 +89,24 @@ def write_report(
         Before any work: no cells, assignments, columns or embedding of theirs, or no file that
         can be written.
     """
+    path = Path(path)
+    if not isinstance(adata, AnnData | MuData):
+        problem = f"Expected an AnnData or a MuData with cells, found {type(adata).__name__}."
+        raise InputTypeError(problem, argument="adata")
     table = read_assignments(adata, assignments)
     assignment = table[_keys.METACELL]
     keys = [labels_key] if isinstance(labels_key, str) else list(labels_key or [])
-    check_labels(adata, keys)
-    check_embedding(adata, embedding)
-    check_counts_layer(adata, layer)
+    for key in keys:
+        check_categories(cell_values(adata, key, what="labels_key"), f"labels_key={key!r}")
+    _check_embedding(embedding, adata.n_obs)
+    check_layer(adata, layer)
     found = [find_labels(adata, key, what="labels_key") for key in keys]
     labels, colors = [column for column, _ in found], [chosen for _, chosen in found]
     batches, batch_colors = None, None
     if batch_key is not None:
         batches, batch_colors = find_labels(adata, batch_key, what="batch_key")
-    make_folder(path := Path(path))
-    if batches is not None and batches.nunique() < 2:
-        batches = None  # there is nothing to mix
+        batches = batches if batches.nunique() > 1 else None  # else there is nothing to mix
+    _check_path(path)
     first = labels[0] if labels else None
     if metrics is None:
         metrics = evaluate(adata, assignment, first, conditions=batches, layer=layer)
@@ -105,28 +115,29 @@ def write_report(
         mixed.append(summarize_conditions(assignment, batches, first, colors=batch_colors))
     summaries = [summarize_labels(assignment, column) for column in labels]
     per_metacell = _tables.metacell_values(metrics)
+    n_cells = per_metacell[_keys.N_CELLS]
     modalities, joint = _tables.modalities(metrics), _tables.of_modality(metrics, None)
     layout = lay_out(adata, assignment, layer=layer, embedding=embedding, modalities=modalities)
     chosen_by, doubtful = _tables.doubtful_metacells(
-        per_metacell, _mean_margin(table), summaries[0].metacells if summaries else None
+        per_metacell, table, summaries[0].metacells if summaries else None
     )
     page = _render(
         headline=f"{len(per_metacell):,} metacells of {assignment.notna().sum():,} cells",
-        lead=_lead(per_metacell, summaries),
         written=datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z").lstrip("0"),
-        tiles=_tiles(metrics),
+        tiles=_tables.tiles(metrics),
         embedding=_pictures.embedding(layout, adata.n_obs, *(labels[:1] + colors[:1])),
-        size=_pictures.size(per_metacell[_keys.N_CELLS]),
+        size=_pictures.size(n_cells),
+        n_cells=n_cells,
         sizes=_tables.size_rows(joint),
         quality=_tables.quality_rows(joint),
         modalities=modalities,
-        each_modality=_tables.modality_rows(metrics),
+        each_modality=_tables.quality_rows(metrics, modalities),
         labels=[(s, _pictures.purity(s, c)) for s, c in zip(summaries, colors, strict=True)],
         conditions=[(of, _pictures.composition(of)) for of in mixed],
         doubtful=doubtful,
         chosen_by=chosen_by,
         training=None if history is None else _pictures.training(history),
-        quantization=_tables.quantization_rows(dict(quantization or {})),
+        quantization=_tables.quantization_rows(quantization or {}),
         next_steps=next_steps,
         facts={**(facts or {}), "Versions": _versions()},
         notes=notes,
@@ -136,75 +147,52 @@ def write_report(
     _write(path, page)
 
 
+def _check_embedding(embedding: np.ndarray | None, n_cells: int) -> None:
+    shape = None if embedding is None else np.shape(embedding)
+    if shape is not None and (len(shape) != 2 or shape[0] != n_cells):
+        raise InputValueError(
+            f"Expected `embedding` of shape ({n_cells}, n_latent), one row per cell, found shape "
+            f"{shape}.",
+            "Pass the latent of exactly these cells.",
+            "embedding",
+        )
+
+
+def _check_path(path: Path) -> None:
+    """Refuse a path that no page can be written to."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputValueError(
+            f"Expected `path` to end in .html, found {path}. A report is a page; a file of another "
+            "kind there would be lost.",
+            f"Name e.g. {path.with_suffix('.html')}.",
+            "path",
+        )
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"Expected `path` to be a file to write, found the folder {path}. Name a file in it, "
+            f"e.g. {path / 'report.html'}."
+        )
+    at = next(parent for parent in path.absolute().parents if parent.exists())
+    if not at.is_dir():
+        raise NotADirectoryError(f"Expected a folder for {path}, found the file {at} there.")
+
+
 def _write(path: Path, page: str) -> None:
     """Write the page in one step: an earlier one stays until this one is whole."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def _render(**parts: Any) -> str:
-    templates = Environment(
-        loader=PackageLoader("scmetaq.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = PackageLoader("scmetaq.report")
+    options: Any = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    templates = Environment(loader=loader, autoescape=True, **options)
     return templates.get_template("report.html.j2").render(**parts)
-
-
-def _mean_margin(table: pd.DataFrame) -> pd.Series | None:
-    if _keys.MARGIN not in table or table[_keys.MARGIN].isna().all():
-        return None
-    return table[_keys.MARGIN].groupby(table[_keys.METACELL]).mean()
-
-
-def _lead(per_metacell: pd.DataFrame, summaries: Sequence[LabelSummary]) -> str:
-    """Tell the result in a sentence or two."""
-    sizes = per_metacell[_keys.N_CELLS]
-    text = (
-        f"A metacell stands for {_tables.number(sizes.median())} cells in the median, for "
-        f"{sizes.min():,.0f} at least and {sizes.max():,.0f} at most."
-    )
-    if not summaries:
-        return text
-    first = summaries[0]
-    text += f" On average {first.purity:.0%} of its cells share one {first.key}."
-    if first.lost:
-        names = ", ".join(first.lost[:5]) + (", …" if len(first.lost) > 5 else "")
-        text += f" Labels without a metacell of their own: {names}."
-    else:
-        text += f" Each of the {len(first.labels)} labels has a metacell of its own."
-    return text
-
-
-def _tiles(metrics: pd.DataFrame) -> list[tuple[str, str, str]]:
-    """Numbers to see at once: value, name, which direction is better."""
-    shown = {
-        "n_metacells": "metacells",
-        "size_median": "cells per metacell, median",
-        "compactness": "compactness",
-        "separation": "separation",
-        "purity": "purity",
-        "balanced_accuracy": "balanced accuracy",
-        "mixing": "mixing",
-    }
-    hints = {"higher": "higher is better", "lower": "lower is better"}
-    tiles = []
-    for metric, words in shown.items():
-        for name in (None, *_tables.modalities(metrics)):
-            rows = _tables.of_modality(metrics, name)
-            rows = rows[(rows["metric"] == metric) & rows["value"].notna()]
-            if len(rows):
-                value, better = rows["value"].mean(), rows["better"].iloc[0]
-                text = (_tables.decimal if better else _tables.number)(value)
-                of = "" if name is None else f", {name}"
-                tiles.append((text, words + of, hints.get(better, "")))
-    return tiles
 
 
 def _versions() -> str:
