@@ -44,6 +44,10 @@ class InputKeyError(InputError, KeyError):
     __str__ = InputError.__str__
 
 
+class InputWarning(InputError, UserWarning):  # noqa: N818 - it is a warning
+    """Input that can be used, but may not be what was meant."""
+
+
 def listed(names: Any) -> str:
     """Names in quotes, or the word none."""
     return ", ".join(map(repr, names)) or "none"

@@ -1,12 +1,21 @@
-"""The directory of results: there as a whole, or not at all."""
+"""The directory of results: there as a whole, or not at all; and code to go on with."""
 
+from __future__ import annotations
+
+import json
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ._errors import BadInput
+from scmetaq._errors import InputError
+
+from ._terminal import ERROR, say
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
+
 
 _MADE_BY_DESKTOPS = {".DS_Store", "desktop.ini"}
 
@@ -16,32 +25,22 @@ def check_output(
 ) -> None:
     """Refuse, before any work, a directory that results cannot or must not be written to.
 
-    What only the file system knows, such as which names are too long, is found by making a
-    directory beside it, and removing that again.
-
-    Parameters
-    ----------
-    out
-        Directory to be made.
-    overwrite
-        Whether an earlier result may be replaced.
-    results
-        Names of what the command writes: a directory that holds anything else is never replaced.
-    inputs
-        Files that the command reads.
+    A directory that holds anything but ``results`` is never replaced, nor one with an input. What
+    only the file system knows, such as which names are too long, is found by making a directory
+    next to it, and removing that again.
     """
     with _bad_output(out):
         if out.exists():
             _check_replaceable(out, overwrite, results)
         for path in inputs:
             if path.resolve().is_relative_to(out.resolve()):
-                raise BadInput(
+                raise InputError(
                     f"{path} lies in {out}, which would be replaced: choose another --out."
                 )
         parent = _nearest_directory(out)
         if not parent.is_dir():
-            raise BadInput(f"{out} cannot be made: {parent} is a file.")
-        _make_staging(out, parent).rmdir()
+            raise InputError(f"{out} cannot be made: {parent} is a file.")
+        _make_staging(out).rmdir()
 
 
 @contextmanager
@@ -52,7 +51,7 @@ def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     out = out.resolve()
     with _bad_output(out):
-        staging = _make_staging(out, _nearest_directory(out))
+        staging = _make_staging(out)
     try:
         yield staging
         with _bad_output(out):
@@ -62,33 +61,47 @@ def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 @contextmanager
+def report_of(out: Path) -> Iterator[Path]:
+    """File of the report: if it cannot be written, the results stay, and the error says so."""
+    kept = f"Everything but the report is in {out}."
+    try:
+        yield out / "report.html"
+    except KeyboardInterrupt:
+        say(kept, ERROR)
+        raise
+    except Exception as error:
+        error.add_note(kept)
+        raise
+
+
+@contextmanager
 def _bad_output(out: Path) -> Iterator[None]:
     """Regard what the file system refuses as bad input."""
     try:
         yield
     except OSError as error:
-        raise BadInput(
+        raise InputError(
             f"{out} cannot be made ({error.strerror or error}): choose another --out."
         ) from error
 
 
-def _make_staging(out: Path, parent: Path) -> Path:
-    staging = _hidden_sibling(out, parent)
-    staging.mkdir()
-    return staging
-
-
 def _check_replaceable(out: Path, overwrite: bool, results: Collection[str]) -> None:
     if not out.is_dir():
-        raise BadInput(f"{out} is a file: choose another name for --out.")
+        raise InputError(f"{out} is a file: choose another name for --out.")
     if not overwrite:
-        raise BadInput(f"{out} exists: choose another --out, or pass --overwrite to replace it.")
+        raise InputError(f"{out} exists: choose another --out, or pass --overwrite to replace it.")
     others = {path.name for path in out.iterdir()} - set(results) - _MADE_BY_DESKTOPS
     if others:
-        raise BadInput(
+        raise InputError(
             f"{out} holds more than results of this command, e.g. {min(others)!r}, and is not "
             "replaced: choose another --out."
         )
+
+
+def _make_staging(out: Path) -> Path:
+    staging = _hidden_sibling(out, _nearest_directory(out))
+    staging.mkdir()
+    return staging
 
 
 def _nearest_directory(out: Path) -> Path:
@@ -113,3 +126,25 @@ def _put_in_place(staging: Path, out: Path, overwrite: bool) -> None:
         earlier.rename(out)
         raise
     shutil.rmtree(earlier, ignore_errors=True)
+
+
+def write_model(folder: Path, model: Any, assignments: Any) -> None:
+    """Write a model, its metacells and the assignments."""
+    metacells = model.get_metacells()
+    if hasattr(metacells, "mod"):
+        metacells.write_h5mu(folder / "metacells.h5mu", compression="gzip")
+    else:
+        metacells.write_h5ad(folder / "metacells.h5ad", compression="gzip")
+    assignments.to_csv(folder / "assignments.csv", index_label="barcode")
+    model.save(str(folder / "model"))
+
+
+def code_after(command: str, out: Any, files: Collection[str], **facts: Any) -> str:
+    """Python code to go on with after a command, for the very files that it wrote."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    options: Any = {"undefined": StrictUndefined, "trim_blocks": True}
+    code = Environment(loader=PackageLoader("scmetaq.cli"), **options)
+    paths = {file.split(".")[0]: json.dumps((out / file).as_posix()) for file in files}
+    template = code.get_template(f"after_{command}.py.j2")
+    return template.render(quoted=json.dumps, list=list, **paths, **facts) + "\n"

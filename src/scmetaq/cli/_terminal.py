@@ -1,107 +1,178 @@
-"""What a command says: progress on stderr, results on stdout."""
+"""What a command says: progress and errors on stderr, results on stdout."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+import logging
+import sys
+import traceback
+import warnings
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from scmetaq._errors import InputError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pandas as pd
 
-_ARROWS = {"higher": "higher is better", "lower": "lower is better"}
-_SHOWN = {
+OURS = 1
+BAD_INPUT = 2
+STOPPED = 130
+NOTE = "[yellow]Note:[/]"
+ERROR = "[bold red]Error:[/]"
+
+CELLS_PER_METACELL = 50
+
+_PACKAGE = Path(__file__).parents[1]
+_DIRECTIONS = {"higher": "higher is better", "lower": "lower is better"}
+_QUALITY = {
     "n_metacells": "metacells",
     "size_median": "cells per metacell, median",
     "unassigned": "cells without a metacell",
     "compactness": "compactness",
     "separation": "separation",
     "purity": "purity",
+    "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "mixing": "mixing of batches",
 }
+_COUNTS = ("n_metacells", "size_median", "unassigned")
+_LAYER = "Name the layer with the raw counts with --layer."
+_COLUMN = "Name another column with {}, or leave it out."
+REMEDIES = {
+    "layer": _LAYER,
+    "rna_layer": _LAYER,
+    "adt_layer": _LAYER,
+    "atac_layer": _LAYER,
+    "n_metacells": "Choose another number with --n-metacells, or leave it out for one per "
+    f"{CELLS_PER_METACELL} cells.",
+    "labels": _COLUMN.format("--labels-key"),
+    "labels_key": _COLUMN.format("--labels-key"),
+    "conditions": _COLUMN.format("--batch-key"),
+    "batch_key": _COLUMN.format("--batch-key"),
+    "categorical_covariate_keys": _COLUMN.format("--covariate-key"),
+    "modalities": "Name the modalities in the file rna, adt (or prot) and atac, one of each, or "
+    "choose them in Python with MetaQModel.setup_mudata.",
+}
+"""What to do in terms of the command, by the argument of a public function to blame."""
 
 
-def say(message: str) -> None:
-    """Tell of progress."""
-    Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)
+def plain(message: object, remedies: Mapping[str, str]) -> str:
+    """One line for the terminal: what is wrong, and what to do in terms of the command."""
+    text = str(message)
+    if isinstance(message, InputError):
+        text = f"{message.problem} {remedies.get(message.argument or '', message.fix)}"
+    return " ".join(text.split())
 
 
-def say_note(message: str) -> None:
-    """Tell of something that the user may want to act on."""
+@contextmanager
+def exit_status(remedies: Mapping[str, str], *, debug: bool) -> Iterator[None]:
+    """Turn whatever goes wrong inside into one line on stderr and an exit status."""
+    try:
+        yield
+    except SystemExit as leaving:
+        # how Lightning answers Ctrl-C during training
+        if isinstance(leaving.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from leaving
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        notes = getattr(error, "__notes__", [])
+        if isinstance(error, InputError):
+            status, text = BAD_INPUT, plain(error, remedies)
+        else:
+            status, text = OURS, f"scmetaq failed with {type(error).__name__}: {reason(error)}."
+            notes = notes if debug else [*notes, "Run it again with --debug for the traceback."]
+        say(" ".join([text, *notes]), ERROR)
+        raise typer.Exit(status) from error
+
+
+@contextmanager
+def bad_input() -> Iterator[None]:
+    """Regard any refusal of a value inside as bad input."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        # str of a KeyError is quoted and escaped
+        raise InputError(str(error.args[0] if len(error.args) == 1 else error)) from error
+
+
+def reason(error: Exception) -> str:
+    """First line of an error without its full stop, or its type if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(". ") if lines else type(error).__name__
+
+
+@contextmanager
+def quiet(note: Callable[[object], None], *, debug: bool) -> Iterator[None]:
+    """Hold back what libraries print, log and warn of; ``note`` gets our own warnings."""
+
+    def show(message: Any, category: type[Warning], filename: str, *args: Any) -> None:
+        # our functions address warnings to their caller, that is to this package
+        if issubclass(category, UserWarning) and Path(filename).is_relative_to(_PACKAGE):
+            note(message)
+        elif debug:
+            shown(message, category, filename, *args)
+
+    shown, disabled = warnings.showwarning, logging.root.manager.disable
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr if debug else io.StringIO()):
+        warnings.simplefilter("default" if debug else "always")
+        warnings.showwarning = show  # type: ignore[assignment]
+        logging.disable(disabled if debug else logging.INFO)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+
+
+def say(message: str, before: str = "") -> None:
+    """Print one line to stderr, as long as it is, after a word such as ``NOTE``."""
     console = Console(stderr=True, highlight=False)
-    console.print("[yellow]Note:[/]", end=" ")
+    if before:
+        console.print(before, end=" ")
     console.print(message, markup=False, soft_wrap=True)
 
 
-def show_results(metrics: pd.DataFrame, out: Path, files: Mapping[str, str]) -> None:
-    """Print a short table of quality and where the results are.
-
-    Parameters
-    ----------
-    metrics
-        Table of ``scmetaq.metrics.evaluate``.
-    out
-        Directory of the results.
-    files
-        What is in it: name and description.
-    """
-    _show(_quality(metrics), out, files)
-
-
-def show_facts(facts: Mapping[str, str], out: Path, files: Mapping[str, str]) -> None:
-    """Print a few numbers and where the results are.
-
-    Parameters
-    ----------
-    facts
-        Numbers by name.
-    out, files
-        As for :func:`show_results`.
-    """
+def show_results(
+    rows: Iterable[tuple[str, ...]], out: Path, descriptions: Mapping[str, str]
+) -> None:
+    """Print rows of name, value and direction, and which of the files there are now."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right")
-    for name, value in facts.items():
-        table.add_row(name, value)
-    _show(table, out, files)
-
-
-def _show(table: Table, out: Path, files: Mapping[str, str]) -> None:
+    table.add_column(style="dim")
+    for row in rows:
+        table.add_row(*row)
+    files = {name: text for name, text in descriptions.items() if (out / name).exists()}
+    width = max(map(len, files))
     console = Console(highlight=False)
     console.print()
     console.print(table)
     console.print()
     console.print(f"Written to {out}{'' if str(out).endswith('/') else '/'}", markup=False)
-    width = max(map(len, files))
-    for name, description in files.items():
-        line = f"  {name.ljust(width)}  {description}"
-        console.print(line, markup=False, soft_wrap=True)
+    for name, text in files.items():
+        console.print(f"  {name.ljust(width)}  {text}", markup=False, soft_wrap=True)
 
 
-def _quality(metrics: pd.DataFrame) -> Table:
-    better = metrics.groupby("metric")["better"].first()
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
-    for metric, words in _SHOWN.items():
-        for modality, value in _means(metrics, metric).items():
-            if not (metric == "unassigned" and value == 0):
-                is_count = metric in ("n_metacells", "size_median", "unassigned")
-                shown = f"{value:,g}" if is_count else f"{value:.3f}"
+def quality_rows(metrics: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """Rows of a table of ``scmetaq.metrics.evaluate``, means of each modality one by one."""
+    modality = metrics["modality"].fillna("") if "modality" in metrics else ""
+    metrics = metrics.assign(modality=modality)
+    values = metrics.groupby(["metric", "modality"], sort=False)["value"].mean()
+    directions = metrics.groupby("metric")["better"].first()
+    for metric, words in _QUALITY.items():
+        for modality, value in values.get(metric, {}).items():
+            if metric != "unassigned" or value > 0:
                 name = f"{words}, {modality}" if modality else words
-                table.add_row(name, shown, _ARROWS.get(better[metric], ""))
-    return table
-
-
-def _means(metrics: pd.DataFrame, metric: str) -> dict[str, float]:
-    """Mean of a metric by modality; of all of them, by nothing."""
-    rows = metrics[metrics["metric"] == metric]
-    if "modality" not in rows:
-        return {"": rows["value"].mean()} if len(rows) else {}
-    return rows.groupby(rows["modality"].fillna(""), sort=False)["value"].mean().to_dict()
+                shown = f"{value:,g}" if metric in _COUNTS else f"{value:.3f}"
+                yield name, shown, _DIRECTIONS.get(directions[metric], "")

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, DTypeLike
 
 from scmetaq import _keys
-from scmetaq._errors import InputValueError, check_int
+from scmetaq._errors import InputValueError, InputWarning, check_int
 from scmetaq.metrics._matrix import as_matrix, grouped_rows, unit_rows
 
 _VALUES = 1 << 24
@@ -202,8 +202,10 @@ def check_count_values(X: Any, where: str, layers: Collection[str], *, stackleve
         )
     if has_fractions:
         warnings.warn(
-            f"Expected raw counts in {where}, found fractions. If these are normalised values, "
-            f"name the layer with raw counts by `layer=`; layers: {list(layers)}.",
-            UserWarning,
+            InputWarning(
+                f"Expected raw counts in {where}, found fractions; layers: {list(layers)}.",
+                "If these are normalised values, name the layer with raw counts by `layer=`.",
+                "layer",
+            ),
             stacklevel=stacklevel,
         )

@@ -1,0 +1,331 @@
+"""The commands: what each reads, works on, writes and reports."""
+
+import json
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import typer
+
+from scmetaq._errors import InputError
+
+from ._inputs import (
+    Cells,
+    align_assignments,
+    check_accelerator,
+    check_assignments,
+    read_assignments,
+    read_data,
+    with_counts,
+)
+from ._job import Job, JudgingJob
+from ._output import code_after, write_model
+from ._terminal import CELLS_PER_METACELL, say
+
+DEMO_LABELS = "cell_type"
+DEMO_OUT = "scmetaq-demo"
+MIN_CELLS_OF_REPORT = 50
+"""With fewer mapped cells there is neither a picture nor a quality worth a page."""
+
+_ASSIGNMENTS = "metacell and margin of each cell"
+_REPORT = "pictures and the quality of the metacells"
+_JUDGING = "Judging the metacells and writing the report."
+
+Accelerator = Literal["auto", "cpu", "gpu", "mps"]
+
+
+def _column(help: str) -> Any:
+    return typer.Option(None, metavar="COLUMN", help=help)
+
+
+@dataclass(kw_only=True)
+class Infer(JudgingJob):
+    """Infer metacells and write them, the assignment of each cell, the model and a report."""
+
+    results = {
+        "metacells.h5ad": "metacells: mean counts in X, summed counts in layers['counts']",
+        "metacells.h5mu": "metacells: per modality mean counts in X, sums in layers['counts']",
+        "assignments.csv": _ASSIGNMENTS,
+        "model": "the trained model, for scmetaq.MetaQModel.load",
+        "report.html": _REPORT,
+    }
+
+    n_metacells: int | None = typer.Option(
+        None, metavar="K", min=2, help="Number of metacells; one per 50 cells by default."
+    )
+    modality: Literal["rna", "adt", "atac"] | None = typer.Option(
+        None,
+        help="Kind of counts of an .h5ad file, rna by default; those of an .h5mu file are known by "
+        "the names of its modalities: rna, adt or prot, atac.",
+    )
+    batch_key: str | None = _column("Column of obs with the batch.")
+    covariate_key: list[str] | None = _column(
+        "Column of obs with a covariate; several after INPUT, or repeated."
+    )
+    labels_key: list[str] | None = _column(
+        "Column of obs with labels to judge by, also of one modality (rna:COLUMN); several after "
+        "INPUT, or repeated. Never used in training."
+    )
+    max_epochs: int | None = typer.Option(
+        None, metavar="N", min=1, help="Epochs; by default what the data need."
+    )
+    seed: int = typer.Option(0, metavar="S", min=0, help="The same seed gives the same result.")
+    accelerator: Accelerator = typer.Option("auto", help="Device to train on.")
+
+    def _check(self) -> list[Path]:
+        if self.source.path is None:
+            self.out = self.out or Path(DEMO_OUT)
+            self.labels_key = self.labels_key or [DEMO_LABELS]
+        if self.source.is_mudata and self.modality is not None:
+            raise InputError(
+                "--modality says what an AnnData holds; the modalities of MuData are found by "
+                "their names (rna, adt or prot, atac): leave it out."
+            )
+        return []
+
+    def _set_up(self) -> None:
+        import scvi
+
+        from scmetaq import MetaQModel
+
+        cells, n_metacells = self.cells, self.n_metacells
+        columns = self._find_columns(
+            labels_key=self.labels_key,
+            batch_key=self.batch_key,
+            categorical_covariate_keys=self.covariate_key,
+        )
+        check_accelerator(self.accelerator)
+        scvi.settings.seed = self.seed
+        setup: dict[str, Any] = {name: of.keys or None for name, of in columns.items()}
+        setup["batch_key"] = next(iter(columns["batch_key"].keys), None)
+        if cells.kinds:
+            modalities = {f"{kind}_layer": name for kind, name in cells.kinds.items()}
+            setup |= {argument: cells.layer_of(name) for argument, name in modalities.items()}
+            modalities |= {name: of.modality for name, of in columns.items() if of.modality}
+            MetaQModel.setup_mudata(cells.data, modalities=modalities, **setup)
+        else:
+            modality = self.modality or "rna"
+            MetaQModel.setup_anndata(cells.data, modality=modality, layer=self.layer, **setup)
+        if n_metacells is None:
+            n_metacells = max(2, round(cells.data.n_obs / CELLS_PER_METACELL))
+            per = f"one per {CELLS_PER_METACELL} cells"
+            say(f"--n-metacells is left out: {n_metacells:,}, {per}.")
+        self.model = MetaQModel(cells.data, n_metacells=n_metacells)
+
+    def _work(self) -> None:
+        started, show_bar = time.perf_counter(), sys.stderr.isatty()
+        say(f"Training {self.model.n_metacells:,} metacells.")
+        self.model.train(
+            self.max_epochs, accelerator=self.accelerator, enable_progress_bar=show_bar
+        )
+        self.of_which = f", of which training {time.perf_counter() - started:.0f} s"
+
+    def _write(self, folder: Path) -> None:
+        self.assignments = self.model.get_assignments()
+        write_model(folder, self.model, self.assignments)
+
+    def _page(self) -> dict[str, Any]:
+        say(_JUDGING)
+        model, cells, labels = self.model, self.cells, self.columns["labels_key"]
+        facts = {
+            **({} if cells.kinds else {"Modality": self.modality or "rna"}),
+            **cells.facts(model.modality_weights if len(cells.kinds) > 1 else None),
+            "Metacells asked for": f"{model.n_metacells:,}",
+            "Method": "MetaQ, scmetaq's default recipe",
+            "Epochs": len(model.history["train_loss"]),
+            "Seed": self.seed,
+            "Device": str(model.device),
+        }
+        return self._judge(self.assignments, facts) | {
+            "embedding": model.get_latent_representation() if cells.kinds else None,
+            "history": model.history,
+            "quantization": model.get_quantization_report(),
+            "next_steps": code_after(
+                "infer",
+                self.out,
+                ["metacells.h5mu" if cells.kinds else "metacells.h5ad", "assignments.csv", "model"],
+                cells=self.source.code,
+                kinds=cells.kinds,
+                is_mosaic=cells.is_mosaic,
+                color=json.dumps(next(iter(labels.keys), "n_cells")),
+                modality=labels.modality,
+            ),
+            "of_which": self.of_which,
+        }
+
+
+@dataclass(kw_only=True)
+class Evaluate(JudgingJob):
+    """Judge the metacells of any method and write the numbers and a report."""
+
+    results = {
+        "metrics.csv": "every number: metric, metacell, value, better",
+        "report.html": _REPORT,
+    }
+
+    assignments: Path = typer.Argument(
+        metavar="ASSIGNMENTS",
+        help="Table of any method, .csv or .tsv, with the columns barcode and metacell.",
+    )
+    labels_key: str | None = _column(
+        "Column of obs with labels to judge by, also of one modality (rna:COLUMN)."
+    )
+    batch_key: str | None = _column(
+        "Column of obs with the batch, to judge how metacells mix batches; also of one modality "
+        "(rna:COLUMN)."
+    )
+
+    def _check(self) -> list[Path]:
+        check_assignments(self.assignments)
+        if self.source.path is None:
+            self.labels_key = self.labels_key or DEMO_LABELS
+        return [self.assignments]
+
+    def _read(self) -> Cells:
+        self.table = read_assignments(self.assignments)
+        return super()._read()
+
+    def _set_up(self) -> None:
+        self._find_columns(labels_key=self.labels_key, batch_key=self.batch_key)
+        names = self.cells.data.obs_names
+        table = align_assignments(self.table, names, self.assignments, self.source, self.note)
+        say(_JUDGING)
+        facts = {**self.cells.facts(), "Assignments": str(self.assignments)}
+        self.judged = self._judge(table, facts)  # refuses bad input before it works
+
+    def _write(self, folder: Path) -> None:
+        self.metrics.to_csv(folder / "metrics.csv", index=False)
+
+    def _page(self) -> dict[str, Any]:
+        return {**self.judged, "next_steps": code_after("evaluate", self.out, ["metrics.csv"])}
+
+
+@dataclass(kw_only=True)
+class Map(Job):
+    """Map new cells onto a trained model: metacells, and labels with their uncertainty."""
+
+    results = {
+        "metacells.h5ad": "metacells of the new cells: mean counts in X, sums in layers['counts']",
+        "metacells.h5mu": "metacells of the new cells: per modality mean counts and sums",
+        "assignments.csv": _ASSIGNMENTS,
+        "labels.csv": "label, uncertainty and whether it is unknown, of each cell",
+        "model": "the model with the new conditions, for scmetaq.MetaQModel.load",
+        "report.html": _REPORT,
+    }
+    remedies = {}
+
+    input: str = typer.Argument(
+        metavar="QUERY",
+        help="New cells with raw counts: an .h5ad file, an .h5mu file or a .zarr store.",
+    )
+    model: Path | None = typer.Option(
+        None,
+        metavar="DIR",
+        help="Folder of the trained model, e.g. results/model of [bold]scmetaq infer[/].",
+    )
+    new_metacells: bool = typer.Option(
+        False, "--new-metacells", help="Add metacells for states that the model lacks."
+    )
+    accelerator: Accelerator = typer.Option("auto", help="Device to use.")
+
+    def _check(self) -> list[Path]:
+        if self.model is None:
+            raise InputError("Missing option --model DIR: which model should cells be mapped onto?")
+        if not (self.model / "model.pt").is_file():
+            raise InputError(
+                f"There is no model in {self.model}: expected the folder that scmetaq infer or "
+                "MetaQModel.save wrote, with a file model.pt."
+            )
+        return [self.model]
+
+    def _read(self) -> Cells:
+        data = read_data(self.source)
+        return Cells(data, {name: name for name in getattr(data, "mod", {})})
+
+    def _set_up(self) -> None:
+        from scmetaq import MetaQModel
+
+        check_accelerator(self.accelerator)
+        query, folder, device = self.cells.data, str(self.model), self.accelerator
+        self.mapped = MetaQModel.load_query_data(query, folder, accelerator=device)
+        self.arguments: dict[str, Any] = dict(self.mapped.registry["setup_args"])
+        parts = getattr(self.mapped.adata, "mod", {})
+        self.absent = [name for name, part in parts.items() if part.n_obs == 0]
+        for name in self.absent:
+            self.note(f"No cell has {name}: metacells and labels are found without it.")
+        for kind, missing in self.mapped.missing_features.items():
+            if len(missing):
+                self.note(
+                    f"{len(missing):,} {kind} features of the model are missing and filled in, "
+                    f"e.g. {missing[0]!r}."
+                )
+
+    def _work(self) -> None:
+        mapped = self.mapped
+        for key, new in mapped.new_conditions.items():
+            if new:
+                shown = ", ".join(map(str, new[:5])) + (", ..." if len(new) > 5 else "")
+                say(f"Fitting {len(new)} new in {key!r}: {shown}.")
+        mapped.train(accelerator=self.accelerator, enable_progress_bar=False)
+        if self.new_metacells:
+            names = mapped.add_metacells()
+            say(f"New metacells for cells that the model has none for: {len(names)}.")
+        self.assignments, self.labels = mapped.get_assignments(), self._predict_labels()
+
+    def _predict_labels(self) -> Any:
+        """Table of the labels, if the model has learnt any."""
+        if not self.arguments.get("labels_key"):
+            return None
+        try:
+            return self.mapped.predict_labels()
+        except ValueError as error:
+            self.note(error)
+            return None
+
+    def _known_labels(self) -> dict[str, Any]:
+        """Label of each cell by key; missing where the type is unknown."""
+        table = {} if self.labels is None else self.labels
+        keys = [name.removesuffix("_unknown") for name in table if name.endswith("_unknown")]
+        return {key: table[key].where(~table[f"{key}_unknown"]) for key in keys}
+
+    def _write(self, folder: Path) -> None:
+        if self.labels is not None:
+            self.labels.to_csv(folder / "labels.csv", index_label="barcode")
+        write_model(folder, self.mapped, self.assignments)
+
+    def _page(self) -> dict[str, Any] | None:
+        if len(self.assignments) < MIN_CELLS_OF_REPORT:
+            return None
+        say(_JUDGING)
+        mapped, data = self.mapped, with_counts(self.mapped.adata, self.arguments)
+        known = {key: labels for key, labels in self._known_labels().items() if labels.count()}
+        for key, labels in known.items():
+            data.obs[f"{key}_predicted"] = labels
+        batch = self.arguments.get("batch_key")
+        facts = {"Model": str(self.model)}
+        for key, new in mapped.new_conditions.items():
+            facts[f"New in {key}"] = ", ".join(map(str, new)) or "none"
+        for kind, missing in mapped.missing_features.items():
+            facts[f"Features filled in, {kind}"] = f"{len(missing):,}"
+        if self.absent:
+            facts["Modalities that no cell has"] = ", ".join(self.absent)
+        return {
+            "adata": data,
+            "assignments": self.assignments,
+            "labels_key": [f"{key}_predicted" for key in known],
+            "batch_key": batch if batch in data.obs and data.obs[batch].nunique() > 1 else None,
+            "embedding": mapped.get_latent_representation(),
+            "quantization": mapped.get_quantization_report(),
+            "facts": facts,
+        }
+
+    def _rows(self) -> Iterable[tuple[str, ...]]:
+        n_used, n_all = self.assignments["metacell"].nunique(), self.mapped.n_metacells
+        yield "cells", f"{len(self.assignments):,}"
+        yield "metacells with new cells", f"{n_used:,} of {n_all:,}"
+        yield "margin, median", f"{self.assignments['margin'].median():.4g}"
+        for key, labels in self._known_labels().items():
+            yield f"cells of unknown {key}", f"{labels.isna().sum():,}"

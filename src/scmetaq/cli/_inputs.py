@@ -1,0 +1,344 @@
+"""What a command reads: cells, their modalities and columns, and tables of assignments."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from scmetaq._errors import InputError, InputKeyError, listed
+
+from ._terminal import bad_input, reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import pandas as pd
+
+DEMO = "demo"
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_SIGNS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zip", ".zst")
+_NO_METACELL = ("", "NA", "nan", "NaN", "<NA>", "-1", "-1.0")
+"""What R, pandas and other methods write for a cell without a metacell."""
+
+
+class Source(NamedTuple):
+    """Where cells come from: a path, or none for the data that come with the package."""
+
+    name: str
+    path: Path | None
+
+    @property
+    def is_mudata(self) -> bool:
+        """Whether these are cells with several modalities."""
+        path = self.path
+        return path is not None and (path.suffix == ".h5mu" or (path / "mod").is_dir())
+
+    @property
+    def code(self) -> str:
+        """Code that reads the cells."""
+        if self.path is None:
+            return "scmetaq.data.demo()"
+        package = "mudata" if self.is_mudata else "anndata"
+        return f"{package}.read_{self.path.suffix[1:]}({json.dumps(self.name)})"
+
+
+def find_source(text: str) -> Source:
+    """Check what can be checked of INPUT without reading it."""
+    if text == DEMO:
+        return Source(DEMO, None)
+    path = Path(text)
+    if path.suffix not in (".h5ad", ".h5mu", ".zarr"):
+        raise InputError(
+            "Expected INPUT to be an .h5ad or .h5mu file, a .zarr store or the word "
+            f"{DEMO}, found {text!r}."
+        )
+    if not path.exists():
+        raise InputError(f"There is no {text}: check the spelling and the folder.")
+    if path.suffix != ".zarr" and path.is_dir():
+        raise InputError(f"Expected {text} to be an {path.suffix} file, found a directory.")
+    return Source(text, path)
+
+
+class Columns(NamedTuple):
+    """Columns of the ``obs`` of the cells or, of MuData, of that of a modality."""
+
+    keys: list[str]
+    modality: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The columns with their modality."""
+        return [k if self.modality is None else f"{self.modality}:{k}" for k in self.keys]
+
+    @property
+    def first(self) -> str | None:
+        """Name of the first column, if there is one."""
+        return next(iter(self.names), None)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells that a command works on, an AnnData or a MuData."""
+
+    data: Any
+    kinds: dict[str, str] = field(default_factory=dict)
+    """Name of the modality by kind of counts; of an AnnData, none."""
+    layer: str | None = None
+    """Layer asked for: of MuData that of each modality that has it."""
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """AnnData of each modality in use."""
+        return {name: self.data.mod[name] for name in self.kinds.values()}
+
+    @property
+    def is_mosaic(self) -> bool:
+        """Whether cells lack modalities."""
+        return any(part.n_obs < self.data.n_obs for part in self.parts.values())
+
+    def layer_of(self, name: str) -> str | None:
+        """Layer with the counts of a modality; None: ``X``."""
+        return self.layer if self.layer in self.parts[name].layers else None
+
+    def described(self) -> str:
+        """Return the number of cells, and of features of each modality."""
+        n_cells, text = self.data.n_obs, f"{self.data.n_obs:,} cells"
+        if not self.kinds:
+            return f"{text} x {self.data.n_vars:,} features"
+        of_parts = [
+            f"{part.n_vars:,} {name} features"
+            + (f" in {part.n_obs:,} of them" if part.n_obs < n_cells else "")
+            for name, part in self.parts.items()
+        ]
+        return f"{text} ({', '.join(of_parts)})"
+
+    def facts(self, weights: Mapping[str, float] | None = None) -> dict[str, object]:
+        """Sizes, where the counts are, and weights of the kinds of counts, for the report."""
+        n_cells, data = f"{self.data.n_obs:,}", self.data
+        if not self.kinds:
+            return {"Cells × features": f"{n_cells} × {data.n_vars:,}", "Counts": _at(self.layer)}
+        rows: dict[str, object] = {"Cells": n_cells}
+        for kind, name in self.kinds.items():
+            size = f"{data.mod[name].n_obs:,} cells × {data.mod[name].n_vars:,} features"
+            rows[f"Modality {name}"] = f"{size}, counts in {_at(self.layer_of(name))}" + (
+                f"; weight {weights[kind]:.0%} of the distances between cells" if weights else ""
+            )
+        return rows
+
+    def columns(self, keys: str | Sequence[str] | None, argument: str) -> Columns:
+        """Find where columns are, all in one place; labels are names or whole numbers."""
+        keys = [keys] if isinstance(keys, str) else keys or []
+        places = [self._place(key, argument) for key in keys]
+        if argument == "labels_key":
+            for modality, column in places:
+                part = self.data if modality is None else self.data.mod[modality]
+                _check_categories(part.obs[column], column)
+        if len({modality for modality, _ in places}) > 1:
+            where = ", ".join(f"{c!r} in {'the MuData' if m is None else m!r}" for m, c in places)
+            option = "--labels-key" if argument == "labels_key" else "--covariate-key"
+            raise InputError(
+                f"Expected all {option} in one obs, found {where}: copy them to the obs of the "
+                "MuData."
+            )
+        return Columns([column for _, column in places], places[0][0] if places else None)
+
+    def _place(self, key: str, argument: str) -> tuple[str | None, str]:
+        """Modality (None: the cells as a whole) and column of a name such as ``rna:column``."""
+        parts = getattr(self.data, "mod", {})
+        before, colon, column = key.partition(":")
+        if colon and before in parts and column in parts[before].obs:
+            return before, column
+        if key in self.data.obs:
+            return None, key
+        having = [name for name, part in parts.items() if key in part.obs]
+        if len(having) == 1:
+            return having[0], key
+        if having:
+            spelled = " or ".join(f"{name}:{key}" for name in having)
+            raise InputError(
+                f"Column {key!r} is in several modalities: say which is meant, {spelled}."
+            )
+        there = [str(c) for c in self.data.obs if str(c).split(":")[0] not in parts]
+        there += [f"{name}:{c}" for name, part in parts.items() for c in part.obs]
+        where = "the obs of the MuData or of a modality" if parts else "obs"
+        problem = f"No column {key!r} in {where}. Columns there: {listed(there)}."
+        raise InputKeyError(problem, argument=argument)
+
+
+def read_cells(source: Source, layer: str | None, note: Callable[[object], None]) -> Cells:
+    """Read cells whose modalities are known by their usual names, and check the layer."""
+    from scmetaq import data
+
+    cells = read_data(source)
+    kinds: dict[str, str] = {}
+    if source.is_mudata:
+        with bad_input():
+            kinds = data.find_modalities(cells)
+        others = [name for name in cells.mod if name not in kinds.values()]
+        if others:
+            note(f"Modalities of no known kind are left out: {', '.join(others)}.")
+    _check_layer(cells, kinds, layer)
+    return Cells(cells, kinds, layer)
+
+
+def read_data(source: Source) -> Any:
+    """Read an AnnData or a MuData into memory."""
+    import anndata
+    import mudata
+
+    from scmetaq import data
+
+    if source.path is None:
+        return data.demo()
+    package, kind = (mudata, "MuData") if source.is_mudata else (anndata, "AnnData")
+    try:
+        cells = getattr(package, f"read_{source.path.suffix[1:]}")(source.path)
+    except Exception as error:
+        raise InputError(
+            f"{source.name} cannot be read as {kind} ({reason(error)}): it may be truncated or "
+            "of another format, so copy or download it again."
+        ) from error
+    if source.is_mudata and not cells.mod:
+        raise InputError(
+            f"{source.name} cannot be read as MuData: it holds no modalities. If it is AnnData, "
+            "give it the ending .h5ad."
+        )
+    return cells
+
+
+def _check_layer(data: Any, kinds: Mapping[str, str], layer: str | None) -> None:
+    parts = {name: data.mod[name] for name in kinds.values()} or {"": data}
+    layers = {name: sorted(filter(None, part.layers)) for name, part in parts.items()}
+    if layer is not None and not any(layer in names for names in layers.values()):
+        there = "; ".join(f"{name}: {listed(of)}" for name, of in layers.items()).lstrip(": ")
+        where = " in any modality" if kinds else ""
+        raise InputKeyError(f"No layer {layer!r}{where}. Layers there: {there}.", argument="layer")
+
+
+def _check_categories(column: pd.Series, key: str) -> None:
+    """Refuse decimal numbers, which the report would refuse after all work."""
+    from pandas.api.types import is_float_dtype
+
+    numbers = column.dropna()
+    if is_float_dtype(numbers) and (numbers != numbers.round()).any():
+        raise InputError(
+            f"Expected categories in the column {key!r} for --labels-key, found decimal numbers: "
+            "bin them, or name another column."
+        )
+
+
+def _at(layer: str | None) -> str:
+    return "X" if layer is None else f"layer {layer!r}"
+
+
+def with_counts(data: Any, setup: Mapping[str, Any]) -> Any:
+    """Return cells with their raw counts in ``X``, without the modalities that no cell has."""
+
+    def counts(part: Any, layer: str | None) -> Any:
+        X = part.X if layer is None else part.layers[layer]
+        return type(part)(X, obs=part.obs, var=part.var, obsm=dict(part.obsm), uns=part.uns)
+
+    if not hasattr(data, "mod"):
+        return counts(data, setup["layer"])
+    layers = {setup["modalities"].get(name): setup[name] for name in setup if "layer" in name}
+    parts = {n: counts(part, layers.get(n)) for n, part in data.mod.items() if part.n_obs}
+    found = type(data)(parts)
+    found.obs = data.obs.loc[found.obs_names]
+    return found
+
+
+def check_accelerator(name: str) -> None:
+    """Refuse a device that is not there."""
+    import torch
+
+    has_mps = torch.backends.mps.is_available()
+    there = {"gpu": torch.cuda.is_available() or has_mps, "mps": has_mps}
+    if not there.get(name, True):
+        raise InputError(f"PyTorch finds no {name} here: leave --accelerator out, or pass cpu.")
+
+
+def check_assignments(path: Path) -> None:
+    """Check what can be checked of ASSIGNMENTS without reading it."""
+    if not path.is_file():
+        raise InputError(f"There is no file {path}: check the spelling and the folder.")
+    if _ending(path) not in _SEPARATORS:
+        raise InputError(
+            f"Expected ASSIGNMENTS to be a .csv file with commas or a .tsv file with tabs, found "
+            f"{path}: write the table in one of these forms, with the columns barcode and metacell."
+        )
+
+
+def read_assignments(path: Path) -> pd.DataFrame:
+    """Metacell, and margin if there is one, by barcode; missing where a cell has none."""
+    import pandas as pd
+
+    try:
+        # barcodes stay the text that they are, also one that spells NA
+        options: Any = {"dtype": str, "keep_default_na": False, "na_values": [""]}
+        raw = pd.read_csv(path, sep=_SEPARATORS[_ending(path)], **options)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read as a table: {reason(error)}.") from error
+    barcodes, metacells = _two_columns(list(raw.columns), path)
+    names = raw[metacells].str.strip()
+    table = pd.DataFrame({"metacell": names.where(~names.isin(_NO_METACELL))})
+    if "margin" in raw:
+        table["margin"] = pd.to_numeric(raw["margin"], errors="coerce")
+    return table.set_index(pd.Index(raw[barcodes], name=barcodes))
+
+
+def align_assignments(
+    table: pd.DataFrame, cells: pd.Index, path: Path, source: Source, note: Callable[[object], None]
+) -> pd.DataFrame:
+    """Bring a table into the order of the cells, and note what does not match."""
+    barcodes = table.index
+    if barcodes.name in cells:
+        tab = "barcode,metacell" if _ending(path) == ".csv" else "barcode and metacell with a tab"
+        raise InputError(
+            f"Expected {path} to have a header, found the cell {barcodes.name!r} in its first "
+            f"line: write a line above it that names the columns, {tab}."
+        )
+    if not barcodes.is_unique:
+        repeated = barcodes[barcodes.duplicated()][0]
+        raise InputError(f"Expected one row per barcode in {path}, found {repeated!r} repeatedly.")
+    n_known = int(barcodes.isin(cells).sum())
+    if n_known == 0:
+        raise InputError(
+            f"None of the barcodes of {path} (e.g. {listed(barcodes[:1])}) is among those of "
+            f"{source.name} (e.g. {listed(cells[:1])}): bring them to the same form."
+        )
+    if n_known < len(table):
+        unknown = f"{len(table) - n_known:,} of {len(table):,} barcodes of {path}"
+        note(f"{unknown} are not in {source.name} and left out.")
+    if n_known < len(cells):
+        absent = f"{len(cells) - n_known:,} of {len(cells):,} cells of {source.name}"
+        note(f"{absent} are not in {path} and have no metacell.")
+    return table.reindex(cells)
+
+
+def _ending(path: Path) -> str:
+    """Last part of the name, without that of a compression."""
+    name = path.with_suffix("") if path.suffix in _COMPRESSED else path
+    return name.suffix.lower()
+
+
+def _two_columns(names: list[str], path: Path) -> tuple[str, str]:
+    """Names of the columns with barcodes and metacells."""
+    expected = _SEPARATORS[_ending(path)]
+    others = [sign for sign in _SIGNS if sign != expected and sign in names[0]]
+    if len(names) == 1 and others:
+        raise InputError(
+            f"Expected {_SIGNS[expected]} between the columns of {path}, found {_SIGNS[others[0]]} "
+            f"in {names[0]!r}: write it as .csv with commas or as .tsv with tabs."
+        )
+    barcodes = "barcode" if "barcode" in names else names[0]
+    rest = [name for name in names if name != barcodes]
+    if "metacell" in rest or len(rest) == 1:
+        return barcodes, "metacell" if "metacell" in rest else rest[0]
+    raise InputError(
+        f"Expected {path} to have a header and the columns barcode and metacell, found "
+        f"{listed(names)}: rename the one with metacells to 'metacell'."
+    )

@@ -1,0 +1,119 @@
+"""Files of cells and tables of assignments."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scmetaq.cli._inputs import read_assignments, with_counts
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("none.h5ad", ("There is no", "none.h5ad")),
+        ("cells.csv", (".h5ad", ".h5mu", ".zarr", "demo", "cells.csv")),
+        ("none.h5mu", ("There is no", "none.h5mu")),
+    ],
+)
+def test_bad_inputs_are_refused(run, tmp_path, name, told):
+    assert run("infer", name, "--out", tmp_path / "out").refuses(*told)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("kind", ["AnnData", "MuData"])
+def test_truncated_file_is_refused(run, path, mpath, tmp_path, kind, share):
+    source = path if kind == "AnnData" else mpath
+    broken = tmp_path / f"broken{source.suffix}"
+    whole = source.read_bytes()
+    broken.write_bytes(whole[: int(share * len(whole))])
+    outcome = run("infer", broken, "--out", tmp_path / "out")
+    assert outcome.refuses(f"{broken.name} cannot be read as {kind}", "truncated"), outcome
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_of_another_kind_are_refused(run, mcells, tmp_path):
+    (tmp_path / "cells.zarr").mkdir()
+    outcome = run("infer", tmp_path / "cells.zarr", "--out", tmp_path / "out")
+    assert outcome.refuses("cells.zarr cannot be read as AnnData"), outcome
+    mcells["rna"].copy().write_h5ad(tmp_path / "rna.h5mu")
+    outcome = run("infer", tmp_path / "rna.h5mu", "--out", tmp_path / "out")
+    assert outcome.refuses("rna.h5mu cannot be read as MuData", ".h5ad"), outcome
+
+
+def test_counts_are_found_wherever_each_modality_has_them(paired):
+    mdata = paired.copy()
+    for name, layer in {"rna": "counts", "adt": "raw"}.items():
+        mdata[name].layers[layer] = np.asarray(mdata[name].to_df()) + 1
+    layers = {"rna_layer": "counts", "adt_layer": "raw", "atac_layer": None}
+    names = {"rna_layer": "rna", "adt_layer": "adt", "atac_layer": "atac"}
+    measured = with_counts(mdata, {**layers, "modalities": names})
+    for name, added in {"rna": 1, "adt": 1, "atac": 0}.items():
+        difference = measured[name].to_df() - paired[name].to_df()
+        assert (difference == added).all(axis=None)
+    assert list(measured.obs_names) == list(mdata.obs_names)
+
+
+def test_evaluate_reads_the_table_of_another_method(run, path, cells, tmp_path):
+    groups = pd.Series(np.arange(160) % 4, index=cells.obs_names).sample(frac=1, random_state=0)
+    groups[cells.obs_names[:10]] = -1
+    groups = pd.concat([groups.drop(cells.obs_names[10]), pd.Series({"stranger": 0})])
+    groups.rename("SEACell").to_csv(tmp_path / "others.tsv", sep="\t", index_label="cell")
+    outcome = run("evaluate", path, tmp_path / "others.tsv", "--out", tmp_path / "judged")
+    assert outcome.status == 0, outcome.err
+    assert "1 of 160 barcodes of" in outcome.err
+    assert "1 of 160 cells of" in outcome.err
+    frame = pd.read_csv(tmp_path / "judged" / "metrics.csv").set_index("metric")["value"]
+    assert frame["n_metacells"] == 4
+    assert frame["unassigned"] == 11
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("barcode,metacell\nx,a\ny,b\n", ("None of the barcodes", "'x'")),
+        ("barcode,one,two\nx,a,b\n", ("barcode and metacell", "'two'")),
+        ("", ("cannot be read as a table",)),
+        ("barcode,metacell\nx,a\nx,b\n", ("one row per barcode", "'x'")),
+        ("barcode;metacell\nx;a\n", ("Expected commas", "semicolons in 'barcode;metacell'")),
+        ("barcode;metacell;margin\nx;a;0,5\n", ("Expected commas", "found semicolons")),
+        ("barcode\tmetacell\nx\ta\n", ("Expected commas", "found tabs")),
+    ],
+)
+def test_bad_tables_are_refused(run, path, tmp_path, text, told):
+    (tmp_path / "table.csv").write_text(text)
+    outcome = run("evaluate", path, tmp_path / "table.csv", "--out", tmp_path / "out")
+    assert outcome.refuses(*told), outcome
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["table.txt", "table.parquet", "table", "table.gz"])
+def test_tables_of_another_form_are_refused(run, path, tmp_path, name):
+    (tmp_path / name).write_bytes(b"PAR1\xff\xfe")
+    outcome = run("evaluate", path, tmp_path / name, "--out", tmp_path / "out")
+    assert outcome.refuses("a .csv file with commas or a .tsv file with tabs", name), outcome
+
+
+def test_a_table_without_a_header_is_refused(run, path, cells, tmp_path):
+    groups = pd.Series(np.arange(160) % 4, index=cells.obs_names)
+    groups.to_csv(tmp_path / "table.csv", header=False)
+    outcome = run("evaluate", path, tmp_path / "table.csv", "--out", tmp_path / "out")
+    first = repr(cells.obs_names[0])
+    assert outcome.refuses("to have a header", first, "barcode,metacell"), outcome
+    assert "Judging" not in outcome.err
+
+
+@pytest.mark.parametrize("none", ["NA", "nan", "NaN", "", "-1", " -1 ", "-1.0", "<NA>"])
+def test_words_for_no_metacell_are_no_metacell(tmp_path, none):
+    lines = ["barcode,metacell,margin", f"cell0,{none},NA", "NA,mc1,0.5", "cell2, mc1,0.25"]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    table = read_assignments(tmp_path / "table.csv")
+    assert table.index.tolist() == ["cell0", "NA", "cell2"]
+    assert table["metacell"].isna().tolist() == [True, False, False]
+    assert table["metacell"].tolist()[1:] == ["mc1", "mc1"]
+    np.testing.assert_array_equal(table["margin"], [np.nan, 0.5, 0.25])
+
+
+def test_compressed_tables_are_read(tmp_path):
+    table = pd.DataFrame({"barcode": ["a", "b"], "metacell": ["x", "y"]})
+    table.to_csv(tmp_path / "table.tsv.gz", sep="\t", index=False)
+    assert read_assignments(tmp_path / "table.tsv.gz")["metacell"].tolist() == ["x", "y"]

@@ -1,0 +1,148 @@
+"""Results are there as a whole or not at all; code to go on with."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import scmetaq
+from scmetaq.cli._output import code_after
+
+
+def names(folder):
+    return {file.name for file in folder.iterdir()}
+
+
+def fail(error):
+    def failing(*args, **kwargs):
+        raise error
+
+    return failing
+
+
+def test_an_earlier_result_is_kept(run, path, earlier):
+    assert run("infer", path, "--out", earlier).refuses("exists", "--overwrite")
+    assert (earlier / "report.html").read_text() == "old"
+
+
+def test_an_earlier_result_is_replaced_if_asked(run, inferred_adata, path, earlier):
+    words = ("--labels-key", "cell_type", "--overwrite")
+    outcome = run("evaluate", path, inferred_adata.table, "--out", earlier, *words)
+    assert outcome.status == 0, outcome.err
+    assert names(earlier) == {"metrics.csv", "report.html"}
+    assert (earlier / "report.html").read_text() != "old"
+    assert names(earlier.parent) == {"earlier"}
+
+
+def test_a_directory_of_other_things_is_never_replaced(run, path, earlier):
+    (earlier / "thesis.tex").write_text("years")
+    outcome = run("infer", path, "--out", earlier, "--overwrite")
+    assert outcome.refuses("thesis.tex", "not replaced"), outcome
+    assert (earlier / "thesis.tex").read_text() == "years"
+
+
+def test_inputs_are_never_replaced(run, inferred_adata, path):
+    out, files = inferred_adata.out, names(inferred_adata.out)
+    outcome = run("evaluate", path, inferred_adata.table, "--out", out.parent, "--overwrite")
+    assert outcome.refuses("choose another --out"), outcome
+    inside = run("infer", out / "metacells.h5ad", "--out", out, "--overwrite")
+    assert inside.refuses("lies in", "choose another --out"), inside
+    assert names(out) == files
+
+
+def test_a_file_is_no_directory(run, path, tmp_path):
+    (tmp_path / "file").touch()
+    assert run("infer", path, "--out", tmp_path / "file", "--overwrite").refuses("is a file")
+    assert run("infer", path, "--out", tmp_path / "file" / "run").refuses("is a file")
+
+
+@pytest.mark.parametrize("out", ["o" * 300, "o" * 250, "deep/" + "o" * 300])
+def test_names_that_are_too_long_are_refused(run, path, tmp_path, out):
+    (tmp_path / "table.csv").write_text("barcode,metacell\nx,a\n")
+    outcome = run("evaluate", path, tmp_path / "table.csv", "--out", tmp_path / out)
+    assert outcome.refuses("cannot be made (File name too long)", "--out"), outcome
+    assert names(tmp_path) == {"table.csv"}
+
+
+def test_what_the_file_system_refuses_is_refused(run, path, tmp_path, monkeypatch):
+    (tmp_path / "table.csv").write_text("barcode,metacell\nx,a\n")
+    monkeypatch.setattr(Path, "mkdir", fail(OSError(30, "Read-only file system")))
+    outcome = run("evaluate", path, tmp_path / "table.csv", "--out", tmp_path / "out")
+    assert outcome.refuses("cannot be made (Read-only file system)", "--out"), outcome
+
+
+def test_a_failed_training_leaves_nothing(run, path, tmp_path, earlier, untrained):
+    for out, words in ((tmp_path / "new", ()), (earlier, ("--overwrite",))):
+        outcome = run("infer", path, "--out", out, *words)
+        assert outcome.status == 1
+        last = outcome.err.strip().splitlines()[-1]
+        assert last.startswith("Error: scmetaq failed with RuntimeError: out of [memory] ")
+        assert "--debug" in last
+        assert "Traceback" not in outcome.err
+    assert names(tmp_path) == {"earlier"}
+    assert (earlier / "report.html").read_text() == "old"
+
+
+def test_a_failed_writing_leaves_nothing(run, inferred_adata, path, earlier, monkeypatch):
+    def to_csv(frame, path, **kwargs):
+        Path(path).write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", to_csv)
+    outcome = run("evaluate", path, inferred_adata.table, "--out", earlier, "--overwrite")
+    assert outcome.status == 1
+    assert "OSError: disk full" in outcome.err
+    assert names(earlier.parent) == {"earlier"}
+    assert (earlier / "report.html").read_text() == "old"
+
+
+@pytest.mark.parametrize("command", ["infer", "evaluate"])
+@pytest.mark.parametrize("error", [RuntimeError("no picture"), KeyboardInterrupt()])
+def test_without_a_report_the_results_stay(
+    run, inferred_adata, path, earlier, monkeypatch, error, command
+):
+    monkeypatch.setattr("scmetaq.report.write_report", fail(error))
+    words = ("--n-metacells", 6, "--max-epochs", 1)
+    words = words if command == "infer" else (inferred_adata.table,)
+    outcome = run(command, path, *words, "--out", earlier, "--overwrite")
+    is_failure = isinstance(error, RuntimeError)
+    assert outcome.status == (1 if is_failure else 130)
+    assert f"Everything but the report is in {earlier}." in outcome.err
+    last = outcome.err.strip().splitlines()[-1]
+    expected = "scmetaq failed with RuntimeError: no picture. " if is_failure else "Stopped before "
+    assert last.startswith(f"Error: {expected}")
+    if command == "infer":
+        assert names(earlier) == names(inferred_adata.out) - {"report.html"}
+        scmetaq.MetaQModel.load(earlier / "model", False)
+    else:
+        assert names(earlier) == {"metrics.csv"}
+        assert "compactness" in set(pd.read_csv(earlier / "metrics.csv")["metric"])
+
+
+def code(folder, kinds, **facts):
+    files = ["metacells.h5ad", "assignments.csv", "model"]
+    facts = {"cells": "numbered", "color": '"kind"', "modality": None, "is_mosaic": False} | facts
+    return code_after("infer", folder, files, kinds=kinds, **facts)
+
+
+def test_code_is_for_the_cells_at_hand():
+    one = code(Path(), {"rna": "gex"}, modality="gex")
+    assert 'joint.obs["kind"] = metacells["gex"].obs["kind"]' in one
+    assert "mu." not in one.replace("mudata.", "")
+    mosaic = code(Path(), {"rna": "gex", "atac": "peaks"}, is_mosaic=True)
+    assert "mu.pp.intersect_obs(metacells)" in mosaic
+    assert 'atac = metacells["peaks"]' in mosaic
+    for text in (one, mosaic):
+        compile(text, "next", "exec")
+
+
+def test_code_reads_barcodes_that_are_numbers(inferred_adata, cells, tmp_path):
+    numbered = cells.copy()
+    numbered.obs_names = [str(i) for i in range(cells.n_obs)]
+    table = pd.read_csv(inferred_adata.table).assign(barcode=numbered.obs_names)
+    table.to_csv(tmp_path / "assignments.csv", index=False)
+    (tmp_path / "model").symlink_to(inferred_adata.out / "model")
+    back = code(tmp_path, {}).partition("# back to the cells")[2]
+    found = {"numbered": numbered, "pd": pd, "scmetaq": scmetaq}
+    exec(f"#{back}", found)
+    assert list(found["cells"].obs["metacell"]) == list(table["metacell"])

@@ -1,0 +1,47 @@
+"""Errors and notes in words of the command."""
+
+import pandas as pd
+import pytest
+
+from scmetaq._errors import InputError, InputValueError
+from scmetaq.cli._terminal import REMEDIES, bad_input, plain, quality_rows
+
+
+def test_the_remedy_is_that_of_the_command():
+    error = InputValueError("Found\nnothing.", "Pass `layer=`.", "layer")
+    assert plain(error, REMEDIES) == f"Found nothing. {REMEDIES['layer']}"
+    assert plain(error, {}) == "Found nothing. Pass `layer=`."
+    assert plain(InputValueError("Found nothing.", "Fix it."), REMEDIES) == "Found nothing. Fix it."
+    assert plain(ValueError("as it is"), REMEDIES) == "as it is"
+
+
+def test_key_errors_read_like_sentences():
+    with pytest.raises(InputError, match=r"^no 'a' and \"b\" here$"), bad_input():
+        raise KeyError("no 'a' and \"b\" here")
+
+
+def test_quality_shows_means_and_accuracy_next_to_purity():
+    names = ["accuracy", "purity", "purity", "unassigned", "compactness"]
+    values = {"value": [0.5, 0.25, 0.75, 0, 1], "modality": [None] * 4 + ["rna"]}
+    frame = pd.DataFrame({"metric": names, **values, "better": ["higher"] * 3 + ["", "higher"]})
+    assert [row[:2] for row in quality_rows(frame)] == [
+        ("compactness, rna", "1.000"),
+        ("purity", "0.500"),
+        ("accuracy", "0.500"),
+    ]
+
+
+def test_debug_shows_the_traceback(run, path, tmp_path, untrained):
+    for words, status in (((), 1), (("--layer", "missing"), 2)):
+        outcome = run("infer", path, "--out", tmp_path / "out", "--debug", *words)
+        assert outcome.status == status
+        assert "Traceback" in outcome.err
+
+
+def test_warnings_for_the_user_are_shown(run, cells, tmp_path, untrained):
+    silent = cells.copy()
+    silent.X[:, 0] = 0
+    silent.write_h5ad(tmp_path / "silent.h5ad")
+    outcome = run("infer", tmp_path / "silent.h5ad", "--out", tmp_path / "out")
+    (note,) = [line for line in outcome.err.splitlines() if line.startswith("Note: ")]
+    assert f"1 of {cells.n_vars} features" in note
