@@ -22,25 +22,19 @@ def test_column_series_and_array_are_the_same(adata):
     assert series.index.equals(adata.obs_names)
 
 
-def test_barcodes_beyond_the_cells_are_ignored(adata):
-    more = pd.concat([adata.obs["metacell"].astype(str), pd.Series({"stranger": "mc00"})])
+def test_series_hold_each_cell_once_and_others_are_ignored(adata):
+    names = adata.obs["metacell"].astype(str)
+    more = pd.concat([names, pd.Series({"stranger": "mc00"})])
     assert len(cell_values(adata, more, what="assignment")) == adata.n_obs
+    with pytest.raises(ValueError, match="found 3 barcodes missing, e.g. 'cell0'"):
+        cell_values(adata, names.iloc[3:], what="assignment")
+    with pytest.raises(ValueError, match="barcode 'cell0' repeatedly"):
+        cell_values(adata, pd.concat([names] * 2), what="assignment")
 
 
 def test_unknown_column_lists_those_there(adata):
     with pytest.raises(KeyError, match=r"no 'mc'.*\['cell_type', 'metacell'\]"):
         cell_values(adata, "mc", what="assignment")
-
-
-def test_absent_barcodes_are_counted(adata):
-    with pytest.raises(ValueError, match="found 3 barcodes missing, e.g. 'cell0'"):
-        cell_values(adata, adata.obs["metacell"].iloc[3:], what="assignment")
-
-
-def test_repeated_barcodes_are_refused(adata):
-    twice = pd.concat([adata.obs["metacell"]] * 2)
-    with pytest.raises(ValueError, match="barcode 'cell0' repeatedly"):
-        cell_values(adata, twice, what="assignment")
 
 
 def test_frames_and_wrong_lengths_are_refused(adata):

@@ -78,19 +78,12 @@ def test_correlation_with_accessibility_agrees_with_numpy(metacells, make, block
     assert found[6:].isna().all()
 
 
-def test_genes_keep_their_names(metacells):
+def test_genes_keep_their_names_and_order_of_metacells_does_not_matter(metacells):
     rna, atac, links = metacells
     names = [f"gene{g}" for g in range(8)]
-    found = rna_atac_correlation(pd.DataFrame(rna, columns=names), atac, links)
+    found = rna_atac_correlation(pd.DataFrame(rna[::-1], columns=names), atac[::-1], links)
     assert found.index.tolist() == names
-
-
-def test_order_of_metacells_does_not_matter(metacells, rng):
-    rna, atac, links = metacells
-    order = rng.permutation(25)
-    np.testing.assert_allclose(
-        rna_atac_correlation(rna[order], atac[order], links), rna_atac_correlation(*metacells)
-    )
+    np.testing.assert_allclose(found, rna_atac_correlation(*metacells))
 
 
 def test_tables_whose_names_differ_are_refused(metacells):
@@ -152,14 +145,6 @@ def test_a_cell_of_stored_zeros_has_zeros(rng):
 
 @pytest.mark.usefixtures("_blocks")
 @FORMS
-def test_counts_pass_in_silence(counts, form):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_count_values(form(counts), "`X`", [], stacklevel=1)
-
-
-@pytest.mark.usefixtures("_blocks")
-@FORMS
 def test_values_that_are_no_counts_are_counted(counts, form):
     counts[[0, 3, 89], [1, 2, 39]] = [-1, np.nan, np.inf]
     with pytest.raises(ValueError, match=r"in `X`, found 3 values .* layers: \['raw'\]"):
@@ -168,7 +153,10 @@ def test_values_that_are_no_counts_are_counted(counts, form):
 
 @pytest.mark.usefixtures("_blocks")
 @FORMS
-def test_fractions_give_a_warning(counts, form):
+def test_counts_pass_in_silence_and_fractions_give_a_warning(counts, form):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_count_values(form(counts), "`X`", [], stacklevel=1)
     counts[89, 39] = 0.5
     with pytest.warns(UserWarning, match="in `X`, found fractions"):
         check_count_values(form(counts), "`X`", [], stacklevel=1)

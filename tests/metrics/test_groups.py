@@ -41,27 +41,28 @@ def test_members_are_the_positions_of_each_groups_cells(rng):
 
 
 def test_names_are_sorted_but_a_categorical_keeps_its_order():
-    names = ["b", None, "a"]
-    assert group_cells(pd.Series(names)).names.tolist() == ["a", "b"]
+    names = ["b", np.nan, "a"]
+    for values in (names, pd.Series(names)):
+        assert group_cells(values).names.tolist() == ["a", "b"]
+        assert group_cells(values).codes.tolist() == [1, -1, 0]
     ordered = pd.Categorical(names, categories=["unused", "b", "a"])
     assert group_cells(ordered).names.tolist() == ["b", "a"]
 
 
 def test_labels_are_text_in_alphabetical_order():
+    assert group_labels(np.array([-1, 4])).names.tolist() == ["-1", "4"]
     labels = pd.Categorical(["T", np.nan, "B"], categories=["T", "NK", "B"])
     groups = group_labels(labels)
     assert groups.names.tolist() == ["B", "T"]
     assert groups.codes.tolist() == [1, -1, 0]
 
 
-def test_a_label_minus_one_is_a_label():
-    assert group_labels(np.array([-1, 4])).names.tolist() == ["-1", "4"]
-
-
 @pytest.mark.parametrize("values", [[], [[1, 2]], np.float64(3)], ids=["empty", "2d", "scalar"])
 def test_one_column_is_expected(values):
     with pytest.raises(ValueError, match=r"shape \(n_cells,\), found shape"):
         group_cells(values)
+    with pytest.raises(ValueError, match="names or whole numbers, .* found an infinite one"):
+        group_cells(np.array([0.0, np.inf]))
 
 
 def test_all_missing():
@@ -76,6 +77,11 @@ def test_different_cells_are_refused():
         check_same_cells([1, 2], [1, 2, 3])
     with pytest.raises(ValueError, match="another order"):
         check_same_cells(pd.Series([1, 2], ["x", "y"]), pd.Series([1, 2], ["y", "x"]))
+    table, column = pd.DataFrame({"x": [1, 2]}, ["a", "b"]), pd.Series([1, 2], ["b", "a"])
+    with pytest.raises(ValueError, match="the same index in both, .* another order"):
+        check_same_order(table, column)
+    check_same_order(table, column.to_numpy())
+    check_same_order(table, column[["a", "b"]])
 
 
 @pytest.mark.parametrize("make", [list, pd.Series, lambda names: np.array(names, object)])
@@ -97,31 +103,12 @@ def test_minus_one_is_no_metacell_as_text_either(make):
     assert groups.codes.tolist() == [0, -1, 1, -1]
 
 
-def test_infinite_names_are_refused():
-    with pytest.raises(ValueError, match="names or whole numbers, .* found an infinite one"):
-        group_cells(np.array([0.0, np.inf]))
-
-
 @pytest.mark.parametrize("make", [list, pd.Series, lambda x: np.array(x, object), pd.array])
 def test_decimal_numbers_are_no_categories(make):
     with pytest.raises(TypeError, match=r"`labels`, found decimal numbers, e\.g\. 0\.25\."):
         check_categories(make([1.0, 0.25, None]), "labels")
     check_categories(make([1.0, 2.0, None]), "labels")
     check_categories(pd.Categorical([0.25, 0.5]), "labels")
-
-
-def test_tables_in_another_order_are_refused():
-    table, column = pd.DataFrame({"x": [1, 2]}, ["a", "b"]), pd.Series([1, 2], ["b", "a"])
-    with pytest.raises(ValueError, match="the same index in both, .* another order"):
-        check_same_order(table, column)
-    check_same_order(table, column.to_numpy())
-    check_same_order(table, column[["a", "b"]])
-
-
-def test_missing_names_of_a_list_are_missing():
-    groups = group_cells(["a", np.nan, "b"])
-    assert groups.names.tolist() == ["a", "b"]
-    assert groups.codes.tolist() == [0, -1, 1]
 
 
 def test_sizes_are_summarised():

@@ -32,7 +32,7 @@ class Agreement(NamedTuple):
         1 if every group of the second grouping lies within one group of the first.
     nmi
         Normalised mutual information, also called V-measure: the harmonic mean of homogeneity and
-        completeness. Not adjusted: many small groups raise it by chance.
+        completeness. Many small groups raise it by chance.
     fmi
         Fowlkes-Mallows index: geometric mean of precision and recall of pairs of cells.
     """

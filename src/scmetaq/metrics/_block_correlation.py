@@ -33,3 +33,36 @@ def best_of_block(
     same = codes_here[:, None] == codes_there[None, :]
     correlation = jnp.where(same | padded, -jnp.inf, correlation)
     return correlation.max(axis=1), correlation.max(axis=0)
+
+
+def nearest_outside(X: Any, rows: np.ndarray, codes: np.ndarray, block_size: int) -> np.ndarray:
+    """Largest correlation of each row with a row of another metacell, shape ``(len(rows),)``."""
+    starts = range(0, len(rows), block_size)
+    best = np.full(len(starts) * block_size, -np.inf, dtype=np.float32)
+    for start in starts:
+        here = padded_block(X, rows, codes, start, block_size)
+        for other in range(start, len(rows), block_size):
+            same = other == start
+            there = here if same else padded_block(X, rows, codes, other, block_size)
+            # the block of correlations serves its rows and its columns
+            of_here, of_there = best_of_block(*here, *there)
+            for at, found in ((start, of_here), (other, of_there)):
+                window = best[at : at + block_size]
+                np.maximum(window, found, out=window)
+    return best[: len(rows)].astype(np.float64)
+
+
+def nearest_of_sample(
+    X: Any, rows: np.ndarray, codes: np.ndarray, sample: np.ndarray, block_size: int
+) -> np.ndarray:
+    """Largest correlation of each sampled row with any row of another metacell."""
+    asking = [
+        padded_block(X, rows[sample], codes[sample], start, block_size)
+        for start in range(0, len(sample), block_size)
+    ]
+    best = np.full((len(asking), block_size), -np.inf, dtype=np.float32)
+    for start in range(0, len(rows), block_size):
+        there = padded_block(X, rows, codes, start, block_size)
+        for window, here in zip(best, asking, strict=True):
+            np.maximum(window, best_of_block(*here, *there)[0], out=window)
+    return best.ravel()[: len(sample)].astype(np.float64)

@@ -16,17 +16,10 @@ _OF = ":"
 
 
 def cell_values(data: Any, values: Any, *, what: str) -> pd.Series:
-    """Return one value per cell as a Series indexed by barcode.
+    """Return one value per cell as a Series indexed by barcode, for the argument ``what``.
 
-    Parameters
-    ----------
-    data
-        AnnData or MuData with ``n_cells`` cells.
-    values
-        Name of a column of ``obs``, as of :func:`find_column`; or a Series, aligned by barcode;
-        or an array of shape ``(n_cells,)`` in the order of the cells.
-    what
-        Name of the argument.
+    ``values`` name a column, as of :func:`find_column`, or are a Series, which is aligned by
+    barcode, or an array in the order of the cells.
     """
     if isinstance(values, str):
         owner, column = find_column(data, values, what=what)

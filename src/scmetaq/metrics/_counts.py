@@ -26,16 +26,15 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
             \frac{\operatorname{var}_{i \in M} x_{ig}}{\operatorname{mean}_{i \in M} x_{ig}}
             : g \right\}
 
-    with the unbiased variance. If the cells of a metacell differed by counting molecules only, the
-    ratio would be alike for all genes; genes that vary beyond that lie in the upper tail.
-    A gene that no cell of the metacell expresses counts as 1, the ratio of Poisson counts.
+    with the unbiased variance. Sampling noise alone would give all genes the same ratio; genes that
+    vary more lie in the upper tail. A gene that no cell of the metacell expresses counts as 1, the
+    ratio of Poisson counts.
 
     Parameters
     ----------
     X
-        Expression, shape ``(n_cells, n_genes)``, dense or sparse, not negative; log1p counts per
-        10k in the toolkit's own use. The value depends on the unit and on the genes: use the same
-        for all methods, and all genes rather than the variable ones.
+        Expression, shape ``(n_cells, n_genes)``, dense or sparse, not negative; in the toolkit
+        log1p counts per 10k of all genes. Values of another unit or other genes do not compare.
     assignment
         Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
     block_size
@@ -47,9 +46,8 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
 
     References
     ----------
-    Bilous et al., Building and analyzing metacells in single-cell genomics data, Molecular
-    Systems Biology 2024 (MetacellAnalysisToolkit); after the inner normalised variance of
-    Ben-Kiki et al., Metacell-2, Genome Biology 2022.
+    Bilous et al., Molecular Systems Biology 2024 (MetacellAnalysisToolkit); after the inner
+    normalised variance of Ben-Kiki et al., Metacell-2, Genome Biology 2022.
     """
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
@@ -61,10 +59,8 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
             "X",
         )
     members = groups.members
-    values = [
-        _ratios_of(X, members[start : start + block_size])
-        for start in range(0, len(members), block_size)
-    ]
+    starts = range(0, len(members), block_size)
+    values = [_ratios_of(X, members[start : start + block_size]) for start in starts]
     return pd.Series(np.concatenate(values), index=groups.names.rename(_keys.METACELL), name="inv")
 
 
@@ -90,9 +86,8 @@ def rna_atac_correlation(
 
     .. math:: r_g = \operatorname{cor}_M \left( R_{Mg}, \sum_p A_{Mp} L_{pg} \right)
 
-    with expression :math:`R`, accessibility :math:`A` and links :math:`L`. Metacells in which both
-    kinds of data are averaged over the same cells of one state show the relation that is lost in
-    the sparsity of single cells.
+    with expression :math:`R`, accessibility :math:`A` and links :math:`L`. Fewer,
+    larger metacells correlate more strongly whatever their quality: compare methods at one number.
 
     Parameters
     ----------
@@ -113,38 +108,31 @@ def rna_atac_correlation(
     Correlation per gene in [-1, 1], shape ``(n_genes,)``, named by the columns of
     ``rna_metacells`` if it is a DataFrame; higher is better. NaN for a gene without a linked peak,
     or whose expression or accessibility does not vary.
-
-    Notes
-    -----
-    Fewer, larger metacells correlate more strongly whatever their quality: compare methods at the
-    same number of metacells.
     """
     check_int("block_size", block_size)
     names = rna_metacells.columns if isinstance(rna_metacells, pd.DataFrame) else None
     rna = sp.csc_array(as_matrix(rna_metacells, "rna_metacells", "metacells by genes"))
     atac = sp.csc_array(as_matrix(atac_metacells, "atac_metacells", "metacells by peaks"))
     weights = sp.csc_array(as_matrix(links, "links", "peaks by genes"))
-    _check_shapes(rna.shape, atac.shape, weights.shape)
-    _check_names(rna_metacells, atac_metacells, links)
-    values = [
-        _correlations(rna[:, genes], atac @ weights[:, genes])
-        for genes in (slice(s, s + block_size) for s in range(0, rna.shape[1], block_size))
-    ]
-    index = pd.RangeIndex(rna.shape[1]) if names is None else names
-    return pd.Series(np.concatenate(values), index=index, name="rna_atac_correlation")
-
-
-def _check_shapes(rna: tuple[int, ...], atac: tuple[int, ...], links: tuple[int, ...]) -> None:
-    if rna[0] != atac[0] or links != (atac[1], rna[1]):
+    if rna.shape[0] != atac.shape[0] or weights.shape != (atac.shape[1], rna.shape[1]):
         raise InputValueError(
             "Expected `rna_metacells` (metacells x genes) and `atac_metacells` (metacells x peaks) "
-            f"of the same metacells and `links` (peaks x genes), found {rna}, {atac} and {links}."
+            f"of the same metacells and `links` (peaks x genes), found {rna.shape}, {atac.shape} "
+            f"and {weights.shape}."
         )
-    if rna[0] < 3:
+    if rna.shape[0] < 3:
         raise InputValueError(
-            f"Expected at least three metacells to correlate across, found {rna[0]}.",
+            f"Expected at least three metacells to correlate across, found {rna.shape[0]}.",
             argument="rna_metacells",
         )
+    _check_names(rna_metacells, atac_metacells, links)
+    values = np.full(rna.shape[1], np.nan)
+    for start in range(0, len(values), block_size):
+        genes = slice(start, start + block_size)
+        ours, theirs = unit_rows(rna[:, genes].T), unit_rows((atac @ weights[:, genes]).T)  # G x K
+        defined = ours.any(axis=1) & theirs.any(axis=1)
+        values[genes][defined] = np.clip((ours * theirs).sum(axis=1), -1, 1)[defined]
+    return pd.Series(values, index=names, name="rna_atac_correlation")
 
 
 def _check_names(rna: Any, atac: Any, links: Any) -> None:
@@ -162,13 +150,6 @@ def _check_names(rna: Any, atac: Any, links: Any) -> None:
                 "order.",
                 "Align them first, e.g. by `reindex`, or pass arrays in the same order.",
             )
-
-
-def _correlations(first: sp.csc_array, second: sp.csc_array) -> np.ndarray:
-    """Pearson correlation of each pair of columns, NaN where one has no spread."""
-    ours, theirs = unit_rows(first.T), unit_rows(second.T)  # G x K
-    defined = ours.any(axis=1) & theirs.any(axis=1)
-    return np.where(defined, np.clip((ours * theirs).sum(axis=1), -1, 1), np.nan)
 
 
 def log_normalise(counts: Any, dtype: DTypeLike = np.float32) -> sp.csr_matrix:

@@ -49,10 +49,8 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
 
     :math:`W` joins each cell to its nearest neighbours; the bandwidth :math:`\sigma_i` is the
     distance to the neighbour at a third of their number, so that it adapts to density. The factor
-    sums the walk over all numbers of steps.
-
-    The neighbours are exact. Time of their search is quadratic in the number of cells, memory is
-    linear throughout: only the graph is kept.
+    sums the walk over all numbers of steps. The search of the exact neighbours takes time
+    quadratic in the number of cells; memory is linear.
 
     A walk cannot leave a piece of the graph that has no link to the rest, and distances between
     pieces are infinite. Small pieces, up to a fifth of the cells, are therefore left out with a
@@ -70,10 +68,9 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
 
     Returns
     -------
-    Components and eigenvalues. The sign of a component, which is arbitrary, is such that its
-    largest entry in absolute value is positive. Components have length one before they are scaled:
-    their size shrinks with the number of cells, so that numbers made from them are comparable
-    between groupings of the same cells only.
+    Components and eigenvalues. The largest entry of a component in absolute value is positive.
+    Components have length one before they are scaled: their size shrinks with the number of cells,
+    so that numbers made from them are comparable between groupings of the same cells only.
 
     References
     ----------
@@ -81,8 +78,7 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
     Nature Biotechnology 2019. Coifman and Lafon, Diffusion maps, Applied and Computational
     Harmonic Analysis 2006.
     """
-    embedding = _checked(X, n_components, n_neighbors)
-    kernel = _adaptive_kernel(embedding, n_neighbors)
+    kernel = _adaptive_kernel(_checked(X, n_components, n_neighbors), n_neighbors)
     inside = _largest_piece(kernel, n_neighbors)  # N
     eigenvalues, vectors = _slowest_modes(kernel[inside][:, inside], n_components)
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]  # L
@@ -100,16 +96,13 @@ def diffusion_compactness(X: ArrayLike | DiffusionMap, assignment: ArrayLike) ->
 
     with :math:`L` diffusion components :math:`c` and their mean :math:`\bar c_M` in the metacell.
 
-    Lower is better: the opposite direction of :func:`~scmetaq.metrics.compactness`, which is a
-    correlation. Never compare the two.
+    Lower is better, while :func:`~scmetaq.metrics.compactness`, a correlation, is better higher.
 
     Parameters
     ----------
     X
-        Embedding, shape ``(n_cells, n_dimensions)``, e.g. principal components; or the
-        :func:`~scmetaq.metrics.diffusion_map` of the cells, to compute it once for many calls.
-        The map is made of all rows, so that methods which leave cells out are judged in the same
-        space.
+        Embedding of all cells, also of those left out, shape ``(n_cells, n_dimensions)``, e.g.
+        principal components; or their :func:`~scmetaq.metrics.diffusion_map`, computed once.
     assignment
         Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
 
@@ -121,16 +114,13 @@ def diffusion_compactness(X: ArrayLike | DiffusionMap, assignment: ArrayLike) ->
 
     References
     ----------
-    Persad et al., SEACells infers transcriptional and epigenomic cellular states from single-cell
-    genomics data, Nature Biotechnology 2023.
+    Persad et al., SEACells, Nature Biotechnology 2023.
     """
     components, groups = _grouped_components(X, assignment)
     variance = components.groupby(level=0).var().reindex(range(len(groups.names)))  # K x L
-    return pd.Series(
-        variance.mean(axis=1).to_numpy(),
-        index=groups.names.rename(_keys.METACELL),
-        name="diffusion_compactness",
-    )
+    values = variance.mean(axis=1).to_numpy()
+    names = groups.names.rename(_keys.METACELL)
+    return pd.Series(values, index=names, name="diffusion_compactness")
 
 
 def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> pd.Series:
@@ -143,10 +133,8 @@ def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> 
     Parameters
     ----------
     X
-        Embedding, shape ``(n_cells, n_dimensions)``, e.g. principal components; or the
-        :func:`~scmetaq.metrics.diffusion_map` of the cells, to compute it once for many calls.
-        The map is made of all rows, so that methods which leave cells out are judged in the same
-        space.
+        Embedding of all cells, also of those left out, shape ``(n_cells, n_dimensions)``, e.g.
+        principal components; or their :func:`~scmetaq.metrics.diffusion_map`, computed once.
     assignment
         Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
 
@@ -158,8 +146,7 @@ def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> 
 
     References
     ----------
-    Persad et al., SEACells infers transcriptional and epigenomic cellular states from single-cell
-    genomics data, Nature Biotechnology 2023.
+    Persad et al., SEACells, Nature Biotechnology 2023.
     """
     components, groups = _grouped_components(X, assignment)
     means = components.groupby(level=0).mean()  # up to K x L
@@ -229,9 +216,8 @@ def _adaptive_kernel(embedding: np.ndarray, n_neighbors: int) -> sp.csr_array:
         distances, bandwidth, out=np.where(distances > 0, np.inf, 0.0), where=bandwidth > 0
     )
     pointers = np.arange(0, n_cells * n_others + 1, n_others)
-    weights = sp.csr_array(
-        (np.exp(-steps).ravel(), neighbors.ravel(), pointers), shape=(n_cells, n_cells)
-    )
+    entries = (np.exp(-steps).ravel(), neighbors.ravel(), pointers)
+    weights = sp.csr_array(entries, shape=(n_cells, n_cells))
     kernel = sp.csr_array(weights + weights.T)
     kernel.eliminate_zeros()
     return kernel
@@ -267,10 +253,8 @@ def _slowest_modes(kernel: sp.csr_array, n_components: int) -> tuple[np.ndarray,
     # symmetric and similar to the walk, which lets Lanczos do it and keeps everything real
     walk = sp.csr_array(sp.diags_array(1 / root) @ kernel @ sp.diags_array(1 / root))
     start = np.random.default_rng(0).normal(size=len(root))
-    n_vectors = min(len(root), max(4 * n_components, 40))
-    eigenvalues, vectors = eigsh(
-        walk, k=n_components, which="LA", v0=start, ncv=n_vectors, tol=1e-9
-    )
+    n_lanczos = min(len(root), max(4 * n_components, 40))
+    eigenvalues, vectors = eigsh(walk, n_components, which="LA", v0=start, ncv=n_lanczos, tol=1e-9)
     order = np.argsort(eigenvalues)[::-1][1:]
     modes = vectors[:, order] / root[:, None]
     return eigenvalues[order], modes / np.linalg.norm(modes, axis=0)

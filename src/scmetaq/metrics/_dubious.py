@@ -1,7 +1,7 @@
 """Dubious metacells: those whose cells differ by more than noise."""
 
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,8 +51,8 @@ def dubious(
     level
         Share of the null draws above the threshold.
     n_permutations
-        Permutations per metacell. Nulls are pooled over enough metacells of the nearest sizes
-        that the threshold rests on at least ``10 / level`` draws, if there are as many.
+        Permutations per metacell, pooled over metacells of the nearest sizes to at least
+        ``10 / level`` draws.
     min_detected
         A metacell is judged by the features detected in more than this share of its cells.
     max_cells
@@ -62,24 +62,21 @@ def dubious(
 
     Returns
     -------
-    One row per metacell, indexed by its name, with the columns ``n_cells`` (cells judged),
-    ``n_features`` (features judged), ``statistic`` (:math:`D`, about 1 for independent features;
-    lower is better), ``threshold`` and ``dubious`` (bool). Statistic and threshold are NaN, and
-    ``dubious`` False, for metacells of fewer than three cells or two features: they cannot be
-    judged, which does not make them good.
+    One row per metacell, indexed by its name: ``n_cells`` and ``n_features`` (those judged),
+    ``statistic`` (:math:`D`, about 1 for independent features; lower is better), ``threshold`` and
+    ``dubious`` (bool). Metacells of fewer than three cells or two features cannot be judged, which
+    does not make them good: NaN, NaN and False.
 
     Notes
     -----
-    In the spirit of mcRigor, not a port: the permutation of features is replaced by its
-    expectation, and sizes are pooled instead of smoothed. The test says that a metacell is mixed,
-    not that this harms. With more cells it detects smaller differences. The null does not hold
-    all that depth does to log counts, so that more homogeneous metacells than ``level`` may be
-    called: up to 7 in 100, at ``level=0.01``, of metacells simulated at the depths of real cells.
+    After mcRigor, with the permutation of features replaced by its expectation and sizes pooled
+    instead of smoothed. The test says that a metacell is mixed, not that this harms; with more
+    cells it detects smaller differences. The null does not hold all effects of depth on log counts:
+    at ``level=0.01`` up to 7 in 100 homogeneous metacells at the depths of real cells are called.
 
     References
     ----------
-    Liu and Li, mcRigor: a statistical method to enhance the rigor of metacell partitioning in
-    single-cell data analysis, Nature Communications 2025.
+    Liu and Li, mcRigor, Nature Communications 2025.
     """
     check_int("n_permutations", n_permutations)
     check_int("max_cells", max_cells, least=3)
@@ -90,35 +87,20 @@ def dubious(
     # a stream per metacell: what is drawn for one does not depend on the others
     streams = np.random.default_rng(seed).spawn(len(groups.names))
     judged = [
-        _judge(X, rows, rng, _Options(n_permutations, min_detected, max_cells))
+        _judge(X, rows, rng, n_permutations, min_detected, max_cells)
         for rows, rng in zip(groups.members, streams, strict=True)
     ]
     table = pd.DataFrame(
-        {
-            _keys.N_CELLS: [j.n_cells for j in judged],
-            "n_features": [j.n_features for j in judged],
-            "statistic": [j.statistic for j in judged],
-        },
-        index=groups.names.rename(_keys.METACELL),
+        [row for *row, _ in judged],
+        groups.names.rename(_keys.METACELL),
+        [_keys.N_CELLS, "n_features", "statistic"],
     )
     n_pooled = int(np.ceil(10 / level / n_permutations))
+    null = np.array([draws for *_, draws in judged])
     sizes = table[_keys.N_CELLS].to_numpy()
-    table["threshold"] = _thresholds(sizes, np.array([j.null for j in judged]), level, n_pooled)
+    table["threshold"] = _thresholds(sizes, null, level, n_pooled)
     table["dubious"] = table["statistic"] > table["threshold"]
     return table
-
-
-class _Options(NamedTuple):
-    n_permutations: int
-    min_detected: float
-    max_cells: int
-
-
-class _Judged(NamedTuple):
-    n_cells: int
-    n_features: int
-    statistic: float
-    null: np.ndarray
 
 
 def _check_share(name: str, value: Any, *, or_zero: bool = False) -> None:
@@ -129,20 +111,20 @@ def _check_share(name: str, value: Any, *, or_zero: bool = False) -> None:
         )
 
 
-def _judge(X: Any, rows: np.ndarray, rng: np.random.Generator, options: _Options) -> _Judged:
-    """Divergence of one metacell, and of its permutations within cells."""
-    if len(rows) > options.max_cells:
-        rows = np.sort(rng.choice(rows, options.max_cells, replace=False))
+def _judge(
+    X: Any, rows: np.ndarray, rng: np.random.Generator, n_draws: int, least: float, most: int
+) -> tuple[int, int, float, np.ndarray]:
+    """Cells, features and divergence of one metacell, and divergences of draws of the null."""
+    if len(rows) > most:
+        rows = np.sort(rng.choice(rows, most, replace=False))
     cells = X[rows].toarray() if sp.issparse(X) else X[rows]  # n x F
-    detected = (cells != 0).mean(axis=0) > options.min_detected
+    detected = (cells != 0).mean(axis=0) > least
     Z = _unit_columns(cells[:, detected].astype(np.float64))  # n x p
     Z = Z[:, Z.any(axis=0)]
     if len(rows) < 3 or Z.shape[1] < 2:
-        return _Judged(len(rows), Z.shape[1], np.nan, np.full(options.n_permutations, np.nan))
-    null = [
-        _divergence(_unit_columns(rng.permuted(Z, axis=1))) for _ in range(options.n_permutations)
-    ]
-    return _Judged(len(rows), Z.shape[1], _divergence(Z), np.array(null))
+        return len(rows), Z.shape[1], np.nan, np.full(n_draws, np.nan)
+    null = [_divergence(_unit_columns(rng.permuted(Z, axis=1))) for _ in range(n_draws)]
+    return len(rows), Z.shape[1], _divergence(Z), np.array(null)
 
 
 def _unit_columns(values: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,13 +15,7 @@ from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, check_int
-from scmetaq.metrics._cell_values import (
-    cell_values,
-    check_layer,
-    check_rep,
-    has_rep,
-    layers_of,
-)
+from scmetaq.metrics._cell_values import cell_values, check_layer, check_rep, has_rep, layers_of
 from scmetaq.metrics._correlation import compactness, separation
 from scmetaq.metrics._counts import check_count_values, inv, log_normalise
 from scmetaq.metrics._diffusion import (
@@ -33,33 +28,14 @@ from scmetaq.metrics._dubious import dubious
 from scmetaq.metrics._groups import factorize_metacells, group_cells, size_summary
 from scmetaq.metrics._labels import accuracy, balanced_accuracy, entropy, mixing, purity
 
-_BETTER: dict[str, Literal["higher", "lower", ""]] = {
-    "compactness": "higher",
-    "separation": "higher",
-    "purity": "higher",
-    "entropy": "lower",
-    "inv": "lower",
-    "diffusion_compactness": "lower",
-    "diffusion_separation": "higher",
-    "divergence": "lower",
-    "dubious": "lower",
-    "accuracy": "higher",
-    "balanced_accuracy": "higher",
-    "mixing": "higher",
-    "one_condition": "lower",
-    "unassigned": "lower",
-}
-
-
-class _Options(NamedTuple):
-    """What is asked about the counts of a modality."""
-
-    use_rep: str | None
-    find_dubious: bool
-    layer: str | None
-    n_top_genes: int
-    max_cells: int | None
-    seed: int
+_HIGHER = {
+    "compactness", "separation", "purity", "diffusion_separation", "accuracy",
+    "balanced_accuracy", "mixing",
+}  # fmt: skip
+_LOWER = {
+    "entropy", "inv", "diffusion_compactness", "divergence", "dubious", "one_condition",
+    "unassigned",
+}  # fmt: skip
 
 
 def evaluate(
@@ -85,13 +61,11 @@ def evaluate(
     Parameters
     ----------
     adata
-        Cells with raw counts: AnnData, or MuData, each modality of which is judged by the cells
-        that have it.
+        Cells with raw counts. Each modality of a MuData is judged by the cells that have it.
     assignment
         Metacell of each cell: a column of ``obs`` (of a MuData also of a modality, as in
         ``"rna:metacell"``), a Series aligned by barcode, or an array in the order of the cells.
-        Missing values and -1 mark cells without a metacell; they are counted as
-        ``unassigned`` and otherwise left out.
+        Cells without one (missing or -1) are counted as ``unassigned`` and else left out.
     labels
         Label of each cell, given like ``assignment``: names or whole numbers; missing labels are
         left out of purity, entropy and the two accuracies. None: these are not computed.
@@ -101,8 +75,8 @@ def evaluate(
     use_rep
         Embedding whose diffusion components are judged: a key of ``obsm``, or ``"pca"`` for 50
         principal components of log1p counts per 10k of the most variable genes, computed here.
-        It holds all cells, also those without a metacell. None: the two diffusion metrics are
-        not computed. A key of a MuData's own ``obsm`` is judged once, for all modalities.
+        It holds all cells, also those without a metacell. None: no diffusion metrics.
+        A key of a MuData's own ``obsm`` is judged once, for all modalities.
     find_dubious
         Test each metacell for mixed states, which takes longer than everything else.
     layer
@@ -149,52 +123,54 @@ def evaluate(
     metacells = cell_values(adata, assignment, what="assignment")
     kinds = None if labels is None else cell_values(adata, labels, what="labels")
     batches = None if conditions is None else cell_values(adata, conditions, what="conditions")
-    options = _Options(use_rep, find_dubious, layer, n_top_genes, max_cells, seed)
     per_metacell = [] if kinds is None else [purity(metacells, kinds), entropy(metacells, kinds)]
     whole = _whole(metacells, kinds, batches)
+    of_counts = partial(
+        _of_counts, n_top_genes=n_top_genes, max_cells=max_cells, seed=seed, tested=find_dubious
+    )
     if isinstance(adata, AnnData):
-        return _tidy(_of_counts(adata, metacells, options) + per_metacell, whole)
+        return _tidy([*of_counts(adata, metacells, use_rep, layer), *per_metacell], whole)
     _check_have_metacells(parts, metacells)
     if joint:
         per_metacell += _of_embedding(np.asarray(adata.obsm[use_rep]), metacells)
-    frames: dict[str | None, pd.DataFrame] = {
-        None: _tidy([_sizes(metacells), *per_metacell], whole)
-    }
+    frames = [_tidy([_sizes(metacells), *per_metacell], whole, modality=None)]
     for name, part in parts.items():
-        of_part = _Options(
-            use_rep if not joint and has_rep(part, use_rep) else None,
-            find_dubious,
-            layer if layer in part.layers else None,
-            *options[3:],
-        )
-        numbers = _of_counts(part, metacells.loc[part.obs_names], of_part, f"modality {name!r}, ")
-        frames[name] = _tidy(numbers, {})
-    for judged, frame in frames.items():
-        modality = pd.Series([judged] * len(frame), dtype=pd.StringDtype(na_value=np.nan))
-        frame.insert(1, "modality", modality)
-    return pd.concat(frames.values(), ignore_index=True)
+        rep = use_rep if not joint and has_rep(part, use_rep) else None
+        there = layer if layer in part.layers else None
+        where = f"modality {name!r}, "
+        numbers = of_counts(part, metacells.loc[part.obs_names], rep, there, where)
+        frames.append(_tidy(numbers, {}, modality=name))
+    return pd.concat(frames, ignore_index=True)
 
 
 def _of_counts(
-    adata: AnnData, metacells: pd.Series, options: _Options, where: str = ""
+    adata: AnnData,
+    metacells: pd.Series,
+    use_rep: str | None,
+    layer: str | None,
+    where: str = "",
+    *,
+    n_top_genes: int,
+    max_cells: int | None,
+    seed: int,
+    tested: bool,
 ) -> list[pd.Series]:
     """Numbers per metacell of one modality."""
-    counts = _counts(adata, options.layer, where)
-    groups = group_cells(metacells)
-    kept, assigned = groups.codes >= 0, metacells[groups.codes >= 0]
-    genes = log_normalise(counts[kept])
-    X = _most_variable(genes, options.n_top_genes)
-    per_metacell = [_sizes(metacells), compactness(X, assigned), inv(genes, assigned)]
-    if len(groups.names) > 1:
-        apart = separation(X, assigned, max_cells=options.max_cells, seed=options.seed)
-        per_metacell.insert(2, apart)
-    if options.use_rep is not None:
-        embedding = _embedding(adata, options.use_rep, counts, options.n_top_genes)
-        per_metacell += _of_embedding(embedding, metacells)
-    if options.find_dubious:
-        tested = dubious(X, assigned, seed=options.seed)
-        per_metacell += [tested["statistic"].rename("divergence"), tested["dubious"]]
-    return per_metacell
+    counts = _counts(adata, layer, where)
+    kept = group_cells(metacells).codes >= 0
+    assigned, genes = metacells[kept], log_normalise(counts[kept])
+    X = _most_variable(genes, n_top_genes)
+    numbers = [_sizes(metacells), compactness(X, assigned)]
+    if len(numbers[0]) > 1:
+        numbers.append(separation(X, assigned, max_cells=max_cells, seed=seed))
+    numbers.append(inv(genes, assigned))
+    if use_rep is not None:
+        embedding = _embedding(adata, use_rep, counts, n_top_genes)
+        numbers += _of_embedding(embedding, metacells)
+    if tested:
+        table = dubious(X, assigned, seed=seed)
+        numbers += [table["statistic"].rename("divergence"), table["dubious"]]
+    return numbers
 
 
 def _sizes(metacells: pd.Series) -> pd.Series:
@@ -307,16 +283,19 @@ def _most_variable(X: sp.csr_matrix, n_top_genes: int) -> sp.csr_matrix:
     return X[:, genes["highly_variable"].to_numpy()]
 
 
-def _tidy(per_metacell: list[pd.Series], whole: dict[str, float]) -> pd.DataFrame:
+def _tidy(
+    per_metacell: list[pd.Series], whole: dict[str, float], **modality: str | None
+) -> pd.DataFrame:
     """Stack the numbers, one per row."""
     rows: list[tuple[Any, str | None, float]] = [
-        (numbers.name, str(metacell), value)
-        for numbers in per_metacell
-        for metacell, value in numbers.items()
+        (of.name, str(metacell), value) for of in per_metacell for metacell, value in of.items()
     ]
     rows += [(metric, None, value) for metric, value in whole.items()]
     frame = pd.DataFrame(rows, columns=["metric", "metacell", "value"])
-    frame["metacell"] = frame["metacell"].astype(pd.StringDtype(na_value=np.nan))
-    frame["value"] = frame["value"].astype(float)
-    frame["better"] = [_BETTER.get(metric, "") for metric in frame["metric"]]
+    text = pd.StringDtype(na_value=np.nan)
+    frame = frame.astype({"metacell": text, "value": float})
+    better = dict.fromkeys(_HIGHER, "higher") | dict.fromkeys(_LOWER, "lower")
+    frame["better"] = [better.get(metric, "") for metric in frame["metric"]]
+    for column, name in modality.items():
+        frame.insert(1, column, pd.Series([name] * len(frame), dtype=text))
     return frame

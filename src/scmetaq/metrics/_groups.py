@@ -12,18 +12,12 @@ _INDEXED = (pd.Series, pd.DataFrame)
 
 
 class Groups(NamedTuple):
-    """Cells sorted into named groups.
-
-    Attributes
-    ----------
-    codes
-        Position in ``names`` of each cell's group, shape ``(n_cells,)``; -1: in no group.
-    names
-        Names of the groups that hold at least one cell, shape ``(n_groups,)``.
-    """
+    """Cells sorted into named groups."""
 
     codes: np.ndarray
+    """Position in ``names`` of each cell's group, shape ``(n_cells,)``; -1: in no group."""
     names: pd.Index
+    """Names of the groups that hold at least one cell, shape ``(n_groups,)``."""
 
     @property
     def sizes(self) -> np.ndarray:

@@ -26,10 +26,9 @@ def purity(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
     Parameters
     ----------
     assignment
-        Metacell of each cell, shape ``(n_cells,)``: names or numbers. Cells whose value is
-        missing or -1 are in no metacell and left out.
+        Metacell of each cell, shape ``(n_cells,)``: names or numbers; missing or -1: left out.
     labels
-        Label of each cell, shape ``(n_cells,)``. Cells without a label are left out.
+        Label of each cell, shape ``(n_cells,)``; missing: left out.
 
     Returns
     -------
@@ -38,8 +37,7 @@ def purity(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
 
     References
     ----------
-    Persad et al., SEACells infers transcriptional and epigenomic cellular states from single-cell
-    genomics data, Nature Biotechnology 2023.
+    Persad et al., SEACells, Nature Biotechnology 2023.
     """
     counts, names = _count_labels(assignment, labels)
     labelled = counts.sum(axis=1)  # K
@@ -55,9 +53,8 @@ def accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
             = \frac{1}{N} \sum_M \max_c |\{i \in M : y_i = c\}|
 
     with :math:`N` cells that have both a metacell and a label, and the most frequent label
-    :math:`\hat y_i` in the metacell of cell :math:`i`. The mean of
-    :func:`~scmetaq.metrics.purity` weighs metacells alike, so that many tiny ones make up for a
-    giant one of mixed labels; here every cell weighs the same.
+    :math:`\hat y_i` in the metacell of cell :math:`i`. The mean of :func:`~scmetaq.metrics.purity`
+    weighs metacells alike, so that many tiny ones make up for a giant one of mixed labels.
 
     Parameters
     ----------
@@ -177,34 +174,9 @@ def mixing(assignment: ArrayLike, conditions: ArrayLike, labels: ArrayLike | Non
     -------
     The weighted mean, the share of cells in metacells of one condition, both NaN if no metacell
     can mix, and the value per metacell. Where conditions are a nuisance, higher mixing is better;
-    where they are what is studied, a treatment say, it is not.
-
-    Notes
-    -----
-    Small metacells mix less by chance alone: compare groupings of the same cells into about as
-    many metacells.
+    where they are what is studied, a treatment say, it is not. Small metacells mix less by chance
+    alone: compare groupings of the same cells into about as many metacells.
     """
-    metacells, batches, kinds = _codes_of_known(assignment, conditions, labels)
-    shape = (len(metacells.names), len(kinds.names), len(batches.names))
-    inside = _row_entropies(_tally(metacells.codes, batches.codes, (shape[0], shape[2])))  # K
-    majority = _most_frequent(_tally(metacells.codes, kinds.codes, shape[:2]))  # K
-    possible = _row_entropies(_tally(kinds.codes, batches.codes, shape[1:]))[majority]  # K
-    ratio = np.divide(inside, possible, out=np.full(len(inside), np.nan), where=possible > 0)
-    weights = np.where(np.isnan(ratio), 0, metacells.sizes)
-    total = weights.sum()
-    return Mixing(
-        mixing=float(np.nansum(weights * np.minimum(ratio, 1)) / total) if total else np.nan,
-        one_condition=float(weights[inside == 0].sum() / total) if total else np.nan,
-        of_metacell=pd.Series(
-            np.minimum(ratio, 1), index=metacells.names.rename(_keys.METACELL), name="mixing"
-        ),
-    )
-
-
-def _codes_of_known(
-    assignment: ArrayLike, conditions: ArrayLike, labels: ArrayLike | None
-) -> tuple[Groups, Groups, Groups]:
-    """Metacell, condition and label of the cells that have all three."""
     check_same_cells(assignment, conditions)
     metacells, batches = group_cells(assignment), group_labels(conditions, what="conditions")
     if labels is None:
@@ -213,15 +185,24 @@ def _codes_of_known(
         check_same_cells(assignment, labels)
         check_categories(labels, "labels")
         kinds = group_labels(labels)
-    columns = (metacells, batches, kinds)
-    known = np.all([column.codes >= 0 for column in columns], axis=0)
+    known = (metacells.codes >= 0) & (batches.codes >= 0) & (kinds.codes >= 0)
     if not known.any():
         raise InputValueError(
             "Expected cells with a metacell, a condition and a label, found none.",
             "Check that the columns are of the same cells.",
         )
-    first, second, third = (Groups(column.codes[known], column.names) for column in columns)
-    return first, second, third
+    counts = _tally(metacells, batches, known)
+    inside, majority = _row_entropies(counts), _most_frequent(_tally(metacells, kinds, known))  # K
+    possible = _row_entropies(_tally(kinds, batches, known))[majority]  # K
+    ratio = np.divide(inside, possible, out=np.full(len(inside), np.nan), where=possible > 0)
+    ratio = np.minimum(ratio, 1)
+    weights = np.where(np.isnan(ratio), 0, counts.sum(axis=1))
+    total = weights.sum()
+    return Mixing(
+        mixing=float(np.nansum(weights * ratio) / total) if total else np.nan,
+        one_condition=float(weights[inside == 0].sum() / total) if total else np.nan,
+        of_metacell=pd.Series(ratio, metacells.names.rename(_keys.METACELL), name="mixing"),
+    )
 
 
 def _count_labels(assignment: Any, labels: Any) -> tuple[sp.csr_array, pd.Index]:
@@ -235,9 +216,7 @@ def _count_labels(assignment: Any, labels: Any) -> tuple[sp.csr_array, pd.Index]
             "Expected cells with both a metacell and a label, found none.",
             "Check that the two columns are of the same cells.",
         )
-    shape = (len(metacells.names), len(kinds.names))
-    counts = _tally(metacells.codes[both], kinds.codes[both], shape)
-    return counts, metacells.names.rename(_keys.METACELL)
+    return _tally(metacells, kinds, both), metacells.names.rename(_keys.METACELL)
 
 
 def _most_frequent(counts: sp.csr_array) -> np.ndarray:
@@ -245,10 +224,11 @@ def _most_frequent(counts: sp.csr_array) -> np.ndarray:
     return np.asarray(counts.argmax(axis=1)).ravel()
 
 
-def _tally(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sp.csr_array:
-    """Count the pairs of two codings of the same cells."""
-    ones = np.ones(len(rows), dtype=np.int64)
-    return sp.coo_array((ones, (rows, columns)), shape=shape).tocsr()
+def _tally(first: Groups, second: Groups, known: np.ndarray) -> sp.csr_array:
+    """Known cells in each group of the first and of the second grouping."""
+    at = (first.codes[known], second.codes[known])
+    shape = (len(first.names), len(second.names))
+    return sp.coo_array((np.ones(len(at[0]), dtype=np.int64), at), shape=shape).tocsr()
 
 
 def _row_entropies(counts: sp.csr_array) -> np.ndarray:
