@@ -1,10 +1,7 @@
-import copy
-
 import pytest
 import torch
 
 from scmetaq.nn import hidden_layers
-from scmetaq.nn._mlp import forward_weighted
 
 
 @pytest.fixture
@@ -34,23 +31,6 @@ def test_batch_norm_depends_on_the_batch_in_training_only(x):
 
 def test_no_layers_are_the_identity(x):
     assert torch.equal(hidden_layers([6])(x), x)
-
-
-@pytest.mark.parametrize("norm", ["layer", "batch"])
-@pytest.mark.parametrize("training", [True, False])
-def test_a_row_that_stands_for_cells_is_as_good_as_the_cells(x, norm, training):
-    n_cells = torch.tensor([1, 3, 1, 2, 5] + [1] * 11)
-    layers = hidden_layers([6, 9, 4], norm).train(training)
-    other = copy.deepcopy(layers)
-    out = forward_weighted(layers, x, n_cells)
-    repeated = other(x.repeat_interleave(n_cells, 0))
-    torch.testing.assert_close(out.repeat_interleave(n_cells, 0), repeated)
-    (out.square().sum(1) * n_cells).sum().backward()
-    repeated.square().sum().backward()
-    for found, expected in zip(layers.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(found.grad, expected.grad, atol=1e-4, rtol=1e-4)
-    for name, expected in other.state_dict().items():
-        torch.testing.assert_close(layers.state_dict()[name], expected)
 
 
 def test_dropout_silences_units_in_training_only(x):

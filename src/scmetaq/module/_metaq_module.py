@@ -82,7 +82,7 @@ class MetaQModule(ReferenceMappingModule):
         decoded_share: float = 1.0,
     ):
         super().__init__()
-        self.decoded_share = decoded_share
+        self.decoded_share, self.norm = decoded_share, norm
         ends = [0]
         for shape in modalities.values():
             ends.append(ends[-1] + n_latent + shape.n_components)
@@ -230,8 +230,9 @@ class MetaQModule(ReferenceMappingModule):
     def generative(self, z: Tensor, conditions: Tensor) -> dict[str, Any]:
         """Count distributions decoded from latents and, once there are codes, from codes.
 
-        Only the distinct codes of the batch are decoded (paper Eq. 7); gradients reach the
-        codes, never the cells. In training the first ``decoded_share`` of the batch is decoded.
+        The distinct codes of the batch are decoded (paper Eq. 7), with batch normalisation the
+        code of every cell; gradients reach the codes, never the cells. In training the first
+        ``decoded_share`` of the batch is decoded.
 
         Returns
         -------
@@ -255,16 +256,14 @@ class MetaQModule(ReferenceMappingModule):
 
     def _decode_codes(self, assignment: Tensor, conditions: Tensor) -> dict[str, CountParameters]:
         parts = self.parts.items()
-        if not on_cpu(
-            assignment
-        ):  # decoding a few codes more is sooner done than finding out which
+        # Batch normalisation needs every cell; a GPU decodes all codes faster than it finds the
+        # distinct ones.
+        if self.norm == "batch" or not on_cpu(assignment):
             z_q = beside(self.codebook.embed(assignment), self.condition_embedding(conditions))
             return {name: part.quantized_decoder(z_q) for name, part in parts}
-        pairs = torch.cat([assignment[:, None], conditions], 1)  # B x (1 + n_keys)
-        used, row, n_cells = _distinct(pairs)
-        # K x D, codes of cells under one condition
+        used, row = _distinct(torch.cat([assignment[:, None], conditions], 1))  # (1 + n_keys)
         z_q = beside(self.codebook.embed(used[:, 0]), self.condition_embedding(used[:, 1:]))
-        return {name: part.quantized_decoder(z_q, n_cells).take(row) for name, part in parts}
+        return {name: part.quantized_decoder(z_q).take(row) for name, part in parts}
 
     def loss(
         self,
@@ -335,10 +334,11 @@ def _conditions(tensors: dict[str, Tensor]) -> Tensor:
     return tensors[CONDITIONS].long()
 
 
-@torch.compiler.disable  # as many rows as there are
-def _distinct(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Distinct rows, which of them each row is, and how often each occurs."""
+@torch.compiler.disable  # a varying number of rows
+def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distinct rows, and which of them each row is."""
     if rows.shape[1] == 1:
-        used, row, n = rows[:, 0].unique(return_inverse=True, return_counts=True)
-        return used[:, None], row, n
-    return rows.unique(dim=0, return_inverse=True, return_counts=True)
+        used, row = rows[:, 0].unique(return_inverse=True)
+        return used[:, None], row
+    used, row = rows.unique(dim=0, return_inverse=True)
+    return used, row

@@ -11,7 +11,7 @@ from ._likelihoods import (
     bounded,
 )
 from ._mean_nll import mean_nll
-from ._mlp import Norm, forward_weighted, hidden_layers
+from ._mlp import Norm, hidden_layers
 from ._non_zero_counts import NonZeroCounts, non_zero_counts
 
 _FIRST_ZERO_LOGIT = -3.0
@@ -89,18 +89,9 @@ class CountDecoder(nn.Module):
         if self.zero_logit is not None:
             nn.init.constant_(self.zero_logit.bias, _FIRST_ZERO_LOGIT)
 
-    def forward(self, z: Tensor, n_cells: Tensor | None = None) -> CountParameters:
-        """Parameters of the count distribution of cells.
-
-        Parameters
-        ----------
-        z
-            Latents, ``(n_rows, n_latent)``.
-        n_cells
-            How many cells each row stands for, ``(n_rows,)``, which batch normalisation minds;
-            by default one.
-        """
-        d = self.trunk(z) if n_cells is None else forward_weighted(self.trunk, z, n_cells)  # B x H
+    def forward(self, z: Tensor) -> CountParameters:
+        """Parameters of the count distributions of latents ``(n_cells, n_latent)``."""
+        d = self.trunk(z)  # B x H
         dispersion = zero_logit = None
         if self.log_dispersion is not None:
             dispersion = bounded(_exact(self.log_dispersion(d)), LOG_DISPERSION_RANGE)  # B x M
