@@ -32,7 +32,7 @@ TOLERANCE: Final = 0.02
 GAMMA: Final = ("aten.lgamma", "aten.digamma")
 WAITS: Final = ("aten._local_scalar_dense", "aten.nonzero", "aten.unique", "aten._unique2")
 BATCH: Final = 256
-MODULE: Final = "scmetaq.module._metaq_module"
+MODULE: Final = "scmetaq.module._metaq"
 
 
 def main() -> int:
@@ -40,7 +40,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--update", action="store_true", help="keep the present counts")
     found = counts()
-    with mock.patch("scmetaq.nn._device.on_cpu", no), mock.patch(f"{MODULE}.on_cpu", no):
+    with mock.patch("scmetaq.nn._inputs.on_cpu", no), mock.patch(f"{MODULE}.on_cpu", no):
         found |= {f"{name}_of_a_gpu": n for name, n in counts().items()}
     if parser.parse_args().update:
         STORED.write_text(json.dumps(found, indent=1) + "\n")

@@ -36,7 +36,8 @@ from torch import nn
 
 import scmetaq
 from scmetaq.model._recipe import RECIPES, RecipeName
-from scmetaq.nn import COUNTS, CountParameters, non_zero_counts, reconstruction_nll
+from scmetaq.nn import COUNTS, CountParameters, count_nll
+from scmetaq.nn._likelihoods import non_zero_counts
 from scmetaq.train import MetaQTrainingPlan
 
 SOURCE: Final = "pbmc3k"
@@ -197,7 +198,7 @@ def likelihoods(module: Any, batch: dict[str, torch.Tensor], n: int) -> Callable
         counts = non_zero_counts(batch[f"rna_{COUNTS}"][:n])
         for _ in range(2):
             leaves.log_rate.grad = leaves.other.grad = None
-            reconstruction_nll(leaves, counts, factor).mean().backward()
+            count_nll(leaves, counts, factor).mean().backward()
 
     return run
 

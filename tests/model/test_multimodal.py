@@ -108,7 +108,7 @@ def test_cells_without_a_modality_are_not_apart(of_mosaic):
     assert share.between(0.15, 0.85).all()
 
 
-def test_bridges_tell_scores_of_cells_that_were_hidden(of_mosaic, paired):
+def test_imputation_predicts_scores_of_cells_that_were_hidden(of_mosaic, paired):
     """Predicted states of hidden modalities agree with what is measured there."""
     latents = of_mosaic.get_latent_representation()
     whole = of_mosaic.get_latent_representation(paired.copy())

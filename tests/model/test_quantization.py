@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from scmetaq.nn import reconstruction_nll
+from scmetaq.nn import count_nll
 
 KEYS = {
     "reconstruction_ratio",
@@ -31,7 +31,7 @@ def test_losses_agree_with_the_module(report, model, blood):
         selected = x[:, module.parts["rna"].feature_scaling.features]
         factor = x.sum(1, keepdim=True) / 1e4
         losses = {
-            name: reconstruction_nll(decoded[part]["rna"], selected, factor).mean().item()
+            name: count_nll(decoded[part]["rna"], selected, factor).mean().item()
             for name, part in (("reconstruction_loss", "plain"), ("quantized_loss", "quantized"))
         }
     for name, value in losses.items():

@@ -1,7 +1,14 @@
 import torch
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import (
+    Categorical,
+    Independent,
+    MixtureSameFamily,
+    Normal,
+    kl_divergence,
+)
 
-from scmetaq.nn import Gaussian, GaussianHead, gaussian_kl, gaussian_product
+from scmetaq.nn import Gaussian, GaussianMixture
+from scmetaq.nn._gaussian import GaussianHead, gaussian_kl, gaussian_product, initial_mixture
 
 
 def draw(n=5, d=3, seed=0):
@@ -51,3 +58,86 @@ def test_the_product_passes_over_what_a_cell_lacks():
     for values, of_p, of_q in zip(found, p, q, strict=True):
         torch.testing.assert_close(values, torch.stack([of_p[0], of_q[1]]))
     assert gaussian_product([p], [torch.zeros(2, 1)]) is p
+
+
+def posteriors(n=4, d=2, seed=0, spread=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    mean = spread * torch.randn(n, d, generator=generator)
+    return Gaussian(mean, torch.randn(n, d, generator=generator) / 2 - 1)
+
+
+def mixture(means, variance=0.5, weights=None):
+    means = torch.as_tensor(means, dtype=torch.float32)
+    prior = GaussianMixture(*means.shape)
+    weights = torch.full((len(means),), 1 / len(means)) if weights is None else weights
+    prior.set_mixture(torch.as_tensor(weights), means, torch.full_like(means, variance))
+    return prior
+
+
+def monte_carlo(q, prior, n=200_000):
+    """Divergence of each posterior from the mixture by torch's distributions and many draws."""
+    torch.manual_seed(0)
+    normal = Independent(Normal(prior.means, (prior.log_variances / 2).exp()), 1)
+    p = MixtureSameFamily(Categorical(logits=prior.logits), normal)
+    own = Independent(Normal(q.mean, (q.log_variance / 2).exp()), 1)
+    z = own.sample((n,))
+    return (own.log_prob(z) - p.log_prob(z)).mean(0)
+
+
+def test_one_component_is_exact():
+    q, prior = posteriors(), mixture([[0.3, -0.2]])
+    torch.testing.assert_close(prior(q), monte_carlo(q, prior), rtol=0.02, atol=0.02)
+
+
+def test_components_far_apart_are_as_good_as_exact():
+    prior = mixture([[-20.0, 0], [20, 0], [0, 30]], weights=[0.5, 0.3, 0.2])
+    q = Gaussian(prior.means.detach() + 0.3, torch.full((3, 2), -1.0))
+    torch.testing.assert_close(prior(q), monte_carlo(q, prior), rtol=0.01, atol=0.01)
+    torch.testing.assert_close(prior.responsibilities(q), torch.eye(3), rtol=0, atol=1e-6)
+
+
+def test_it_is_a_bound_and_no_worse_than_the_nearest_component():
+    q, prior = posteriors(20, spread=2.0), mixture(torch.randn(20, 2))
+    truth = monte_carlo(q, prior, 5_000)
+    component = [Gaussian(m, v) for m, v in zip(prior.means, prior.log_variances, strict=True)]
+    single = (
+        torch.stack([gaussian_kl(q, c) for c in component]) - prior.logits.log_softmax(0)[:, None]
+    )
+    assert (prior(q) >= truth - 0.1).all()
+    assert (prior(q) <= single.amin(0) + 1e-5).all()
+
+
+def test_it_is_the_joint_divergence_at_its_responsibilities():
+    q, prior = posteriors(), mixture(torch.randn(5, 2))
+    share = prior.responsibilities(q)
+    component = [Gaussian(m, v) for m, v in zip(prior.means, prior.log_variances, strict=True)]
+    of_z = torch.stack([gaussian_kl(q, c) for c in component], 1)
+    joint = (share * (of_z + share.log() - prior.logits.log_softmax(0))).sum(1)
+    torch.testing.assert_close(prior(q), joint)
+
+
+def test_before_the_fit_it_is_the_standard_normal():
+    q, prior = posteriors(), GaussianMixture(3, 2)
+    zero = torch.zeros(4, 2)
+    torch.testing.assert_close(prior(q), gaussian_kl(q, Gaussian(zero, zero)))
+
+
+def test_the_fit_finds_the_groups():
+    centres = torch.tensor([[-5.0, 0], [5, 0], [0, 8]])
+    of_cell = torch.arange(300) % 3
+    q = Gaussian(centres[of_cell] + 0.1 * torch.randn(300, 2), torch.full((300, 2), -2.0))
+    weights, means, variances = initial_mixture(q, 3)
+    nearest = torch.cdist(means, centres).argmin(1)
+    assert sorted(nearest.tolist()) == [0, 1, 2]
+    torch.testing.assert_close(weights, torch.full((3,), 1 / 3), rtol=0, atol=0.01)
+    expected = 0.01 + torch.exp(torch.tensor(-2.0)).item()
+    torch.testing.assert_close(variances, torch.full((3, 2), expected), rtol=0, atol=0.02)
+
+
+def test_a_loaded_mixture_knows_that_it_is_fitted():
+    prior = mixture([[0.0, 1.0], [2.0, 3.0]])
+    loaded = GaussianMixture(2, 2)
+    loaded.load_state_dict(prior.state_dict())
+    q = posteriors()
+    assert loaded.is_fitted
+    torch.testing.assert_close(loaded(q), prior(q), rtol=0, atol=0)

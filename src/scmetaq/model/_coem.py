@@ -152,15 +152,11 @@ class COEM(AggregationMixin, StatisticsMixin, CountModel):
         inputs = self._read_all(reference)
         for kind, of_kind in reference.counts.items():
             inputs[kind][COUNTS] = of_kind.everything[:, self._selected(kind)]
-        mixture_fit = MixtureFit(
-            self.module.prior,
-            lambda: self._posteriors(reference),
-            warmup_fraction=_MIXTURE_WARMUP,
-            seed=seed,
-        )
+        prepared = flat(inputs)
+        mixture_fit = MixtureFit(self.module, prepared, warmup_fraction=_MIXTURE_WARMUP, seed=seed)
         return Preparation(
             cells,
-            flat(inputs),
+            prepared,
             batch_size=default_batch_size(_BATCH_SIZE, len(cells)),
             n_steps=_MAX_STEPS,
             most_epochs=200,

@@ -6,7 +6,7 @@ from scvi import settings
 from scmetaq.data._reference import fit_scaling, select_features, size_factor
 from scmetaq.data._training_set import stratified_sample
 from scmetaq.module import SCPoliModule
-from scmetaq.nn import CONDITIONS, COUNTS, LABELS, PRESENT, class_means, flat
+from scmetaq.nn import CONDITIONS, COUNTS, LABELS, PRESENT, Scaling, flat
 
 from ._cells import Cells
 from ._label_transfer import LabelTransferMixin
@@ -67,13 +67,6 @@ class ConditionalFitMixin(QueryTrainingMixin, ReferenceMappingMixin, LabelTransf
         features = select_features(counts, n_selected, by_variance=kind != "atac")
         scaling = fit_scaling(counts, features)
         known = (features, scaling.mean, scaling.scale)
-        part.feature_scaling.set_scaling(*map(torch.as_tensor, known))
+        part.feature_scaling.set_state(Scaling(*map(torch.as_tensor, known)))
         part.coverage.set_rate(torch.as_tensor(scaling.rate))
         part.decoder.start_at(torch.as_tensor(scaling.rate[features]))
-
-    def _class_means(self, sample: Cells, labels: np.ndarray) -> list[torch.Tensor]:
-        """Mean latent of the cells of each label, ``(n_labels, n_latent)`` for each level."""
-        z = torch.from_numpy(self._latents(sample))
-        return [
-            class_means(z, torch.from_numpy(level)).to(self.module.device) for level in labels.T
-        ]

@@ -7,15 +7,7 @@ import torch
 from torch import Tensor
 
 from scmetaq.data._checks import check_cut
-from scmetaq.nn import (
-    PRESENT,
-    CountBatch,
-    CountParameters,
-    beside,
-    cut_tree,
-    merge_codes,
-    reconstruction_nll,
-)
+from scmetaq.nn import CountParameters, beside, cut_tree, merge_codes
 
 from ._parts import MetaQParts
 from ._reading import Block, ReadingMixin
@@ -147,19 +139,14 @@ class GranularityMixin(ReadingMixin, MetaQParts):
         plain = {
             k: part.decoder(beside(part.block(z), condition)) for k, part in module.parts.items()
         }
-        nll = _Nll(
-            block,
-            {
-                kind: CountBatch(block.counts[kind]).dense(part.feature_scaling.features)
-                for kind, part in module.parts.items()
-            },
-            {kind: part.missing for kind, part in module.parts.items()},
-        )
-        found = {f"plain_{kind}": [loss] for kind, loss in nll(plain).items()}
+        counts = module.selected_counts(block.counts)
+        losses = module.nll(plain, block.inputs, counts)
+        found = {f"plain_{kind}": [loss] for kind, loss in losses.items()}
         for cut in cuts:
             chosen = module.codebook.lookup_groups(z, cut.group)
             decoded = self._decode_groups(cut.codes, chosen.assignment, block.conditions)
-            of_cut = {f"quantized_{kind}": loss for kind, loss in nll(decoded).items()}
+            losses = module.nll(decoded, block.inputs, counts)
+            of_cut = {f"quantized_{kind}": loss for kind, loss in losses.items()}
             of_cut["margin"] = chosen.margin
             of_cut |= cut.errors(z, chosen.assignment)
             for name, values in of_cut.items():
@@ -182,26 +169,3 @@ def _standard_error(values: np.ndarray) -> np.ndarray:
     lowest = values[:, values.mean(0).argmin()]
     spread: np.ndarray = (values - lowest[:, None]).std(0, dtype=np.float64, ddof=1)
     return spread / np.sqrt(len(values))
-
-
-class _Nll(NamedTuple):
-    """Loss of the cells of a block by modality; nought for cells that lack it."""
-
-    block: Block
-    counts: dict[str, Tensor]
-    """Counts of the selected features."""
-    missing: dict[str, Tensor | None]
-    """Which of them were not measured."""
-
-    def __call__(self, decoded: dict[str, CountParameters]) -> dict[str, Tensor]:
-        losses = {}
-        for kind, parameters in decoded.items():
-            inputs = self.block.inputs[kind]
-            nll = reconstruction_nll(
-                parameters,
-                self.counts[kind],
-                inputs["size_factor"],
-                is_missing=self.missing[kind],
-            )
-            losses[kind] = nll * inputs[PRESENT][:, 0]
-        return losses

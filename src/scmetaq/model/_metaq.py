@@ -160,7 +160,6 @@ class MetaQModel(
             preset.decoder_hidden,
             n_components=min(self._recipe.n_components, n_selected),
             n_scores=min(N_SCORES, n_selected),
-            n_features=len(self._features[kind]),
         )
 
     def train(

@@ -6,7 +6,7 @@ from anndata import AnnData
 from mudata import MuData
 from torch import Tensor
 
-from scmetaq.nn import PRESENT, CountBatch, CountParameters, perplexity, reconstruction_nll
+from scmetaq.nn import perplexity
 
 from ._assignment import AssignmentMixin
 from ._reading import Block
@@ -73,13 +73,10 @@ class QuantizationMixin(AssignmentMixin):
         decoded = module.generative(z, block.conditions)
         found: dict[str, Any] = module.codebook(z)._asdict()
         found["held"] = (z - decoded["z_q"]).square().mean(1)
-        for kind, part in module.parts.items():
-            selected = CountBatch(block.counts[kind]).dense(part.feature_scaling.features)
-            for name in ("plain", "quantized"):
-                parameters: CountParameters = decoded[name][kind]
-                factor = block.inputs[kind]["size_factor"]
-                nll = reconstruction_nll(parameters, selected, factor, is_missing=part.missing)
-                found[f"{name}_{kind}"] = nll * block.inputs[kind][PRESENT][:, 0]
+        counts = module.selected_counts(block.counts)
+        for name in ("plain", "quantized"):
+            losses = module.nll(decoded[name], block.inputs, counts)
+            found |= {f"{name}_{kind}": nll for kind, nll in losses.items()}
         return found
 
 

@@ -136,7 +136,7 @@ class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
         counts = cells.counts
         inputs = self._read_all(cells)
         if fit and len(counts) > 1:
-            self._fit_bridges(inputs)
+            self._fit_imputation(inputs)
             if not all(of_kind.is_present.all() for of_kind in counts.values()):
                 inputs = self._read_all(cells)  # with what is missing filled in
             if self._balances:
@@ -153,7 +153,7 @@ class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
                 del inputs[kind][PRESENT]
         return flat(inputs) | {CONDITIONS: cells.conditions.astype(np.float32)}
 
-    def _fit_bridges(self, inputs: dict[str, dict[str, np.ndarray]]) -> None:
+    def _fit_imputation(self, inputs: dict[str, dict[str, np.ndarray]]) -> None:
         """Learn from cells with two modalities to tell one from the other."""
         for source, known in inputs.items():
             for target, wanted in inputs.items():
@@ -161,8 +161,7 @@ class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
                 if source != target and both.any():
                     values = np.hstack([wanted["scores"], wanted["profile"]])[both]
                     fitted = fit_bridge(known["scores"][both], values)
-                    axes, offset = map(torch.as_tensor, (fitted.axes, fitted.offset))
-                    self.module.bridges.set_map(source, target, axes=axes, offset=offset)
+                    self.module.imputation.maps[f"{source}_to_{target}"].set_state(fitted)
 
     @torch.no_grad()
     def _fit_correction(

@@ -29,7 +29,7 @@ class ReferenceMappingMixin(ReadingMixin):
     """New cells, also of new conditions, mapped onto a trained model.
 
     The module is a :class:`~scmetaq.module.ReferenceMappingModule`, whose parts have a
-    :class:`~scmetaq.nn.FeatureCoverage`.
+    ``FeatureCoverage``.
     """
 
     module: Any
@@ -150,10 +150,8 @@ class ReferenceMappingMixin(ReadingMixin):
     def _read_features(self, kind: str) -> np.ndarray:
         """Names of the features that the model reads, of one kind of counts."""
         part = self.module.parts[kind]
-        read = [part.feature_scaling.features]
-        if part.linear_path is not None:
-            read.append(part.linear_path.sqrt_features)
-        return self._features[kind][torch.cat(read).unique().cpu().numpy()].to_numpy()
+        read = part.feature_scaling if part.linear_path is None else part.linear_path
+        return self._features[kind][read.features.cpu().numpy()].to_numpy()
 
     def _check_shared(self, missing: Mapping[str, pd.Index], min_shared: float) -> None:
         for kind, absent in missing.items():

@@ -107,7 +107,6 @@ class SCPoli(
         return ModalityShape(
             n_selected,
             likelihood or preset.likelihood,
-            n_features=len(self._features[kind]),
         )
 
     def train(
@@ -175,11 +174,7 @@ class SCPoli(
         callbacks = []
         inputs = self._prepare_training(sample, labels)
         if labels.shape[1] and self._eta > 0:
-            fit = FineTuning(
-                lambda: self._class_means(sample, labels),
-                pretraining_fraction=self._pretraining_fraction,
-            )
-            callbacks.append(fit)
+            callbacks.append(FineTuning(inputs, pretraining_fraction=self._pretraining_fraction))
         return Preparation(
             cells,
             inputs,

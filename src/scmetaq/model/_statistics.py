@@ -2,7 +2,7 @@ import scipy.sparse as sp
 import torch
 
 from scmetaq.data._reference import fit_reference, select_features
-from scmetaq.nn import ModalityPart
+from scmetaq.nn import Scaling
 
 from ._reading import ReadingMixin
 
@@ -18,18 +18,11 @@ class StatisticsMixin(ReadingMixin):
         n_components = path.profile.axes.shape[1] if path else 1
         reference = fit_reference(counts, features, n_components=n_components, seed=seed)
         known = reference.scaling
-        scaling.set_scaling(*map(torch.as_tensor, (features, known.mean, known.scale)))
-        if isinstance(part, ModalityPart):
-            part.coverage.set_rate(torch.as_tensor(known.rate))
+        tensors = map(torch.as_tensor, (features, known.mean, known.scale))
+        scaling.set_state(Scaling(*tensors))
+        part.coverage.set_rate(torch.as_tensor(known.rate))
         part.decoder.start_at(torch.as_tensor(known.rate[features]))
         if path is not None:
-            read = (reference.log.features, reference.sqrt.features)
-            path.set_features(*map(torch.as_tensor, read))
-            for name in ("profile", "log", "sqrt"):
-                fitted = getattr(reference, name)
-                getattr(path, name).set_map(*map(torch.as_tensor, (fitted.axes, fitted.offset)))
-            for name in ("log_factors", "sqrt_factors"):
-                factors = getattr(reference, name)._asdict()
-                tensors = {key: torch.as_tensor(values) for key, values in factors.items()}
-                getattr(path, name).set_factors(**tensors)
+            for name in ("profile", "log", "sqrt", "log_factors", "sqrt_factors"):
+                getattr(path, name).set_state(getattr(reference, name))
         return reference.reliability

@@ -1,14 +1,13 @@
-from ._coem_module import CoemModule
-from ._metaq_module import MetaQModule
-from ._modality_bridges import ModalityBridges
-from ._modality_module import ModalityModule
-from ._reference_mapping import ReferenceMappingModule
-from ._scpoli_module import SCPoliModule
+from ._base import ModalityModule, ReferenceMappingModule
+from ._coem import CoemModule
+from ._imputation import CrossModalImputation
+from ._metaq import MetaQModule
+from ._scpoli import SCPoliModule
 
 __all__ = [
     "CoemModule",
+    "CrossModalImputation",
     "MetaQModule",
-    "ModalityBridges",
     "ModalityModule",
     "ReferenceMappingModule",
     "SCPoliModule",

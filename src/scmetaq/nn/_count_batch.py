@@ -1,7 +1,10 @@
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from ._fitted import Fitted
 
 TARGET_SUM = 1e4
 """Counts per cell after division by the size factor."""
@@ -69,3 +72,45 @@ class CountBatch:
         values = self.values if values is None else values
         found = values.new_zeros(n * (width + 1)).scatter_(0, place, values)
         return found.view(n, width + 1)[:, :width]
+
+
+class Coverage(NamedTuple):
+    """Average profile of the reference sample, and what was measured of it."""
+
+    rate: Tensor
+    """Mean count per unit of size factor, ``(n_features,)``."""
+    is_missing: Tensor
+    """Which features are missing, ``(n_features,)`` bool; empty if none is."""
+
+
+class FeatureCoverage(Fitted[Coverage]):
+    """Which features of a model its cells were measured in."""
+
+    rate: Tensor
+    is_missing: Tensor
+
+    def __init__(self) -> None:
+        super().__init__(Coverage(torch.zeros(0), torch.zeros(0, dtype=torch.bool)))
+
+    def batch(self, counts: Tensor) -> CountBatch:
+        """Counts ``(n_cells, n_features)``, library sizes corrected for missing features."""
+        return CountBatch(counts, share=self.share if len(self.is_missing) else None)
+
+    @property
+    def share(self) -> Tensor:
+        """Share of the counts of an average cell that fall on the features measured, ``()``."""
+        known = self.rate[~self.is_missing] if len(self.is_missing) else self.rate
+        return known.sum() / self.rate.sum().clamp_min(1e-12)
+
+    def missing_of(self, features: Tensor) -> Tensor | None:
+        """Which of some features are missing, ``(n_selected,)`` bool; None if all were measured."""
+        return self.is_missing[features] if len(self.is_missing) else None
+
+    def set_rate(self, rate: Tensor) -> None:
+        """Set the mean counts per unit of size factor, ``(n_features,)``."""
+        self.set_state(self.state._replace(rate=rate))
+
+    def set_missing(self, is_missing: Tensor) -> None:
+        """Set which features are missing, ``(n_features,)`` bool."""
+        is_missing = is_missing if is_missing.any() else is_missing[:0]
+        self.set_state(self.state._replace(is_missing=is_missing))

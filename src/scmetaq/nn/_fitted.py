@@ -33,11 +33,11 @@ class Fitted[State: NamedTuple](nn.Module):
         return self._state_cls(*values)
 
     @torch.no_grad()
-    def set_state(self, state: State) -> None:
-        """Copy a fitted state; arrays become tensors of the type and on the device of the old."""
+    def set_state(self, state: NamedTuple) -> None:
+        """Copy a fitted state of the same fields; arrays become tensors like the present ones."""
         for name, values in state._asdict().items():
-            old = getattr(self, name)
-            setattr(self, name, torch.as_tensor(values).to(old, copy=True))
+            new = torch.as_tensor(values).to(getattr(self, name))
+            setattr(self, name, new.clone(memory_format=torch.contiguous_format))
         self.fitted.fill_(True)
         self.is_fitted = True
 

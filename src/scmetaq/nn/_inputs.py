@@ -31,3 +31,8 @@ def nested(tensors: dict, modalities: Iterable[str]) -> dict[str, dict]:
         m: {key.removeprefix(f"{m}_"): v for key, v in tensors.items() if key.startswith(f"{m}_")}
         for m in modalities
     }
+
+
+def on_cpu(values: Tensor) -> bool:
+    """Whether values are in the host's memory, where looking at them before computing is cheap."""
+    return values.device.type == "cpu"

@@ -1,49 +1,96 @@
+"""Principal components of counts, fitted before training and frozen."""
+
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ._count_batch import CountBatch
-from ._factor_model import FactorModel
-from ._feature_coverage import FeatureCoverage
+from ._count_batch import CountBatch, FeatureCoverage
+from ._fitted import Fitted
 
 
-class Axes(nn.Module):
-    """Frozen principal axes: an affine map that does not learn.
+class AffineMap(NamedTuple):
+    """Scores ``values[:, features] @ axes - offset``."""
 
-    Parameters
-    ----------
-    n_input
-        Number of values per cell.
-    n_components
-        Number of axes.
-    """
+    features: Tensor
+    """Indices of the features read, ``(n_input,)`` int64."""
+    axes: Tensor
+    """``(n_input, n_components)``."""
+    offset: Tensor
+    """``(n_components,)``."""
 
+
+class Axes(Fitted[AffineMap]):
+    """Frozen principal axes: an affine map that does not learn."""
+
+    features: Tensor
     axes: Tensor
     offset: Tensor
 
     def __init__(self, n_input: int, n_components: int):
-        super().__init__()
-        self.register_buffer("axes", torch.zeros(n_input, n_components))  # M x P
-        self.register_buffer("offset", torch.zeros(n_components))  # P
+        axes, offset = torch.zeros(n_input, n_components), torch.zeros(n_components)
+        super().__init__(AffineMap(torch.arange(n_input), axes, offset))
 
     def forward(self, values: Tensor, length: Tensor | None = None) -> Tensor:
-        """Scores of values ``(n_cells, n_input)``: ``(n_cells, n_components)``.
-
-        They are those of the values over ``length``, ``(n_cells, 1)``, where it is given.
-        """
+        """Scores of values ``(n_cells, n_input)``, over ``length`` ``(n_cells, 1)`` if given."""
         scores = values @ self.axes  # B x P
         return (scores if length is None else scores / length) - self.offset
 
-    @torch.no_grad()
-    def set_map(self, axes: Tensor, offset: Tensor) -> None:
-        """Take over fitted axes ``(n_input, n_components)`` and their offset."""
-        self.axes.copy_(axes)
-        self.offset.copy_(offset)
+
+class FactorState(NamedTuple):
+    """Fitted factor model."""
+
+    mean: Tensor
+    """Of each feature, ``(n_features,)``."""
+    loadings: Tensor
+    """``(n_factors, n_features)``."""
+    noise: Tensor
+    """Variance that the factors do not explain, ``(n_features,)``."""
+    prior: Tensor
+    """Variance of each factor, ``(n_factors,)``."""
+
+
+class FactorModel(Fitted[FactorState]):
+    r"""Estimate of missing features from those that were measured.
+
+    .. math:: x = \mu + L^\top t + \epsilon, \quad t \sim N(0, \Lambda), \quad
+        \epsilon \sim N(0, \Psi)
+
+    with diagonal :math:`\Lambda` and :math:`\Psi`. Missing features get their mean given the
+    others, as in probabilistic principal component analysis.
+
+    References
+    ----------
+    Tipping and Bishop, J. R. Stat. Soc. B 61 (1999), doi:10.1111/1467-9868.00196.
+    """
+
+    mean: Tensor
+    loadings: Tensor
+    noise: Tensor
+    prior: Tensor
+
+    def __init__(self, n_features: int, n_factors: int):
+        super().__init__(
+            FactorState(
+                torch.zeros(n_features),
+                torch.zeros(n_factors, n_features),
+                torch.ones(n_features),
+                torch.ones(n_factors),
+            )
+        )
+
+    def forward(self, values: Tensor, is_missing: Tensor) -> Tensor:
+        """Fill in features that all cells lack, ``(M,)`` bool, in values ``(n_cells, M)``."""
+        known = ~is_missing
+        weighted = self.loadings[:, known] / self.noise[known]  # S x K
+        precision = torch.diag(1 / self.prior) + weighted @ self.loadings[:, known].T  # S x S
+        centred = (values - self.mean)[:, known]  # B x K
+        factors = torch.linalg.solve(precision, weighted @ centred.T).T  # B x S
+        return torch.where(is_missing, self.mean + factors @ self.loadings, values)  # B x M
 
 
 class LinearScores(NamedTuple):
-    """What the linear path says of a batch of cells."""
+    """Linear summary of a batch of cells."""
 
     scores: Tensor
     """Scores of the log and of the square-root view, ``(n_cells, 2 * n_scores)``."""
@@ -58,68 +105,40 @@ class LinearViews(nn.Module):
     and the profile, which is the log view centred and scaled to unit length within each cell,
     so that inner products are Pearson correlations.
 
-    Parameters
-    ----------
-    n_selected
-        Number of features that each view reads.
-    n_components
-        Number of principal components of the profile.
-    n_scores
-        Number of scores of the log and of the square-root view.
+    Each view reads ``n_selected`` features; the profile has ``n_components`` components, the log
+    and the square-root view ``n_scores`` scores each.
     """
-
-    features: Tensor
-    sqrt_features: Tensor
 
     def __init__(self, n_selected: int, n_components: int, *, n_scores: int):
         super().__init__()
-        self.register_buffer("features", torch.arange(n_selected))  # M
-        self.register_buffer("sqrt_features", torch.arange(n_selected))  # M
         self.profile = Axes(n_selected, n_components)
         self.log = Axes(n_selected, n_scores)
         self.sqrt = Axes(n_selected, n_scores)
         self.log_factors = FactorModel(n_selected, n_scores)
         self.sqrt_factors = FactorModel(n_selected, n_scores)
 
-    def forward(self, counts: CountBatch, coverage: FeatureCoverage | None = None) -> LinearScores:
-        """Scores and profile of a batch of cells.
+    @property
+    def features(self) -> Tensor:
+        """Indices of the features that any view reads, increasing."""
+        return torch.cat([self.log.features, self.sqrt.features]).unique()
 
-        Parameters
-        ----------
-        counts
-            Raw counts of all features.
-        coverage
-            Which features are missing and are filled in; by default none.
-        """
+    def forward(self, counts: CountBatch, coverage: FeatureCoverage | None = None) -> LinearScores:
+        """Scores and profile of cells; features that ``coverage`` lacks are filled in."""
         log = self.log_values(counts, coverage)  # B x M
-        sqrt = counts.dense(self.sqrt_features, counts.per_10k.sqrt())  # B x M
+        sqrt = counts.dense(self.sqrt.features, counts.per_10k.sqrt())  # B x M
         if coverage is not None:
-            sqrt = _filled(sqrt, self.sqrt_factors, coverage.missing_of(self.sqrt_features))
+            sqrt = _filled(sqrt, self.sqrt_factors, coverage.missing_of(self.sqrt.features))
         scores = torch.cat([self.log(log), self.sqrt(sqrt)], 1)  # B x 2S
         centred = log.sub_(log.mean(1, keepdim=True))  # B x M
         length = torch.linalg.vector_norm(centred, dim=1, keepdim=True).clamp_min(1e-12)  # B x 1
         return LinearScores(scores, self.profile(centred, length))
 
     def log_values(self, counts: CountBatch, coverage: FeatureCoverage | None = None) -> Tensor:
-        """Log1p counts per 10k of the features of the log view, ``(n_cells, n_selected)``.
-
-        Parameters
-        ----------
-        counts
-            Raw counts of all features.
-        coverage
-            Which features are missing and are filled in; by default none.
-        """
-        log = counts.dense(self.features, counts.per_10k.log1p())  # B x M
+        """Log1p counts per 10k of the features of the log view, ``(n_cells, n_selected)``."""
+        log = counts.dense(self.log.features, counts.per_10k.log1p())  # B x M
         if coverage is None:
             return log
-        return _filled(log, self.log_factors, coverage.missing_of(self.features))
-
-    @torch.no_grad()
-    def set_features(self, features: Tensor, sqrt_features: Tensor) -> None:
-        """Take over the features that are read, ``(n_selected,)`` each."""
-        self.features.copy_(features)
-        self.sqrt_features.copy_(sqrt_features)
+        return _filled(log, self.log_factors, coverage.missing_of(self.log.features))
 
 
 def _filled(values: Tensor, factors: FactorModel, is_missing: Tensor | None) -> Tensor:
@@ -127,19 +146,7 @@ def _filled(values: Tensor, factors: FactorModel, is_missing: Tensor | None) -> 
 
 
 class LinearPath(LinearViews):
-    """Frozen linear part of an encoder: principal components beside the network.
-
-    Parameters
-    ----------
-    n_selected
-        Number of features that each view reads.
-    n_latent
-        Dimension of the cell state.
-    n_components
-        Number of principal components of the profile.
-    n_scores
-        Number of scores of the log and of the square-root view.
-    """
+    """Linear views, and frozen maps from their scores to the state, ``n_latent``."""
 
     def __init__(self, n_selected: int, n_latent: int, n_components: int, *, n_scores: int):
         super().__init__(n_selected, n_components, n_scores=n_scores)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from . import _device
+from . import _inputs
 
 
 def gamma_differences(x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,7 +27,7 @@ def gamma_differences(x: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
     Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 6.1.15, 6.1.40, 6.3.18.
     """
     s = x + r
-    if not _device.on_cpu(x):
+    if not _inputs.on_cpu(x):
         return torch.lgamma(s) - torch.lgamma(r), torch.digamma(s) - torch.digamma(r)
     z, y = r + 4, s + 4
     below_z, below_y = r * (r + 3), s * (s + 3)  # b; (r + 1) (r + 2) is b + 2

@@ -1,15 +1,14 @@
-from ._annealed_plan import AnnealedTrainingPlan
+from ._callbacks import FineTuning, MixtureFit, say, say_trained
 from ._codebook_fit import CodebookFit
-from ._coem_plan import CoemTrainingPlan
-from ._data_splitter import TrainingSetSplitter
-from ._epoch_plan import EpochTrainingPlan
-from ._fine_tuning import FineTuning
-from ._mixture_fit import MixtureFit
 from ._plan import MetaQTrainingPlan
-from ._query_plan import QueryTrainingPlan
-from ._say import say
-from ._say_trained import say_trained
-from ._scpoli_plan import SCPoliTrainingPlan
+from ._plans import (
+    AnnealedTrainingPlan,
+    CoemTrainingPlan,
+    EpochTrainingPlan,
+    QueryTrainingPlan,
+    SCPoliTrainingPlan,
+    TrainingSetSplitter,
+)
 from ._size_bounds import SizeBounds, bound_sizes
 from ._stop_rule import StopRule
 

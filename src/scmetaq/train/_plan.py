@@ -6,7 +6,7 @@ from torch import Tensor
 from scmetaq.module import MetaQModule
 from scmetaq.nn import perplexity
 
-from ._epoch_plan import EpochTrainingPlan
+from ._plans import EpochTrainingPlan
 
 
 class MetaQTrainingPlan(EpochTrainingPlan):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from scmetaq.nn import Codebook, bounded_sizes
 
-from ._say import say
+from ._callbacks import say
 
 _ROUNDS = 5
 """Most times that codes follow their cells."""

@@ -1,0 +1,68 @@
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from scmetaq.nn import PRESENT, Axes, Inputs, ModalityShape
+
+
+class CrossModalImputation(nn.Module):
+    """Linear imputation of the modalities that a cell lacks from those that it has.
+
+    A cell without a modality gets scores and a profile that are predicted from each of its others,
+    and averaged. Without a fitted map it gets those of the average cell, which are zero.
+
+    Parameters
+    ----------
+    modalities
+        Sizes of each modality; nothing is imputed unless all have a linear path.
+    """
+
+    maps: dict[str, Axes]
+    """Of each pair ``source_to_target``: from scores to scores and profile."""
+
+    def __init__(self, modalities: dict[str, ModalityShape]):
+        super().__init__()
+        self.width = {name: 2 * shape.n_scores for name, shape in modalities.items()}
+        has_paths = all(shape.n_components for shape in modalities.values())
+        maps = {}
+        for target, shape in modalities.items():
+            for source in modalities if has_paths else ():
+                if source != target:
+                    n_output = self.width[target] + shape.n_components
+                    maps[f"{source}_to_{target}"] = Axes(self.width[source], n_output)
+        self.maps = cast(Any, nn.ModuleDict(maps))
+
+    def forward(self, inputs: Inputs) -> Inputs:
+        """Impute the scores and the profile of modalities that cells lack.
+
+        Parameters
+        ----------
+        inputs
+            ``present``, ``scores`` and ``profile`` of each modality, and anything else.
+
+        Returns
+        -------
+        The same, imputed.
+        """
+        if not self.maps:
+            return inputs
+        return {name: self._imputed(name, inputs) for name in inputs}
+
+    def _imputed(self, target: str, inputs: Inputs) -> dict[str, Tensor]:
+        own = inputs[target]
+        sources = {name: part for name, part in inputs.items() if name != target}
+        total = sum(
+            part[PRESENT] * self.maps[f"{name}_to_{target}"](part["scores"])
+            for name, part in sources.items()
+        )
+        n_sources = torch.cat([part[PRESENT] for part in sources.values()], 1).sum(1, keepdim=True)
+        estimate = total / n_sources.clamp_min(1)  # B x (2S + C)
+        is_there = own[PRESENT] > 0  # B x 1
+        width = self.width[target]
+        scores, profile = estimate[:, :width], estimate[:, width:]
+        return {
+            **own,
+            "scores": torch.where(is_there, own["scores"], scores),
+            "profile": torch.where(is_there, own["profile"], profile),
+        }

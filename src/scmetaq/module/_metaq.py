@@ -1,0 +1,328 @@
+import math
+from typing import Any, cast
+
+import torch
+from scvi.module.base import LossOutput, auto_move_data
+from torch import Tensor, nn
+
+from scmetaq.nn import (
+    COUNTS,
+    DENOISED_STATE,
+    PRESENT,
+    Codebook,
+    ConditionEmbedding,
+    CountParameters,
+    Distance,
+    Inputs,
+    MixtureCorrection,
+    ModalityPart,
+    ModalityShape,
+    Norm,
+    beside,
+    codebook_loss,
+    nested,
+)
+from scmetaq.nn._inputs import on_cpu
+from scmetaq.nn._likelihoods import non_zero_counts
+
+from ._base import ReferenceMappingModule, total
+from ._imputation import CrossModalImputation
+
+MAX_CLUSTERS = 100
+"""Most clusters in which effects of conditions are estimated."""
+
+
+class MetaQModule(ReferenceMappingModule):
+    r"""Quantising autoencoder of the counts of one or several modalities.
+
+    Letters: ``B`` cells of a batch, ``G`` features of a modality, ``M`` selected ones,
+    ``D`` dimensions of the joint latent ``z``, ``K`` codes.
+
+    Parameters
+    ----------
+    modalities
+        Sizes and count distribution of each modality by its name.
+    n_codes
+        Number of codes, ``K``.
+    conditions
+        Number of categories of each condition key. Their effects are subtracted before cells are
+        encoded, and the decoders read their embeddings.
+    n_latent
+        Dimension of the learnt state of each modality.
+    weights
+        Weight of each modality in the joint latent: its share of the squared distances between
+        cells. By default all have the same; multiples of one set of weights are the same.
+    norm
+        Normalisation of hidden layers.
+    distance
+        Similarity of cells and codes.
+    momentum
+        Momentum of the usage average (Eq. 11).
+    decoded_share
+        Share of the cells of a training batch that are decoded. The gradient of their mean
+        reconstruction loss is an unbiased estimate at a fraction of the cost.
+    """
+
+    parts: dict[str, ModalityPart]
+    """Networks and features of each modality."""
+
+    def __init__(
+        self,
+        modalities: dict[str, ModalityShape],
+        n_codes: int,
+        *,
+        conditions: dict[str, int] | None = None,
+        n_latent: int = 32,
+        weights: dict[str, float] | None = None,
+        norm: Norm = "layer",
+        distance: Distance = "euclidean",
+        momentum: float = 0.9,
+        decoded_share: float = 1.0,
+    ):
+        super().__init__()
+        self.decoded_share, self.norm = decoded_share, norm
+        ends = [0]
+        for shape in modalities.values():
+            ends.append(ends[-1] + n_latent + shape.n_components)
+        blocks = [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        self.condition_embedding = ConditionEmbedding(conditions or {})
+        parts = {
+            name: ModalityPart(
+                shape,
+                columns=columns,
+                n_joint=ends[-1],
+                n_latent=n_latent,
+                n_read=2 * sum(shape.n_scores for shape in modalities.values()),
+                n_conditions=self.condition_embedding.n_dims,
+                norm=norm,
+            )
+            for (name, shape), columns in zip(modalities.items(), blocks, strict=True)
+        }
+        self.parts = cast(Any, nn.ModuleDict(parts))
+        self.set_weights(weights or dict.fromkeys(modalities, 1.0))
+        self.imputation = CrossModalImputation(modalities)
+        self.correction = None
+        if conditions and all(shape.n_components for shape in modalities.values()):
+            n_clusters, n_read = min(n_codes, MAX_CLUSTERS), _n_read(modalities)
+            self.correction = MixtureCorrection(n_clusters, list(conditions.values()), n_read)
+        self.codebook = Codebook(n_codes, ends[-1], distance=distance, momentum=momentum)
+
+    @property
+    def state_dimensions(self) -> Tensor:
+        """Dimensions of the latent that are learnt states, with little noise in them."""
+        found: list[int] = []
+        for part in self.parts.values():
+            start, n_states = part.columns.start, part.encoder.head.out_features
+            found += range(start, start + n_states)
+        return torch.tensor(found, device=self.device)
+
+    def grown_parts(self) -> dict[str, Any]:
+        """Parts with rows for conditions."""
+        parts: dict[str, Any] = {"condition_embedding": self.condition_embedding}
+        return parts if self.correction is None else {**parts, "correction": self.correction}
+
+    @torch.no_grad()
+    def set_weights(self, weights: dict[str, float]) -> None:
+        """Set the weights of the modalities in the joint latent; only their ratios matter.
+
+        Blocks are scaled by square roots of weights that sum to one: a latent of several
+        modalities has the variance of one.
+        """
+        total = sum(weights.values())
+        for name, part in self.parts.items():
+            part.scale.fill_(math.sqrt(weights[name] / total))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each modality in the joint latent; they sum to one."""
+        return {name: float(part.scale) ** 2 for name, part in self.parts.items()}
+
+    @auto_move_data
+    def read(
+        self, counts: dict[str, Tensor], present: dict[str, Tensor], conditions: Tensor
+    ) -> Inputs:
+        """Compute the inputs of :meth:`inference`: see :meth:`ModalityModule.read`.
+
+        Missing modalities are imputed, and effects of conditions are subtracted, as far as
+        :attr:`imputation` and :attr:`correction` are fitted.
+        """
+        inputs = self.read_as_is(counts, present)
+        if self.correction is None:
+            return inputs
+        return self._replaced(inputs, self.correction(self.linear_values(inputs), conditions))
+
+    def read_as_is(self, counts: dict[str, Tensor], present: dict[str, Tensor]) -> Inputs:
+        """The same as :meth:`read` with the effects of conditions."""
+        return self.imputation(self.read_parts(counts, present))
+
+    def linear_values(self, inputs: Inputs) -> Tensor:
+        """Scores and profiles of all modalities, concatenated and scaled by their weights."""
+        return torch.cat(
+            [
+                torch.cat([inputs[name]["scores"], inputs[name]["profile"]], 1) * part.scale
+                for name, part in self.parts.items()
+            ],
+            1,
+        )
+
+    def _replaced(self, inputs: Inputs, values: Tensor) -> Inputs:
+        """Inputs with other :meth:`linear_values`."""
+        replaced, start = {}, 0
+        for name, part in self.parts.items():
+            known = inputs[name]
+            middle = start + known["scores"].shape[1]
+            end = middle + known["profile"].shape[1]
+            scale = part.scale.clamp_min(1e-12)
+            new = {"scores": values[:, start:middle], "profile": values[:, middle:end]}
+            replaced[name] = {**known, **{key: v / scale for key, v in new.items()}}
+            start = end
+        return replaced
+
+    @auto_move_data
+    def inference(self, inputs: Inputs, conditions: Tensor) -> dict[str, Any]:
+        """Latents of cells.
+
+        Parameters
+        ----------
+        inputs
+            Output of :meth:`read`.
+        conditions
+            Category of each condition key, ``(B, n_keys)`` int64.
+
+        Returns
+        -------
+        ``z`` ``(B, D)``, the concatenated blocks of the modalities (paper Eq. 18), and ``states``,
+        the learnt part of each.
+        """
+        states, blocks = {}, []
+        all_scores, condition = _joined_scores(inputs), self.condition_embedding(conditions)
+        for name, part in self.parts.items():
+            states[name], block = part.encode(inputs[name], all_scores, condition)
+            if part.linear_path is None and PRESENT in inputs[name]:
+                block = block * inputs[name][PRESENT]
+            blocks.append(block)
+        return {"z": _joined(blocks), "states": states}
+
+    @auto_move_data
+    def generative(self, z: Tensor, conditions: Tensor) -> dict[str, Any]:
+        """Count distributions decoded from latents and, once there are codes, from codes.
+
+        The distinct codes of the batch are decoded (paper Eq. 7), with batch normalisation the
+        code of every cell; gradients reach the codes, never the cells. In training the first
+        ``decoded_share`` of the batch is decoded.
+
+        Returns
+        -------
+        ``plain`` and ``quantized``, parameters of each modality; ``assignment`` and ``z_q``.
+        """
+        n = self.n_decoded(len(z))
+        decoded, conditions = z[:n], conditions[:n]
+        condition = self.condition_embedding(conditions)
+        outputs: dict[str, Any] = {
+            "plain": {
+                name: part.decoder(beside(part.block(decoded), condition))
+                for name, part in self.parts.items()
+            }
+        }
+        if self.codebook.is_fitted:
+            assignment = self.codebook(z.detach()).assignment  # B
+            outputs["assignment"] = assignment
+            outputs["z_q"] = self.codebook.embed(assignment)  # B x D
+            outputs["quantized"] = self._decode_codes(assignment[:n], conditions)
+        return outputs
+
+    def _decode_codes(self, assignment: Tensor, conditions: Tensor) -> dict[str, CountParameters]:
+        parts = self.parts.items()
+        # Batch normalisation needs every cell; a GPU decodes all codes faster than it finds the
+        # distinct ones.
+        if self.norm == "batch" or not on_cpu(assignment):
+            z_q = beside(self.codebook.embed(assignment), self.condition_embedding(conditions))
+            return {name: part.quantized_decoder(z_q) for name, part in parts}
+        used, row = _distinct(torch.cat([assignment[:, None], conditions], 1))  # (1 + n_keys)
+        z_q = beside(self.codebook.embed(used[:, 0]), self.condition_embedding(used[:, 1:]))
+        return {name: part.quantized_decoder(z_q).take(row) for name, part in parts}
+
+    def loss(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Any],
+        generative_outputs: dict[str, Any],
+        state_weight: float = 1.0,
+    ) -> LossOutput:
+        r"""Objective of a batch (paper Eq. 16, with the state loss added).
+
+        :math:`L = L_\mathrm{plain} + L_\mathrm{quantized} + L_C + w L_\mathrm{state}`, the
+        reconstruction and state losses being sums over the modalities.
+        """
+        n = self.n_decoded(len(inference_outputs["z"]))
+        data = nested(tensors, self.parts)
+        counts = {name: non_zero_counts(data[name][COUNTS][:n]) for name in self.parts}
+        per_cell = self.nll(generative_outputs["plain"], data, counts)
+        plain = _mean_over_cells(per_cell, data)
+        loss = total(plain.values())
+        extra = {f"reconstruction_loss_{name}": of_kind for name, of_kind in plain.items()}
+        if len(self.parts) == 1:
+            extra.clear()
+        if "quantized" in generative_outputs:
+            of_codes = self.nll(generative_outputs["quantized"], data, counts)
+            quantized = total(_mean_over_cells(of_codes, data).values())
+            held = codebook_loss(inference_outputs["z"], generative_outputs["z_q"]).mean()
+            extra |= {"quantized_loss": quantized, "codebook_loss": held}
+            loss = loss + quantized + held
+        errors = [
+            (state - data[name][DENOISED_STATE]).square().sum(1).mean()
+            for name, state in inference_outputs["states"].items()
+            if DENOISED_STATE in data[name]
+        ]
+        if errors:
+            extra["state_loss"] = total(errors)
+            loss = loss + state_weight * extra["state_loss"]
+        return LossOutput(
+            loss=loss,
+            reconstruction_loss=total(per_cell.values()),
+            extra_metrics={k: v.detach() for k, v in extra.items()},
+            n_obs_minibatch=n,
+        )
+
+    @torch.no_grad()
+    def copy_decoder(self) -> None:
+        """Start the decoders of codes as copies of the decoders of cells (paper: g-hat)."""
+        for part in self.parts.values():
+            part.copy_decoder()
+
+
+def _mean_over_cells(losses: dict[str, Tensor], data: Inputs) -> dict[str, Tensor]:
+    """Mean loss of each modality over the cells that have it."""
+    means = {}
+    for name, loss in losses.items():
+        present = data[name].get(PRESENT)
+        n_cells = None if present is None else present[: len(loss), 0].sum().clamp_min(1)
+        means[name] = loss.mean() if n_cells is None else loss.sum() / n_cells
+    return means
+
+
+def _joined_scores(inputs: Inputs) -> Tensor | None:
+    """Concatenated scores of all modalities, of mean square one in each; None without any."""
+    scores = [part["scores"] for part in inputs.values() if "scores" in part]
+    scaled = [values * math.sqrt(values.shape[1]) for values in scores]  # each B x 2S
+    return _joined(scaled) if scaled else None
+
+
+def _n_read(modalities: dict[str, ModalityShape]) -> int:
+    """Scores and components of all modalities together."""
+    return sum(2 * shape.n_scores + shape.n_components for shape in modalities.values())
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Concatenate columns; a single part is not copied."""
+    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+
+@torch.compiler.disable  # a varying number of rows
+def _distinct(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distinct rows, and which of them each row is."""
+    if rows.shape[1] == 1:
+        used, row = rows[:, 0].unique(return_inverse=True)
+        return used[:, None], row
+    used, row = rows.unique(dim=0, return_inverse=True)
+    return used, row

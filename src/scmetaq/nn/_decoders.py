@@ -1,0 +1,145 @@
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from ._condition_embedding import beside
+from ._layers import Norm, hidden_layers
+from ._likelihoods import (
+    LOG_DISPERSION_RANGE,
+    ZERO_LOGIT_RANGE,
+    CountParameters,
+    Likelihood,
+    bounded,
+)
+
+_FIRST_ZERO_LOGIT: Final = -3.0
+"""Log odds of an excess zero before training: one in twenty."""
+
+
+class CountDecoder(nn.Module):
+    r"""Decoder from the latent to the parameters of a count distribution.
+
+    Paper Eq. 2 and 4: with :math:`d = g(z)`, the mean is :math:`s \exp(W_\mu d)` for size
+    factor :math:`s` and the inverse dispersion :math:`\exp(W_r d)`. Of the zero-inflated Poisson
+    :math:`W_\pi d` are the log odds of an excess zero. Without ``hidden`` layers the
+    decoder is linear (the paper's for chromatin).
+    """
+
+    def __init__(
+        self,
+        n_latent: int,
+        n_features: int,
+        *,
+        likelihood: Likelihood = "nb",
+        hidden: tuple[int, ...] = (128, 512),
+        norm: Norm = "layer",
+    ):
+        super().__init__()
+        self.likelihood = likelihood
+        self.trunk = hidden_layers([n_latent, *hidden], norm)
+        n_hidden = hidden[-1] if hidden else n_latent
+        self.log_rate = nn.Linear(n_hidden, n_features)
+        self.log_dispersion = nn.Linear(n_hidden, n_features) if likelihood == "nb" else None
+        self.zero_logit = nn.Linear(n_hidden, n_features) if likelihood == "zip" else None
+        if self.zero_logit is not None:
+            nn.init.constant_(self.zero_logit.bias, _FIRST_ZERO_LOGIT)
+
+    def forward(self, z: Tensor) -> CountParameters:
+        """Parameters of the count distributions of latents ``(n_cells, n_latent)``."""
+        d = self.trunk(z)  # B x H
+        dispersion = zero_logit = None
+        if self.log_dispersion is not None:
+            dispersion = bounded(_exact(self.log_dispersion(d)), LOG_DISPERSION_RANGE)  # B x M
+        if self.zero_logit is not None:
+            zero_logit = bounded(_exact(self.zero_logit(d)), ZERO_LOGIT_RANGE)  # B x M
+        return CountParameters(_exact(self.log_rate(d)), dispersion, zero_logit)  # B x M
+
+    @torch.no_grad()
+    def start_at(self, mean_rate: Tensor) -> None:
+        """Start at the average profile, ``mean_rate`` per unit of size factor."""
+        self.log_rate.bias.copy_(mean_rate.clamp_min(1e-4).log())
+
+    @torch.no_grad()
+    def start_as(self, other: "CountDecoder", columns: list[int]) -> None:
+        """Copy a decoder that reads only these columns of the latent; other weights become zero."""
+        taken = other.state_dict()
+        for name in other._first_weights():
+            wide = torch.zeros_like(self.get_parameter(name))  # H x D
+            wide[:, columns] = taken[name]
+            taken[name] = wide
+        self.load_state_dict(taken)
+
+    def _first_weights(self) -> list[str]:
+        if len(self.trunk):
+            return ["trunk.0.weight"]
+        heads = ("log_rate", "log_dispersion", "zero_logit")
+        return [f"{name}.weight" for name in heads if getattr(self, name) is not None]
+
+
+class ProfileDecoder(nn.Module):
+    r"""Decoder from latent and conditions to each feature's share of a cell's counts, as in scPoli.
+
+    With :math:`d = g(z, s)` for latent :math:`z` and condition embedding :math:`s`, the mean is
+    :math:`\ell\, \mathrm{softmax}(W d)` for library size :math:`\ell`, the sum of the cell's counts
+    over these features. The inverse dispersion :math:`\exp(b + V s)` is one of the feature and the
+    condition, not of the cell. A Poisson likelihood has no dispersion.
+
+    References
+    ----------
+    De Donno et al., scPoli, Nature Methods 2023.
+    """
+
+    def __init__(
+        self,
+        n_latent: int,
+        n_conditions: int,
+        n_features: int,
+        *,
+        likelihood: Likelihood = "nb",
+        n_hidden: int = 64,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.likelihood = likelihood
+        self.hidden = hidden_layers([n_latent + n_conditions, n_hidden], dropout=dropout)
+        self.logits = nn.Linear(n_hidden, n_features)
+        self.log_dispersion = None
+        self.dispersion_of_condition = None
+        if likelihood == "nb":
+            self.log_dispersion = nn.Parameter(torch.zeros(n_features))  # M
+            if n_conditions:
+                self.dispersion_of_condition = nn.Linear(n_conditions, n_features, bias=False)
+                nn.init.zeros_(self.dispersion_of_condition.weight)
+
+    def forward(
+        self, z: Tensor, condition: Tensor, is_missing: Tensor | None = None
+    ) -> CountParameters:
+        """Parameters of the counts of latents ``(n_cells, n_latent)`` under embedded conditions.
+
+        Shares, of which some features may be missing (``(n_features,)`` bool), are those of the
+        features measured.
+        """
+        logits = self.logits(self.hidden(beside(z, condition))).float()  # B x M
+        if is_missing is not None:
+            logits = logits.masked_fill(is_missing, -torch.inf)
+        log_rate = torch.log_softmax(logits, 1)  # B x M
+        return CountParameters(log_rate, self._dispersion(condition, log_rate))
+
+    def _dispersion(self, condition: Tensor, like: Tensor) -> Tensor | None:
+        if self.log_dispersion is None:
+            return None
+        log_r = self.log_dispersion.expand_as(like)  # B x M
+        if self.dispersion_of_condition is not None:
+            log_r = log_r + self.dispersion_of_condition(condition)
+        return bounded(log_r.float(), LOG_DISPERSION_RANGE)
+
+    @torch.no_grad()
+    def start_at(self, mean_rate: Tensor) -> None:
+        """Start at the average profile: set the bias of the logits to the log of ``mean_rate``."""
+        self.logits.bias.copy_(mean_rate.clamp_min(1e-4).log())
+
+
+def _exact(values: Tensor) -> Tensor:
+    """At least single precision, also under autocast: log-gammas cancel to their last digits."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values

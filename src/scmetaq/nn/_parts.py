@@ -1,0 +1,295 @@
+"""What each modality has for itself in the three models: features, encoder and decoders."""
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ._condition_embedding import beside
+from ._count_batch import FeatureCoverage
+from ._decoders import CountDecoder, CountParameters, ProfileDecoder
+from ._gaussian import Gaussian, GaussianHead
+from ._inputs import COUNTS
+from ._layers import (
+    AttentionLayer,
+    Encoder,
+    FeatureScaling,
+    GatedLayer,
+    Norm,
+    hidden_layers,
+)
+from ._likelihoods import Likelihood
+from ._linear_path import LinearPath, LinearViews
+
+ChannelName = Literal["gated", "attention"]
+_LAYERS: Final[dict[str, type[GatedLayer] | type[AttentionLayer]]] = {
+    "gated": GatedLayer,
+    "attention": AttentionLayer,
+}
+
+
+@dataclass(frozen=True)
+class ModalityShape:
+    """Sizes of a modality, known before there are data."""
+
+    n_selected: int
+    """Features that are read and reconstructed, ``M``."""
+    likelihood: Likelihood = "nb"
+    """Count distribution."""
+    decoder_hidden: tuple[int, ...] = (128, 512)
+    """Hidden layers of both decoders."""
+    n_components: int = 200
+    """Principal components concatenated with the learnt state; 0: no linear path."""
+    n_scores: int = 50
+    """Scores of each of the two views from which the state is first estimated."""
+
+
+class Part(nn.Module):
+    """Features of one modality, and how raw counts are read.
+
+    Letters, also of the subclasses: ``B`` cells of a batch, ``G`` features, ``M`` selected ones,
+    ``H`` hidden units, ``D`` dimensions of the latent.
+    """
+
+    linear_path: LinearViews | None
+
+    def __init__(self, shape: ModalityShape):
+        super().__init__()
+        self.coverage = FeatureCoverage()
+        self.feature_scaling = FeatureScaling(shape.n_selected)
+        self.linear_path = None
+
+    def read(self, counts: Tensor) -> dict[str, Tensor]:
+        """Compute everything that does not depend on learnt weights.
+
+        Parameters
+        ----------
+        counts
+            Raw counts of all features, ``(B, G)``, a dense or a CSR tensor.
+
+        Returns
+        -------
+        ``size_factor`` ``(B, 1)``, over all features, and ``scores`` and ``profile`` of the linear
+        path or, without one, ``counts`` ``(B, M)`` of the selected features.
+        """
+        batch = self.coverage.batch(counts)
+        if self.linear_path is None:
+            selected = batch.dense(self.feature_scaling.features)
+            return {"size_factor": batch.size_factor, COUNTS: selected}
+        scores = self.linear_path(batch, self.coverage)
+        return {"size_factor": batch.size_factor, **scores._asdict()}
+
+    def size(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Factor by which counts are expected to exceed the decoder's rates, ``(B, 1)``."""
+        return inputs["size_factor"]
+
+    @property
+    def missing(self) -> Tensor | None:
+        """Which selected features are missing, ``(M,)`` bool; None if all were measured."""
+        return self.coverage.missing_of(self.feature_scaling.features)
+
+
+class ModalityPart(Part):
+    """Encoder and two decoders of one modality in MetaQ.
+
+    Parameters
+    ----------
+    shape
+        Sizes and count distribution of the modality.
+    columns
+        Which dimensions of the joint latent are the modality's block.
+    n_joint
+        Dimension of the joint latent, all of which the decoder of codes reads (paper Eq. 19).
+    n_read
+        Scores of all modalities together, which the encoder reads where there are linear paths.
+    n_conditions
+        Dimension of the embedding of conditions, an input of the first layer of the encoder and of
+        the decoders.
+    n_latent
+        Dimension of the learnt state.
+    norm
+        Normalisation of hidden layers.
+    """
+
+    linear_path: LinearPath | None
+    scale: Tensor
+    """Factor of the block in the joint latent: the square root of the modality's weight."""
+
+    def __init__(
+        self,
+        shape: ModalityShape,
+        *,
+        columns: slice,
+        n_joint: int,
+        n_read: int,
+        n_conditions: int,
+        n_latent: int,
+        norm: Norm,
+    ):
+        super().__init__(shape)
+        self.columns = columns
+        self.n_joint, self.n_conditions = n_joint, n_conditions
+        self.register_buffer("scale", torch.ones(()))
+        if shape.n_components:
+            self.linear_path = LinearPath(
+                shape.n_selected, n_latent, shape.n_components, n_scores=shape.n_scores
+            )
+        n_input = n_read if shape.n_components else shape.n_selected
+        self.encoder = Encoder(n_input + n_conditions, n_latent, norm=norm)
+        if self.linear_path is not None:
+            self.encoder.start_at_zero()
+        self.decoder, self.quantized_decoder = (
+            CountDecoder(
+                n_input + n_conditions,
+                shape.n_selected,
+                likelihood=shape.likelihood,
+                hidden=shape.decoder_hidden,
+                norm=norm,
+            )
+            for n_input in (n_latent + shape.n_components, n_joint)
+        )
+
+    def log_values(self, counts: Tensor) -> Tensor:
+        """Centred log1p counts per 10k of the selected features, ``(B, M)``, by the linear path.
+
+        Parameters
+        ----------
+        counts
+            Raw counts of all features, ``(B, G)``, a dense or a CSR tensor.
+        """
+        assert self.linear_path is not None
+        values = self.linear_path.log_values(self.coverage.batch(counts), self.coverage)
+        return values - self.feature_scaling.mean
+
+    def encode(
+        self, inputs: dict[str, Tensor], all_scores: Tensor | None, condition: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """State of cells, and their block of the latent: state and profile.
+
+        Parameters
+        ----------
+        inputs
+            Output of :meth:`read`; scores have unit total variance.
+        all_scores
+            Scores of all modalities on the scale of a network's input, ``(B, n_read)``: other
+            modalities help to estimate the state in this one.
+        condition
+            Embedding of the conditions, ``(B, n_conditions)``.
+
+        Returns
+        -------
+        State ``(B, n_latent)`` and block ``(B, D)``.
+        """
+        if self.linear_path is None:
+            scaled = self.feature_scaling(  # B x M
+                inputs[COUNTS], inputs["size_factor"], self.missing
+            )
+            state = self.encoder(beside(scaled, condition))
+            return state, state * self.scale
+        assert all_scores is not None
+        residual = self.encoder(beside(all_scores, condition))
+        state = self.linear_path.to_state(inputs["scores"]) + residual
+        block = torch.cat([state, inputs["profile"]], 1)  # B x D
+        return state, block * self.scale
+
+    def block(self, z: Tensor) -> Tensor:
+        """The block of this modality in joint latents ``(B, n_joint)``."""
+        return z[:, self.columns]
+
+    def copy_decoder(self) -> None:
+        """Start the decoder of codes as the decoder of cells (paper: g-hat is a copy of g).
+
+        Of a joint code it then reads this modality's block and ignores the others.
+        """
+        block = range(self.columns.start, self.columns.stop)
+        conditions = range(self.n_joint, self.n_joint + self.n_conditions)
+        self.quantized_decoder.start_as(self.decoder, [*block, *conditions])
+
+
+class ConditionalPart(Part):
+    """Encoder and decoder of one modality in scPoli, which both read the conditions.
+
+    Each has one hidden layer of the square root of ``M`` units.
+
+    Parameters
+    ----------
+    shape
+        Sizes and count distribution of the modality.
+    n_latent
+        Dimension of the latent.
+    n_conditions
+        Dimension of the condition embedding.
+    dropout
+        Share of hidden units that are silenced at each step of training.
+    """
+
+    def __init__(self, shape: ModalityShape, *, n_latent: int, n_conditions: int, dropout: float):
+        super().__init__(shape)
+        n_hidden = math.ceil(math.sqrt(shape.n_selected))
+        self.encoder = hidden_layers([shape.n_selected + n_conditions, n_hidden], dropout=dropout)
+        self.posterior = GaussianHead(n_hidden, n_latent)
+        self.decoder = ProfileDecoder(
+            n_latent,
+            n_conditions,
+            shape.n_selected,
+            likelihood=shape.likelihood,
+            n_hidden=n_hidden,
+            dropout=dropout,
+        )
+
+    def size(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Library size over the selected features, ``(B, 1)``."""
+        return inputs[COUNTS].sum(1, keepdim=True).clamp_min(1)
+
+    def encode(self, inputs: dict[str, Tensor], condition: Tensor) -> Gaussian:
+        """Posterior by the output of :meth:`read` and the embedding ``(B, n_conditions)``."""
+        scaled = self.feature_scaling(inputs[COUNTS], inputs["size_factor"], self.missing)  # B x M
+        return self.posterior(self.encoder(beside(scaled, condition)))
+
+    def decode(self, z: Tensor, condition: Tensor) -> CountParameters:
+        """Count distributions of latents ``(B, D)`` under conditions ``(B, n_conditions)``."""
+        return self.decoder(z, condition, self.missing)
+
+
+class Channel(Part):
+    """Encoder and decoder channel of one modality in COEM.
+
+    Parameters
+    ----------
+    shape
+        Sizes and count distribution of the modality.
+    layer
+        Kind of layer of both channels.
+    n_hidden
+        Hidden units of both channels.
+    n_latent
+        Dimension of the latent.
+    """
+
+    def __init__(self, shape: ModalityShape, layer: ChannelName, *, n_hidden: int, n_latent: int):
+        super().__init__(shape)
+        self.linear_path = LinearViews(
+            shape.n_selected, shape.n_components, n_scores=shape.n_scores
+        )
+        self.n_read = 2 * shape.n_scores + shape.n_components
+        self.encoder = _LAYERS[layer](self.n_read, n_hidden)
+        self.posterior = GaussianHead(n_hidden + self.n_read, n_latent)
+        self.decoder_channel = _LAYERS[layer](n_latent, n_hidden)
+        self.decoder = CountDecoder(
+            n_hidden, shape.n_selected, likelihood=shape.likelihood, hidden=()
+        )
+
+    def components(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Principal components on the scale of a network's input, ``(B, n_read)``."""
+        views = (inputs["scores"], inputs["profile"])  # each of unit total variance
+        return torch.cat([v * math.sqrt(v.shape[1]) for v in views], 1)
+
+    def alone(self, hidden: Tensor, components: Tensor) -> Gaussian:
+        """Posterior by this modality alone: hidden units ``(B, H)`` of the encoder, components."""
+        return self.posterior(torch.cat([hidden, components], 1))
+
+    def decode(self, z: Tensor) -> CountParameters:
+        """Count distributions of latents ``(B, D)``."""
+        return self.decoder(self.decoder_channel(z))

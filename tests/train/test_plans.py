@@ -1,0 +1,184 @@
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from scipy import sparse
+
+from scmetaq.data._training_set import training_set
+from scmetaq.train import MetaQTrainingPlan, TrainingSetSplitter
+from scmetaq.train._plans import EpochMeans
+
+
+class Watch(Callback):
+    """Keeps what a training run looked like from the inside."""
+
+    def __init__(self):
+        self.modes, self.rates, self.usage, self.codes = [], [], [], []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.modes.append(pl_module.module.training)
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        codebook = pl_module.module.codebook
+        self.usage.append(codebook.usage.clone())
+        self.codes.append(codebook.codes.detach().clone())
+
+
+@pytest.fixture
+def watch():
+    return Watch()
+
+
+def test_history_has_the_losses_the_perplexity_and_the_empty_codes(model):
+    history = model.history
+    always = ["reconstruction_loss_train", "state_loss_train"]
+    with_codes = ["quantized_loss_train", "codebook_loss_train"]
+    use = ["perplexity_train", "n_empty_codes_train"]
+    for key in always + with_codes + use:
+        assert np.isfinite(history[key].to_numpy(dtype=float)).all(), key
+    assert all(len(history[key]) == 4 for key in always)
+    perplexity = history["perplexity_train"].to_numpy(dtype=float)
+    assert ((perplexity >= 1) & (perplexity <= 10)).all()
+    empty = history["n_empty_codes_train"].to_numpy(dtype=float)
+    assert ((empty >= 0) & (empty < 10) & (empty % 1 == 0)).all()
+    assert 0 < len(perplexity) <= 4
+
+
+def test_the_total_loss_has_the_key_of_scvi_tools(model):
+    assert len(model.history["train_loss"]) == 4
+
+
+def test_losses_fall(fit, toy):
+    history = fit(toy, max_epochs=12).history
+    loss = history["reconstruction_loss_train"].to_numpy(dtype=float).ravel()
+    assert loss[-3:].mean() < loss[:3].mean()
+
+
+def test_validation_losses_are_logged_apart(fit, toy):
+    history = fit(toy, train={"check_val_every_n_epoch": 1, "train_size": 0.8}).history
+    for name in ("reconstruction_loss", "quantized_loss", "codebook_loss", "state_loss", "elbo"):
+        assert f"{name}_validation" in history
+        assert f"{name}_train" in history
+
+
+def test_losses_of_every_step_can_be_had(fit, toy):
+    history = fit(toy, train={"plan_kwargs": {"on_step": True}}).history
+    for name in ("train_loss", "reconstruction_loss_train", "state_loss_train"):
+        assert np.isfinite(history[f"{name}_epoch"].to_numpy(dtype=float)).all()
+    assert "train_loss_step" in history
+
+
+def test_every_training_is_in_training_mode(fit, train, toy, watch):
+    model = fit(toy)
+    assert not model.module.training
+    train(model, callbacks=[watch])
+    assert watch.modes
+    assert all(watch.modes)
+    assert not model.module.training
+
+
+def test_lookups_in_training_move_usage_and_evaluation_does_not(fit, toy, watch):
+    model = fit(toy, max_epochs=4, train={"callbacks": [watch]})
+    kept = model.module.codebook.usage.clone()
+    model.get_assignments()
+    model.get_quantization_report()
+    model.get_metacells()
+    assert (watch.usage[-1] > 0).any()
+    assert torch.equal(model.module.codebook.usage, kept)
+
+
+def test_usage_is_the_moving_average_of_shares(fit, toy, watch):
+    fit(toy, max_epochs=4, recipe="published", usage_momentum=0.5, train={"callbacks": [watch]})
+    expected = 1 - 0.5 ** np.arange(1, len(watch.usage) + 1)
+    np.testing.assert_allclose([u.sum().item() for u in watch.usage], expected, rtol=1e-5)
+
+
+def test_one_cycle_rises_to_the_rate_and_falls(fit, toy, watch):
+    plan = {"one_cycle": True, "lr": 0.01}
+    fit(toy, max_epochs=5, train={"callbacks": [watch], "plan_kwargs": plan})
+    peak = int(np.argmax(watch.rates))
+    assert watch.rates[peak] == pytest.approx(0.01, rel=0.2)
+    assert 0 < peak < len(watch.rates) // 2
+    assert watch.rates[0] < 0.005
+    assert watch.rates[-1] < 0.001
+
+
+def test_without_the_cycle_the_rate_is_constant(fit, toy, watch):
+    plan = {"one_cycle": False, "lr": 0.004}
+    fit(toy, train={"callbacks": [watch], "plan_kwargs": plan})
+    assert set(watch.rates) == {0.004}
+
+
+def test_one_cycle_of_any_length(fit, toy):
+    for n_steps in (1, 2, 9, 11, 10):
+        train = {"batch_size": 150, "plan_kwargs": {"one_cycle": True}}
+        assert fit(toy, max_epochs=n_steps, train=train).trainer.global_step == n_steps
+
+
+@pytest.mark.parametrize("adjust", [True, False])
+def test_only_adjusting_moves_codes_that_nothing_uses(fit, toy, watch, adjust):
+    plan = {"adjust_codes": adjust}
+    train = {"callbacks": [watch], "plan_kwargs": plan}
+    fit(toy, n_metacells=30, recipe="published", train=train)
+    if adjust:  # at the very first step they jump from near the origin onto cells
+        unused = watch.usage[0] == 0
+        assert unused.sum() > 3
+        assert (watch.codes[0][unused].norm(dim=1) > 1).all()
+    else:
+        unused = torch.stack(watch.usage).amax(0) == 0
+        first, last = watch.codes[0][unused], watch.codes[-1][unused]
+        assert len(first) > 3
+        assert ((last - first).norm(dim=1) / first.norm(dim=1)).max() < 1e-3  # weight decay alone
+
+
+def test_defaults_are_the_authors(fit, toy):
+    model = fit(toy, recipe="published", max_epochs=1)
+    optimizer = model.trainer.optimizers[0]
+    assert isinstance(optimizer, torch.optim.AdamW)
+    options = optimizer.defaults
+    assert (options["lr"], options["weight_decay"], options["eps"]) == (1e-3, 1e-2, 1e-8)
+
+
+def test_a_plan_takes_the_arguments_of_scvi_tools(toy_model):
+    plan = MetaQTrainingPlan(toy_model.module, lr=0.1, optimizer="Adam", state_weight=0.3)
+    assert plan.loss_kwargs["state_weight"] == 0.3
+    assert (plan.lr, plan.optimizer_name) == (0.1, "Adam")
+
+
+def test_an_unknown_argument_is_refused(fit, toy):
+    with pytest.raises(TypeError, match="arguments of scmetaq.train.MetaQ.*, found 'bogus'"):
+        fit(toy, train={"plan_kwargs": {"bogus": 1}})
+
+
+def test_without_cells_held_out_there_is_nothing_to_validate():
+    manager = training_set({"scores": np.zeros((20, 2), dtype=np.float32)})
+    splitter = TrainingSetSplitter(None, training_set=manager, train_size=1.0)
+    splitter.setup()
+    assert splitter.val_dataloader() == []
+
+
+def test_batches_are_those_of_the_training_set():
+    counts = sparse.random(20, 5, 0.5, "csr", np.float32, np.random.default_rng(0))
+    scores = np.arange(40, dtype=np.float32).reshape(20, 2)
+    manager = training_set({"counts": counts, "scores": scores})
+    splitter = TrainingSetSplitter(None, training_set=manager, train_size=0.8, batch_size=4)
+    splitter.setup()
+    batches = list(splitter.train_dataloader())
+    cells = np.concatenate([batch["scores"][:, 0].numpy() for batch in batches]).astype(int) // 2
+    assert sorted(cells) == sorted(splitter.train_idx)
+    assert len(cells) == 16
+    found = np.concatenate([batch["counts"].numpy() for batch in batches])
+    np.testing.assert_array_equal(found, counts.toarray()[cells])
+
+
+def test_means_of_an_epoch_weight_batches_by_their_cells():
+    means = EpochMeans()
+    means.add({"a": torch.tensor(1.0), "b": torch.tensor(5.0)}, 30)
+    means.add({"a": torch.tensor(4.0, requires_grad=True) * 1}, 10)
+    found = means.pop()
+    assert not found["a"].requires_grad
+    assert {name: value.item() for name, value in found.items()} == {"a": 1.75, "b": 5.0}
+    assert means.pop() == {}
+    means.add({"a": torch.tensor(2.0)}, 3)
+    assert means.pop()["a"] == 2
