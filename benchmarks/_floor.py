@@ -34,8 +34,9 @@ def n_trained(name: RecipeName, n_cells: int) -> int:
 
 
 def batch_size(name: RecipeName, n_cells: int) -> int:
-    """Cells of a batch of a training on ``n_cells`` cells."""
-    return default_batch_size(get_recipe(name).batch_size, n_trained(name, n_cells))
+    """Cells of a batch of a training on ``n_cells``."""
+    size = get_recipe(name).batch_size
+    return size if name == "published" else default_batch_size(size, n_trained(name, n_cells))
 
 
 def decoded_cells(name: RecipeName, batch: int) -> int:

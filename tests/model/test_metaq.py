@@ -482,6 +482,31 @@ def test_any_batch_size(fit, toy, batch_size):
     assert names(fit(cells, train={"batch_size": batch_size})).nunique() == 6
 
 
+def test_the_published_recipe_has_batches_of_512_cells_and_drops_the_rest(fit, toy):
+    many = anndata.concat([toy] * 8, index_unique="-")
+    trainer = fit(many, max_epochs=1, recipe="published").trainer
+    assert trainer.num_training_batches == 2  # of 1,200 cells
+    assert trainer.train_dataloader.batch_sampler.batch_size == 512
+    few = fit(toy, max_epochs=1, recipe="published").trainer
+    assert few.num_training_batches == 1  # of 150 cells: none is dropped
+
+
+@pytest.mark.parametrize("recipe", ["default", "published"])
+def test_the_bias_of_the_rates_starts_at_the_average_profile_but_as_published(toy, recipe):
+    scvi.settings.seed = 0
+    MetaQModel.setup_anndata(toy)
+    model = MetaQModel(toy, 6, recipe=recipe)
+    model._prepare_training()
+    counts = toy.X.toarray()
+    average = np.log(counts.sum(0) / counts.sum() * 1e4)
+    decoder = model.module.parts["rna"].decoder
+    bias = decoder.log_rate.bias.detach().numpy()
+    if recipe == "published":
+        assert np.abs(bias).max() <= 1 / np.sqrt(decoder.log_rate.in_features)  # torch's default
+    else:
+        np.testing.assert_allclose(bias, average, rtol=1e-5, atol=1e-5)
+
+
 def test_the_published_recipe_takes_a_last_batch_of_one_cell(fit, toy):
     assert names(fit(toy, recipe="published", train={"batch_size": 149})).nunique() == 6
 

@@ -235,7 +235,9 @@ class MetaQModel(
         cells, inputs, self._codebook_fit = self._prepare_training()
         self._codebook_fit.bounds = bounds
         recipe = self._recipe
-        batch_size = default_batch_size(recipe.batch_size, len(cells))
+        batch_size = recipe.batch_size
+        if recipe.max_steps:  # as published it does not depend on the number of cells
+            batch_size = default_batch_size(batch_size, len(cells))
         return Preparation(
             cells,
             inputs,

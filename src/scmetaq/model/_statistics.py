@@ -21,8 +21,8 @@ class StatisticsMixin(ReadingMixin):
         tensors = map(torch.as_tensor, (features, known.mean, known.scale))
         scaling.set_state(Scaling(*tensors))
         part.coverage.set_rate(torch.as_tensor(known.rate))
-        part.decoder.start_at(torch.as_tensor(known.rate[features]))
-        if path is not None:
+        if path is not None:  # as published, the bias of the decoder starts at random
+            part.decoder.start_at(torch.as_tensor(known.rate[features]))
             for name in ("profile", "log", "sqrt", "log_factors", "sqrt_factors"):
                 getattr(path, name).set_state(getattr(reference, name))
         return reference.reliability
