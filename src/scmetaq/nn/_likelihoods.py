@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import _inputs
-from ._log_gamma import gamma_differences
 
 Likelihood = Literal["nb", "poisson", "zip"]
 
@@ -141,8 +140,8 @@ def negative_binomial_terms(
     log_ratio, r = log_m - log_r, log_r.exp()  # B x M
     log_ratio_at, r_at, x = counts.pick(log_ratio), counts.pick(r), counts.values  # nnz
     in_zero = log_ratio.exp().log1p_().mul_(r)
-    log_gamma, digamma = gamma_differences(x, r_at)
-    more = x * F.softplus(-log_ratio_at) - log_gamma + counts.log_factorial
+    more = x * F.softplus(-log_ratio_at) - _difference(torch.lgamma, x, r_at)
+    more += counts.log_factorial
     if not learns:
         counts.add(in_zero, more)
         return Terms(in_zero)
@@ -151,8 +150,14 @@ def negative_binomial_terms(
     counts.add(in_zero, more)
     share = x * torch.sigmoid(-log_ratio_at)  # x r / (r + m)
     counts.add(in_m, -share)
-    counts.add(in_r, share - r_at * digamma)
+    counts.add(in_r, share - r_at * _difference(torch.digamma, x, r_at))
     return Terms(in_zero, in_m, in_r)
+
+
+def _difference(function: Callable[[Tensor], Tensor], x: Tensor, r: Tensor) -> Tensor:
+    """Return ``f(x + r) - f(r)``, of which single precision leaves no digits for large ``r``."""
+    wide = r if r.device.type == "mps" else r.double()  # MPS has no double precision
+    return (function(x + wide) - function(wide)).to(r.dtype)
 
 
 def poisson_terms(
