@@ -491,6 +491,15 @@ def test_the_published_recipe_has_batches_of_512_cells_and_drops_the_rest(fit, t
     assert few.num_training_batches == 1  # of 150 cells: none is dropped
 
 
+@pytest.mark.parametrize(("recipe", "share"), [("default", 0.25), ("published", 1.0)])
+def test_the_share_of_a_batch_that_is_decoded_in_training(toy, recipe, share):
+    MetaQModel.setup_anndata(toy)
+    module = MetaQModel(toy, 6, recipe=recipe).module.train()
+    z = torch.zeros(100, module.codebook.codes.shape[1])
+    decoded = module.generative(z, torch.zeros(100, 0, dtype=torch.long))["plain"]["rna"]
+    assert len(decoded.log_rate) == 100 * share
+
+
 @pytest.mark.parametrize("recipe", ["default", "published"])
 def test_the_bias_of_the_rates_starts_at_the_average_profile_but_as_published(toy, recipe):
     scvi.settings.seed = 0

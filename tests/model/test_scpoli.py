@@ -90,6 +90,15 @@ def test_latents_do_not_depend_on_order_and_company(scpoli, cells):
     np.testing.assert_array_equal(scpoli.get_latent_representation(reverse), z)
 
 
+def test_cells_are_read_in_evaluation_mode_whatever_the_mode(scpoli):
+    """No dropout and no draw of latents; the mode stays as it was."""
+    z = scpoli.get_latent_representation()
+    scpoli.module.train()
+    np.testing.assert_array_equal(scpoli.get_latent_representation(), z)
+    assert scpoli.module.training
+    scpoli.module.eval()
+
+
 def test_conditions_are_those_of_the_key(scpoli, cells):
     found = scpoli.get_condition_embeddings()
     assert list(found) == ["donor", "lane"]
