@@ -1,10 +1,10 @@
 from ._callbacks import FineTuning, MixtureFit, say, say_trained
 from ._codebook_fit import CodebookFit
-from ._plan import MetaQTrainingPlan
 from ._plans import (
     AnnealedTrainingPlan,
     CoemTrainingPlan,
     EpochTrainingPlan,
+    MetaQTrainingPlan,
     QueryTrainingPlan,
     SCPoliTrainingPlan,
     TrainingSetSplitter,

@@ -11,24 +11,15 @@ from scvi.train import TrainingPlan
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
-from scmetaq.module import SCPoliModule
+from scmetaq.module import MetaQModule, SCPoliModule
+from scmetaq.nn import perplexity
 
 _FEWEST_CYCLE_STEPS: Final = 5
 """Below this number of steps the learning rate stays constant."""
 
 
 class TrainingSetSplitter(DataSplitter):
-    """scvi-tools' split of cells into those to train on and those held out, of a training set.
-
-    Parameters
-    ----------
-    adata_manager
-        Manager of the user's cells, which is not read.
-    training_set
-        Manager of what training reads of the cells.
-    **kwargs
-        Arguments of :class:`scvi.dataloaders.DataSplitter`.
-    """
+    """scvi-tools' split of cells, applied to a training set in place of the user's cells."""
 
     def __init__(
         self, adata_manager: AnnDataManager, *, training_set: AnnDataManager, **kwargs: Any
@@ -193,6 +184,52 @@ class EpochTrainingPlan(TrainingPlan):
                 prog_bar=name == "loss",
                 sync_dist=self.use_sync_dist,
             )
+
+
+class MetaQTrainingPlan(EpochTrainingPlan):
+    """Training of a :class:`~scmetaq.module.MetaQModule`.
+
+    Logs, per epoch, the losses, the perplexity of code usage and the number of empty codes.
+
+    Parameters
+    ----------
+    module
+        The module to train.
+    adjust_codes
+        Whether over- and under-used codes are disturbed at each step (paper Eq. 12-15).
+    **kwargs
+        Arguments of :class:`EpochTrainingPlan`.
+    """
+
+    def __init__(self, module: MetaQModule, *, adjust_codes: bool = False, **kwargs: Any):
+        super().__init__(module, **kwargs)
+        self.adjust_codes = adjust_codes
+        self.register_buffer("_epoch_counts", torch.zeros(module.codebook.n_codes))
+
+    def on_train_epoch_start(self) -> None:
+        """Begin a new count of code usage."""
+        super().on_train_epoch_start()
+        self._epoch_counts.zero_()
+
+    def see_outputs(self, inference: dict[str, Any], generative: dict[str, Any]) -> None:
+        """Record how the codes are used, and adjust them as published."""
+        if "assignment" in generative:
+            self._count_usage(generative["assignment"], inference["z"].detach())
+
+    def _count_usage(self, assignment: Tensor, z: Tensor) -> None:
+        codebook = self.module.codebook
+        self._epoch_counts += codebook.count_cells(assignment)
+        codebook.update_usage(assignment)
+        if self.adjust_codes:
+            codebook.adjust_small(z)
+            codebook.adjust_large(z)
+
+    def on_train_epoch_end(self) -> None:
+        """Log how the codes were used in this epoch."""
+        super().on_train_epoch_end()
+        if self.module.codebook.is_fitted:
+            self.log("perplexity_train", perplexity(self._epoch_counts))
+            self.log("n_empty_codes_train", (self._epoch_counts == 0).sum().float())
 
 
 class AnnealedTrainingPlan(EpochTrainingPlan):
