@@ -62,12 +62,7 @@ class Part(nn.Module):
         self.linear_path = None
 
     def read(self, counts: Tensor) -> dict[str, Tensor]:
-        """Compute everything that does not depend on learnt weights.
-
-        Parameters
-        ----------
-        counts
-            Raw counts of all features, ``(B, G)``, a dense or a CSR tensor.
+        """Compute everything that does not depend on learnt weights, from raw counts ``(B, G)``.
 
         Returns
         -------
@@ -152,13 +147,7 @@ class ModalityPart(Part):
         )
 
     def log_values(self, counts: Tensor) -> Tensor:
-        """Centred log1p counts per 10k of the selected features, ``(B, M)``, by the linear path.
-
-        Parameters
-        ----------
-        counts
-            Raw counts of all features, ``(B, G)``, a dense or a CSR tensor.
-        """
+        """Centred log1p counts per 10k of the selected features, ``(B, M)``, by the linear path."""
         assert self.linear_path is not None
         values = self.linear_path.log_values(self.coverage.batch(counts), self.coverage)
         return values - self.feature_scaling.mean
@@ -212,17 +201,6 @@ class ConditionalPart(Part):
     """Encoder and decoder of one modality in scPoli, which both read the conditions.
 
     Each has one hidden layer of the square root of ``M`` units.
-
-    Parameters
-    ----------
-    shape
-        Sizes and count distribution of the modality.
-    n_latent
-        Dimension of the latent.
-    n_conditions
-        Dimension of the condition embedding.
-    dropout
-        Share of hidden units that are silenced at each step of training.
     """
 
     def __init__(self, shape: ModalityShape, *, n_latent: int, n_conditions: int, dropout: float):
@@ -254,19 +232,7 @@ class ConditionalPart(Part):
 
 
 class Channel(Part):
-    """Encoder and decoder channel of one modality in COEM.
-
-    Parameters
-    ----------
-    shape
-        Sizes and count distribution of the modality.
-    layer
-        Kind of layer of both channels.
-    n_hidden
-        Hidden units of both channels.
-    n_latent
-        Dimension of the latent.
-    """
+    """Encoder and decoder channel of one modality in COEM, of layers of one kind."""
 
     def __init__(self, shape: ModalityShape, layer: ChannelName, *, n_hidden: int, n_latent: int):
         super().__init__(shape)
