@@ -9,6 +9,8 @@ from scmetaq.tl import aggregate
 from scmetaq.tl._split_metacells import (
     combinations,
     find_covariates,
+    in_small_pieces,
+    join_small_pieces,
     metacell_of_piece,
     split_metacells,
 )
@@ -138,3 +140,25 @@ def test_nothing_to_split_and_equal_names_are_refused(cells):
     clash = pd.DataFrame({"a": ["x:y", "x"], "b": ["z", "y:z"]}, index=["c0", "c1"])
     with pytest.raises(ValueError, match="'m:x:y:z', since categories contain ':'"):
         split_metacells(pd.Series(["m", "m"], clash.index), clash)
+
+
+def test_joining_follows_the_sizes():
+    """Three codes in two combinations; preferences are told by hand."""
+    code = np.array([0, 0, 0, 1, 1, 2, 0, 1, 2])
+    combination = np.array([0, 0, 0, 0, 0, 0, 1, 1, -1])
+    wanted = np.array(
+        [[9.0, 1, 2]] * 3 + [[1, 9, 2]] * 2 + [[1, 2, 9], [9, 8, 7], [2, 9, 1], [0] * 3]
+    )
+    asked = []
+
+    def preference(cells):
+        asked.extend(cells)
+        return wanted[cells]
+
+    small = in_small_pieces(code, combination, 3)
+    assert small.tolist() == [3, 4, 5, 6, 7]
+    found = join_small_pieces(code, combination, 3, preference)
+    # the single cell of code 2 makes code 1 large enough; of two single cells one joins the other
+    assert found.tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 2]
+    assert set(asked) <= set(small)
+    assert code.tolist() == [0, 0, 0, 1, 1, 2, 0, 1, 2]

@@ -25,10 +25,9 @@ from scmetaq.nn import (
 from scmetaq.tl._spectral import spectral_metacells
 from scmetaq.train import CoemTrainingPlan, MixtureFit
 
-from ._aggregation import AggregationMixin, metacell_names
-from ._base import CountModel
+from ._base import Block, CountModel
 from ._cells import Cells
-from ._reading import Block
+from ._metacells import aggregated, metacell_names
 from ._statistics import StatisticsMixin
 from ._training import Preparation, default_batch_size
 
@@ -47,7 +46,7 @@ _MIXTURE_WARMUP = 0.3
 """Share of the steps before the prior is fitted."""
 
 
-class COEM(AggregationMixin, StatisticsMixin, CountModel):
+class COEM(StatisticsMixin, CountModel):
     """Cross-modal embedding of RNA and ATAC, and spectral metacells of it :cite:p:`Mao22`.
 
     A variational autoencoder with a channel for each modality gives a cell one latent by both. The
@@ -260,7 +259,7 @@ class COEM(AggregationMixin, StatisticsMixin, CountModel):
         adata = self._registered(adata).adata
         settings_ = {"n_metacells": n_metacells, "n_neighbors": n_neighbors, "seed": seed}
         assignment = self.get_assignments(adata, **settings_)[_keys.METACELL]
-        return self._aggregated(adata, assignment, metacell_names(n_metacells), **settings_)
+        return aggregated(self, adata, assignment, metacell_names(n_metacells), **settings_)
 
 
 def _check_hidden(n_hidden: int) -> None:

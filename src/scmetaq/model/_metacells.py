@@ -1,18 +1,91 @@
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
+import torch
 from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq.tl._split_metacells import metacell_of_piece, split_metacells, with_metacell
+from scmetaq._errors import check_int
+from scmetaq.data._cells import Cells
+from scmetaq.data._checks import check_cut
+from scmetaq.module import MetaQModule
+from scmetaq.nn import cut_tree, merge_codes
+from scmetaq.tl._aggregate import aggregate_cells, aggregate_modalities
+from scmetaq.tl._split_metacells import (
+    combinations,
+    find_covariates,
+    in_small_pieces,
+    join_small_pieces,
+    metacell_of_piece,
+    split_metacells,
+    with_metacell,
+)
 
-from ._aggregation import AggregationMixin
-from ._assignment import AssignmentMixin
-from ._within import checked_covariates
+from ._base import Block
+
+if TYPE_CHECKING:
+    from ._base import CountModel as _Base
+else:
+    _Base = object
 
 
-class MetacellMixin(AggregationMixin, AssignmentMixin):
-    """From assignments to an AnnData or a MuData of metacells."""
+class MetacellsMixin(_Base):
+    """Metacells of a trained model, of each cell and aggregated; nothing changes the model."""
+
+    module: MetaQModule
+    n_metacells: int
+
+    def get_assignments(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        n_metacells: int | None = None,
+        within: str | Sequence[str] | None = None,
+        min_cells: int = 5,
+    ) -> pd.DataFrame:
+        """Metacell of each cell, also of cells that the model has never seen.
+
+        Parameters
+        ----------
+        adata
+            Cells to assign, with the features of the model; by default those of the model.
+        n_metacells
+            A smaller number of metacells, without another training: those that are most alike are
+            merged. Cuts are nested, a metacell of more lies within one of fewer. By default all.
+        within
+            Covariates that metacells must not mix: a column of ``obs`` or a list of them, also
+            such as the model was not set up with. Each of the ``n_metacells`` metacells is split by
+            their combinations, and a piece has the name ``"<metacell>:<category>:..."``.
+        min_cells
+            Pieces of fewer cells are dissolved, the smallest first: each of their cells goes to
+            the most similar piece with the same covariates. Smaller ones remain only where a
+            combination of covariates has no more cells. With 1 every piece stays as it is.
+
+        Returns
+        -------
+        Indexed by barcode: ``metacell``, its name, and ``margin``, the similarity to the code
+        minus that to the second best one. A low margin marks a cell between metacells, as many
+        are in a large state; see :meth:`get_outlier_scores` for cells that fit nowhere. With
+        ``within``, cells without a value are in no metacell, and their name is missing.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            ``within`` does not name columns with categories, or ``min_cells`` is below 1.
+        """
+        cells = self._cells(self._registered(adata))
+        covariates = _covariates(cells.data, within, min_cells)
+        assignment, margin = self._assigned(cells, n_metacells, covariates, min_cells)
+        if covariates is not None:
+            assignment = split_metacells(assignment, covariates)
+        return pd.DataFrame(
+            {_keys.METACELL: assignment.astype(object).infer_objects(), _keys.MARGIN: margin},
+            index=cells.names,
+        )
 
     def get_metacells(
         self,
@@ -36,7 +109,7 @@ class MetacellMixin(AggregationMixin, AssignmentMixin):
             A smaller number of metacells, as in :meth:`get_assignments`.
         within, min_cells
             Covariates that metacells must not mix, and how large pieces are, as in
-            :meth:`get_assignments`. ``obs["metacell"]`` then tells which of the ``n_metacells``
+            :meth:`get_assignments`. ``obs["metacell"]`` then holds which of the ``n_metacells``
             metacells a piece is a part of: pieces of one hold cells in the same state under
             other covariates. Cells without a metacell are left out.
 
@@ -52,15 +125,185 @@ class MetacellMixin(AggregationMixin, AssignmentMixin):
         - ``var`` and ``varm`` of the cells;
         - ``uns["metaq"]``: how the metacells were made.
         """
-        manager = self._registered(adata)
-        adata = manager.adata
-        covariates = checked_covariates(adata, within, min_cells)
-        whole, _ = self._assigned(manager, n_metacells, covariates, min_cells)
+        cells = self._cells(self._registered(adata))
+        covariates = _covariates(cells.data, within, min_cells)
+        whole, _ = self._assigned(cells, n_metacells, covariates, min_cells)
         if covariates is None:
-            return self._aggregated(adata, whole.astype(object), sorted(whole.unique()))
+            return aggregated(self, cells.data, whole.astype(object), sorted(whole.unique()))
         pieces = split_metacells(whole, covariates)
         names, columns = list(pieces.cat.categories), list(covariates.columns)
-        metacells = self._aggregated(adata, pieces, names, within=columns, min_cells=min_cells)
+        settings: dict[str, Any] = {"within": columns, "min_cells": min_cells}
+        metacells = aggregated(self, cells.data, pieces, names, **settings)
         with_metacell(metacells, metacell_of_piece(whole, pieces), _keys.METACELL)
         metacells.uns[_keys.UNS]["n_cells_left_out"] = int(pieces.isna().sum())
         return metacells
+
+    def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
+        """Latents of cells: the space in which cells and codes are compared.
+
+        Returns
+        -------
+        ``(n_cells, d)``, as wide as the codes of :meth:`get_codebook`. With ``recipe="published"``
+        these are the ``n_latent`` dimensions of the learnt state. The default recipe has, of
+        each modality, that state followed by up to 200 principal components of the profile.
+        """
+        return self._latents(self._cells(self._registered(adata)))
+
+    def get_codebook(self) -> pd.DataFrame:
+        """Codes, indexed by metacell name, and the share of training cells that use each.
+
+        Returns
+        -------
+        One column per dimension of :meth:`get_latent_representation` and ``usage``, which sums
+        to one. The cells of metacells that a query added count as training cells.
+        """
+        self._check_if_trained(warn=False)
+        codebook = self.module.codebook
+        codes = codebook.codes.detach().cpu().numpy()
+        frame = pd.DataFrame(codes, index=pd.Index(self.metacell_names, name=_keys.METACELL))
+        frame.columns = [f"z{i}" for i in range(codes.shape[1])]
+        usage = codebook.usage.double().cpu().numpy()
+        return frame.assign(usage=usage / usage.sum())
+
+    @property
+    def metacell_names(self) -> list[str]:
+        """Names of the metacells in the order of the codebook."""
+        return metacell_names(self.n_metacells)
+
+    def _assigned(
+        self,
+        cells: Cells,
+        n_metacells: int | None,
+        covariates: pd.DataFrame | None,
+        min_cells: int,
+    ) -> tuple[pd.Series, np.ndarray]:
+        """Metacell of each cell, to be split by covariates, and its margin."""
+        n = self.n_metacells if n_metacells is None else n_metacells
+        check_cut(n, self.n_metacells)
+        group = self._groups(n)
+
+        def assign(block: Block) -> dict[str, torch.Tensor]:
+            z = self.module.inference(block.inputs, block.conditions)["z"]
+            codebook = self.module.codebook
+            is_whole = n == codebook.n_codes
+            return (codebook(z) if is_whole else codebook.lookup_groups(z, group))._asdict()
+
+        found = self._in_blocks(assign, cells)
+        code = found["assignment"]
+        if covariates is not None and min_cells > 1:
+            code = self._joined(cells, code, combinations(covariates), group, min_cells)
+        names = pd.Categorical.from_codes(code, metacell_names(n))
+        return pd.Series(names, cells.names), found["margin"]
+
+    def _groups(self, n_groups: int) -> torch.Tensor:
+        """Group of each code in a cut of the tree of codes, ``(n_codes,)``."""
+        codebook = self.module.codebook
+        if n_groups == codebook.n_codes:
+            return torch.arange(n_groups, device=self.module.device)
+        merges = merge_codes(codebook.codes.cpu(), codebook.usage.cpu())
+        return cut_tree(merges, n_groups).to(self.module.device)
+
+    def _joined(
+        self,
+        cells: Cells,
+        code: np.ndarray,
+        combination: np.ndarray,
+        group: torch.Tensor,
+        min_cells: int,
+    ) -> np.ndarray:
+        """Groups of codes of cells, without pieces that are too small."""
+        small = in_small_pieces(code, combination, min_cells)
+        if len(small) == 0:
+            return code
+        z = torch.from_numpy(self._latents(cells.sample(small))).to(self.module.device)
+
+        @torch.no_grad()
+        def preference(chosen: np.ndarray) -> np.ndarray:
+            rows = z[np.searchsorted(small, chosen)]
+            found: np.ndarray = self.module.codebook.group_preference(rows, group).cpu().numpy()
+            return found
+
+        return join_small_pieces(code, combination, min_cells, preference)
+
+
+def metacell_names(n_metacells: int) -> list[str]:
+    """Names of metacells by number: mc0000, mc0001, ..."""
+    width = max(4, len(str(n_metacells - 1)))
+    return [f"mc{i:0{width}d}" for i in range(n_metacells)]
+
+
+def aggregated(
+    model: Any, data: Any, assignment: pd.Series, names: list[str], **settings: Any
+) -> AnnData | MuData:
+    """Metacells of cells by a model.
+
+    Parameters
+    ----------
+    model
+        Model that assigned the cells.
+    data
+        AnnData or MuData of the cells.
+    assignment
+        Metacell of each, in their order.
+    names
+        Names of all metacells in the order wanted.
+    **settings
+        What decided the assignment besides the settings of the model.
+    """
+    sources = model._sources
+    named = [found.key for found in model._conditions] + model._label_keys
+    options: dict[str, Any] = {"categories": names, "categorical": named}
+    assignment = assignment.rename(_keys.METACELL)  # a column of this name is not carried along
+    metacells: AnnData | MuData
+    if model._reads_mudata:
+        there = {name for name, part in data.mod.items() if part.n_obs}
+        layers = {s.modality: s.layer for s in sources.values() if s.modality in there}
+        metacells = aggregate_modalities(data, assignment, layers=layers, **options)
+    else:
+        ((_, source),) = sources.items()
+        metacells = aggregate_cells(data, assignment, layer=source.layer, **options)
+    if model.is_query:
+        metacells = _measured(metacells, model)
+    named_layers = {kind: source.layer or "X" for kind, source in sources.items()}
+    of_model = {**model.init_params_["non_kwargs"], **settings}
+    metacells.uns[_keys.UNS] = {
+        "function": f"scmetaq.{type(model).__name__}.get_metacells",
+        "settings": {k: v for k, v in of_model.items() if v is not None},
+        "modality": " + ".join(named_layers),
+        "layer": named_layers if model._reads_mudata else next(iter(named_layers.values())),
+        "n_cells": int(assignment.notna().sum()),
+        "n_metacells": int(assignment.nunique()),
+        "scmetaq_version": version("scmetaq"),
+    }
+    return metacells
+
+
+def _measured(metacells: Any, model: Any) -> AnnData | MuData:
+    """Metacells of a query without the features, and modalities, that it lacks."""
+    missing = model._missing_features
+    if not model._reads_mudata:
+        return _without(metacells, next(iter(missing.values())))
+    parts = {
+        source.modality: _without(metacells.mod[source.modality], missing[kind])
+        for kind, source in model._sources.items()
+        if source.modality in metacells.mod
+    }
+    measured = MuData(parts)
+    measured.obs = metacells.obs.loc[measured.obs_names]
+    return measured
+
+
+def _without(metacells: AnnData, missing: pd.Index) -> AnnData:
+    if not len(missing):
+        return metacells
+    measured = metacells[:, ~metacells.var_names.isin(missing)].copy()
+    measured.var = pd.DataFrame(measured.var).infer_objects()
+    return measured
+
+
+def _covariates(
+    data: Any, within: str | Sequence[str] | None, min_cells: int
+) -> pd.DataFrame | None:
+    """Covariates to split metacells by, if any."""
+    check_int("min_cells", min_cells)
+    return None if within is None else find_covariates(data, within, what="within")

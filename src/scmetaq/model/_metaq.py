@@ -14,16 +14,14 @@ from scmetaq.train import MetaQTrainingPlan, StopRule
 
 from ._base import CountModel
 from ._condition_embeddings import ConditionMixin
-from ._granularity import GranularityMixin
 from ._kept_out import KeptOutMixin
 from ._label_scores import LabelScoresMixin
 from ._label_transfer import LabelTransferMixin
-from ._metacells import MetacellMixin
+from ._metacells import MetacellsMixin
 from ._new_metacells import NewMetacellsMixin
-from ._outliers import OutlierMixin
-from ._quantization import QuantizationMixin
 from ._query_offsets import QueryOffsetMixin
 from ._recipe import RecipeName, get_recipe
+from ._reports import ReportsMixin
 from ._size_bounds import SizeBoundsMixin
 from ._training import Preparation, default_batch_size
 
@@ -32,10 +30,8 @@ class MetaQModel(
     NewMetacellsMixin,
     QueryOffsetMixin,
     ConditionMixin,
-    GranularityMixin,
-    MetacellMixin,
-    OutlierMixin,
-    QuantizationMixin,
+    MetacellsMixin,
+    ReportsMixin,
     LabelScoresMixin,
     LabelTransferMixin,
     KeptOutMixin,

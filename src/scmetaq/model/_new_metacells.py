@@ -5,11 +5,10 @@ from scmetaq._errors import check_int
 from scmetaq.nn import N_QUANTILES, distances_without, initial_codes, squared_distances
 from scmetaq.train import say
 
-from ._assignment import AssignmentMixin
 from ._reference_mapping import ReferenceMappingMixin
 
 
-class NewMetacellsMixin(ReferenceMappingMixin, AssignmentMixin):
+class NewMetacellsMixin(ReferenceMappingMixin):
     """Metacells for states of a query that its reference has none for."""
 
     def add_metacells(self, *, quantile: float = 0.9, min_cells: int = 10) -> list[str]:

@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 from scmetaq._progress import with_progress
-from scmetaq.data._columns import Labels, label_keys, read_labels
+from scmetaq.data._columns import Labels, read_labels
 from scmetaq.data._fingerprint import fingerprints_of
 from scmetaq.nn import (
     N_FOLDS,
@@ -46,11 +46,6 @@ class PrototypeFitMixin(ReadingMixin):
 
         def _latents(self, cells: Cells) -> np.ndarray:
             """Latents of cells, ``(n_cells, n_latent)``."""
-
-    @property
-    def _label_keys(self) -> list[str]:
-        """Columns of labels that the model was set up with."""
-        return label_keys(self.registry["setup_args"].get("labels_key"))
 
     @property
     def _prototypes(self) -> dict[str, LabelPrototypes]:

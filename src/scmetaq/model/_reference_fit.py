@@ -25,7 +25,6 @@ from scmetaq.nn import (
 )
 from scmetaq.train import CodebookFit
 
-from ._assignment import AssignmentMixin
 from ._cells import Cells
 from ._statistics import StatisticsMixin
 
@@ -46,7 +45,7 @@ class Fit(NamedTuple):
     codebook_fit: CodebookFit
 
 
-class ReferenceFitMixin(StatisticsMixin, AssignmentMixin):
+class ReferenceFitMixin(StatisticsMixin):
     """What training needs of a reference sample of the cells: statistics and a codebook."""
 
     def _prepare_training(self) -> Fit:

@@ -22,6 +22,7 @@ from scmetaq.data._columns import (
     check_conditions,
     check_labels,
     condition_columns,
+    label_keys,
     without_unused_categories,
 )
 from scmetaq.data._modality import (
@@ -292,6 +293,11 @@ class SetupMixin(_Base):
             modality = where.get("categorical_covariate_keys")
             found += [Condition(key, list(names), modality) for key, names in mappings.items()]
         return found
+
+    @property
+    def _label_keys(self) -> list[str]:
+        """Columns of labels that the model was set up with."""
+        return label_keys(self.registry["setup_args"].get("labels_key"))
 
 
 def _fields(

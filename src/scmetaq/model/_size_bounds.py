@@ -3,13 +3,13 @@ import torch
 
 from scmetaq.train import SizeBounds
 
-from ._assignment import AssignmentMixin
+from ._parts import MetaQParts
 
 _MOST_SIMILARITIES = 125_000_000
 """Cells times metacells, in double precision a gigabyte."""
 
 
-class SizeBoundsMixin(AssignmentMixin):
+class SizeBoundsMixin(MetaQParts):
     """Metacells of at least and at most so many cells."""
 
     def _size_bounds(self, min_size: int | None, max_size: int | None) -> SizeBounds | None:

@@ -1,16 +1,27 @@
+"""How well codes stand for cells: reports of a trained model."""
+
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from anndata import AnnData
+from mudata import MuData
 from torch import Tensor
 
+from scmetaq._errors import InputValueError
 from scmetaq.data._checks import check_cut
-from scmetaq.nn import CountParameters, beside, cut_tree, merge_codes
+from scmetaq.data._training_set import spread
+from scmetaq.module import MetaQModule
+from scmetaq.nn import CountParameters, beside, cut_tree, merge_codes, perplexity
 
-from ._parts import MetaQParts
-from ._reading import Block, ReadingMixin
+from ._base import Block
+
+if TYPE_CHECKING:
+    from ._base import CountModel as _Base
+else:
+    _Base = object
 
 _MOST_CELLS = 10_000
 """Cells that means are taken over; their standard error is then far below what cuts differ by."""
@@ -41,8 +52,120 @@ class _Cut(NamedTuple):
         return {"codebook_loss": error, "prediction_error": torch.where(n > 1, others, alone)}
 
 
-class GranularityMixin(ReadingMixin, MetaQParts):
-    """What is left of the cells at each number of metacells that a training can be cut to."""
+class ReportsMixin(_Base):
+    """How much of the cells is left after quantization. Nothing here changes the model."""
+
+    module: MetaQModule
+    n_metacells: int
+
+    def get_quantization_report(self, adata: AnnData | MuData | None = None) -> dict[str, float]:
+        """How well codes stand for the cells that they quantize.
+
+        Parameters
+        ----------
+        adata
+            Cells to quantize; by default those of the model.
+
+        Returns
+        -------
+        ``reconstruction_ratio``
+            Negative log-likelihood of the counts decoded from latents over that of the counts
+            decoded from codes; 1 where quantization loses nothing.
+        ``reconstruction_loss``, ``quantized_loss``
+            The two, in nats per cell and selected feature, added up over modalities.
+        ``codebook_loss``
+            Squared distance of cells to their codes, mean over cells and dimensions (Eq. 10).
+        ``mean_margin``
+            Mean similarity difference to the second-best code (paper: assignment confidence).
+        ``perplexity``
+            Effective number of metacells, by their share of the cells.
+        ``n_metacells``, ``n_empty``
+            Codes, and codes without any of these cells.
+
+        With several modalities the first three also for each that cells have, of those cells:
+        ``reconstruction_ratio_rna`` and so on.
+        """
+        cells = self._cells(self._registered(adata))
+        found = self._in_blocks(self._losses, cells)
+        sizes = torch.bincount(torch.from_numpy(found["assignment"]), minlength=self.n_metacells)
+        present = {kind: of_kind.is_present for kind, of_kind in cells.counts.items()}
+        losses = {
+            name: sum(_mean(found[f"{name}_{kind}"], here) for kind, here in present.items())
+            for name in ("plain", "quantized")
+        }
+        report = {
+            **_report(losses["plain"], losses["quantized"]),
+            "codebook_loss": _mean(found["held"]),
+            "mean_margin": _mean(found["margin"]),
+            "perplexity": float(perplexity(sizes)),
+            "n_metacells": self.n_metacells,
+            "n_empty": int((sizes == 0).sum()),
+        }
+        if len(present) > 1:
+            for kind, here in present.items():
+                if not here.any():  # a query may lack a modality
+                    continue
+                of_kind = (_mean(found[f"{name}_{kind}"], here) for name in ("plain", "quantized"))
+                report |= {f"{name}_{kind}": value for name, value in _report(*of_kind).items()}
+        return report
+
+    def _losses(self, block: Block) -> dict[str, Tensor]:
+        """Losses of each cell of a block, its code and its margin."""
+        module = self.module
+        z = module.inference(block.inputs, block.conditions)["z"]
+        decoded = module.generative(z, block.conditions)
+        found: dict[str, Any] = module.codebook(z)._asdict()
+        found["held"] = (z - decoded["z_q"]).square().mean(1)
+        counts = module.selected_counts(block.counts)
+        for name in ("plain", "quantized"):
+            losses = module.nll(decoded[name], block.inputs, counts)
+            found |= {f"{name}_{kind}": nll for kind, nll in losses.items()}
+        return found
+
+    def get_outlier_scores(self, adata: AnnData | MuData | None = None) -> pd.Series:
+        r"""How far each cell is from its code, against the other cells of the metacell.
+
+        .. math:: o_i = \frac{\|z_i - q(z_i)\|}{s_{k(i)}}
+
+        with the distance :math:`s_k` at which the cells of code :math:`k` typically are: their
+        median in training, to which ten cells at the median distance of all cells are added,
+        since few cells say little of it. Doublets and damaged cells have high scores, if they are
+        few; many alike make a metacell of their own and have lower ones, and so has a cell that is
+        alone in its metacell. Cells of the model drew their codes to themselves, so that cells that
+        it has never seen score a little higher.
+
+        Parameters
+        ----------
+        adata
+            Cells, with the features of the model; by default those of the model.
+
+        Returns
+        -------
+        Indexed by barcode, ``outlier_score``: about one for a typical cell, higher for one that is
+        unlike its metacell. Scores are no probabilities: compare cells of one data set.
+
+        Raises
+        ------
+        TypeError, KeyError, ValueError
+            As :meth:`get_assignments`; or all cells of the model are alone in their metacells.
+        """
+        cells = self._cells(self._registered(adata))
+        codebook = self.module.codebook
+        if not bool((codebook.spread > 0).any()):
+            raise InputValueError(
+                "Expected distances of cells to their codes, found none: all cells of the model "
+                "are alone in their metacells.",
+                "Train with fewer metacells.",
+            )
+
+        def score(block: Block) -> dict[str, torch.Tensor]:
+            z = self.module.inference(block.inputs, block.conditions)["z"]
+            assignment = codebook(z).assignment
+            typical = codebook.spread[assignment].clamp_min(1e-12)
+            return {"score": codebook.distances(z, assignment) / typical}
+
+        found = self._in_blocks(score, cells)["score"]
+        return pd.Series(found, cells.names, name="outlier_score")
 
     def get_granularity_report(self, n_metacells: Sequence[int]) -> pd.DataFrame:
         """How well fewer metacells stand for the cells, for several numbers of them at once.
@@ -87,7 +210,7 @@ class GranularityMixin(ReadingMixin, MetaQParts):
         numbers = self._checked_cuts(n_metacells)
         everything = self._cells(self._registered(None))
         n_cells = everything.n_cells
-        chosen = np.linspace(0, n_cells - 1, min(n_cells, _MOST_CELLS)).astype(np.int64)
+        chosen = spread(n_cells, _MOST_CELLS)
         cells = everything if len(chosen) == n_cells else everything.sample(chosen)
         codebook = self.module.codebook
         merges = merge_codes(codebook.codes, codebook.usage)
@@ -114,7 +237,9 @@ class GranularityMixin(ReadingMixin, MetaQParts):
     def _checked_cuts(self, n_metacells: Sequence[int]) -> list[int]:
         numbers = sorted(set(np.asarray(n_metacells).tolist()))
         if not numbers:
-            raise ValueError("Expected at least one number of metacells, found none.")
+            raise InputValueError(
+                "Expected at least one number of metacells, found none.", argument="n_metacells"
+            )
         for number in numbers:
             check_cut(number, self.n_metacells)
         return numbers
@@ -162,6 +287,20 @@ class GranularityMixin(ReadingMixin, MetaQParts):
         used, row = pairs.unique(dim=0, return_inverse=True)
         z_q = beside(codes[used[:, 0]], module.condition_embedding(used[:, 1:]))
         return {kind: part.quantized_decoder(z_q).take(row) for kind, part in module.parts.items()}
+
+
+def _mean(values: np.ndarray, of: np.ndarray | None = None) -> float:
+    """Mean over cells, or over those that have a modality."""
+    n = len(values) if of is None else max(1, int(of.sum()))
+    return float(values.sum(dtype=np.float64) / n)
+
+
+def _report(plain: float, quantized: float) -> dict[str, float]:
+    return {
+        "reconstruction_ratio": plain / quantized,
+        "reconstruction_loss": plain,
+        "quantized_loss": quantized,
+    }
 
 
 def _standard_error(values: np.ndarray) -> np.ndarray:
