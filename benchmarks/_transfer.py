@@ -12,13 +12,11 @@ from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import LinearSVC
 
-from scmetaq.nn import N_FOLDS, LabelPrototypes, PrototypeFit, fit_label_scores
+from scmetaq.nn import N_FOLDS, LabelPrototypes, PrototypeFit
 
 N_NEIGHBORS: Final = 15
 N_STATES: Final = 32
 """First dimensions of the latents of scmetaq, which are the states."""
-N_LATENT: Final = 232
-"""All of them."""
 FEWEST: Final = 10
 """Query cells that a type needs to be held out."""
 
@@ -75,18 +73,12 @@ def tasks(labels: np.ndarray, batches: np.ndarray | None, seed: int) -> Iterator
                 yield Task(split, reference & (names != held_out), query, str(held_out))
 
 
-def latents_alone(reference: np.ndarray, labels: np.ndarray, query: np.ndarray) -> Answer:
-    """What ``predict_labels`` would give without scores of labels, which it reads off features."""
-    return prototypes(reference[:, :N_LATENT], labels, query[:, :N_LATENT])
-
-
 def prototypes(reference: np.ndarray, labels: np.ndarray, query: np.ndarray) -> Answer:
-    """What ``predict_labels`` gives; its training does not look at labels, so none is needed.
-
-    Rows are latents concatenated with the log counts of the features.
-    """
+    """What ``predict_labels`` gives; its training does not look at labels, so none is needed."""
     names, codes = np.unique(labels, return_inverse=True)
-    (z, values), (new, new_values) = (split(rows) for rows in (reference, query))
+    z, new = (
+        torch.from_numpy(np.ascontiguousarray(rows, np.float32)) for rows in (reference, query)
+    )
     label = torch.from_numpy(codes)
     rank = np.empty(len(codes), int)
     for code in range(len(names)):
@@ -95,18 +87,9 @@ def prototypes(reference: np.ndarray, labels: np.ndarray, query: np.ndarray) -> 
     fit = PrototypeFit(torch.bincount(label), z.shape[1], torch.arange(N_STATES))
     fit.add(z, label, fold)
     found = LabelPrototypes(z.shape[1])
-    reads_features = values.shape[1] > 0
-    scores = fit_label_scores(values, label, fold, n_labels=len(names)) if reads_features else None
-    found.set_state([str(name) for name in names], fit.finish(z, label, fold), scores)
-    of_query = found.scores(new_values) if reads_features else None
-    nearest, uncertainty = found.nearest(new, scores=of_query)
+    found.set_state([str(name) for name in names], fit.finish(z, label, fold))
+    nearest, uncertainty = found.nearest(new)
     return names[nearest.numpy()], uncertainty.numpy()
-
-
-def split(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Latents and log counts of rows that hold both."""
-    found = torch.from_numpy(np.ascontiguousarray(rows, np.float32))
-    return found[:, :N_LATENT], found[:, N_LATENT:]
 
 
 def neighbors(reference: np.ndarray, labels: np.ndarray, query: np.ndarray) -> Answer:

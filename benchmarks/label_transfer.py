@@ -31,7 +31,6 @@ from _transfer import (
     Answer,
     Classifier,
     Task,
-    latents_alone,
     linear_svm,
     nearest_mean,
     neighbor_distance,
@@ -83,17 +82,14 @@ class Transfer:
     """Model whose latents it reads, in ``mapped`` one per split; None: log counts."""
     classifier: Classifier | None
     """None: it labels cells itself."""
-    reads_features: bool = False
-    """Whether it reads log counts as well as latents."""
 
 
 METHODS: Final[dict[str, Transfer]] = {
     method.name: method
     for method in (
-        Transfer("scmetaq", "this package, `predict_labels`", "scmetaq", prototypes, True),
-        Transfer("scmetaq-mapped", "query mapped, `load_query_data`", "mapped", prototypes, True),
-        Transfer("scmetaq-latents", "without scores of labels", "scmetaq", latents_alone),
-        Transfer("scmetaq-euclidean", "and without a metric", "scmetaq", nearest_mean),
+        Transfer("scmetaq", "this package, `predict_labels`", "scmetaq", prototypes),
+        Transfer("scmetaq-mapped", "query mapped, `load_query_data`", "mapped", prototypes),
+        Transfer("scmetaq-euclidean", "without a metric", "scmetaq", nearest_mean),
         Transfer("linear-svm", "linear SVM on log counts of 3,000 genes", None, linear_svm),
         Transfer("knn-pca", "15 neighbours on 50 principal components", "pca", neighbors),
         Transfer("knn-pca-distance", "the same, unsure by distance", "pca", neighbor_distance),
@@ -200,11 +196,6 @@ def of_dataset(
     return records, [{"dataset": dataset.name} | row for row in compared(labelled, OURS)]
 
 
-def reads_features(method: Transfer) -> bool:
-    """Whether a method reads log counts."""
-    return method.reads_features or runner_of(method) is None
-
-
 def is_fixed(method: Transfer, dataset: Dataset) -> bool:
     """Whether no seed plays a part: an exact method, and splits by batch."""
     return method.classifier is linear_svm and dataset.name in BATCHES
@@ -217,7 +208,7 @@ def answers(
     if runner_of(method) and not file.exists():
         return
     rows = np.load(file) if runner_of(method) else None
-    features = dense(adata, every[0].reference) if reads_features(method) else None
+    features = dense(adata, every[0].reference) if runner_of(method) is None else None
     for task in every:
         if method.classifier is linear_svm and task.held_out is not None:
             continue  # it says which side, not how far: labels only
@@ -226,14 +217,14 @@ def answers(
                 yield task, (rows[f"{task.name}|labels"], rows[f"{task.name}|uncertainty"])
             continue
         latents = rows[task.split] if method.latents == "mapped" else rows
-        read = np.hstack([part for part in (latents, features) if part is not None])
+        read = latents if features is None else features
         yield task, classified(method.classifier, read, labels, task)
 
 
 def scored(method: Transfer, task: Task, labels: np.ndarray, answer: Answer) -> dict[str, Any]:
     """Record of an answer."""
     found = scores(task, labels, answer)
-    if method.classifier in (prototypes, latents_alone):
+    if method.classifier is prototypes:
         found |= unknown_rates(task, labels, answer)
     numbers = {name: round(value, 5) for name, value in found.items()}
     return {"split": task.split, "held_out": task.held_out, **numbers}

@@ -23,7 +23,7 @@ from _transfer import Task, tasks
 from label_transfer import BATCH, BATCHES, METHODS, answers, file_of, runner_of
 from quality import machine
 
-SHOWN: Final = ("scmetaq", "scmetaq-latents", "linear-svm", "knn-pca")
+SHOWN: Final = ("scmetaq", "linear-svm", "knn-pca")
 N_WRONG: Final = (1, 2, 5, 10, 20)
 WRONG: Final = "label by mistake"
 

@@ -68,9 +68,7 @@ class LabelTransferMixin(PrototypeFitMixin):
         found: dict[str, list[np.ndarray]] = {}
         for chunk in self._latents_in_chunks(self._cells(manager)):
             for key, prototypes in self._prototypes.items():
-                label, uncertainty = prototypes.nearest(
-                    chunk.z, chunk.is_new, chunk.scores.get(key)
-                )
+                label, uncertainty = prototypes.nearest(chunk.z, chunk.is_new)
                 names = np.array(prototypes.labels, dtype=object)
                 found.setdefault(key, []).append(names[label.numpy()])
                 found.setdefault(_uncertainty(key), []).append(uncertainty.numpy())
@@ -167,15 +165,11 @@ class LabelTransferMixin(PrototypeFitMixin):
             )
         chosen = np.flatnonzero(np.isin(codes, new))
         sums = np.zeros((len(names), prototypes.means.shape[1]))
-        of_scores = np.zeros((len(names), prototypes.scores.axes.shape[1]))
         for chunk in self._latents_in_chunks(self._cells(manager), chosen):
-            of_cell = codes[chunk.cells]
-            np.add.at(sums, of_cell, chunk.z.numpy())
-            if labels_key in chunk.scores:
-                np.add.at(of_scores, of_cell, chunk.scores[labels_key].numpy())
+            np.add.at(sums, codes[chunk.cells], chunk.z.numpy())
         n_cells = np.bincount(codes[chosen], minlength=len(names))[new]
-        means, scores = (torch.from_numpy(of[new] / n_cells[:, None]) for of in (sums, of_scores))
-        prototypes.add([names[i] for i in new], means, torch.from_numpy(n_cells), scores=scores)
+        means = torch.from_numpy(sums[new] / n_cells[:, None])
+        prototypes.add([names[i] for i in new], means, torch.from_numpy(n_cells))
 
     def _landmarks(
         self, adata: AnnData | MuData, resolution: float, seed: int

@@ -15,7 +15,6 @@ from scmetaq.train import MetaQTrainingPlan, StopRule
 from ._base import CountModel
 from ._condition_embeddings import ConditionMixin
 from ._kept_out import KeptOutMixin
-from ._label_scores import LabelScoresMixin
 from ._label_transfer import LabelTransferMixin
 from ._metacells import MetacellsMixin
 from ._new_metacells import NewMetacellsMixin
@@ -32,7 +31,6 @@ class MetaQModel(
     ConditionMixin,
     MetacellsMixin,
     ReportsMixin,
-    LabelScoresMixin,
     LabelTransferMixin,
     KeptOutMixin,
     SizeBoundsMixin,

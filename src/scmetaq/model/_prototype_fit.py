@@ -11,7 +11,6 @@ from scmetaq.data._fingerprint import fingerprints_of
 from scmetaq.nn import (
     N_FOLDS,
     LabelPrototypes,
-    LabelScoresState,
     PrototypeFit,
     PrototypeState,
     SeenCells,
@@ -35,8 +34,6 @@ class Chunk(NamedTuple):
     """``(n_cells, n_latent)``."""
     is_new: torch.Tensor
     """Which of them the latent was not fitted to, ``(n_cells,)`` bool."""
-    scores: dict[str, torch.Tensor]
-    """Scores of labels, ``(n_cells, n_scores)``, of the keys that have some."""
 
 
 class PrototypeFitMixin(ReadingMixin):
@@ -73,7 +70,7 @@ class PrototypeFitMixin(ReadingMixin):
         new_cells = self._new_cells([codes for _, codes in found.values()], reference)
         for (key, (names, codes)), ratio in zip(found.items(), new_cells, strict=True):
             state = self._fitted(self._cells(manager), codes, len(names), ratio)
-            self._prototypes[key].set_state(names, state, self._fitted_scores(codes, len(names)))
+            self._prototypes[key].set_state(names, state)
 
     def _new_cells(self, labels: list[np.ndarray], reference: np.ndarray | None) -> list[float]:
         """How much nearer to prototypes cells are that the latent was not fitted to.
@@ -108,22 +105,6 @@ class PrototypeFitMixin(ReadingMixin):
             torch.cat(sampled), *of_sample, is_new=torch.cat(is_new), new_cells=new_cells
         )
 
-    def _fitted_scores(self, codes: np.ndarray, n_labels: int) -> LabelScoresState | None:
-        """Scores of labels told from features, in models that have some.
-
-        Parameters
-        ----------
-        codes
-            Index of the label of each cell of the model, -1 without, ``(n_cells,)``.
-        n_labels
-            Number of labels.
-        """
-        return None
-
-    def _latents_and_scores(self, cells: Cells) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Latents of cells, ``(n_cells, n_latent)``, and their scores of labels by key."""
-        return torch.from_numpy(self._latents(cells)), {}
-
     def _empty_fit(self, n_cells: torch.Tensor) -> PrototypeFit:
         """A fit that has seen no cell, of labels with so many cells."""
         n_latent = self.module.prototypes[0].means.shape[1]
@@ -141,8 +122,8 @@ class PrototypeFitMixin(ReadingMixin):
         for start in with_progress(starts, "Reading cells", at_least=3):
             some = chosen[start : start + _CHUNK]
             sampled = cells.sample(some)
-            z, scores = self._latents_and_scores(sampled)
-            yield Chunk(some, z, self._is_new(sampled), scores)
+            z = torch.from_numpy(self._latents(sampled))
+            yield Chunk(some, z, self._is_new(sampled))
 
     def _is_new(self, cells: Cells) -> torch.Tensor:
         """Which cells the latent was not fitted to; all, where that is unknown."""

@@ -28,8 +28,6 @@ from ._inputs import (
     flat,
     nested,
 )
-from ._label_scores import LabelScores, LabelScoresState
-from ._label_scores_fit import fit_label_scores
 from ._layers import Norm, Scaling
 from ._likelihoods import (
     CountParameters,
@@ -45,7 +43,6 @@ from ._prototype_loss import class_means, prototype_loss
 from ._prototypes import LabelPrototypes, PrototypeState, nearest_prototype, state_distance
 from ._query_offsets import fit_query_offsets
 from ._relocation import relocate
-from ._ridge import Ridge, fit_ridge
 from ._seen_cells import SeenCells
 from ._set_apart import set_apart
 
@@ -73,8 +70,6 @@ __all__ = [
     "Distance",
     "Inputs",
     "LabelPrototypes",
-    "LabelScores",
-    "LabelScoresState",
     "Likelihood",
     "MixtureCorrection",
     "ModalityPart",
@@ -84,7 +79,6 @@ __all__ = [
     "Scaling",
     "PrototypeFit",
     "PrototypeState",
-    "Ridge",
     "SeenCells",
     "beside",
     "bounded_sizes",
@@ -92,10 +86,8 @@ __all__ = [
     "cut_tree",
     "distances_without",
     "exchange",
-    "fit_label_scores",
     "fit_mixture",
     "fit_query_offsets",
-    "fit_ridge",
     "flat",
     "initial_codes",
     "kmeans_plusplus",

@@ -146,12 +146,6 @@ class ModalityPart(Part):
             for n_input in (n_latent + shape.n_components, n_joint)
         )
 
-    def log_values(self, counts: Tensor) -> Tensor:
-        """Centred log1p counts per 10k of the selected features, ``(B, M)``, by the linear path."""
-        assert self.linear_path is not None
-        values = self.linear_path.log_values(self.coverage.batch(counts), self.coverage)
-        return values - self.feature_scaling.mean
-
     def encode(
         self, inputs: dict[str, Tensor], all_scores: Tensor | None, condition: Tensor
     ) -> tuple[Tensor, Tensor]:

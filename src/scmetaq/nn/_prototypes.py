@@ -5,15 +5,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from ._label_scores import LabelScores, LabelScoresState
 from ._prototype_distances import mean_errors, prototype_distances
 from ._saved_sizes import SavedSizes
 
 N_QUANTILES = 1_000
 """Quantiles of the reference that are kept: at 0, 0.001, ..., 0.999."""
 _SMALLEST = 1 / N_QUANTILES
-_SCORES_COUNT = 4.0
-"""Weight of squared distances between scores of labels, beside those in the latent."""
 _ROWS = 1_024
 """Cells that are compared at a time: a fixed number, so that a cell's result is the same to the
 last bit whichever cells come with it."""
@@ -45,8 +42,7 @@ class LabelPrototypes(SavedSizes):
 
     where :math:`W` whitens what varies within labels, and :math:`e_k` is what a mean of few cells
     errs by: :math:`s / n_k`, with :math:`s` the mean squared distance of cells to the true mean of
-    their label, but no more than by how much the label lies apart from more frequent ones. Where
-    there are :class:`~scmetaq.nn.LabelScores`, four times the distance by scores is added.
+    their label, but no more than by how much the label lies apart from more frequent ones.
     The label is that of the nearest prototype. How sure it is is told from the states, in which
     there is little noise: their distance to that prototype, with a :math:`W` and :math:`s` of their
     own, over :math:`m_k`, the distance that is typical of cells next to that prototype, is compared
@@ -89,7 +85,6 @@ class LabelPrototypes(SavedSizes):
         self.register_buffer("quantiles", torch.zeros(N_QUANTILES))  # Q
         self.register_buffer("new_cells", torch.tensor(1.0))  # r
         self.register_buffer("names", _encoded([]))  # UTF-8
-        self.scores = LabelScores()
 
     @property
     def labels(self) -> list[str]:
@@ -97,9 +92,7 @@ class LabelPrototypes(SavedSizes):
         return json.loads(bytes(self.names.cpu().tolist()).decode())
 
     @torch.no_grad()
-    def set_state(
-        self, labels: list[str], state: PrototypeState, scores: LabelScoresState | None = None
-    ) -> None:
+    def set_state(self, labels: list[str], state: PrototypeState) -> None:
         """Take over what has been fitted.
 
         Parameters
@@ -108,21 +101,15 @@ class LabelPrototypes(SavedSizes):
             Names of the labels.
         state
             What :meth:`~scmetaq.nn.PrototypeFit.finish` has found.
-        scores
-            What :func:`~scmetaq.nn.fit_label_scores` has found; by default scores stay as they are.
         """
         for name, values in state._asdict().items():
             old = self._buffers[name]
             assert old is not None
             self._buffers[name] = values.to(old)
         self.names = _encoded(labels).to(self.names)
-        if scores is not None:
-            self.scores.set_state(scores)
 
     @torch.no_grad()
-    def add(
-        self, labels: list[str], means: Tensor, n_cells: Tensor, *, scores: Tensor | None = None
-    ) -> None:
+    def add(self, labels: list[str], means: Tensor, n_cells: Tensor) -> None:
         """Add prototypes of further labels; nothing else changes.
 
         Parameters
@@ -133,21 +120,14 @@ class LabelPrototypes(SavedSizes):
             Means of their cells, ``(n_new, D)``.
         n_cells
             Number of these cells, ``(n_new,)``.
-        scores
-            Means of their scores, ``(n_new, n_scores)``, where there are scores of labels.
         """
         self.names = _encoded([*self.labels, *labels]).to(self.names)
         self.means = torch.cat([self.means, means.to(self.means)])
         self.n_cells = torch.cat([self.n_cells, n_cells.to(self.n_cells)])
         self.typical = torch.cat([self.typical, self.typical.mean().expand(len(labels))])
-        if self.scores.is_fitted:
-            assert scores is not None
-            self.scores.add(scores, n_cells)
 
     @torch.no_grad()
-    def nearest(
-        self, z: Tensor, is_new: Tensor | None = None, scores: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def nearest(self, z: Tensor, is_new: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Nearest prototype of each cell and the uncertainty of the label.
 
         Parameters
@@ -156,9 +136,6 @@ class LabelPrototypes(SavedSizes):
             Latents, ``(n_cells, D)``.
         is_new
             Cells that the latent was not fitted to, ``(n_cells,)`` bool; by default none.
-        scores
-            Scores of labels, ``(n_cells, n_scores)``; by default labels are told from the latent
-            alone.
 
         Returns
         -------
@@ -167,21 +144,16 @@ class LabelPrototypes(SavedSizes):
         ``(n_cells,)`` float64.
         """
         state = PrototypeState(*(getattr(self, name).cpu() for name in PrototypeState._fields))
-        by_score = z.new_zeros(len(z), 0) if scores is None else scores
-        blocks = zip(z.cpu().split(_ROWS), by_score.cpu().split(_ROWS), strict=True)
-        found = [self._nearest(*block, state) for block in blocks]
+        found = [self._nearest(block, state) for block in z.cpu().split(_ROWS)]
         label, ratio = (torch.cat(parts) for parts in zip(*found, strict=True))
         if is_new is not None:
             ratio = torch.where(is_new.cpu(), ratio / state.new_cells.double(), ratio)
         return label, self._share_nearer(ratio)
 
-    def _nearest(self, z: Tensor, scores: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]:
+    def _nearest(self, z: Tensor, state: PrototypeState) -> tuple[Tensor, Tensor]:
         """Label of at most a block of cells, and their distance over what is typical of it."""
-        padded, by_score = (F.pad(rows, (0, 0, 0, _ROWS - len(z))) for rows in (z, scores))
-        distances = _distances(padded, state)
-        if scores.shape[1]:
-            distances = distances + _SCORES_COUNT * self.scores.distances(by_score)
-        label = distances.argmin(1)
+        padded = F.pad(z, (0, 0, 0, _ROWS - len(z)))
+        label = nearest_prototype(padded, state)
         ratio = state_distance(padded, label, state) / state.typical.double()[label]
         return label[: len(z)], ratio[: len(z)]
 
