@@ -3,7 +3,7 @@ import pytest
 from scipy import sparse
 from sklearn.decomposition import PCA
 
-from scmetaq.data._sparse_pca import sparse_pca
+from scmetaq.data._sparse_pca import kept_share, sparse_pca
 
 
 def draw(rng, n_cells=300, n_features=120):
@@ -61,3 +61,24 @@ def test_the_matrix_stays_as_it_was(rng):
     kept = values.copy()
     sparse_pca(values, 6, row_shift=np.ones(300, np.float32))
     np.testing.assert_array_equal(values.toarray(), kept.toarray())
+
+
+def test_scores_of_cells_that_axes_are_fitted_without_shrink_as_estimated(rng):
+    """Three strong axes and one of noise, each cell left out in turn."""
+    n_cells, n_features = 120, 400
+    loadings = np.linalg.qr(rng.normal(size=(n_features, 3)))[0] * [60, 30, 12]
+    values = rng.normal(size=(n_cells, 3)) @ loadings.T + rng.normal(size=(n_cells, n_features))
+    values -= values.mean(0)
+    fitted = PCA(4).fit(values)
+    own, new = fitted.transform(values), np.empty((n_cells, 4))
+    for i in range(n_cells):
+        others = np.delete(values, i, 0)
+        axes = np.linalg.svd(others, full_matrices=False)[2][:4]
+        new[i] = values[i] @ axes.T * np.sign((axes * fitted.components_).sum(1))
+    slope = (own * new).sum(0) / (own**2).sum(0)
+    variance = fitted.explained_variance_
+    found = kept_share(variance, values.var(0).sum(), values.shape)
+    np.testing.assert_allclose(found[:3], slope[:3], atol=0.05)
+    assert found[3] < 0.5  # an axis of noise
+    many = kept_share(variance, values.var(0).sum(), (100_000, n_features))
+    assert (many > 0.99).all()

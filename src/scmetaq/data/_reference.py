@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
-from ._sparse_pca import sparse_pca
+from ._sparse_pca import kept_share, sparse_pca
 
 MAX_REFERENCE_CELLS: Final = 20_000
 TARGET_SUM: Final = 1e4
@@ -78,6 +78,8 @@ class Reference(NamedTuple):
     """What the scores of the log view say of its features."""
     sqrt_factors: Factors
     """The same of the square-root view."""
+    kept: np.ndarray
+    """Share of each score of both views that is left where axes are not fitted to the cell."""
     reliability: float
     """Share of the variance along these axes that two halves of the counts agree on."""
 
@@ -136,11 +138,7 @@ def _normalised_dispersion(scaled: sp.csr_matrix) -> np.ndarray:
 
 
 def fit_reference(
-    counts: sp.csr_matrix,
-    features: np.ndarray,
-    *,
-    n_components: int,
-    seed: int = 0,
+    counts: sp.csr_matrix, features: np.ndarray, *, n_components: int, seed: int = 0
 ) -> Reference:
     """Scaling and principal axes of the reference sample.
 
@@ -162,7 +160,7 @@ def fit_reference(
     halves = _halves(counts, seed)
     log = _transformed(counts, features, np.log1p)  # N x M
     sqrt_features = _most_variable(np.sqrt(_normalised(counts)), len(features))
-    (log_axes, log_factors, of_log), (sqrt_axes, sqrt_factors, of_sqrt) = (
+    (log_axes, log_factors, of_log, kept), (sqrt_axes, sqrt_factors, of_sqrt, sqrt_kept) = (
         _state_axes(counts, halves, chosen, transform, seed)
         for chosen, transform in ((features, np.log1p), (sqrt_features, np.sqrt))
     )
@@ -173,6 +171,7 @@ def fit_reference(
         sqrt=sqrt_axes,
         log_factors=log_factors,
         sqrt_factors=sqrt_factors,
+        kept=np.concatenate([kept, sqrt_kept]),
         reliability=(of_log + of_sqrt) / 2,
     )
 
@@ -240,18 +239,19 @@ def _state_axes(
     features: np.ndarray,
     transform: np.ufunc,
     seed: int,
-) -> tuple[LinearMap, Factors, float]:
+) -> tuple[LinearMap, Factors, float, np.ndarray]:
     r"""Principal axes of half-scaled transformed counts, each weighted by its reliability.
 
     Dividing by the square root of the standard deviation is half-way between unscaled counts,
     dominated by highly expressed features, and z-scores, dominated by noise. Reliability
     is the correlation of an axis between two halves of every cell's counts (binomial count
     splitting), stepped up to full depth by the Spearman-Brown formula :math:`2r/(1+r)`. Returned
-    with the axes are the regression of features on scores, and the mean reliability over the axes,
-    weighted by variance.
+    with the axes are the regression of features on scores, the mean reliability over the axes,
+    weighted by variance, and what :func:`kept_share` finds.
     """
     full = _transformed(counts, features, transform)
-    weight = 1 / np.sqrt(np.maximum(_mean_and_std(full)[1], _MIN_SCALE))  # M
+    std = np.maximum(_mean_and_std(full)[1], _MIN_SCALE)  # M
+    weight = 1 / np.sqrt(std)  # M
     scaled = sp.csr_matrix(full.multiply(weight), dtype=np.float32)
     n_scores = min(N_SCORES, len(features))
     fitted = sparse_pca(scaled, n_scores, seed=seed)
@@ -269,7 +269,10 @@ def _state_axes(
     axes, offset = axes / scale, offset / scale
     fitted_map = LinearMap(features, axes.astype(np.float32), offset.astype(np.float32))
     factors = _fit_factors(full, scores / scale)
-    return fitted_map, factors, float(reliability @ variance / max(variance.sum(), _MIN_SCALE))
+    mean_reliability = float(reliability @ variance / max(variance.sum(), _MIN_SCALE))
+    kept = np.ones(n_scores, np.float32)
+    kept[: len(fitted.variance)] = kept_share(fitted.variance, std.sum(), full.shape)
+    return fitted_map, factors, mean_reliability, kept
 
 
 def _halves(counts: sp.csr_matrix, seed: int) -> tuple[sp.csr_matrix, sp.csr_matrix]:

@@ -63,6 +63,34 @@ def sparse_pca(
     return PrincipalAxes(axes, np.square(scale) / max(1, n_cells - 1), mean)
 
 
+def kept_share(variance: np.ndarray, total: float, shape: tuple[int, int]) -> np.ndarray:
+    r"""Share of a cell's scores that is left if principal axes are fitted without the cell.
+
+    Without one of :math:`n` cells the axis of variance :math:`\lambda_j` turns, to first order,
+    such that the cell's score along it is :math:`1 - R / (n (\lambda_j - \bar\lambda))` times as
+    large. :math:`R` is the variance that the axes leave, and :math:`\bar\lambda = R (1/n + 1/p)`
+    the variance along one of the other axes of :math:`p` features, weighted by itself, as it is
+    for noise (Marchenko and Pastur).
+
+    Parameters
+    ----------
+    variance
+        :math:`\lambda`, ``(n_components,)``.
+    total
+        Variance of all features.
+    shape
+        Number of cells and of features.
+
+    References
+    ----------
+    Lee, Zou and Wright, Convergence and prediction of principal component scores in
+    high-dimensional settings, Annals of Statistics 2010, for the bias.
+    """
+    (n_cells, n_features), rest = shape, max(total - float(variance.sum()), 0)
+    above = variance - rest * (1 / n_cells + 1 / n_features)
+    return np.clip(1 - rest / n_cells / np.maximum(above, 1e-12), 0, 1)
+
+
 class _Centred:
     """``values - shift 1' - 1 mean'``, known by its products only."""
 

@@ -9,7 +9,7 @@ from scmetaq.module import SCPoliModule
 from scmetaq.nn import CONDITIONS, COUNTS, LABELS, PRESENT, Scaling, flat
 
 from ._cells import Cells
-from ._label_transfer import LabelTransferMixin
+from ._labels import LabelsMixin
 from ._query_training import QueryTrainingMixin
 from ._reference_mapping import ReferenceMappingMixin
 
@@ -18,7 +18,7 @@ _CELLS_PER_CATEGORY = 50
 """Cells of every condition and label that are in the training sample, where there are so many."""
 
 
-class ConditionalFitMixin(QueryTrainingMixin, ReferenceMappingMixin, LabelTransferMixin):
+class ConditionalFitMixin(QueryTrainingMixin, ReferenceMappingMixin, LabelsMixin):
     """What training of :class:`SCPoli` needs of a sample of the cells."""
 
     module: SCPoliModule

@@ -14,12 +14,12 @@ from scmetaq.train import MetaQTrainingPlan, StopRule
 
 from ._base import CountModel
 from ._condition_embeddings import ConditionMixin
-from ._kept_out import KeptOutMixin
-from ._label_transfer import LabelTransferMixin
+from ._labels import LabelsMixin
 from ._metacells import MetacellsMixin
 from ._new_metacells import NewMetacellsMixin
 from ._query_offsets import QueryOffsetMixin
 from ._recipe import RecipeName, get_recipe
+from ._reference_fit import ReferenceFitMixin
 from ._reports import ReportsMixin
 from ._size_bounds import SizeBoundsMixin
 from ._training import Preparation, default_batch_size
@@ -31,8 +31,8 @@ class MetaQModel(
     ConditionMixin,
     MetacellsMixin,
     ReportsMixin,
-    LabelTransferMixin,
-    KeptOutMixin,
+    LabelsMixin,
+    ReferenceFitMixin,
     SizeBoundsMixin,
     CountModel,
 ):
@@ -251,7 +251,7 @@ class MetaQModel(
 
     def _finish(self, prepared: Preparation) -> str:
         self._codebook_fit.finish()
-        self._fit_prototypes(prepared.cells)
+        self._fit_prototypes(prepared.cells if self._recipe.n_components else None)
         return f"{self.n_metacells:,} metacells on"
 
     def _checked_n_metacells(self, n_metacells: int | None) -> int:

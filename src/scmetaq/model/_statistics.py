@@ -23,6 +23,7 @@ class StatisticsMixin(ReadingMixin):
         part.coverage.set_rate(torch.as_tensor(known.rate))
         if path is not None:  # as published, the bias of the decoder starts at random
             part.decoder.start_at(torch.as_tensor(known.rate[features]))
+            path.kept.copy_(torch.as_tensor(reference.kept))
             for name in ("profile", "log", "sqrt", "log_factors", "sqrt_factors"):
                 getattr(path, name).set_state(getattr(reference, name))
         return reference.reliability

@@ -39,11 +39,9 @@ from ._mixture_correction import MixtureCorrection, fit_mixture, one_hot
 from ._neighborhood_mean import neighborhood_mean
 from ._parts import Channel, ChannelName, ConditionalPart, ModalityPart, ModalityShape
 from ._prototype_fit import N_FOLDS, PrototypeFit
-from ._prototype_loss import class_means, prototype_loss
-from ._prototypes import LabelPrototypes, PrototypeState, nearest_prototype, state_distance
+from ._prototypes import LabelPrototypes, PrototypeState, class_means, prototype_loss
 from ._query_offsets import fit_query_offsets
 from ._relocation import relocate
-from ._seen_cells import SeenCells
 from ._set_apart import set_apart
 
 __all__ = [
@@ -79,7 +77,6 @@ __all__ = [
     "Scaling",
     "PrototypeFit",
     "PrototypeState",
-    "SeenCells",
     "beside",
     "bounded_sizes",
     "codebook_loss",
@@ -92,8 +89,6 @@ __all__ = [
     "initial_codes",
     "kmeans_plusplus",
     "merge_codes",
-    "nearest_prototype",
-    "state_distance",
     "neighborhood_mean",
     "nested",
     "one_hot",

@@ -109,8 +109,12 @@ class LinearViews(nn.Module):
     and the square-root view ``n_scores`` scores each.
     """
 
+    kept: Tensor
+    """Share of each score that is left if axes are fitted without the cell, ``(2 * n_scores,)``."""
+
     def __init__(self, n_selected: int, n_components: int, *, n_scores: int):
         super().__init__()
+        self.register_buffer("kept", torch.ones(2 * n_scores))  # 2S
         self.profile = Axes(n_selected, n_components)
         self.log = Axes(n_selected, n_scores)
         self.sqrt = Axes(n_selected, n_scores)

@@ -1,15 +1,15 @@
 import torch
 from torch import Tensor
 
-from ._prototypes import N_QUANTILES, PrototypeState, compared
+from ._prototypes import N_QUANTILES, PrototypeState, encoded, nearest_prototype, state_distance
 
 N_FOLDS = 5
 _FLOOR = 1e-6
 """Smallest variance of a whitened dimension, as a share of the mean variance."""
 _PRIOR_CELLS = 100
-"""Cells that the mean over all labels counts for in what is typical of one of them."""
-_FEWEST = 100
-"""Cells of each kind from which it is told how much nearer new cells are."""
+"""Weight, in cells, of the mean over all labels in the typical distance of one of them."""
+_NEAREST = 0.1
+"""Least distance of new cells, as a share of that of others."""
 
 
 class PrototypeFit:
@@ -23,12 +23,14 @@ class PrototypeFit:
         {\sum_k w_k (n_k - 1)}, \qquad w_k = (n_k - 1)^{-1/2}
 
     so that frequent labels do not decide alone, with the shrinkage :math:`\lambda` of Ledoit and
-    Wolf; that of the states is told from their dimensions of :math:`\hat S`. For the scale each
-    fold of the cells is compared with prototypes and a metric that were fitted without it. Memory
-    does not grow with the number of cells.
+    Wolf; that of the states is estimated from their dimensions of :math:`\hat S`. For the scale
+    each fold of the cells is compared with prototypes and a metric that were fitted without it.
+    Memory does not grow with the number of cells.
 
     Parameters
     ----------
+    labels
+        Names of the labels.
     n_cells
         Number of labelled cells of each label, ``(L,)``, at least two of one of them.
     n_latent
@@ -42,27 +44,20 @@ class PrototypeFit:
     of Multivariate Analysis 2004.
     """
 
-    def __init__(self, n_cells: Tensor, n_latent: int, states: Tensor | None = None):
-        n_labels = len(n_cells)
+    def __init__(
+        self, labels: list[str], n_cells: Tensor, n_latent: int, states: Tensor | None = None
+    ):
+        self.names = encoded(labels)
         self.every = torch.arange(n_latent)  # D
         self.states = self.every if states is None else states.cpu()  # E
         self.weight = (n_cells.double() - 1).clamp_min(1).rsqrt()  # L
+        n_labels = len(labels)
         self.n = torch.zeros(N_FOLDS, n_labels, dtype=torch.float64)  # F x L
         self.sums = torch.zeros(N_FOLDS, n_labels, n_latent, dtype=torch.float64)  # F x L x D
         self.outer = torch.zeros(N_FOLDS, n_latent, n_latent, dtype=torch.float64)  # F x D x D
 
     def add(self, z: Tensor, label: Tensor, fold: Tensor) -> None:
-        """Take note of some cells.
-
-        Parameters
-        ----------
-        z
-            Latents, ``(B, D)``.
-        label
-            Index of the label of each, ``(B,)``.
-        fold
-            Fold of each, ``(B,)``.
-        """
+        """Add the latents ``(B, D)`` of some cells, of labels ``(B,)`` and folds ``(B,)``."""
         for f in fold.unique():
             rows, of_cell = z[fold == f].double(), label[fold == f]
             self.n[f].index_add_(0, of_cell, torch.ones(len(rows), dtype=torch.float64))
@@ -75,20 +70,20 @@ class PrototypeFit:
         label: Tensor,
         fold: Tensor,
         *,
+        as_new: Tensor | None = None,
         is_new: Tensor | None = None,
-        new_cells: float = 1.0,
     ) -> PrototypeState:
         """Prototypes of all cells.
 
         Parameters
         ----------
         z, label, fold
-            Some of the cells, from which the shrinkage and the scale are told.
+            Some of the cells, from which the shrinkage and the scale are estimated.
+        as_new
+            What the latents would be if the latent was not fitted to these cells, ``(B, D)``; by
+            default there is no difference.
         is_new
-            Which of them the latent was not fitted to, ``(B,)`` bool; by default none.
-        new_cells
-            Median distance of such cells over that of others; where there are a hundred of both, it
-            is told from them.
+            Cells to which it is not, ``(B,)`` bool; by default none.
         """
         folds = torch.arange(N_FOLDS)
         shrinkage = [self._shrinkage(z.double(), label, of) for of in (self.every, self.states)]
@@ -100,14 +95,20 @@ class PrototypeFit:
         ]
         if not chosen:
             return state
-        found = [
-            compared(z[rows], self._state(folds != fold[rows[0]], shrinkage)) for rows in chosen
-        ]
-        nearest, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
-        if is_new is not None:
-            is_new = is_new[torch.cat(chosen)]
-            new_cells = _ratio_of_medians(distance, is_new, default=new_cells)
-            distance = torch.where(is_new, distance / new_cells, distance)
+        as_new = z if as_new is None else as_new
+        is_new = torch.zeros(len(z), dtype=torch.bool) if is_new is None else is_new
+        found = []
+        for rows in chosen:
+            others = self._state(folds != fold[rows[0]], shrinkage)
+            nearest = nearest_prototype(z[rows], others)
+            both = [state_distance(of[rows], nearest, others) for of in (z, as_new)]
+            found.append((nearest, *both, is_new[rows]))
+        nearest, distance, if_new, is_new = map(torch.cat, zip(*found, strict=True))
+        new_cells = 1.0
+        if not is_new.all():
+            own = distance[~is_new].median().clamp_min(_FLOOR)
+            new_cells = float((if_new[~is_new].median() / own).clamp(_NEAREST, 1))
+        distance = torch.where(is_new, distance / new_cells, distance)
         typical = _typical(nearest, distance, len(state.n_cells))
         ranks = torch.arange(N_QUANTILES, dtype=torch.float64) / N_QUANTILES
         quantiles = torch.quantile(distance / typical[nearest], ranks)
@@ -144,10 +145,19 @@ class PrototypeFit:
         covariance, states = self._covariance(folds), self.states
         whitening, spread = _whitening(covariance, shrinkage[0])
         state_whitening, state_spread = _whitening(covariance[states][:, states], shrinkage[1])
-        typical = state_spread.expand(len(n))
-        metric = (whitening, spread, states, state_whitening, state_spread)
         return PrototypeState(
-            means, n, *metric, typical, torch.zeros(N_QUANTILES), torch.tensor(1.0)
+            names=self.names,
+            means=means,
+            n_cells=n,
+            whitening=whitening,
+            spread=spread,
+            states=states,
+            state_whitening=state_whitening,
+            state_spread=state_spread,
+            typical=state_spread.expand(len(n)),
+            quantiles=torch.zeros(N_QUANTILES),
+            new_cells=torch.tensor(1.0),
+            fitted_to=torch.zeros(0, dtype=torch.int64),
         )
 
 
@@ -168,11 +178,3 @@ def _typical(nearest: Tensor, distance: Tensor, n_labels: int) -> Tensor:
     total = torch.zeros_like(n).index_add_(0, nearest, distance)
     typical = (total + _PRIOR_CELLS * distance.mean()) / (n + _PRIOR_CELLS)
     return typical.clamp_min(_FLOOR)
-
-
-def _ratio_of_medians(distance: Tensor, is_new: Tensor, *, default: float) -> float:
-    """Median distance of new cells over that of others, if there are enough of both."""
-    n_new = int(is_new.sum())
-    if min(n_new, len(is_new) - n_new) < _FEWEST:
-        return default
-    return float(distance[is_new].median() / distance[~is_new].median().clamp_min(_FLOOR))

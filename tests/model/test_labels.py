@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
+import scmetaq
 from scmetaq import MetaQModel
+from scmetaq.model import _reference_fit
 
 COLUMNS = ["cell_type", "cell_type_uncertainty", "cell_type_unknown"]
 HELD_OUT = "B"
@@ -41,7 +43,7 @@ def mine(cells, fit):
     return fit(cells.copy(), 10, 2, setup={"labels_key": "cell_type"})
 
 
-def test_labels_of_cells_without_are_told(predicted, cells):
+def test_labels_of_cells_without_one_are_predicted(predicted, cells):
     wanted = (cells.obs["cell_type"] == "Unknown") & (cells.obs["truth"] != HELD_OUT)
     right = predicted["cell_type"] == cells.obs["truth"]
     assert right[wanted].mean() > 0.8
@@ -49,7 +51,7 @@ def test_labels_of_cells_without_are_told(predicted, cells):
     assert (predicted["lineage"] == lineage)[wanted].mean() > 0.95
 
 
-def test_what_is_given_back(predicted, cells):
+def test_a_table_by_barcode_and_key_is_returned(predicted, cells):
     assert list(predicted) == [
         *COLUMNS,
         *(name.replace("cell_type", "lineage") for name in COLUMNS),
@@ -85,7 +87,7 @@ def test_the_same_in_any_order_and_alone(labelled, predicted, cells):
     pd.testing.assert_frame_equal(labelled.predict_labels(alone), expected, check_exact=True)
 
 
-def test_labels_of_new_cells_are_not_looked_at(labelled, predicted, cells):
+def test_labels_of_new_cells_are_ignored(labelled, predicted, cells):
     other = cells.copy()
     del other.obs["lineage"]
     other.obs["cell_type"] = "never seen"
@@ -129,11 +131,11 @@ def test_landmarks_come_on_request(labelled, cells, tmp_path):
 
 
 def test_reading_chunk_by_chunk_gives_the_same(labelled, predicted, cells, monkeypatch):
-    monkeypatch.setattr("scmetaq.model._prototype_fit._CHUNK", 64)
+    monkeypatch.setattr("scmetaq.model._labels._CHUNK", 64)
     found = labelled.predict_labels(cells.copy())
     pd.testing.assert_frame_equal(found, predicted, check_exact=True)
     kept = {k: v.clone() for k, v in labelled.module.prototypes.state_dict().items()}
-    labelled._fit_prototypes(np.arange(cells.n_obs))
+    labelled._fit_prototypes()
     for name, values in labelled.module.prototypes.state_dict().items():
         torch.testing.assert_close(values, kept[name], rtol=1e-4, atol=1e-4)
 
@@ -281,3 +283,87 @@ def test_new_types_of_a_query_become_prototypes(query, tmp_path):
     assert (found[is_new] == HELD_OUT).mean() > 0.9
     assert (found[~is_new] == HELD_OUT).mean() < 0.1
     assert HELD_OUT not in set(reference.get_prototypes().obs["label"])
+
+
+@pytest.fixture(scope="module")
+def demo():
+    """Demo cells with their 1,000 most frequent genes, a fifth of them without a label."""
+    cells = scmetaq.data.demo()
+    frequent = np.argsort(-np.asarray(cells.X.sum(0)).ravel(), kind="stable")[:1000]
+    cells = cells[:, np.sort(frequent)].copy()
+    is_hidden = np.random.default_rng(0).random(cells.n_obs) < 0.2
+    cells.obs["cell_type"] = cells.obs["cell_type"].astype(str).where(~is_hidden, None)
+    return cells
+
+
+@pytest.fixture(scope="module")
+def half(demo, fit):
+    """Trained on every other cell."""
+    return fit(demo[::2].copy(), 20, 6, setup={"labels_key": "cell_type"})
+
+
+def test_new_cells_and_own_ones_are_equally_uncertain(half, demo):
+    own = half.predict_labels()["cell_type_uncertainty"][half.adata.obs["cell_type"].isna()]
+    new = half.predict_labels(demo[1::2].copy())["cell_type_uncertainty"]
+    for uncertainty in (own, new):
+        assert 0.3 < uncertainty.median() < 0.7
+        assert (uncertainty > 0.99).mean() < 0.04
+    assert (new > 0.9).mean() > 0.04
+    assert 0.2 < half._prototypes["cell_type"].new_cells < 0.9
+
+
+def test_own_cells_are_known_by_their_counts(half):
+    """Whatever they are called, and whichever come with them."""
+    found = half.predict_labels()
+    renamed = half.adata[::-7].copy()
+    renamed.obs_names = [f"other{i}" for i in range(renamed.n_obs)]
+    np.testing.assert_array_equal(half.predict_labels(renamed), found.iloc[::-7])
+
+
+def test_labels_change_nothing_else(half, fit):
+    without = fit(half.adata.copy(), 20, 6)
+    np.testing.assert_array_equal(without.get_assignments(), half.get_assignments())
+    state = half.module.state_dict()
+    for name, values in without.module.state_dict().items():
+        assert torch.equal(values, state[name])
+
+
+def test_cells_beyond_the_reference_sample_are_new(demo, fit, monkeypatch):
+    monkeypatch.setattr(_reference_fit, "MAX_REFERENCE_CELLS", 500)
+    monkeypatch.setattr(_reference_fit, "_CELLS_PER_CODE", 1)
+    model = fit(demo.copy(), 20, 6, setup={"labels_key": "cell_type"})
+    prototypes = model._prototypes["cell_type"]
+    assert len(prototypes.fitted_to) == 500
+    assert 0.1 < prototypes.new_cells < 0.8
+    uncertainty = model.predict_labels()["cell_type_uncertainty"]
+    chunks = model._latents_in_chunks(model._cells(model.adata_manager))
+    is_new = torch.cat([prototypes.is_new(number) for *_, number in chunks]).numpy()
+    assert is_new.sum() == demo.n_obs - 500
+    is_hidden = demo.obs["cell_type"].isna()
+    for some in (uncertainty[is_hidden & is_new], uncertainty[is_hidden & ~is_new]):
+        assert some.median() == pytest.approx(0.5, abs=0.15)
+
+
+def test_the_published_recipe_has_no_axes(toy, fit):
+    prototypes = fit(toy, 6, 2, recipe="published", setup={"labels_key": "state"})._prototypes
+    assert prototypes["state"].new_cells == 1
+    assert len(prototypes["state"].fitted_to) == 0
+
+
+@pytest.mark.parametrize("labels", [["a", "a"], ["a", "a", "b"], ["a"] * 8])
+def test_few_labels_are_enough_to_go_on(toy, fit, labels):
+    toy.obs["few"] = pd.Series([*labels, *[None] * (150 - len(labels))], toy.obs_names)
+    found = fit(toy, 6, 2, setup={"labels_key": "few"}).predict_labels()
+    assert found["few_uncertainty"].between(0, 1).all()
+
+
+def test_of_several_modalities_and_keys(mosaic, fit, tmp_path):
+    state = mosaic.obs["state"].astype(str)
+    mosaic.obs["coarse"] = state.replace({"b": "a"}).where(np.arange(len(state)) % 2 == 0, None)
+    model = fit(mosaic, 6, 5, setup={"labels_key": ["state", "coarse"]})
+    ratios = [float(of_key.new_cells) for of_key in model._prototypes.values()]
+    assert all(0.1 <= ratio <= 1 for ratio in ratios)
+    found = model.predict_labels()
+    model.save(tmp_path / "model")
+    loaded = MetaQModel.load(tmp_path / "model", mosaic.copy(), accelerator="cpu")
+    pd.testing.assert_frame_equal(loaded.predict_labels(), found, check_exact=True)

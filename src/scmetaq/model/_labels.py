@@ -1,4 +1,5 @@
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -8,16 +9,29 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq._errors import check_choice, check_share
+from scmetaq._errors import InputKeyError, InputValueError, check_choice, check_share
+from scmetaq._progress import with_progress
+from scmetaq.data._cells import Cells
+from scmetaq.data._columns import Labels, read_labels
+from scmetaq.nn import N_FOLDS, LabelPrototypes, PrototypeFit, PrototypeState
 from scmetaq.tl._spectral import neighbor_affinity
 
-from ._prototype_fit import PrototypeFitMixin
+from ._base import Block
 
+if TYPE_CHECKING:
+    from ._base import CountModel as _Base
+else:
+    _Base = object
+
+_CHUNK = 16_384
+"""Cells whose latents are held at a time."""
+_CELLS_FOR_SCALE = 20_000
+"""Cells to which the scale of the uncertainty is fitted, where more have a label."""
 _NEIGHBORS = 15
 """Neighbours of each cell in the graph whose clusters are landmarks."""
 
 
-class LabelTransferMixin(PrototypeFitMixin):
+class LabelsMixin(_Base):
     """Labels of cells by the nearest prototype in the latent, for any model with latents.
 
     A model calls :meth:`_add_prototypes` when it makes its module, so that prototypes are part of
@@ -66,21 +80,19 @@ class LabelTransferMixin(PrototypeFitMixin):
         self._check_has_prototypes()
         manager = self._registered(adata)
         found: dict[str, list[np.ndarray]] = {}
-        for chunk in self._latents_in_chunks(self._cells(manager)):
+        for _, z, number in self._latents_in_chunks(self._cells(manager)):
             for key, prototypes in self._prototypes.items():
-                label, uncertainty = prototypes.nearest(chunk.z, chunk.is_new)
-                names = np.array(prototypes.labels, dtype=object)
-                found.setdefault(key, []).append(names[label.numpy()])
-                found.setdefault(_uncertainty(key), []).append(uncertainty.numpy())
-        frame = pd.DataFrame(
-            {name: np.concatenate(values) for name, values in found.items()},
-            index=manager.adata.obs_names,
-        )
-        columns: dict[str, pd.Series] = {}
-        for key in self._prototypes:
-            columns |= {name: frame[name] for name in (key, _uncertainty(key))}
-            columns[f"{key}{_keys.UNKNOWN_SUFFIX}"] = frame[_uncertainty(key)] > unknown_above
-        return pd.DataFrame(columns)
+                nearest = prototypes.nearest(z, prototypes.is_new(number))
+                label, uncertainty = (values.numpy() for values in nearest)
+                columns = {
+                    key: np.array(prototypes.labels, dtype=object)[label],
+                    f"{key}{_keys.UNCERTAINTY_SUFFIX}": uncertainty,
+                    f"{key}{_keys.UNKNOWN_SUFFIX}": uncertainty > unknown_above,
+                }
+                for name, values in columns.items():
+                    found.setdefault(name, []).append(values)
+        joined = {name: np.concatenate(values) for name, values in found.items()}
+        return pd.DataFrame(joined, index=manager.adata.obs_names)
 
     def get_prototypes(
         self,
@@ -135,7 +147,7 @@ class LabelTransferMixin(PrototypeFitMixin):
         ----------
         adata
             Cells with the features of the model and labels in ``obs[labels_key]``. Cells without a
-            label, or of a type that the model knows, are passed over.
+            label, or of a type that the model knows, are ignored.
         labels_key
             Key of labels that the model was set up with, to which the new types belong.
 
@@ -152,21 +164,25 @@ class LabelTransferMixin(PrototypeFitMixin):
         manager = self._registered(adata)
         names, codes = self._labels_of(manager, labels_key)
         if not names:
-            raise KeyError(
+            raise InputKeyError(
                 f"Expected labels in obs[{labels_key!r}] of the cells, found no such column or no "
-                "value in it. Put the names of the new types there."
+                "value in it.",
+                "Put the names of the new types there.",
+                "adata",
             )
         known = prototypes.labels
         new = [i for i, name in enumerate(names) if name not in known]
         if not new:
-            raise ValueError(
+            raise InputValueError(
                 f"Expected new types in obs[{labels_key!r}], found only labels that the model "
-                f"knows: {', '.join(map(repr, names[:5]))}. They keep their prototypes."
+                f"knows: {', '.join(map(repr, names[:5]))}.",
+                "They keep their prototypes.",
+                "adata",
             )
         chosen = np.flatnonzero(np.isin(codes, new))
         sums = np.zeros((len(names), prototypes.means.shape[1]))
-        for chunk in self._latents_in_chunks(self._cells(manager), chosen):
-            np.add.at(sums, codes[chunk.cells], chunk.z.numpy())
+        for cells, z, _ in self._latents_in_chunks(self._cells(manager), chosen):
+            np.add.at(sums, codes[cells], z.numpy())
         n_cells = np.bincount(codes[chosen], minlength=len(names))[new]
         means = torch.from_numpy(sums[new] / n_cells[:, None])
         prototypes.add([names[i] for i in new], means, torch.from_numpy(n_cells))
@@ -177,8 +193,9 @@ class LabelTransferMixin(PrototypeFitMixin):
         """Means of clusters of latents."""
         z = self._latents(self._cells(self._registered(adata)))
         if len(z) <= _NEIGHBORS:
-            raise ValueError(
-                f"Expected more than {_NEIGHBORS} cells to find landmarks in, found {len(z)}."
+            raise InputValueError(
+                f"Expected more than {_NEIGHBORS} cells to find landmarks in, found {len(z)}.",
+                argument="landmarks_of",
             )
         graph = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(len(z))]))
         affinity = neighbor_affinity(z, _NEIGHBORS, seed=seed)
@@ -192,16 +209,102 @@ class LabelTransferMixin(PrototypeFitMixin):
     def _check_has_prototypes(self) -> None:
         self._check_if_trained(warn=False)
         if not self._label_keys:
-            raise ValueError(
-                "The model knows no labels: name their columns at set-up with labels_key, and "
-                "train it."
+            raise InputValueError(
+                "The model knows no labels.",
+                "Name their columns at set-up with labels_key, and train it.",
             )
         for key, prototypes in self._prototypes.items():
             if not prototypes.labels:
-                raise ValueError(
+                raise InputValueError(
                     f"The model has no prototypes of {key!r}: no two cells that it was trained on "
-                    "had a label in common. Train it with labelled cells."
+                    "had a label in common.",
+                    "Train it with labelled cells.",
                 )
+
+    @property
+    def _prototypes(self) -> dict[str, LabelPrototypes]:
+        """Prototypes by key of labels."""
+        return dict(zip(self._cast(Any, self.module.prototypes), strict=True))
+
+    def _add_prototypes(self, n_latent: int) -> None:
+        """Make room for prototypes in the state of the module."""
+        found = [LabelPrototypes(n_latent) for _ in self._label_keys]
+        self.module.prototypes = torch.nn.ModuleList(found)
+
+    def _labels_of(self, manager: Any, key: str) -> Labels:
+        args = self.registry["setup_args"]
+        where = (args.get("modalities") or {}).get("labels_key")
+        return read_labels(manager.adata, key, args["unlabeled_category"], where)
+
+    def _fit_prototypes(self, fitted_to: np.ndarray | None = None) -> None:
+        """Fit prototypes to the labels of the model's cells; keys without any stay as they are.
+
+        Parameters
+        ----------
+        fitted_to
+            Sorted indices of the cells that the latent was fitted to, where others differ from
+            them.
+        """
+        manager = self.adata_manager
+        cells = self._cells(manager)
+        seen = torch.zeros(0, dtype=torch.int64)
+        if fitted_to is not None and self._label_keys:
+            seen = _numbers(cells.sample(fitted_to))
+        for key, prototypes in self._prototypes.items():
+            names, codes = self._labels_of(manager, key)
+            if prototypes.is_fitted:  # axes are those of the first training
+                seen = prototypes.state.fitted_to
+            if np.bincount(codes[codes >= 0]).max(initial=0) > 1:
+                prototypes.set_state(self._fitted(cells, names, codes, seen))
+
+    def _fitted(
+        self, cells: Cells, names: list[str], codes: np.ndarray, fitted_to: torch.Tensor
+    ) -> PrototypeState:
+        """Prototypes of labelled cells, read chunk by chunk."""
+        labelled = np.flatnonzero(codes >= 0)
+        n_cells = np.bincount(codes[labelled], minlength=len(names))
+        fold = pd.Series(codes).groupby(codes).cumcount().to_numpy() % N_FOLDS
+        n_sampled = min(len(labelled), _CELLS_FOR_SCALE)
+        sample = labelled[np.linspace(0, len(labelled) - 1, n_sampled).astype(int)]
+        n_latent = next(iter(self._prototypes.values())).means.shape[1]
+        states = getattr(self.module, "state_dimensions", None)
+        fit = PrototypeFit(names, torch.from_numpy(n_cells), n_latent, states)
+        sampled = []
+        for some, z, number in self._latents_in_chunks(cells, labelled):
+            fit.add(z, *(torch.from_numpy(of_cell[some]) for of_cell in (codes, fold)))
+            in_sample = np.isin(some, sample)
+            as_new = z[in_sample]
+            if len(fitted_to):
+                as_new = self._latents_if_new(cells.sample(some[in_sample]))
+            sampled.append((z[in_sample], as_new, ~torch.isin(number[in_sample], fitted_to)))
+        z, as_new, is_new = map(torch.cat, zip(*sampled, strict=True))
+        of_sample = (torch.from_numpy(of_cell[sample]) for of_cell in (codes, fold))
+        state = fit.finish(z, *of_sample, as_new=as_new, is_new=is_new)
+        return state._replace(fitted_to=fitted_to)
+
+    def _latents_if_new(self, cells: Cells) -> torch.Tensor:
+        """Latents that cells of the reference sample would have if axes were not fitted to them."""
+        parts: Any = self.module.parts
+
+        def encode(block: Block) -> dict[str, torch.Tensor]:
+            inputs = {
+                kind: read | {"scores": read["scores"] * parts[kind].linear_path.kept}
+                for kind, read in block.inputs.items()
+            }
+            return {"z": self.module.inference(inputs, block.conditions)["z"]}
+
+        return torch.from_numpy(self._in_blocks(encode, cells)["z"])
+
+    def _latents_in_chunks(
+        self, cells: Cells, chosen: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]:
+        """Indices of cells, their latents and what identifies them, a bounded number at a time."""
+        chosen = np.arange(cells.n_cells) if chosen is None else chosen
+        starts = range(0, len(chosen), _CHUNK)
+        for start in with_progress(starts, "Reading cells", at_least=3):
+            some = chosen[start : start + _CHUNK]
+            sampled = cells.sample(some)
+            yield some, torch.from_numpy(self._latents(sampled)), _numbers(sampled)
 
 
 def _rows(
@@ -221,5 +324,17 @@ def _rows(
     return means, obs
 
 
-def _uncertainty(key: str) -> str:
-    return f"{key}{_keys.UNCERTAINTY_SUFFIX}"
+def _numbers(cells: Cells) -> torch.Tensor:
+    """A number per cell that identifies its counts, whatever its name, ``(n_cells,)`` int64.
+
+    Counts times a random number of 64 bits per feature, added up modulo two to the power of 64:
+    cells with different counts have the same number with a probability of 5e-20.
+    """
+    found = np.zeros(cells.n_cells, np.uint64)
+    for seed, (_, counts) in enumerate(sorted(cells.counts.items())):
+        of_feature = np.random.default_rng(seed).integers(
+            2**64, size=counts.n_features, dtype=np.uint64
+        )
+        blocks = [rows.astype(np.uint64) @ of_feature for rows in counts.blocks()]
+        found += np.concatenate(blocks)
+    return torch.from_numpy(found.view(np.int64))
