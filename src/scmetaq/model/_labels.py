@@ -224,7 +224,7 @@ class LabelsMixin(_Base):
     @property
     def _prototypes(self) -> dict[str, LabelPrototypes]:
         """Prototypes by key of labels."""
-        return dict(zip(self._cast(Any, self.module.prototypes), strict=True))
+        return dict(zip(self._label_keys, cast(Any, self.module.prototypes), strict=True))
 
     def _add_prototypes(self, n_latent: int) -> None:
         """Make room for prototypes in the state of the module."""
