@@ -103,7 +103,7 @@ def latent_parts(adata: anndata.AnnData) -> dict[str, np.ndarray]:
     MetaQModel.setup_anndata(adata)
     model = MetaQModel(adata, n_metacells=n_metacells(adata.n_obs))
     prepared = model._prepare_training()  # statistics and denoised states; no step is made
-    inputs = nested(prepared.training_set.adata.obsm, ["rna"])["rna"]
+    inputs = nested(prepared.inputs, ["rna"])["rna"]
     counts = sp.csr_matrix(adata.X)[prepared.cells]
     features = model.module.parts["rna"].feature_scaling.features.numpy()
     scaled = counts[:, features].toarray() / (np.asarray(counts.sum(1)).reshape(-1, 1) / 1e4)

@@ -24,6 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import scmetaq
+from scmetaq.data._training_set import training_set
 from scmetaq.train import MetaQTrainingPlan
 
 STORED: Final = Path(__file__).parent / "results" / "guard.json"
@@ -89,7 +90,7 @@ def one_batch() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     prepared = model._prepare_training()
     prepared.codebook_fit.finish()
     module = MetaQTrainingPlan(model.module).module.train()
-    cells = prepared.training_set.create_torch_dataset()[list(range(BATCH))]
+    cells = training_set(prepared.inputs).create_torch_dataset()[list(range(BATCH))]
     return module, {name: torch.as_tensor(values) for name, values in cells.items()}
 
 

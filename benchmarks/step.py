@@ -35,6 +35,7 @@ from lightning.pytorch import Callback
 from torch import nn
 
 import scmetaq
+from scmetaq.data._training_set import training_set
 from scmetaq.model._recipe import RECIPES, RecipeName
 from scmetaq.nn import COUNTS, CountParameters, count_nll
 from scmetaq.nn._likelihoods import non_zero_counts
@@ -140,7 +141,7 @@ def parts_of_a_step(
     model: Any, recipe: RecipeName, size: int, steps: list[float]
 ) -> dict[str, float]:
     """Seconds of each part."""
-    cells = model._prepare_training().training_set.create_torch_dataset()
+    cells = training_set(model._prepare_training().inputs).create_torch_dataset()
     rows = list(range(size))
     batch = {name: torch.as_tensor(values) for name, values in cells[rows].items()}
     module = MetaQTrainingPlan(copy.deepcopy(model.module)).module.train()
