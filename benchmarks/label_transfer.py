@@ -266,8 +266,11 @@ def measured(runs: pd.DataFrame) -> list[str]:
 def report(results: dict[str, Any]) -> Report:
     """Means over data sets; differences by split, and a table per data set."""
     rows = results["summary"]
-    differences = comparison_table(results["comparisons"], pd.DataFrame(results["runs"]), OURS)
-    parts = ["## Differences by split", COMPARED, differences]
+    parts = []
+    if results["comparisons"]:
+        runs = pd.DataFrame(results["runs"])
+        parts += ["## Differences by split", COMPARED]
+        parts.append(comparison_table(results["comparisons"], runs, OURS))
     for name in dict.fromkeys(row["dataset"] for row in rows):
         of_set = [row for row in rows if row["dataset"] == name]
         note = " The method was chosen on this set, among others." if name in CHOSEN_ON else ""
