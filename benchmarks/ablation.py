@@ -1,4 +1,4 @@
-"""What each part of the latent, and exchange, adds to the quality of metacells.
+"""Effect of each part of the latent, and of the clustering, on the quality of metacells.
 
 usage: python benchmarks/ablation.py --data DIR [--datasets ...] [--seeds 0 1 2]
 
@@ -27,14 +27,7 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from scmetaq import MetaQModel
-from scmetaq.nn import (
-    exchange,
-    initial_codes,
-    nested,
-    quantization_error,
-    relocate,
-    squared_distances,
-)
+from scmetaq.nn import cluster, nested
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "method_development.md"
@@ -81,16 +74,15 @@ def assignments(adata: anndata.AnnData, seeds: list[int]) -> Iterator[tuple[str,
     variants: dict[str, tuple[np.ndarray, Callable[..., np.ndarray]]] = {
         "k-means on 50 PCs of log counts": (parts["log_pcs"], kmeans),
         "profile alone, k-means": (parts["profile"], kmeans),
-        "profile alone": (parts["profile"], exchanged),
-        "state alone": (parts["state"], exchanged),
+        "profile alone": (parts["profile"], clustered),
+        "state alone": (parts["state"], clustered),
         "profile and scores (not denoised)": (
             np.hstack([parts["profile"], parts["scores"]]),
-            exchanged,
+            clustered,
         ),
         "profile and state, k-means": (both, kmeans),
+        "profile and state": (both, clustered),
         "profile and state, best of three starts": (both, best_of_three),
-        "profile and state, exchange only": (both, exchanged),
-        "profile and state, exchange and relocation": (both, relocated),
         "**profile and state, even sizes** (default)": (both, evened),
     }
     for name, (latents, fit) in variants.items():
@@ -120,53 +112,22 @@ def kmeans(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
     return KMeans(n_codes, n_init=1, random_state=seed).fit_predict(latents)
 
 
-def exchanged(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
-    """Assignment by exchange from one start."""
-    return assigned(latents, best_start(latents, n_codes, seed, [seed]))
-
-
-def relocated(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
-    """Assignment by exchange and relocation."""
-    return assigned(latents, relocated_codes(latents, n_codes, seed))
+def clustered(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
+    """Assignment of least quantization error, from one start."""
+    return cluster(torch.from_numpy(latents), n_codes, seed=seed).assignment.numpy()
 
 
 def evened(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
-    """Assignment by exchange, relocation and exchange for even sizes, as in the default recipe."""
-    codes, generator = relocated_codes(latents, n_codes, seed), torch.Generator().manual_seed(seed)
+    """The same with even sizes, as in the default recipe."""
     z = torch.from_numpy(latents)
-    return assigned(latents, exchange(z, codes, generator=generator, evenness=0.2))
-
-
-def relocated_codes(latents: np.ndarray, n_codes: int, seed: int) -> torch.Tensor:
-    """Codes by exchange and relocation from one start."""
-    codes = best_start(latents, n_codes, seed, [seed])
-    generator = torch.Generator().manual_seed(seed)
-    return relocate(torch.from_numpy(latents), codes, generator=generator)
+    return cluster(z, n_codes, evenness=0.2, seed=seed).assignment.numpy()
 
 
 def best_of_three(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
-    """Assignment by exchange, of least quantization error from three starts."""
-    codes = best_start(latents, n_codes, seed, [3 * seed + i for i in range(3)])
-    return assigned(latents, codes)
-
-
-def best_start(latents: np.ndarray, n_codes: int, seed: int, starts: list[int]) -> torch.Tensor:
-    """Exchanged codes, the best of starts given by their seeds."""
+    """Assignment of least quantization error from three starts."""
     z = torch.from_numpy(latents)
-    fitted = [
-        exchange(
-            z,
-            initial_codes(z, n_codes, seed=start),
-            generator=torch.Generator().manual_seed(seed),
-        )
-        for start in starts
-    ]
-    return min(fitted, key=lambda candidate: quantization_error(z, candidate))
-
-
-def assigned(latents: np.ndarray, codes: torch.Tensor) -> np.ndarray:
-    """Nearest code of each cell."""
-    return squared_distances(torch.from_numpy(latents), codes).argmin(1).numpy()
+    found = [cluster(z, n_codes, seed=3 * seed + i) for i in range(3)]
+    return min(found, key=lambda of: of.error).assignment.numpy()
 
 
 def table(frame: pd.DataFrame) -> str:

@@ -2,12 +2,11 @@
 
 usage: python benchmarks/robustness.py --data DIR [--datasets ...] [--seeds 0 1 2] [--studies ...]
 
-Starts of the codebook, distances, momenta of the usage average, numbers of cells per metacell and
-bounds of their sizes, and the precision, are changed one at a time, the rest being the default.
-The published recipe does not refine codes by exchange, so that start, distance and momentum matter
-more: they are varied there too, at fewer epochs than published (``--published-epochs``) and on the
-two smallest sets, unless ``--datasets`` says otherwise. Runs that ``results/robustness.json`` has
-are not repeated, unless ``--again`` says so.
+Starts of the codebook, distances, numbers of cells per metacell and bounds of their sizes, and the
+precision, are changed one at a time, the rest being the default. The published recipe does not
+refine codes, so that start and distance matter more: they are varied there too, at fewer epochs
+than published (``--published-epochs``) and on the two smallest sets, unless ``--datasets`` says
+otherwise. Runs that ``results/robustness.json`` has are not repeated, unless ``--again`` says so.
 """
 
 from __future__ import annotations
@@ -34,19 +33,17 @@ from scmetaq import MetaQModel, metrics
 NAMES: Final = ("dataset", "study", "method", "setting", "seed")
 DEFAULT_SETS: Final = ("sc_mixology_5batch", "pbmc_facs_sorted", "pbmc3k")
 SMALLEST_SETS: Final = ("pbmc_3chemistries_1200_hvg", "kang_pbmc_labelled_1267genes")
-MOMENTA: Final = (0.8, 0.85, 0.9, 0.95, 0.99)
 GRANULARITIES: Final = (25, 50, 75, 100, 150)
 SIZES: Final = ((None, None), (10, 150), (25, 100), (40, 60))
 """Fewest and most cells of metacells that have 50 on average."""
 PUBLISHED: Final = ", published recipe"
-OF_THE_DEFAULT: Final = ("start", "distance", "granularity", "sizes", "precision", "momentum")
+OF_THE_DEFAULT: Final = ("start", "distance", "granularity", "sizes", "precision")
 DONE: Final[dict[str, dict[str, Any]]] = {}
 """Scores by data set, method, seed and options, of this command."""
 STUDIES: Final = (
     *OF_THE_DEFAULT,
     f"start{PUBLISHED}",
     f"distance{PUBLISHED}",
-    f"momentum{PUBLISHED}",
 )
 DEFAULTS: Final = {
     "codebook_init": "kmeans",
@@ -109,9 +106,6 @@ def settings(study: str, published_epochs: int) -> Iterator[tuple[str, Any, dict
     elif what == "precision":
         for precision in ("32-true", "bf16-mixed"):
             yield "scmetaq", precision, {"train": {"precision": precision}}
-    else:
-        for momentum in MOMENTA if is_published else (MOMENTA[0], MOMENTA[-1]):
-            yield "scmetaq", momentum, {"usage_momentum": momentum, **more}
 
 
 def tasks(args: argparse.Namespace) -> Iterator[tuple[Key, Callable[[], dict[str, Any]]]]:

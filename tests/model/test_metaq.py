@@ -411,8 +411,8 @@ def test_arguments_of_training_are_checked_first(toy, options, error, message):
     [
         ({"n_latent": 2.5}, TypeError, "n_latent to be an int, found 2.5"),
         ({"n_top_features": 1.5}, TypeError, "n_top_features to be an int, found 1.5"),
-        ({"usage_momentum": "a"}, ValueError, "usage_momentum between 0 and 1, found 'a'"),
-        ({"usage_momentum": 1.5}, ValueError, "usage_momentum between 0 and 1, found 1.5"),
+        ({"evenness": "a"}, ValueError, "evenness between 0 and 1, found 'a'"),
+        ({"evenness": 1.5}, ValueError, "evenness between 0 and 1, found 1.5"),
     ],
 )
 def test_numbers_of_the_model_are_checked(toy, options, error, message):

@@ -125,7 +125,7 @@ def test_damaged_cells_score_higher_than_others_of_the_same_depth(model, blood):
 def test_a_model_without_spreads_says_so(model, blood, tmp_path):
     model.save(tmp_path / "model", save_anndata=False)
     old = scmetaq.MetaQModel.load(tmp_path / "model", adata=blood.copy())
-    old.module.codebook.spread.zero_()
+    old.module.codebook.typical_distance.zero_()
     with pytest.raises(ValueError, match="alone in their metacells"):
         old.get_outlier_scores()
 

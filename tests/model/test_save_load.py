@@ -80,7 +80,6 @@ def test_all_choices_come_back(fit, toy, tmp_path, recipe):
         "likelihood": "poisson",
         "distance": "euclidean",
         "codebook_init": "random",
-        "usage_momentum": 0.5,
         "evenness": 0.1,
     }
     toy.layers["raw"] = toy.X.copy()

@@ -59,7 +59,6 @@ def test_merged_metacells_keep_the_least_size(bounded):
 def test_a_training_without_bounds_forgets_them(fit, train, toy, toy_model):
     model = train(fit(toy, train={"max_size": 26}), 1)
     assert not model.module.codebook.is_bounded
-    assert (model.module.codebook.offsets == 0).all()
 
 
 def test_one_bound_will_do(fit, toy):
@@ -72,7 +71,7 @@ def test_the_published_recipe_has_bounds_too(fit, toy):
 
 
 def test_of_very_many_cells_a_sample_is_bounded(fit, toy, monkeypatch):
-    monkeypatch.setattr("scmetaq.model._size_bounds._MOST_SIMILARITIES", 6 * 130)
+    monkeypatch.setattr("scmetaq.model._metaq._MOST_SIMILARITIES", 6 * 130)
     found = sizes(fit(toy, train={"min_size": 24, "max_size": 26}).get_assignments())
     assert found.between(14, 38).all()
 

@@ -46,6 +46,26 @@ def test_groups_are_numbered_by_their_first_codes(codes):
     assert (np.diff(first) > 0).all()
 
 
+def test_no_merger_costs_less_than_those_before_it(codes):
+    merges, n_cells = merge_codes(codes, torch.arange(40) % 4 + 1.0), torch.arange(40) % 4 + 1.0
+    means, sizes, costs = list(codes.double()), n_cells.tolist(), []
+    for a, b in merges.tolist():
+        total = sizes[a] + sizes[b]
+        costs.append(sizes[a] * sizes[b] / total * (means[a] - means[b]).square().sum().item())
+        means.append((sizes[a] * means[a] + sizes[b] * means[b]) / total)
+        sizes.append(total)
+    assert (np.diff(costs) > 0).all()
+
+
+def test_identical_codes_merge_first_and_cuts_stay_nested():
+    codes = torch.randn(12, 3, generator=torch.Generator().manual_seed(0)).repeat(3, 1) + 1e4
+    merges = merge_codes(codes, torch.ones(36))
+    groups = cut_tree(merges, 12).view(3, 12)
+    assert torch.equal(groups[0], groups[1])
+    assert torch.equal(groups[0], groups[2])
+    assert sorted(merges.flatten().tolist()) == list(range(70))
+
+
 def test_two_codes():
     merges = merge_codes(torch.tensor([[0.0], [1.0]]), torch.ones(2))
     assert cut_tree(merges, 1).tolist() == [0, 0]

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
+from sklearn.cluster import KMeans
 
-from scmetaq.nn import Codebook, _codebook, codebook_loss, perplexity, squared_distances
+from scmetaq.nn import (
+    Codebook,
+    _codebook,
+    codebook_loss,
+    distances_without,
+    initial_codes,
+    perplexity,
+)
 
 DISTANCES = pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 
@@ -61,45 +69,66 @@ def test_train_and_eval_look_up_the_same():
     assert all(map(torch.equal, codebook.train()(z), codebook.eval()(z)))
 
 
-def test_all_state_is_in_the_state_dict():
-    codebook, other = filled(), Codebook(7, 5)
-    codebook.update_usage(torch.tensor([1, 1, 2]))
-    assert not other.fitted
+def described(n_codes=7, n_cells=200, **kwargs):
+    """A codebook that knows of the cells that it was fitted to, and the cells."""
+    codebook, z = filled(n_codes, **kwargs), latents(n_cells)
+    codebook.describe_cells(z, codebook.claim_cells(z), torch.arange(3))
+    return codebook, z
+
+
+@pytest.mark.parametrize("is_bounded", [False, True])
+def test_all_state_is_in_the_state_dict(is_bounded):
+    codebook, z = described()
+    if is_bounded:
+        codebook.set_offsets(torch.arange(7.0) / 10)
+    other = Codebook(7, 5)
+    assert not other.is_fitted
     other.load_state_dict(codebook.state_dict())
-    assert other.fitted
-    assert torch.equal(other.usage, codebook.usage)
-    assert torch.equal(other(latents()).assignment, codebook(latents()).assignment)
+    assert other.is_fitted
+    assert other.is_bounded == is_bounded
+    assert all(map(torch.equal, other.state, codebook.state))
+    assert torch.equal(other(z).assignment, codebook(z).assignment)
 
 
-def test_added_codes_are_as_wide_as_the_others_are():
-    codebook = filled(3)
-    z = latents(90)
-    codebook.set_usage(z)
-    codebook.set_spread(z)
-    before = codebook.spread.clone()
-    codebook.add_codes(latents(2, seed=5), torch.tensor([4, 6]))
-    assert codebook.spread[:3].equal(before)
-    assert codebook.spread[3:].tolist() == [before.median().item()] * 2
+def test_the_cells_of_a_codebook_are_described():
+    codebook, z = described()
+    found = codebook(z).assignment
+    assert codebook.n_cells == 200
+    torch.testing.assert_close(codebook.usage, found.bincount(minlength=7) / 200)
+    means = codebook.codes.detach()
+    own = (z - means[found]).square().sum(1).sqrt()
+    overall = own.median()
+    for code in range(7):
+        n, median = (found == code).sum(), own[found == code].median()
+        expected = (n * median + 10 * overall) / (n + 10)
+        torch.testing.assert_close(codebook.typical_distance[code], expected)
+    apart = distances_without(z[:, :3], means[:, :3], found)
+    enough = torch.isin(found, (found.bincount(minlength=7) >= 5).nonzero()[:, 0])
+    expected = torch.quantile(apart[enough], torch.tensor([0, 0.5, 1]), interpolation="nearest")
+    torch.testing.assert_close(codebook.distance_quantiles[[0, 500, 1000]], expected)
 
 
-def test_codebooks_that_were_saved_without_spreads_are_loaded():
-    codebook, old = filled(4), filled(4, seed=2)
-    codebook.set_spread(latents())
-    state = old.state_dict()
-    del state["spread"]
-    codebook.load_state_dict(state)
-    assert codebook.codes.equal(old.codes)
-    assert (codebook.spread == 0).all()
+def test_added_codes_have_the_typical_distance_of_the_others():
+    codebook, _ = described(3, 90)
+    before = codebook.typical_distance.clone()
+    codebook.add_codes(latents(2, seed=5), torch.tensor([9, 18]))
+    assert codebook.typical_distance[:3].equal(before)
+    assert codebook.typical_distance[3:].tolist() == [before.median().item()] * 2
+    torch.testing.assert_close(codebook.usage[3:], torch.tensor([0.1, 0.2]))
 
 
-def test_setting_codes_forgets_usage():
-    codebook = filled()
-    codebook.update_usage(torch.tensor([0, 1]))
+def test_setting_codes_forgets_the_cells_of_the_old_ones():
+    codebook, _ = described()
+    codebook.set_offsets(torch.arange(7.0))
     codes = latents(7, seed=3)
     codebook.set_codes(codes)
     assert torch.equal(codebook.codes, codes)
     assert codebook.usage.tolist() == [0] * 7
-    assert codebook.fitted
+    assert not codebook.is_bounded
+    assert codebook.is_fitted
+    codebook.forget_codes()
+    assert not codebook.is_fitted
+    assert not codebook.fitted
 
 
 def test_embedding_gathers_codes_and_passes_gradients_to_those_in_use():
@@ -110,89 +139,30 @@ def test_embedding_gathers_codes_and_passes_gradients_to_those_in_use():
     assert gradient[:, 0].tolist() == [1, 0, 0, 2, 0, 0, 0]
 
 
-def test_usage_is_a_moving_average():
-    codebook = Codebook(3, 5, momentum=0.8)
-    codebook.update_usage(torch.tensor([0, 0, 1, 2]))
-    torch.testing.assert_close(codebook.usage, 0.2 * torch.tensor([0.5, 0.25, 0.25]))
-    codebook.update_usage(torch.tensor([1, 1]))
-    torch.testing.assert_close(codebook.usage, torch.tensor([0.08, 0.04 + 0.2, 0.04]))
-
-
-def test_usage_fills_up_to_one():
-    codebook = Codebook(3, 5)
-    for _ in range(200):
-        codebook.update_usage(torch.tensor([0, 1, 1, 1]))
-    torch.testing.assert_close(codebook.usage, torch.tensor([0.25, 0.75, 0.0]))
-
-
-def test_small_adjustment_moves_hardly_used_codes_onto_cells_and_no_others():
-    torch.manual_seed(0)
-    codebook, z = filled(4), latents()
-    codebook.usage.copy_(torch.tensor([0.5, 0.0, 0.5, 0.0]))
-    before = codebook.codes.detach().clone()
-    codebook.adjust_small(z)
-    assert torch.equal(codebook.codes[[0, 2]], before[[0, 2]])
-    to_cells = squared_distances(codebook.codes[[1, 3]], z).amin(1).sqrt()
-    assert (to_cells < 0.01).all()  # a step of exp(-0.001) of the way
-
-
-def test_small_adjustment_draws_cells_that_no_code_serves():
-    codebook = Codebook(2, 5, distance="cosine")
-    codebook.set_codes(torch.eye(2, 5))
-    served, lost = torch.eye(1, 5).repeat(50, 1), -torch.eye(1, 5).repeat(50, 1)
-    need = (1 - codebook.similarity(torch.cat([served, lost]))).softmax(1).amax(1).detach()
-    torch.manual_seed(0)
-    drawn = [_moved_onto(served, lost) for _ in range(100)]
-    expected = (need[50:].sum() / need.sum()).item()
-    assert np.mean(drawn) == pytest.approx(expected, abs=0.15)
-
-
-def _moved_onto(served, lost):
-    """Whether an unused code went to the side of the lost cells."""
-    codebook = Codebook(2, 5, distance="cosine")
-    codebook.set_codes(torch.eye(2, 5))
-    codebook.usage.copy_(torch.tensor([1.0, 0.0]))
-    codebook.adjust_small(torch.cat([served, lost]))
-    return bool(codebook.codes[1, 0] < 0)
-
-
-def test_large_adjustment_waits_until_the_average_has_filled_up():
-    codebook, z = filled(4), latents()
-    codebook.usage.copy_(torch.tensor([0.9, 0.05, 0.0, 0.0]))
-    before = codebook.codes.detach().clone()
-    codebook.adjust_large(z)
-    assert torch.equal(codebook.codes, before)
-
-
-def test_large_adjustment_moves_crowded_codes_part_of_the_way_to_a_cell():
-    torch.manual_seed(0)
-    codebook, z = filled(4), latents()
-    usage = torch.tensor([0.97, 0.01, 0.01, 0.01])
-    codebook.usage.copy_(usage)
-    before = codebook.codes.detach().clone()
-    codebook.adjust_large(z)
-    assert torch.equal(codebook.codes[1:], before[1:])
-    step = torch.exp(-10 * 0.25 / usage[0] - 1e-3)
-    reachable = before[0] + step * (z - before[0])
-    assert (codebook.codes[0] - reachable).abs().amax(1).min() < 1e-6
-
-
 @DISTANCES
 @pytest.mark.parametrize("n_codes", [2, 20, 150, 199])
 def test_claiming_leaves_no_code_without_a_cell(distance, n_codes):
     codebook, z = Codebook(n_codes, 5, distance=distance), latents()
     codebook.set_codes(latents(n_codes, seed=4) + 5)
-    n_moved = codebook.claim_cells(z)
-    assert len(codebook(z).assignment.unique()) == n_codes
-    assert n_moved > 0 or n_codes == 2
+    found = codebook.claim_cells(z)
+    assert torch.equal(found, codebook(z).assignment)
+    assert len(found.unique()) == n_codes
 
 
 @DISTANCES
 def test_claiming_leaves_a_full_codebook_alone(distance):
     codebook, z = Codebook(20, 5, distance=distance), latents()
     codebook.set_codes(z[:20])
-    assert codebook.claim_cells(z) == 0
+    codebook.claim_cells(z)
     assert torch.equal(codebook.codes, z[:20])
+
+
+def test_claiming_takes_no_last_cell():
+    """The cell that is farthest from its code is the only one of it."""
+    codebook, z = Codebook(3, 1), torch.tensor([[0.0], [1.0], [2.0], [100.0]])
+    codebook.set_codes(torch.tensor([[0.0], [60.0], [-500.0]]))
+    assert codebook.claim_cells(z).tolist() == [0, 0, 2, 1]
+    assert codebook.codes[:, 0].tolist() == [0, 60, 2]
 
 
 def test_codebook_loss_is_the_mean_square_and_holds_the_cells():
@@ -219,17 +189,6 @@ def test_cells_of_each_code_are_counted():
     codebook = Codebook(4, 2)
     found = codebook.count_cells(torch.tensor([3, 0, 3, 3]))
     assert found.tolist() == [1, 0, 0, 3]
-
-
-def test_the_host_knows_whether_there_are_codes():
-    codebook, other = Codebook(4, 2), Codebook(4, 2)
-    codebook.set_codes(torch.randn(4, 2))
-    other.load_state_dict(codebook.state_dict())
-    assert codebook.is_fitted
-    assert other.is_fitted
-    codebook.forget_codes()
-    assert not codebook.is_fitted
-    assert not codebook.fitted
 
 
 def test_groups_of_codes_are_looked_up():
@@ -266,3 +225,45 @@ def test_claiming_ends_where_there_are_too_few_distinct_cells():
     codebook.set_codes(torch.ones(8, 3) + 0.1 * torch.arange(8)[:, None])
     codebook.claim_cells(z)
     assert len(codebook.assign(z)[1].unique()) == 3
+
+
+# --- starts ---------------------------------------------------------------------------------------
+
+INITS = ["kmeans", "random", "geometric"]
+
+
+@pytest.fixture
+def z(rng):
+    found = rng.normal(size=(300, 6)) + 5 * rng.integers(0, 3, size=(300, 1))
+    return torch.from_numpy(found.astype(np.float32))
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_starts_are_distinct_repeatable_and_leave_the_global_random_state(z, init):
+    np.random.seed(42)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    for n_codes in (2, 17, 150):
+        codes = initial_codes(z, n_codes, init)
+        assert codes.shape == (n_codes, 6)
+        assert len(np.unique(codes, axis=0)) == n_codes
+    first, again, other = (initial_codes(z, 17, init, seed=seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+@pytest.mark.parametrize("init", ["random", "geometric"])
+def test_codes_are_cells(z, init):
+    known = {tuple(row) for row in z.tolist()}
+    assert all(tuple(code) in known for code in initial_codes(z, 17, init).tolist())
+
+
+def test_kmeans_codes_are_those_of_scikit_learn(z):
+    expected = KMeans(17, n_init=1, random_state=5).fit(z.numpy()).cluster_centers_
+    np.testing.assert_allclose(initial_codes(z, 17, "kmeans", seed=5), expected, rtol=1e-6)
+
+
+def test_a_geometric_sketch_covers_rare_cells(rng):
+    crowd, rare = rng.normal(size=(990, 2)), rng.normal(size=(10, 2)) + 50
+    codes = initial_codes(torch.from_numpy(np.vstack([crowd, rare])), 20, "geometric")
+    assert (codes[:, 0] > 25).sum() > 1  # at random: 0.2 expected

@@ -35,9 +35,16 @@ def trainer(module):
     )
 
 
+class Fit(CodebookFit):
+    """With latents that are given, not encoded."""
+
+    def latents(self):
+        return self.inputs["z"]
+
+
 def make(module, z, **kwargs):
     options = {"warmup_fraction": 0.25, "init": "kmeans", "refine": False, "evenness": 0.2}
-    return CodebookFit(module, lambda: z, **{**options, "seed": 0, **kwargs})
+    return Fit(module, {"z": z}, **{**options, "seed": 0, **kwargs})
 
 
 def error(z, codes):
@@ -123,13 +130,13 @@ def codes_at_the_end(module, z, trainer, begun_with, *, trained_before):
     return module.codebook.codes.detach().clone()
 
 
-def test_at_the_end_codes_are_found_anew(module, z, trainer):
+def test_at_the_end_codes_are_fitted_again(module, z, trainer):
     starts = z[:K], z[-K:] + 3
     found = [codes_at_the_end(module, z, trainer, of, trained_before=False) for of in starts]
     assert torch.equal(*found)
 
 
-def test_codes_of_a_training_before_are_gone_on_with(module, z, trainer):
+def test_codes_of_an_earlier_training_are_the_start(module, z, trainer):
     """In the order in which they were: metacells keep their names."""
     codes = codes_at_the_end(module, z, trainer, z[:K], trained_before=False)
     order = torch.tensor([2, 0, 4, 1, 3])
@@ -153,3 +160,30 @@ def test_the_optimiser_forgets_the_codes_that_were_replaced(module, z, trainer):
     assert module.codebook.codes in optimizer.state
     make(module, z, warmup_fraction=0).on_train_batch_start(trainer, None, None, 0)
     assert module.codebook.codes not in optimizer.state
+
+
+@pytest.mark.parametrize("recipe", ["default", "published"])
+@pytest.mark.parametrize("n_cells", [1, 150])
+def test_latents_are_those_of_the_trained_model(fit, toy, recipe, n_cells):
+    """Read from the prepared inputs, to the bit, whatever the number of cells."""
+    model = fit(toy, recipe=recipe, max_epochs=1)
+    inputs = model._prepare_training().codebook_fit.inputs
+    inputs = {name: values[:n_cells] for name, values in inputs.items()}
+    model.module.train()
+    callback = make(model.module, None)
+    callback.inputs = inputs
+    z = CodebookFit.latents(callback)
+    assert model.module.training
+    np.testing.assert_array_equal(z, model.get_latent_representation()[:n_cells])
+
+
+def test_codes_of_many_are_fitted_to_more_cells_than_the_network(fit, toy, monkeypatch):
+    monkeypatch.setattr("scmetaq.model._reference_fit.MAX_REFERENCE_CELLS", 60)
+    monkeypatch.setattr("scmetaq.model._reference_fit._CELLS_PER_CODE", 20)
+    for recipe in ("default", "published"):
+        model = fit(toy, 6, recipe=recipe, max_epochs=1)
+        assert model.module.codebook.n_cells == 120
+        codebook_fit = model._prepare_training().codebook_fit
+        cells = model._codebook_cells(0)
+        z = codebook_fit.latents()
+        np.testing.assert_array_equal(z, model.get_latent_representation()[cells])

@@ -13,7 +13,7 @@ class Watch(Callback):
     """Keeps what a training run looked like from the inside."""
 
     def __init__(self):
-        self.modes, self.rates, self.usage, self.codes = [], [], [], []
+        self.modes, self.rates, self.codes, self.counts = [], [], [], []
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         self.modes.append(pl_module.module.training)
@@ -21,7 +21,7 @@ class Watch(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         codebook = pl_module.module.codebook
-        self.usage.append(codebook.usage.clone())
+        self.counts.append(pl_module._epoch_counts.clone())
         self.codes.append(codebook.codes.detach().clone())
 
 
@@ -78,22 +78,6 @@ def test_every_training_is_in_training_mode(fit, train, toy, watch):
     assert not model.module.training
 
 
-def test_lookups_in_training_move_usage_and_evaluation_does_not(fit, toy, watch):
-    model = fit(toy, max_epochs=4, train={"callbacks": [watch]})
-    kept = model.module.codebook.usage.clone()
-    model.get_assignments()
-    model.get_quantization_report()
-    model.get_metacells()
-    assert (watch.usage[-1] > 0).any()
-    assert torch.equal(model.module.codebook.usage, kept)
-
-
-def test_usage_is_the_moving_average_of_shares(fit, toy, watch):
-    fit(toy, max_epochs=4, recipe="published", usage_momentum=0.5, train={"callbacks": [watch]})
-    expected = 1 - 0.5 ** np.arange(1, len(watch.usage) + 1)
-    np.testing.assert_allclose([u.sum().item() for u in watch.usage], expected, rtol=1e-5)
-
-
 def test_one_cycle_rises_to_the_rate_and_falls(fit, toy, watch):
     plan = {"one_cycle": True, "lr": 0.01}
     fit(toy, max_epochs=5, train={"callbacks": [watch], "plan_kwargs": plan})
@@ -122,11 +106,11 @@ def test_only_adjusting_moves_codes_that_nothing_uses(fit, toy, watch, adjust):
     train = {"callbacks": [watch], "plan_kwargs": plan}
     fit(toy, n_metacells=30, recipe="published", train=train)
     if adjust:  # at the very first step they jump from near the origin onto cells
-        unused = watch.usage[0] == 0
+        unused = watch.counts[0] == 0
         assert unused.sum() > 3
         assert (watch.codes[0][unused].norm(dim=1) > 1).all()
     else:
-        unused = torch.stack(watch.usage).amax(0) == 0
+        unused = torch.stack(watch.counts).amax(0) == 0
         first, last = watch.codes[0][unused], watch.codes[-1][unused]
         assert len(first) > 3
         assert ((last - first).norm(dim=1) / first.norm(dim=1)).max() < 1e-3  # weight decay alone

@@ -1,6 +1,7 @@
 from typing import Any, get_args
 
 import numpy as np
+import torch
 from anndata import AnnData
 from mudata import MuData
 
@@ -10,7 +11,7 @@ from scmetaq.data._modality import check_weights, get_modality, of_modalities
 from scmetaq.data._reference import N_SCORES
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, Distance, Likelihood, ModalityShape
-from scmetaq.train import MetaQTrainingPlan, StopRule
+from scmetaq.train import MetaQTrainingPlan, SizeBounds, StopRule, bound_sizes, size_bounds
 
 from ._base import CountModel
 from ._condition_embeddings import ConditionMixin
@@ -21,8 +22,10 @@ from ._query_offsets import QueryOffsetMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import ReferenceFitMixin
 from ._reports import ReportsMixin
-from ._size_bounds import SizeBoundsMixin
 from ._training import Preparation, default_batch_size
+
+_MOST_SIMILARITIES = 25_000_000
+"""Cells times metacells whose sizes are bounded; in double precision 200 MB."""
 
 
 class MetaQModel(
@@ -33,7 +36,6 @@ class MetaQModel(
     ReportsMixin,
     LabelsMixin,
     ReferenceFitMixin,
-    SizeBoundsMixin,
     CountModel,
 ):
     """Metacells by quantization :cite:p:`Li25`.
@@ -71,8 +73,6 @@ class MetaQModel(
         recipe's: Euclidean in the default recipe, cosine in the published one.
     codebook_init
         How codes are initialised; by default the recipe's.
-    usage_momentum
-        Momentum of the moving average of code usage (Eq. 11).
     evenness
         How much metacells of like sizes are worth, from 0 to 1: a nat of the entropy of code usage,
         in mean quantization errors of a cell. Less keeps very rare types apart more often, 0 makes
@@ -103,7 +103,6 @@ class MetaQModel(
         modality_weights: dict[str, float] | None = None,
         distance: Distance | None = None,
         codebook_init: CodebookInit | None = None,
-        usage_momentum: float = 0.9,
         evenness: float = 0.2,
     ):
         super().__init__(adata, registry)
@@ -112,7 +111,6 @@ class MetaQModel(
         check_choice("distance", distance, (None, *get_args(Distance)))
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
         check_int("n_latent", n_latent)
-        check_share("usage_momentum", usage_momentum)
         check_share("evenness", evenness)
         self._modalities = {kind: get_modality(kind) for kind in self._sources}
         n_top = of_modalities("n_top_features", n_top_features, self._modalities)
@@ -129,7 +127,6 @@ class MetaQModel(
             weights=modality_weights,
             norm=self._recipe.norm,
             distance=distance or self._recipe.distance,
-            momentum=usage_momentum,
             decoded_share=self._recipe.decoded_share,
         )
         self._add_prototypes(self.module.codebook.codes.shape[1])
@@ -225,9 +222,8 @@ class MetaQModel(
         super().train(**arguments)
 
     def _prepare(self) -> Preparation:
-        bounds = self._size_bounds(*self._sizes)
+        self._bounds = size_bounds(*self._sizes, self.adata.n_obs, self.n_metacells)
         cells, inputs, self._codebook_fit = self._prepare_training()
-        self._codebook_fit.bounds = bounds
         recipe = self._recipe
         batch_size = recipe.batch_size
         if recipe.max_steps:  # as published it does not depend on the number of cells
@@ -243,7 +239,7 @@ class MetaQModel(
                 "lr": recipe.lr,
                 "one_cycle": recipe.one_cycle,
             },
-            callbacks=[self._codebook_fit, StopRule()],
+            callbacks=[self._codebook_fit, *([StopRule()] if recipe.adjust_codes else [])],
             # as published: batch normalisation cannot take a last batch of one cell
             drops_last=recipe.norm == "batch",
             monitor="reconstruction_loss_validation",
@@ -251,8 +247,23 @@ class MetaQModel(
 
     def _finish(self, prepared: Preparation) -> str:
         self._codebook_fit.finish()
+        if self._bounds is not None:
+            self._bound_sizes(self._bounds)
         self._fit_prototypes(prepared.cells if self._recipe.n_components else None)
         return f"{self.n_metacells:,} metacells on"
+
+    def _bound_sizes(self, bounds: SizeBounds) -> None:
+        """Bound the sizes of metacells of all cells, or of an even sample where there are many."""
+        module, cells = self.module, self._cells(self.adata_manager)
+        n = max(_MOST_SIMILARITIES // self.n_metacells, 20 * self.n_metacells)
+        if n < cells.n_cells:
+            share = n / cells.n_cells
+            cells = cells.sample(np.linspace(0, cells.n_cells - 1, n).astype(np.int64))
+            least, most = max(1, int(bounds.least * share)), int(np.ceil(bounds.most * share))
+            bounds = SizeBounds(least, most)
+        z = torch.from_numpy(self._latents(cells)).to(module.device)
+        found = bound_sizes(module.codebook, z, bounds, move_codes=self._recipe.refine)
+        module.codebook.describe_cells(z, found, module.state_dimensions)
 
     def _checked_n_metacells(self, n_metacells: int | None) -> int:
         """A model loaded for other cells may have more metacells than there are cells."""

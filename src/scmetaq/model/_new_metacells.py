@@ -69,7 +69,7 @@ class NewMetacellsMixin(ReferenceMappingMixin):
         """Codes for cells that are far from all there are, and how many cells each has."""
         codebook, seed = self.module.codebook, settings.seed or 0
         states = self.module.state_dimensions
-        limit = codebook.reach[round(quantile * (N_QUANTILES - 1))]
+        limit = codebook.distance_quantiles[round(quantile * (N_QUANTILES - 1))]
         nearest = squared_distances(z[:, states], codebook.codes[:, states]).amin(1)
         z = z[nearest > limit]
         n = len(z) // (2 * min_cells)

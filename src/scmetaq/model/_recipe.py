@@ -17,9 +17,10 @@ class Recipe:
     codebook_init: CodebookInit
     distance: Distance
     refine: bool
-    """Whether codes are brought to least quantization error by exchange."""
+    """Whether codes are those of least quantization error (:func:`scmetaq.nn.cluster`)."""
     adjust_codes: bool
-    """Whether codes are disturbed at each step as published (Eq. 12-15)."""
+    """Whether codes are disturbed at each step, and training stops when their losses have
+    converged, as published (Eq. 11-15)."""
     lr: float
     one_cycle: bool
     """Whether the learning rate rises and falls over the training."""

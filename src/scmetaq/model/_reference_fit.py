@@ -64,7 +64,7 @@ class ReferenceFitMixin(StatisticsMixin):
             cells, inputs = np.arange(self.adata.n_obs), self._selected_inputs(everything)
         codebook_fit = CodebookFit(
             self.module,
-            lambda: torch.from_numpy(self._latents(sampled)).to(self.module.device),
+            self._codebook_inputs(inputs, sampled, sample),
             warmup_fraction=self._warmup_fraction,
             init=self._codebook_init,
             refine=self._recipe.refine,
@@ -72,6 +72,17 @@ class ReferenceFitMixin(StatisticsMixin):
             seed=seed,
         )
         return Fit(cells, inputs, codebook_fit)
+
+    def _codebook_inputs(
+        self, inputs: dict[str, np.ndarray], sampled: Cells, sample: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Inputs of the cells that codes are fitted to."""
+        n_prepared = len(inputs[CONDITIONS])
+        if len(sample) > n_prepared:
+            return flat(self._read_all(sampled)) | {CONDITIONS: sampled.conditions}
+        if len(sample) < n_prepared:
+            return {name: rows[sample] for name, rows in inputs.items()}
+        return inputs
 
     def _fit_all_statistics(self, reference: Cells, seed: int) -> dict[str, float]:
         """Fit the statistics of every modality; the reliability of each."""

@@ -151,7 +151,7 @@ class ReportsMixin(_Base):
         """
         cells = self._cells(self._registered(adata))
         codebook = self.module.codebook
-        if not bool((codebook.spread > 0).any()):
+        if not bool((codebook.typical_distance > 0).any()):
             raise InputValueError(
                 "Expected distances of cells to their codes, found none: all cells of the model "
                 "are alone in their metacells.",
@@ -161,7 +161,7 @@ class ReportsMixin(_Base):
         def score(block: Block) -> dict[str, torch.Tensor]:
             z = self.module.inference(block.inputs, block.conditions)["z"]
             assignment = codebook(z).assignment
-            typical = codebook.spread[assignment].clamp_min(1e-12)
+            typical = codebook.typical_distance[assignment].clamp_min(1e-12)
             return {"score": codebook.distances(z, assignment) / typical}
 
         found = self._in_blocks(score, cells)["score"]

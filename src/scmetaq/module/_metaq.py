@@ -56,8 +56,6 @@ class MetaQModule(ReferenceMappingModule):
         Normalisation of hidden layers.
     distance
         Similarity of cells and codes.
-    momentum
-        Momentum of the usage average (Eq. 11).
     decoded_share
         Share of the cells of a training batch that are decoded. The gradient of their mean
         reconstruction loss is an unbiased estimate at a fraction of the cost.
@@ -76,7 +74,6 @@ class MetaQModule(ReferenceMappingModule):
         weights: dict[str, float] | None = None,
         norm: Norm = "layer",
         distance: Distance = "euclidean",
-        momentum: float = 0.9,
         decoded_share: float = 1.0,
     ):
         super().__init__()
@@ -105,7 +102,7 @@ class MetaQModule(ReferenceMappingModule):
         if conditions and all(shape.n_components for shape in modalities.values()):
             n_clusters, n_read = min(n_codes, MAX_CLUSTERS), _n_read(modalities)
             self.correction = MixtureCorrection(n_clusters, list(conditions.values()), n_read)
-        self.codebook = Codebook(n_codes, ends[-1], distance=distance, momentum=momentum)
+        self.codebook = Codebook(n_codes, ends[-1], distance=distance)
 
     @property
     def state_dimensions(self) -> Tensor:

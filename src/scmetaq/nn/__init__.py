@@ -1,19 +1,19 @@
 """Parts of the networks. Knows torch only: no AnnData, no pandas."""
 
-from ._bounded_sizes import bounded_sizes
+from ._clustering import Clustering, cluster
 from ._code_tree import cut_tree, merge_codes
 from ._codebook import (
     N_QUANTILES,
     Codebook,
+    CodebookInit,
     Distance,
     codebook_loss,
+    initial_codes,
     perplexity,
 )
-from ._codebook_init import CodebookInit, initial_codes, kmeans_plusplus
 from ._condition_embedding import ConditionEmbedding, beside
 from ._count_batch import CountBatch
-from ._distances import distances_without, squared_distances
-from ._exchange import exchange, quantization_error
+from ._distances import distances_without, neighborhood_mean, squared_distances
 from ._gaussian import (
     Gaussian,
     GaussianMixture,
@@ -36,13 +36,10 @@ from ._likelihoods import (
 )
 from ._linear_path import Axes
 from ._mixture_correction import MixtureCorrection, fit_mixture, one_hot
-from ._neighborhood_mean import neighborhood_mean
 from ._parts import Channel, ChannelName, ConditionalPart, ModalityPart, ModalityShape
 from ._prototype_fit import N_FOLDS, PrototypeFit
 from ._prototypes import LabelPrototypes, PrototypeState, class_means, prototype_loss
 from ._query_offsets import fit_query_offsets
-from ._relocation import relocate
-from ._set_apart import set_apart
 
 __all__ = [
     "count_nll",
@@ -61,6 +58,7 @@ __all__ = [
     "DENOISED_STATE",
     "PRESENT",
     "Axes",
+    "Clustering",
     "Codebook",
     "CodebookInit",
     "ConditionEmbedding",
@@ -78,23 +76,18 @@ __all__ = [
     "PrototypeFit",
     "PrototypeState",
     "beside",
-    "bounded_sizes",
+    "cluster",
     "codebook_loss",
     "cut_tree",
     "distances_without",
-    "exchange",
     "fit_mixture",
     "fit_query_offsets",
     "flat",
     "initial_codes",
-    "kmeans_plusplus",
     "merge_codes",
     "neighborhood_mean",
     "nested",
     "one_hot",
     "perplexity",
-    "quantization_error",
-    "relocate",
-    "set_apart",
     "squared_distances",
 ]

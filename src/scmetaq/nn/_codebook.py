@@ -1,21 +1,23 @@
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from ._distances import distances_without, squared_distances, typical_distances
+from ._fitted import Fitted
 
+CodebookInit = Literal["kmeans", "random", "geometric"]
 Distance = Literal["cosine", "euclidean"]
 N_QUANTILES = 1_001
 """Quantiles that are kept: at 0, 0.001, ..., 1."""
 
 _MOST_ENTRIES = 2**26
 """Similarities of cells and codes that are held at once: 256 MB."""
-_PATIENCE = 5
-"""Rounds without fewer empty codes, after which distinct cells are counted."""
-_FEWEST_FOR_REACH = 5
-"""Cells of a code from which it is told how far cells are from theirs."""
+_FEWEST_FOR_QUANTILES = 5
+"""Cells of a code from which on their distances count in the quantiles."""
 
 
 class Lookup(NamedTuple):
@@ -27,7 +29,23 @@ class Lookup(NamedTuple):
     """Best minus second-best similarity, ``(n_cells,)``."""
 
 
-class Codebook(nn.Module):
+class CodebookState(NamedTuple):
+    """What is known of the cells that codes were fitted to."""
+
+    usage: Tensor
+    """Share of the cells that use each code, ``(n_codes,)``."""
+    offsets: Tensor
+    """Added to similarities to bound sizes, ``(n_codes,)``; ``(0,)`` without bounds."""
+    distance_quantiles: Tensor
+    """Of squared distances in the learnt states of cells to the mean of the other cells of their
+    code, ``(n_quantiles,)``."""
+    typical_distance: Tensor
+    """Distance from each code at which its cells typically are, ``(n_codes,)``."""
+    n_cells: Tensor
+    """Number of the cells."""
+
+
+class Codebook(Fitted[CodebookState]):
     r"""Codes in latent space, each of which stands for one metacell.
 
     Parameters
@@ -39,79 +57,51 @@ class Codebook(nn.Module):
     distance
         Similarity of a cell and a code: ``"euclidean"``, minus the squared distance, or
         ``"cosine"`` (paper Eq. 5), which depends on directions from the origin only.
-    momentum
-        :math:`\eta` of the moving average of usage (Eq. 11).
 
     Notes
     -----
-    Looking up never changes the codebook. :meth:`update_usage` and the two adjustments are
-    called by the training plan, and by nothing else.
+    Looking up never changes the codebook; codes change by the named methods that training calls.
     """
 
     codes: nn.Parameter
     usage: Tensor
     offsets: Tensor
-    reach: Tensor
-    """Quantiles of the squared distances of cells to codes that they had no part in."""
-    spread: Tensor
-    """Distance from each code at which its cells typically are, ``(n_codes,)``."""
+    distance_quantiles: Tensor
+    typical_distance: Tensor
     n_cells: Tensor
-    """Number of cells that ``usage`` is about."""
-    fitted: Tensor
 
-    def __init__(
-        self,
-        n_codes: int,
-        n_latent: int,
-        *,
-        distance: Distance = "euclidean",
-        momentum: float = 0.9,
-    ):
-        super().__init__()
+    def __init__(self, n_codes: int, n_latent: int, *, distance: Distance = "euclidean"):
+        super().__init__(_no_cells(n_codes))
         self.distance = distance
-        self.momentum = momentum
         self.codes = nn.Parameter(torch.empty(n_codes, n_latent))  # K x D
         nn.init.uniform_(self.codes, -1 / n_codes, 1 / n_codes)
-        self.register_buffer("usage", torch.zeros(n_codes))  # K
-        self.register_buffer("offsets", torch.zeros(n_codes))  # K
-        self.register_buffer("reach", torch.zeros(N_QUANTILES))  # Q
-        self.register_buffer("spread", torch.zeros(n_codes))  # K
-        self.register_buffer("n_cells", torch.tensor(0))
-        self.register_buffer("fitted", torch.tensor(False))
-        self.is_fitted = False
-        """``fitted`` where the host need not wait for the device to know it."""
-        self.is_bounded = False
-        """Whether there are ``offsets``, likewise."""
 
     @property
     def n_codes(self) -> int:
         """Number of codes, ``K``."""
         return self.codes.shape[0]
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there are offsets."""
+        return len(self.offsets) > 0
+
     def similarity(self, z: Tensor) -> Tensor:
         """Similarity of cells to codes, higher is nearer: ``(n_cells, n_codes)``."""
+        codes = self.codes.double() if z.dtype == torch.double else self.codes
         if self.distance == "cosine":
-            return F.normalize(z) @ F.normalize(self.codes).T  # B x K
-        return -squared_distances(z, self.codes)  # B x K
+            return F.normalize(z) @ F.normalize(codes).T  # B x K
+        return -squared_distances(z, codes)  # B x K
 
     def preference(self, z: Tensor) -> Tensor:
         """Similarity plus the offsets that keep sizes within bounds, ``(n_cells, n_codes)``.
 
-        With offsets cells stand on the border between codes, so that it takes double precision to
-        tell them apart.
+        With offsets in double precision, where the device has it: cells stand near the borders
+        between codes.
         """
         if not self.is_bounded:
             return self.similarity(z)
-        return self.exact_similarity(z) + self.offsets  # B x K
-
-    def exact_similarity(self, z: Tensor) -> Tensor:
-        """Similarity in double precision, where the device has it."""
-        if z.device.type == "mps":
-            return self.similarity(z)
-        z, codes = z.double(), self.codes.double()
-        if self.distance == "cosine":
-            return F.normalize(z) @ F.normalize(codes).T  # B x K
-        return -squared_distances(z, codes)  # B x K
+        return self.similarity(z if z.device.type == "mps" else z.double()) + self.offsets  # B x K
 
     @torch.no_grad()
     def assign(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,12 +121,7 @@ class Codebook(nn.Module):
     def lookup_groups(self, z: Tensor, group: Tensor) -> Lookup:
         """Group of the most similar code of each cell, and the margin to the other groups.
 
-        Parameters
-        ----------
-        z
-            Latents, ``(n_cells, n_latent)``.
-        group
-            Group of each code, ``(n_codes,)``, at least two of them.
+        ``group`` is that of each code, ``(n_codes,)``; there are at least two.
         """
         preference = self.preference(z)  # B x K
         best = preference.max(1)
@@ -151,15 +136,7 @@ class Codebook(nn.Module):
         return best.scatter_reduce(1, group.expand(len(z), -1), preference, "amax")
 
     def merged(self, group: Tensor, n_groups: int) -> Tensor:
-        """Codes of groups of codes: their means by usage, ``(n_groups, n_latent)``.
-
-        Parameters
-        ----------
-        group
-            Group of each code, ``(n_codes,)``.
-        n_groups
-            Number of groups.
-        """
+        """Means of the codes of each group by usage, ``(n_groups, n_latent)``."""
         weight = self.usage.clamp_min(1e-12)  # K
         total = torch.zeros(n_groups, self.codes.shape[1]).to(self.codes)  # n_groups x D
         total.index_add_(0, group, self.codes.detach() * weight[:, None])
@@ -169,35 +146,9 @@ class Codebook(nn.Module):
         """Codes of assigned cells, ``(n_cells, n_latent)``."""
         return F.embedding(assignment, self.codes)  # B x D
 
-    @torch.no_grad()
-    def set_codes(self, codes: Tensor) -> None:
-        """Replace all codes, ``(n_codes, n_latent)``, and forget usage and offsets."""
-        self.codes.copy_(codes)
-        self.usage.zero_()
-        self.set_offsets(torch.zeros_like(self.offsets))
-        self._set_fitted(True)
-
-    @torch.no_grad()
-    def set_offsets(self, offsets: Tensor) -> None:
-        """What to add to the similarities of each code, ``(n_codes,)``; zeros for nothing."""
-        self.offsets.copy_(offsets)
-        self.is_bounded = bool((offsets != 0).any())
-
-    def forget_codes(self) -> None:
-        """Count the codes as not fitted, so that training puts new ones in their place."""
-        self._set_fitted(False)
-
-    def _set_fitted(self, value: bool) -> None:
-        self.fitted.fill_(value)
-        self.is_fitted = value
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        state_dict.setdefault(f"{prefix}spread", torch.zeros_like(self.spread))  # of old models
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self.is_fitted = bool(self.fitted)
-        self.is_bounded = bool((self.offsets != 0).any())
+    def distances(self, z: Tensor, assignment: Tensor) -> Tensor:
+        """Euclidean distances of cells to their codes, ``(n_cells,)``."""
+        return (z - self.embed(assignment)).square().sum(1).sqrt()
 
     def count_cells(self, assignment: Tensor) -> Tensor:
         """Cells of each code, ``(n_codes,)``; unlike ``bincount`` this never waits for a device."""
@@ -205,47 +156,43 @@ class Codebook(nn.Module):
         return torch.zeros_like(self.usage).index_add_(0, assignment, ones)
 
     @torch.no_grad()
-    def update_usage(self, assignment: Tensor) -> None:
-        """Move the average share of cells of each code towards this batch's (Eq. 11)."""
-        self.usage.lerp_(self.count_cells(assignment) / len(assignment), 1 - self.momentum)
+    def set_codes(self, codes: Tensor) -> None:
+        """Replace all codes, ``(n_codes, n_latent)``, and forget the cells of the old ones."""
+        self.codes.copy_(codes)
+        self.set_state(_no_cells(self.n_codes))
 
     @torch.no_grad()
-    def set_usage(self, z: Tensor) -> None:
-        """Replace the moving average by the shares of the cells ``z``, ``(n_cells, D)``."""
-        self.usage.copy_(self.count_cells(self.assign(z)[1]) / len(z))
-        self.n_cells.fill_(len(z))
+    def set_offsets(self, offsets: Tensor) -> None:
+        """Set what is added to the similarities of each code, ``(n_codes,)``."""
+        is_none = not bool(offsets.any())
+        self.offsets = offsets[:0].to(self.usage) if is_none else offsets.to(self.usage, copy=True)
+
+    def forget_codes(self) -> None:
+        """Count the codes as not fitted, so that training puts new ones in their place."""
+        self.fitted.fill_(False)
+        self.is_fitted = False
 
     @torch.no_grad()
-    def set_reach(self, z: Tensor, dimensions: Tensor) -> None:
-        """Take up how far cells are from codes that they had no part in.
+    def describe_cells(self, z: Tensor, assignment: Tensor, dimensions: Tensor) -> None:
+        """Store usage and distances of the cells that the codes were fitted to.
 
         Parameters
         ----------
         z
-            Latents of the cells that codes were fitted to, ``(n_cells, D)``.
+            Their latents, ``(n_cells, D)``.
+        assignment
+            Their codes, ``(n_cells,)``.
         dimensions
-            Those in which distances are taken, ``(n_dims,)``.
+            Those in which quantiles of distances are taken, ``(n_dims,)``.
         """
-        assignment = self.assign(z)[1]
-        distances = distances_without(z[:, dimensions], self.codes[:, dimensions], assignment)
-        size = torch.bincount(assignment, minlength=self.n_codes)[assignment]
-        known = (
-            distances[size >= min(_FEWEST_FOR_REACH, int(size.max()))].cpu().double().sort().values
-        )
+        size = self.count_cells(assignment)
+        apart = distances_without(z[:, dimensions], self.codes[:, dimensions], assignment)
+        is_enough = size >= min(_FEWEST_FOR_QUANTILES, int(size.max()))
+        known = apart[is_enough[assignment]].cpu().double().sort().values
         place = torch.linspace(0, len(known) - 1, N_QUANTILES).round().long()
-        self.reach.copy_(known[place])
-
-    @torch.no_grad()
-    def set_spread(self, z: Tensor) -> None:
-        """Take up how far the cells that codes were fitted to are from theirs, ``(n_cells, D)``."""
-        assignment = self.assign(z)[1]
-        self.spread.copy_(
-            typical_distances(self.distances(z, assignment), assignment, self.n_codes)
-        )
-
-    def distances(self, z: Tensor, assignment: Tensor) -> Tensor:
-        """Euclidean distances of cells to their codes, ``(n_cells,)``."""
-        return (z - self.embed(assignment)).square().sum(1).sqrt()
+        typical = typical_distances(self.distances(z, assignment), assignment, self.n_codes)
+        n_cells = torch.tensor(len(z))
+        self.set_state(CodebookState(size / len(z), self.offsets, known[place], typical, n_cells))
 
     @torch.no_grad()
     def add_codes(self, codes: Tensor, n_cells: Tensor) -> None:
@@ -261,68 +208,74 @@ class Codebook(nn.Module):
         grown = torch.cat([self.codes.detach(), codes.to(self.codes)])
         self.codes = nn.Parameter(grown, requires_grad=self.codes.requires_grad)
         usage = n_cells.to(self.usage) / self.n_cells.clamp_min(1)
+        if self.is_bounded:
+            self.offsets = torch.cat([self.offsets, torch.zeros_like(usage)])
         self.usage = torch.cat([self.usage, usage])
-        self.offsets = torch.cat([self.offsets, torch.zeros_like(usage)])
-        self.spread = torch.cat([self.spread, self.spread.median().expand(len(usage))])
+        typical = self.typical_distance
+        self.typical_distance = torch.cat([typical, typical.median().expand(len(usage))])
 
     @torch.no_grad()
-    def adjust_small(self, z: Tensor) -> None:
-        r"""Pull hardly used codes towards cells that no code serves well (Eq. 12, 13).
-
-        Cell ``i`` is drawn with probability proportional to
-        :math:`\max_j \mathrm{softmax}_j(1 - s_{ij})`, code ``k`` moves towards its draw by
-        :math:`\beta = \exp(-100\,U_k K - \epsilon)`.
-        """
-        need = (1 - self.similarity(z)).softmax(dim=1).amax(dim=1)  # B
-        drawn = z[torch.multinomial(need, self.n_codes, replacement=True)]  # K x D
-        step = torch.exp(-100 * self.usage * self.n_codes - 1e-3)  # K
-        self.codes.lerp_(drawn.to(self.codes), step[:, None])
-
-    @torch.no_grad()
-    def adjust_large(self, z: Tensor) -> None:
-        r"""Push crowded codes towards cells of middling similarity (Eq. 14, 15).
-
-        :math:`\beta = \exp(-10\,\bar U / U_k - \epsilon)` with the mean usage for the paper's
-        misprinted factor, and only once the moving average has filled up.
-        """
-        has_filled_up = self.usage.sum() + 1e-4 >= 1  # stays on the device
-        similarity = self.similarity(z)  # B x K
-        middle = similarity.median(dim=0).values  # K
-        weight = (-(similarity - middle).abs()).softmax(dim=0)  # B x K
-        drawn = z[torch.multinomial(weight.T, 1).squeeze(1)]  # K x D
-        step = torch.exp(-10 * self.usage.mean() / self.usage.clamp_min(1e-12) - 1e-3)  # K
-        self.codes.lerp_(drawn.to(self.codes), (step * has_filled_up)[:, None])
-
-    @torch.no_grad()
-    def claim_cells(self, z: Tensor) -> int:
+    def claim_cells(self, z: Tensor) -> Tensor:
         """Give every code at least one of the cells ``z``: what guarantees K metacells.
 
-        A code that no cell is nearest to takes the place of the worst served cell whose own code
-        can spare it, and the offset of that code, until none is left empty. Where there are fewer
-        distinct cells than codes, some stay so.
+        A code that no cell is nearest to takes the place of the cell that is least similar to its
+        own code, of those that have others, until no code is empty. Where there are fewer distinct
+        cells than codes, some stay so.
 
         Returns
         -------
-        How many codes moved.
+        Code of each cell, ``(n_cells,)``.
         """
-        moved, fewest, since = 0, self.n_codes + 1, 0
+        n_distinct = None
         for _ in range(self.n_codes):
             best, assignment = self.assign(z)
             size = torch.bincount(assignment, minlength=self.n_codes)
             empty = torch.nonzero(size == 0)[:, 0]
-            if len(empty) == 0:
-                break
-            since = 0 if len(empty) < fewest else since + 1
-            fewest = min(fewest, len(empty))
-            if since == _PATIENCE and len(z.unique(dim=0)) < self.n_codes:
-                break
-            similarity = best - self.offsets[assignment]
-            worst = torch.argsort(torch.where(size[assignment] > 1, similarity, torch.inf))
+            if len(empty) and n_distinct is None:
+                n_distinct = len(z.unique(dim=0))
+            if len(empty) <= max(0, self.n_codes - (n_distinct or self.n_codes)):
+                return assignment
+            if self.is_bounded:
+                best = best - self.offsets[assignment]
+            worst = torch.argsort(torch.where(size[assignment] > 1, best, torch.inf))
             taken = worst[: len(empty)]
             self.codes[empty] = z[taken]
-            self.offsets[empty] = self.offsets[assignment[taken]]
-            moved += len(empty)
-        return moved
+            if self.is_bounded:
+                self.offsets[empty] = self.offsets[assignment[taken]]
+        return self.assign(z)[1]
+
+
+def _no_cells(n_codes: int) -> CodebookState:
+    return CodebookState(
+        usage=torch.zeros(n_codes),
+        offsets=torch.zeros(0),
+        distance_quantiles=torch.zeros(N_QUANTILES),
+        typical_distance=torch.zeros(n_codes),
+        n_cells=torch.tensor(0),
+    )
+
+
+def initial_codes(
+    z: Tensor, n_codes: int, init: CodebookInit = "kmeans", *, seed: int = 0
+) -> Tensor:
+    """Return codes to start from, ``(n_codes, n_latent)``, given latents ``(n_cells, n_latent)``.
+
+    ``init`` is ``"kmeans"`` for centres of k-means, ``"random"`` for cells drawn at random, or
+    ``"geometric"`` for cells that cover the latent space evenly (geometric sketching, Hie et al.,
+    Cell Systems 8 (2019), doi:10.1016/j.cels.2019.05.003).
+    """
+    if init == "kmeans":
+        kmeans = KMeans(n_codes, n_init=1, random_state=seed).fit(z.cpu().numpy())
+        return torch.from_numpy(kmeans.cluster_centers_).to(z)
+    if init == "random":
+        return z[np.random.default_rng(seed).choice(len(z), n_codes, replace=False)]
+    from geosketch import gs
+
+    state = np.random.get_state()  # noqa: NPY002  (geosketch seeds the global generator)
+    try:
+        return z[np.asarray(gs(z.cpu().numpy(), n_codes, replace=False, seed=seed))]
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 def codebook_loss(z: Tensor, z_q: Tensor) -> Tensor:

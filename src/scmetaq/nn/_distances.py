@@ -1,4 +1,4 @@
-"""Distances of cells to codes."""
+"""Distances of cells to codes and to each other."""
 
 from typing import Final
 
@@ -6,15 +6,17 @@ import torch
 from torch import Tensor
 
 _OF_ALL: Final = 10
-"""Cells of a code that count as much as all others for how far its cells typically are."""
+"""Cells of a code that count as much as all others for the typical distance of its cells."""
+N_NEIGHBORS: Final = 30
+_BANDWIDTH_NEIGHBOR: Final = 4
+_BLOCK: Final = 1_024
 
 
 def distances_without(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
     r"""Squared distances of cells to their code as it would be without them, ``(n_cells,)``.
 
-    The mean of the :math:`n` cells of a code is nearer to each of them than to other cells of the
-    same state: without the cell its distance is :math:`n / (n - 1)` as large. Infinite for a cell
-    that is alone.
+    Without the cell the distance to the mean of the :math:`n` cells of its code is
+    :math:`n / (n - 1)` times as large. Infinite for a cell that is alone.
 
     Parameters
     ----------
@@ -34,15 +36,14 @@ def distances_without(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distances of rows, ``(n, d)`` and ``(m, d)`` to ``(n, m)``."""
-    beside = torch.addmm(b.square().sum(1), a, b.T, alpha=-2)
-    return (beside + a.square().sum(1)[:, None]).clamp_min(0)
+    cross = torch.addmm(b.square().sum(1), a, b.T, alpha=-2)
+    return (cross + a.square().sum(1)[:, None]).clamp_min(0)
 
 
 def typical_distances(distance: Tensor, assignment: Tensor, n_codes: int) -> Tensor:
-    """How far the cells of each code typically are from it, ``(n_codes,)``.
+    """Distance from each code at which its cells typically are, ``(n_codes,)``.
 
-    The median of its cells. Few of them say little, so that the median of all cells is mixed in,
-    as if there were ten cells more of which it is the median.
+    The median of its cells, shrunk to that of all cells as by ten more cells at the latter.
 
     Parameters
     ----------
@@ -57,3 +58,38 @@ def typical_distances(distance: Tensor, assignment: Tensor, n_codes: int) -> Ten
     by_code = distance[assignment.argsort(stable=True)].split(size.tolist())
     own = torch.stack([of.median() if len(of) else distance.new_zeros(()) for of in by_code])
     return (size * own + _OF_ALL * distance.median()) / (size + _OF_ALL)
+
+
+def neighborhood_mean(scores: Tensor, reference: Tensor, values: Tensor | None = None) -> Tensor:
+    r"""Mean of the reference cells around each cell, near ones counting most.
+
+    Weights are :math:`\exp(-d_{ij}^2 / \sigma_i^2)` over the 30 nearest reference cells, with
+    :math:`\sigma_i` the distance to the 4th: a type with few cells has no near neighbours but
+    its own and is not blended into others.
+
+    Parameters
+    ----------
+    scores
+        Scores of the cells, ``(n_cells, n_scores)``.
+    reference
+        Scores of the reference cells, ``(n_reference, n_scores)``.
+    values
+        What to average over the reference cells, ``(n_reference, n_values)``; by default their
+        scores.
+
+    Returns
+    -------
+    ``(n_cells, n_values)``.
+    """
+    values = reference if values is None else values
+    return torch.cat([_block_mean(block, reference, values) for block in scores.split(_BLOCK)])
+
+
+def _block_mean(scores: Tensor, reference: Tensor, values: Tensor) -> Tensor:
+    n_neighbors = max(1, min(N_NEIGHBORS, len(reference) // 10))
+    distance = squared_distances(scores, reference)  # B x R
+    nearest = distance.topk(n_neighbors, dim=1, largest=False)  # B x k
+    width = nearest.values[:, min(_BANDWIDTH_NEIGHBOR, n_neighbors - 1)]  # B
+    weight = torch.exp(-nearest.values / width.clamp_min(1e-12)[:, None])  # B x k
+    weight = weight / weight.sum(1, keepdim=True)
+    return torch.einsum("bk,bks->bs", weight, values[nearest.indices])  # B x V

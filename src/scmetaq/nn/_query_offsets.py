@@ -3,9 +3,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._distances import squared_distances
+from ._distances import neighborhood_mean, squared_distances
 from ._mixture_correction import MixtureCorrection, one_hot
-from ._neighborhood_mean import neighborhood_mean
 
 _RIDGE = 1.0
 _RIDGE_OF_FEW = 10.0

@@ -9,8 +9,8 @@ from ._plans import (
     SCPoliTrainingPlan,
     TrainingSetSplitter,
 )
-from ._size_bounds import SizeBounds, bound_sizes
-from ._stop_rule import StopRule
+from ._published import StopRule
+from ._size_bounds import SizeBounds, bound_sizes, size_bounds
 
 __all__ = [
     "AnnealedTrainingPlan",
@@ -26,6 +26,7 @@ __all__ = [
     "StopRule",
     "TrainingSetSplitter",
     "bound_sizes",
+    "size_bounds",
     "say",
     "say_trained",
 ]

@@ -15,7 +15,7 @@ from scmetaq.nn import COUNTS, LABELS, Gaussian, class_means
 from scmetaq.nn._gaussian import initial_mixture
 
 from ._plans import SCPoliTrainingPlan
-from ._stop_rule import StopRule
+from ._published import StopRule
 
 _BLOCK: Final = 1_024
 """Cells per pass of the encoder; the last block is padded, as where cells are read."""

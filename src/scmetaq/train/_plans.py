@@ -14,6 +14,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 from scmetaq.module import MetaQModule, SCPoliModule
 from scmetaq.nn import perplexity
 
+from ._published import adjust_large, adjust_small, update_usage
+
 _FEWEST_CYCLE_STEPS: Final = 5
 """Below this number of steps the learning rate stays constant."""
 
@@ -196,7 +198,7 @@ class MetaQTrainingPlan(EpochTrainingPlan):
     module
         The module to train.
     adjust_codes
-        Whether over- and under-used codes are disturbed at each step (paper Eq. 12-15).
+        Whether over- and under-used codes are disturbed at each step (paper Eq. 11-15).
     **kwargs
         Arguments of :class:`EpochTrainingPlan`.
     """
@@ -213,16 +215,14 @@ class MetaQTrainingPlan(EpochTrainingPlan):
 
     def see_outputs(self, inference: dict[str, Any], generative: dict[str, Any]) -> None:
         """Record how the codes are used, and adjust them as published."""
-        if "assignment" in generative:
-            self._count_usage(generative["assignment"], inference["z"].detach())
-
-    def _count_usage(self, assignment: Tensor, z: Tensor) -> None:
-        codebook = self.module.codebook
+        if "assignment" not in generative:
+            return
+        codebook, assignment = self.module.codebook, generative["assignment"]
         self._epoch_counts += codebook.count_cells(assignment)
-        codebook.update_usage(assignment)
         if self.adjust_codes:
-            codebook.adjust_small(z)
-            codebook.adjust_large(z)
+            update_usage(codebook, assignment)
+            adjust_small(codebook, inference["z"].detach())
+            adjust_large(codebook, inference["z"].detach())
 
     def on_train_epoch_end(self) -> None:
         """Log how the codes were used in this epoch."""

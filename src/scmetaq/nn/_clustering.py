@@ -1,0 +1,346 @@
+"""Codes of least quantization error: k-means++, split-and-merge, Hartigan-Wong exchange."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.cluster import kmeans_plusplus
+from torch import Tensor
+
+from ._distances import squared_distances
+
+_MAX_ROUNDS: Final = 10
+"""Rounds of split-and-merge."""
+_LLOYD_PASSES: Final = 10
+"""Passes of k-means in each of them."""
+_MIN_PART: Final = 3
+"""Cells of a part that gets a code; fewer may be damaged cells or doublets."""
+_MAX_SWEEPS: Final = 20
+"""Sweeps of the exchange over all cells."""
+_N_BLOCKS: Final = 16
+"""Blocks of a sweep; in each, a code gives at most one cell."""
+_APART: Final = 6.0
+"""Standard deviations that a group keeps from the other cells of its code, at least, to be set
+apart; 100 / K more, up to 8, since one code of few is worth more. Noise makes five."""
+_ALIKE: Final = 4.0
+"""Standard deviations between codes up to which they are merged for a group that is apart; two
+halves of one group, cut where it is longest, are two to three apart."""
+_FEWEST_SPLIT: Final = 20
+"""Cells of a code in which a group is looked for; among fewer, noise may look as far apart."""
+_ROWS: Final = 1_024
+"""Cells whose distances to all codes are held at once."""
+
+
+class Clustering(NamedTuple):
+    """Codes and the cells that each of them stands for."""
+
+    codes: Tensor
+    """Means of their cells, ``(n_codes, n_latent)``."""
+    assignment: Tensor
+    """Code of each cell, the nearest one, ``(n_cells,)``; no code is without cells."""
+    error: float
+    """Mean squared distance of cells to their codes."""
+
+
+@torch.no_grad()
+def cluster(
+    z: Tensor,
+    n_codes: int,
+    *,
+    start: Tensor | None = None,
+    evenness: float = 0.0,
+    set_apart: bool = False,
+    seed: int = 0,
+) -> Clustering:
+    r"""Find codes of least quantization error, each with at least one cell.
+
+    Minimises the codebook loss :math:`\sum_i \|z_i - c_{a_i}\|^2` (paper Eq. 10) over codes and
+    assignments together, in three steps.
+
+    1. *Start*: greedy k-means++ (Arthur and Vassilvitskii 2007), unless ``start`` is given.
+    2. *Split-and-merge* (LBG-U, Fritzke 1997): k-means, then the cells of each code are split in
+       two, and each code is compared with the one it merges with at the least loss. With sizes
+       :math:`n` and means :math:`c` of two groups,
+
+       .. math:: \frac{n_a n_b}{n_a + n_b} \|c_a - c_b\|^2
+
+       is the gain of a split and the cost of a merge. A code that a merge frees goes to a split
+       that gains more, while the error falls: so small groups far from all codes get one.
+    3. *Exchange* (Hartigan and Wong 1979): a cell moves from code ``a`` to code ``b`` where this
+       lowers the loss with both means updated,
+
+       .. math:: \frac{n_b}{n_b+1}\|z-c_b\|^2 < \frac{n_a}{n_a-1}\|z-c_a\|^2 ,
+
+       which leaves local optima where k-means stops. With ``evenness`` :math:`\lambda`, moves
+       lower :math:`\sum_i \|z_i - c_{a_i}\|^2 - \lambda \bar e N H(u)`: the entropy :math:`H` of
+       usage :math:`u_k = n_k / N` is rewarded by :math:`\lambda` mean errors :math:`\bar e` per
+       nat and cell. Then k-means brings each cell to the nearest mean.
+
+    Parameters
+    ----------
+    z
+        Latents, shape ``(n_cells, n_latent)``.
+    n_codes
+        Number of codes, at most ``n_cells``.
+    start
+        Codes to start from, shape ``(n_codes, n_latent)``.
+    evenness
+        Weight :math:`\lambda` of even sizes.
+    set_apart
+        Whether small groups that are clearly apart get codes at the end. A few cells of a rare type
+        hardly raise the loss, most of which is noise of single cells in hundreds of dimensions. The
+        cells of each code are split from its mean and the farthest mean of three neighbours, and
+        projected on the difference of the parts, each cell without its own influence. A part that
+        keeps six to eight standard deviations from the other gets the code of one of two that merge
+        at little cost and are not apart themselves. At most a twentieth of the codes move.
+    seed
+        Seed of the start and of the order of visits.
+
+    References
+    ----------
+    Hartigan and Wong, Applied Statistics 28 (1979), doi:10.2307/2346830. Fritzke, Neural
+    Processing Letters 5 (1997), doi:10.1023/A:1009653226428. Arthur and Vassilvitskii, SODA
+    (2007), doi:10.5555/1283383.1283494.
+    """
+    if start is None:
+        _, cells = kmeans_plusplus(z.cpu().double().numpy(), n_codes, random_state=seed)
+        start = z[torch.from_numpy(cells)]
+    assignment = fill_empty(z, start, nearest_codes(z, start))
+    found = split_and_merge(z, assignment, n_codes)
+    generator = torch.Generator(z.device).manual_seed(seed)
+    weight = evenness * found.error
+    assignment = exchange(z, found.assignment, n_codes, generator=generator, weight=weight)
+    found = lloyd(z, assignment, n_codes, max_passes=100)
+    return set_groups_apart(z, found) if set_apart else found
+
+
+def nearest_codes(z: Tensor, codes: Tensor) -> Tensor:
+    """Nearest code ``(n_codes, D)`` of each cell ``(n_cells, D)``: ``(n_cells,)``."""
+    squares = codes.square().sum(1)  # K
+    return torch.cat(
+        [torch.addmm(squares, rows, codes.T, alpha=-2).argmin(1) for rows in z.split(_ROWS)]
+    )
+
+
+def fill_empty(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
+    """Give every empty code the cell farthest from its code of those that this one can spare."""
+    size = torch.bincount(assignment, minlength=len(codes))
+    if bool((size > 0).all()):
+        return assignment
+    assignment = assignment.clone()
+    cells = iter(_squared_distance(z, codes, assignment).argsort(descending=True).tolist())
+    for code in torch.nonzero(size == 0)[:, 0].tolist():
+        cell = next(i for i in cells if size[assignment[i]] > 1)
+        size[assignment[cell]] -= 1
+        size[code] += 1
+        assignment[cell] = code
+    return assignment
+
+
+def lloyd(z: Tensor, assignment: Tensor, n_codes: int, *, max_passes: int) -> Clustering:
+    """Repeat means and nearest means (k-means) until no cell changes its code."""
+    for _ in range(max_passes):
+        codes, _ = _means(z, assignment, n_codes)
+        found = fill_empty(z, codes, nearest_codes(z, codes))
+        if torch.equal(found, assignment):
+            break
+        assignment = found
+    codes, _ = _means(z, assignment, n_codes)
+    return Clustering(codes, assignment, float(_squared_distance(z, codes, assignment).mean()))
+
+
+def _means(z: Tensor, assignment: Tensor, n_codes: int) -> tuple[Tensor, Tensor]:
+    """Mean of the cells of each code, ``(n_codes, D)``, and their number."""
+    size = torch.bincount(assignment, minlength=n_codes).to(z)
+    total = z.new_zeros(n_codes, z.shape[1]).index_add_(0, assignment, z)
+    return total / size.clamp_min(1)[:, None], size
+
+
+def _squared_distance(z: Tensor, centres: Tensor, index: Tensor) -> Tensor:
+    """Squared distance of each cell to the centre of its index, ``(n_cells,)``."""
+    blocks = zip(z.split(_ROWS), index.split(_ROWS), strict=True)
+    return torch.cat([(rows - centres[which]).square().sum(1) for rows, which in blocks])
+
+
+def split_and_merge(z: Tensor, assignment: Tensor, n_codes: int) -> Clustering:
+    """Move codes from cheap merges to splits that gain more, with k-means between the rounds."""
+    best = lloyd(z, assignment, n_codes, max_passes=_LLOYD_PASSES)
+    for _ in range(_MAX_ROUNDS):
+        moved = move_codes(best.assignment, best_splits(z, best), cheapest_merges(best))
+        if moved is None:
+            break
+        found = lloyd(z, moved, n_codes, max_passes=_LLOYD_PASSES)
+        if found.error >= best.error:
+            break
+        best = found
+    return best
+
+
+class Split(NamedTuple):
+    """Cells of each code in two parts."""
+
+    gain: Tensor
+    """Decrease of the loss, ``(n_codes,)``; zero where a part is too small."""
+    leaves: Tensor
+    """Whether a cell is in the second part, ``(n_cells,)``."""
+
+
+class Merge(NamedTuple):
+    """For each code the other one with which it merges at the least loss."""
+
+    cost: Tensor
+    """Increase of the loss, ``(n_codes,)``."""
+    partner: Tensor
+    """The other code, ``(n_codes,)``."""
+
+
+def best_splits(z: Tensor, found: Clustering, n_passes: int = 8) -> Split:
+    """Split the cells of each code by 2-means, from its mean and the cell farthest from it."""
+    codes, twice, n_codes = found.codes, 2 * found.assignment, len(found.codes)
+    order = _squared_distance(z, codes, found.assignment).argsort()
+    last = torch.zeros(n_codes, dtype=torch.long, device=z.device)
+    rank = torch.arange(len(z), device=z.device)
+    last.scatter_reduce_(0, found.assignment[order], rank, "amax")
+    parts = torch.stack([codes, z[order[last]]], 1).flatten(0, 1)  # 2K x D
+    for _ in range(n_passes):
+        leaves = _squared_distance(z, parts, twice + 1) < _squared_distance(z, parts, twice)
+        means, size = _means(z, twice + leaves, 2 * n_codes)
+        parts = torch.where(size[:, None] > 0, means, parts)
+    size, means = size.view(-1, 2), means.view(n_codes, 2, -1)
+    gain = size.prod(1) / size.sum(1).clamp_min(1) * (means[:, 0] - means[:, 1]).square().sum(1)
+    return Split(torch.where(size.amin(1) >= _MIN_PART, gain, 0), leaves)
+
+
+def cheapest_merges(found: Clustering) -> Merge:
+    """Find the other code with which each code merges at the least loss."""
+    codes, n_codes = found.codes, len(found.codes)
+    size = torch.bincount(found.assignment, minlength=n_codes).to(codes)
+    best = []
+    for rows in torch.arange(n_codes, device=codes.device).split(_ROWS):
+        cost = squared_distances(codes[rows], codes)  # B x K
+        cost *= size[rows, None] * size / (size[rows, None] + size)
+        cost[torch.arange(len(rows), device=codes.device), rows] = torch.inf
+        best.append(cost.min(1))
+    return Merge(torch.cat([b.values for b in best]), torch.cat([b.indices for b in best]))
+
+
+def move_codes(assignment: Tensor, split: Split, merge: Merge) -> Tensor | None:
+    """Merge pairs that cost less than splits gain, and split with the codes that are freed.
+
+    Returns the new assignment, None if no code moves. Each code is in one merge or split.
+    """
+    merges, into = iter(merge.cost.argsort().tolist()), merge.partner.tolist()
+    moved, taken = assignment.clone(), set[int]()
+    for code in split.gain.argsort(descending=True).tolist():
+        if code in taken:
+            continue
+        busy = taken | {code}
+        free = next((m for m in merges if m not in busy and into[m] not in busy), None)
+        if free is None or merge.cost[free] >= split.gain[code]:
+            break
+        taken |= {code, free, into[free]}
+        moved[assignment == free] = into[free]
+        moved[(assignment == code) & split.leaves] = free
+    return moved if taken else None
+
+
+def exchange(
+    z: Tensor, assignment: Tensor, n_codes: int, *, generator: torch.Generator, weight: float = 0.0
+) -> Tensor:
+    """Move single cells between codes where the loss falls with both means updated.
+
+    Of each random block a code gives at most the one cell that lowers the loss most, and never its
+    last one. A nat of the entropy of usage counts as a loss of ``weight`` per cell.
+    """
+
+    def crowding(size: Tensor) -> Tensor:  # increase of n log n by a further cell
+        return weight * ((size + 1).log() + size * (1 / size.clamp_min(1)).log1p())
+
+    assignment = assignment.clone()
+    for _ in range(_MAX_SWEEPS):
+        means, size = _means(z, assignment, n_codes)
+        total, n_moved = means * size[:, None], 0
+        order = torch.randperm(len(z), generator=generator, device=z.device)
+        for cells in order.split(max(16, len(z) // _N_BLOCKS)):
+            source, n = assignment[cells], size[assignment[cells]]
+            distance = squared_distances(z[cells], total / size[:, None])  # B x K
+            stay = distance.gather(1, source[:, None])[:, 0] * n / (n - 1).clamp_min(0.5)
+            join = distance * (size / (size + 1)) + crowding(size)
+            least, target = join.scatter_(1, source[:, None], torch.inf).min(1)  # B
+            gain = torch.where(n > 1, stay + crowding(n - 1) - least, 0)
+            movers = _largest_of_each(source, gain)
+            moved, a, b = z[cells[movers]], source[movers], target[movers]
+            total.index_add_(0, a, -moved).index_add_(0, b, moved)
+            size.index_add_(0, a, -torch.ones_like(gain[movers]))
+            size.index_add_(0, b, torch.ones_like(gain[movers]))
+            assignment[cells[movers]] = b
+            n_moved += len(movers)
+        if n_moved <= len(z) // 2_000:
+            break
+    return assignment
+
+
+def _largest_of_each(source: Tensor, gain: Tensor) -> Tensor:
+    """Positions of the cells of largest gain of each source code, if any gains."""
+    order = gain.argsort(descending=True)
+    order = order[source[order].argsort(stable=True)]
+    is_first = torch.ones_like(order, dtype=torch.bool)
+    is_first[1:] = source[order][1:] != source[order][:-1]
+    return order[is_first & (gain[order] > 0)]
+
+
+def set_groups_apart(z: Tensor, found: Clustering) -> Clustering:
+    """Give codes to small groups that are clearly apart from the other cells of their code."""
+    n_codes = len(found.codes)
+    size = torch.bincount(found.assignment, minlength=n_codes).tolist()
+    cells = found.assignment.argsort(stable=True).split(size)
+    leaves, apart = torch.zeros_like(found.assignment, dtype=torch.bool), np.zeros(n_codes)
+    for code in range(n_codes):
+        if size[code] >= _FEWEST_SPLIT:
+            leaves[cells[code]] = is_far = _far_part(z[cells[code]])
+            if min(int(is_far.sum()), int((~is_far).sum())) >= _MIN_PART:
+                apart[code] = separation(z[cells[code]], is_far)
+    most = np.argsort(-apart)[: max(1, n_codes // 20)]
+    most = most[apart[most] > min(8.0, _APART + 100 / n_codes)]
+    cost, partner = cheapest_merges(found)
+    allowed = torch.full_like(cost, torch.inf)
+    for a in cost.argsort()[: 8 * len(most)].tolist():
+        pair = torch.cat([cells[a], cells[b := int(partner[a])]])
+        if separation(z[pair], found.assignment[pair] == b) < _ALIKE:
+            allowed[a] = cost[a]
+    gain = torch.zeros_like(cost).index_fill_(0, torch.from_numpy(most).to(z.device), torch.inf)
+    moved = move_codes(found.assignment, Split(gain, leaves), Merge(allowed, partner))
+    return found if moved is None else lloyd(z, moved, n_codes, max_passes=100)
+
+
+def _far_part(z: Tensor, n_passes: int = 8) -> Tensor:
+    """Split cells by 2-means, from their mean and the farthest mean of three neighbours."""
+    x = z - z.mean(0)
+    some = x[:_ROWS]
+    local = some[torch.cdist(some, some).topk(3, largest=False).indices].mean(1)
+    first, second = x.mean(0), local[local.square().sum(1).argmax()]
+    for _ in range(n_passes):
+        is_far = (x - second).square().sum(1) < (x - first).square().sum(1)
+        if is_far.all() or not is_far.any():
+            break
+        first, second = x[~is_far].mean(0), x[is_far].mean(0)
+    return is_far
+
+
+def separation(z: Tensor, is_second: Tensor) -> float:
+    r"""Standard deviations between two parts of cells; 0 if one has a single cell.
+
+    With the means :math:`p, q` of the parts, cells are projected to :math:`z_i^\top (p_{\setminus
+    i} - q_{\setminus i})`, where a cell is left out of the mean of its own part: parts that differ
+    by noise alone then have the same mean.
+    """
+    x, value = z - z.mean(0), z.new_zeros(len(z))
+    if min(int(is_second.sum()), int((~is_second).sum())) < 2:
+        return 0.0
+    for part, sign in ((is_second, 1), (~is_second, -1)):
+        to_mean, n = x @ x[part].mean(0), part.sum()
+        without = (n * to_mean - x.square().sum(1)) / (n - 1)
+        value += sign * torch.where(part, without, to_mean)
+    mean = torch.where(is_second, value[is_second].mean(), value[~is_second].mean())
+    within = (value - mean).square().sum() / (len(z) - 2)
+    return float((mean[is_second][0] - mean[~is_second][0]) / within.clamp_min(1e-12).sqrt())
