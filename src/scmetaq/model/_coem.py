@@ -28,7 +28,7 @@ from scmetaq.train import CoemTrainingPlan, MixtureFit
 from ._base import Block, CountModel
 from ._cells import Cells
 from ._metacells import aggregated, metacell_names
-from ._statistics import StatisticsMixin
+from ._reference_fit import fit_statistics
 from ._training import Preparation, default_batch_size
 
 KINDS: Final = ("rna", "atac")
@@ -46,7 +46,7 @@ _MIXTURE_WARMUP = 0.3
 """Share of the steps before the prior is fitted."""
 
 
-class COEM(StatisticsMixin, CountModel):
+class COEM(CountModel):
     """Cross-modal embedding of RNA and ATAC, and spectral metacells of it :cite:p:`Mao22`.
 
     A variational autoencoder with a channel for each modality gives a cell one latent by both. The
@@ -147,7 +147,7 @@ class COEM(StatisticsMixin, CountModel):
         if not self.module.prior.is_fitted:
             self._check_components(len(cells))
             for kind, of_kind in reference.counts.items():
-                self._fit_statistics(kind, of_kind.everything, seed)
+                fit_statistics(self.module.parts[kind], kind, of_kind.everything, seed)
         inputs = self._read_all(reference)
         for kind, of_kind in reference.counts.items():
             inputs[kind][COUNTS] = of_kind.everything[:, self._selected(kind)]

@@ -4,14 +4,24 @@ import numpy as np
 import torch
 from anndata import AnnData
 from mudata import MuData
+from scvi import settings
 
 from scmetaq._errors import InputTypeError, InputValueError, check_choice, check_int, check_share
+from scmetaq.data._cells import Cells
 from scmetaq.data._checks import check_n_metacells
 from scmetaq.data._modality import check_weights, get_modality, of_modalities
-from scmetaq.data._reference import N_SCORES
+from scmetaq.data._reference import MAX_REFERENCE_CELLS, N_SCORES
+from scmetaq.data._training_set import spread
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CodebookInit, Distance, Likelihood, ModalityShape
-from scmetaq.train import MetaQTrainingPlan, SizeBounds, StopRule, bound_sizes, size_bounds
+from scmetaq.nn import CONDITIONS, CodebookInit, Distance, Likelihood, ModalityShape, flat
+from scmetaq.train import (
+    CodebookFit,
+    MetaQTrainingPlan,
+    SizeBounds,
+    StopRule,
+    bound_sizes,
+    size_bounds,
+)
 
 from ._base import CountModel
 from ._condition_embeddings import ConditionMixin
@@ -20,10 +30,17 @@ from ._metacells import MetacellsMixin
 from ._new_metacells import NewMetacellsMixin
 from ._query_offsets import QueryOffsetMixin
 from ._recipe import RecipeName, get_recipe
-from ._reference_fit import ReferenceFitMixin
+from ._reference_fit import (
+    fit_statistics,
+    linear_inputs,
+    selected_inputs,
+    without_needless_presence,
+)
 from ._reports import ReportsMixin
 from ._training import Preparation, default_batch_size
 
+_CELLS_PER_CODE = 32
+"""Cells per code in the sample that codes are fitted to, where it would otherwise be smaller."""
 _MOST_SIMILARITIES = 25_000_000
 """Cells times metacells whose sizes are bounded; in double precision 200 MB."""
 
@@ -35,7 +52,6 @@ class MetaQModel(
     MetacellsMixin,
     ReportsMixin,
     LabelsMixin,
-    ReferenceFitMixin,
     CountModel,
 ):
     """Metacells by quantization :cite:p:`Li25`.
@@ -223,8 +239,41 @@ class MetaQModel(
 
     def _prepare(self) -> Preparation:
         self._bounds = size_bounds(*self._sizes, self.adata.n_obs, self.n_metacells)
-        cells, inputs, self._codebook_fit = self._prepare_training()
-        recipe = self._recipe
+        seed, recipe, module = settings.seed or 0, self._recipe, self.module
+        everything = self._cells(self.adata_manager)
+        sample = self._codebook_cells(seed)
+        sampled = everything.sample(sample)
+        chosen = spread(len(sample), MAX_REFERENCE_CELLS)
+        reference = sampled if len(chosen) == len(sample) else sampled.sample(chosen)
+        reliability = {}
+        if not module.codebook.is_fitted:
+            reliability = {
+                kind: fit_statistics(module.parts[kind], kind, of_kind.measured, seed)
+                for kind, of_kind in reference.counts.items()
+            }
+        if recipe.n_components:
+            cells = sample[chosen]
+            prepared = linear_inputs(
+                module,
+                self._read_all(reference),
+                reference,
+                reliability=reliability,
+                has_weights=self.init_params_["non_kwargs"]["modality_weights"] is not None,
+                seed=seed,
+            )
+        else:  # as published: all cells
+            cells, prepared = np.arange(self.adata.n_obs), selected_inputs(module, everything)
+        conditions = everything.conditions[cells].astype(np.float32)
+        inputs = flat(without_needless_presence(prepared)) | {CONDITIONS: conditions}
+        self._codebook_fit = CodebookFit(
+            module,
+            self._codebook_inputs(inputs, sampled, sample),
+            warmup_fraction=self._warmup_fraction,
+            init=self._codebook_init,
+            refine=recipe.refine,
+            evenness=self._evenness,
+            seed=seed,
+        )
         batch_size = recipe.batch_size
         if recipe.max_steps:  # as published it does not depend on the number of cells
             batch_size = default_batch_size(batch_size, len(cells))
@@ -244,6 +293,30 @@ class MetaQModel(
             drops_last=recipe.norm == "batch",
             monitor="reconstruction_loss_validation",
         )
+
+    def _codebook_cells(self, seed: int) -> np.ndarray:
+        """Sorted indices of all cells, or of a random sample that does not grow with the data."""
+        n_cells = self.adata.n_obs
+        n_sampled = min(n_cells, max(MAX_REFERENCE_CELLS, _CELLS_PER_CODE * self.n_metacells))
+        return np.sort(np.random.default_rng(seed).permutation(n_cells)[:n_sampled])
+
+    @property
+    def _warmup_fraction(self) -> float:
+        """The published recipe trains an autoencoder first where codes come from latents."""
+        if self._recipe.warmup_fraction == 0 and self._codebook_init != "random":
+            return 0.2
+        return self._recipe.warmup_fraction
+
+    def _codebook_inputs(
+        self, inputs: dict[str, Any], sampled: Cells, sample: np.ndarray
+    ) -> dict[str, Any]:
+        """Inputs of the cells that codes are fitted to, which may be more or fewer than trained."""
+        n_prepared = len(inputs[CONDITIONS])
+        if len(sample) > n_prepared:
+            return flat(self._read_all(sampled)) | {CONDITIONS: sampled.conditions}
+        if len(sample) < n_prepared:
+            return {name: rows[sample] for name, rows in inputs.items()}
+        return inputs
 
     def _finish(self, prepared: Preparation) -> str:
         self._codebook_fit.finish()

@@ -3,16 +3,22 @@ from typing import Any, Final
 import numpy as np
 from anndata import AnnData
 from mudata import MuData
+from scvi import settings
 
 from scmetaq._errors import InputValueError, check_choice, check_int
+from scmetaq.data._cells import Cells
 from scmetaq.data._modality import get_modality, of_modalities
+from scmetaq.data._training_set import stratified_sample
 from scmetaq.module import SCPoliModule
-from scmetaq.nn import Likelihood, ModalityShape
+from scmetaq.nn import CONDITIONS, LABELS, Likelihood, ModalityShape, flat
 from scmetaq.train import FineTuning, SCPoliTrainingPlan
 
 from ._base import CountModel
 from ._condition_embeddings import ConditionMixin
-from ._conditional_fit import ConditionalFitMixin
+from ._labels import LabelsMixin
+from ._query_training import QueryTrainingMixin
+from ._reference_fit import fit_features, selected_inputs
+from ._reference_mapping import ReferenceMappingMixin
 from ._training import Preparation, default_batch_size
 
 _LIKELIHOODS: Final = ("nb", "poisson")
@@ -21,12 +27,18 @@ _DECODED_SHARE = 0.5
 """Share of each batch that is decoded in training."""
 _MAX_STEPS = 600
 """Steps after which default training ends."""
+_MAX_TRAINING_CELLS = 50_000
+_CELLS_PER_CATEGORY = 50
+"""Cells of every condition and label in the training sample, if there are as many and room for
+them."""
 _PLAN: Final = {"one_cycle": True, "lr": 2e-2, "max_kl_weight": 1.0}
 
 
 class SCPoli(
     ConditionMixin,
-    ConditionalFitMixin,
+    QueryTrainingMixin,
+    ReferenceMappingMixin,
+    LabelsMixin,
     CountModel,
 ):
     """Integration of batches by condition embeddings, with prototypes :cite:p:`DeDonno23`.
@@ -170,11 +182,22 @@ class SCPoli(
         super().train(**arguments)
 
     def _prepare(self) -> Preparation:
-        cells, labels, sample = self._training_sample()
+        everything, labels = self._cells(self.adata_manager), self._labels()
+        cells = stratified_sample(
+            np.hstack([everything.conditions, labels]),
+            _MAX_TRAINING_CELLS,
+            n_each=_CELLS_PER_CATEGORY,
+            seed=settings.seed or 0,
+        )
+        sample = everything.sample(cells)
+        if not self.is_trained_:
+            for kind, of_kind in sample.counts.items():
+                fit_features(self.module.parts[kind], kind, of_kind.measured)
+        inputs = self._inputs(sample) | {LABELS: labels[cells].astype(np.float32)}
         callbacks = []
-        inputs = self._prepare_training(sample, labels)
-        if labels.shape[1] and self._eta > 0:
-            callbacks.append(FineTuning(inputs, pretraining_fraction=self._pretraining_fraction))
+        if self._label_keys and self._eta > 0:
+            fraction = self._pretraining_fraction
+            callbacks.append(FineTuning(inputs, pretraining_fraction=fraction))
         return Preparation(
             cells,
             inputs,
@@ -184,6 +207,17 @@ class SCPoli(
             plan={**_PLAN, "eta": self._eta},
             callbacks=callbacks,
         )
+
+    def _labels(self) -> np.ndarray:
+        """Labels of the model's cells at each level, -1 for none, ``(n_cells, n_levels)``."""
+        manager = self.adata_manager
+        levels = [self._labels_of(manager, key).codes for key in self._label_keys]
+        return np.stack(levels, 1) if levels else np.empty((manager.adata.n_obs, 0), np.int64)
+
+    def _inputs(self, cells: Cells) -> dict[str, Any]:
+        """What training reads of cells."""
+        conditions = cells.conditions.astype(np.float32)
+        return flat(selected_inputs(self.module, cells)) | {CONDITIONS: conditions}
 
     def _finish(self, prepared: Preparation) -> str:
         self._fit_prototypes()

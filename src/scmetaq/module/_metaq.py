@@ -143,7 +143,11 @@ class MetaQModule(ReferenceMappingModule):
         Missing modalities are imputed, and effects of conditions are subtracted, as far as
         :attr:`imputation` and :attr:`correction` are fitted.
         """
-        inputs = self.read_as_is(counts, present)
+        return self.complete(self.read_parts(counts, present), conditions)
+
+    def complete(self, inputs: Inputs, conditions: Tensor) -> Inputs:
+        """Impute missing modalities and subtract effects of conditions, ``(B, n_keys)`` int64."""
+        inputs = self.imputation(inputs)
         if self.correction is None:
             return inputs
         return self._replaced(inputs, self.correction(self.linear_values(inputs), conditions))

@@ -1,4 +1,4 @@
-from ._callbacks import FineTuning, MixtureFit, say, say_trained
+from ._callbacks import FineTuning, MixtureFit, encode, say, say_trained
 from ._codebook_fit import CodebookFit
 from ._plans import (
     AnnealedTrainingPlan,
@@ -26,6 +26,7 @@ __all__ = [
     "StopRule",
     "TrainingSetSplitter",
     "bound_sizes",
+    "encode",
     "size_bounds",
     "say",
     "say_trained",

@@ -25,7 +25,9 @@ _BLOCK: Final = 1_024
 def encode(
     module: ModalityModule,
     inputs: Mapping[str, Any],
-    choose: Callable[[dict[str, Any]], Iterable[Tensor]],
+    choose: Callable[[Any], Iterable[Tensor]],
+    *,
+    apply: Callable[[dict[str, Tensor]], Any] | None = None,
 ) -> list[Tensor]:
     """Encode cells in evaluation mode, block by block.
 
@@ -36,7 +38,9 @@ def encode(
     inputs
         Inputs of its training by name, each ``(n_cells, any)``, dense or CSR.
     choose
-        Picks tensors ``(n_cells, any)`` from the outputs of the module's inference.
+        Picks tensors ``(n_cells, any)`` from the outputs.
+    apply
+        What to apply to the inputs of a block; by default the module's inference.
 
     Returns
     -------
@@ -54,7 +58,9 @@ def encode(
             rows = values[start : start + n]
             rows = torch.as_tensor(rows.toarray() if hasattr(rows, "toarray") else rows)
             tensors[name] = F.pad(rows, (0, 0, 0, _BLOCK - n)).to(module.device)
-        outputs = module.inference(**module._get_inference_input(tensors))
+        outputs = (
+            apply(tensors) if apply else module.inference(**module._get_inference_input(tensors))
+        )
         blocks.append([values[:n].cpu() for values in choose(outputs)])
     module.train(was_training)
     return [torch.cat(of_all) for of_all in zip(*blocks, strict=True)]
