@@ -8,7 +8,7 @@ from scmetaq import MetaQModel, metrics
 
 
 def shifted(cells, rng):
-    """The cells in two batches, of which the second multiplies genes by factors of its own."""
+    """The cells in two batches; the second has multiplied genes by random factors."""
     batch = np.arange(cells.n_obs) % 2
     factor = np.where(batch[:, None] == 1, rng.gamma(2.0, 0.5, cells.n_vars), 1.0)
     counts = rng.poisson(cells.X.toarray() * factor).astype(np.float32)
@@ -49,7 +49,7 @@ def test_new_cells_are_assigned_as_those_of_the_model(aware, cells):
     assert (aware.get_assignments(again)["metacell"] == expected["metacell"]).all()
 
 
-def test_new_batches_are_told(aware, cells):
+def test_cells_of_new_batches_are_refused(aware, cells):
     other = cells[:50].copy()
     other.obs["batch"] = "z"
     with pytest.raises(ValueError, match="'batch' of new cells.*found 'z'"):
@@ -91,7 +91,7 @@ def test_embeddings_have_their_principal_components(of_two_keys):
     np.testing.assert_allclose(found.uns["pca"]["variance_ratio"].sum(), 1, rtol=1e-5)
 
 
-def test_embeddings_carry_what_is_the_same_in_all_cells_of_a_category(fit, cells):
+def test_embeddings_have_the_columns_that_are_constant_within_a_category(fit, cells):
     cells = cells.copy()
     is_x = cells.obs["batch"] == "x"
     cells.obs["site"] = pd.Categorical(cells.obs["batch"].map({"x": "here", "y": "there"}))
@@ -107,7 +107,7 @@ def test_embeddings_carry_what_is_the_same_in_all_cells_of_a_category(fit, cells
     assert "lane" not in found.obs
 
 
-def test_categories_without_a_cell_are_no_conditions(fit, cells):
+def test_categories_without_a_cell_are_ignored(fit, cells):
     cells = cells.copy()
     cells.obs["batch"] = pd.Categorical(cells.obs["batch"], ["none", "x", "y", "new"])
     before = cells.obs["batch"].copy()

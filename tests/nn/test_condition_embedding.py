@@ -13,7 +13,7 @@ def learnt(n_categories):
     return embedding
 
 
-def test_vectors_of_all_keys_stand_side_by_side():
+def test_vectors_of_all_keys_are_concatenated():
     embedding = learnt({"donor": 4, "lane": 2})
     conditions = torch.tensor([[3, 0], [0, 1], [3, 1]])
     found = embedding(conditions)
@@ -32,12 +32,12 @@ def test_no_vector_is_longer_than_one():
     torch.testing.assert_close(norms, torch.tensor([1.0, 0.1 * 10**0.5, 0.0]))
 
 
-def test_categories_that_are_not_used_alike_move_apart_from_zero():
+def test_categories_with_different_gradients_move_apart_from_zero():
     embedding = ConditionEmbedding({"donor": 3})
     assert not embedding.table("donor").any()
     weight = torch.randn(10, generator=torch.Generator().manual_seed(0))
-    told = embedding(torch.tensor([[0], [1], [2], [2]])) @ weight
-    ((told - torch.tensor([1.0, 1.0, -1.0, -1.0])) ** 2).sum().backward()
+    predicted = embedding(torch.tensor([[0], [1], [2], [2]])) @ weight
+    ((predicted - torch.tensor([1.0, 1.0, -1.0, -1.0])) ** 2).sum().backward()
     gradient = embedding.tables[0].grad
     assert torch.isfinite(gradient).all()
     torch.testing.assert_close(gradient[0], gradient[1])
@@ -85,7 +85,7 @@ def test_a_frozen_embedding_can_be_taken_over_again():
     assert [len(p) for p in third.parameters()] == [1, 1]
 
 
-def test_frozen_rows_come_back_from_the_state():
+def test_frozen_rows_are_loaded_from_the_state():
     _, embedding = taken_over()
     other = ConditionEmbedding({"donor": 5, "lane": 2})
     other.freeze({"donor": 3, "lane": 2})

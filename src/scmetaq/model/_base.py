@@ -57,6 +57,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     _data_splitter_cls = TrainingSetSplitter
     module: Any
     _modalities: dict[str, Modality]
+    _aligned_to_query: Callable[[Any], Any]
+    """Of models that map queries."""
     reference_: dict[str, Any] | None = None
     """Of a query's model: ``n_categories`` of each condition key that its reference knows, and the
     features ``missing`` from the query by kind. None otherwise."""
@@ -116,6 +118,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
 
     def _aligned_cells(self, adata: AnnData | MuData) -> AnnData | MuData:
         """New cells with the features of the model, refused if they are not raw counts."""
+        if self.is_query:
+            return self._aligned_to_query(adata)
         sources = self._sources
         data: Any = with_features(adata, sources, self._features)
         check_cells(data, sources, is_query=True)

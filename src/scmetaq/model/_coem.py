@@ -10,6 +10,7 @@ from scvi import settings
 
 from scmetaq import _keys
 from scmetaq._errors import InputValueError, check_choice, check_int
+from scmetaq.data._cells import Cells
 from scmetaq.data._checks import check_n_metacells
 from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._reference import MAX_REFERENCE_CELLS, N_SCORES
@@ -26,7 +27,6 @@ from scmetaq.tl._spectral import spectral_metacells
 from scmetaq.train import CoemTrainingPlan, MixtureFit
 
 from ._base import Block, CountModel
-from ._cells import Cells
 from ._metacells import aggregated, metacell_names
 from ._reference_fit import fit_statistics
 from ._training import Preparation, default_batch_size

@@ -24,11 +24,11 @@ from scmetaq.train import (
 )
 
 from ._base import CountModel
-from ._condition_embeddings import ConditionMixin
+from ._conditions import ConditionsMixin
 from ._labels import LabelsMixin
+from ._mapping import MappingMixin
 from ._metacells import MetacellsMixin
-from ._new_metacells import NewMetacellsMixin
-from ._query_offsets import QueryOffsetMixin
+from ._query import QueryMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import (
     fit_statistics,
@@ -46,9 +46,9 @@ _MOST_SIMILARITIES = 25_000_000
 
 
 class MetaQModel(
-    NewMetacellsMixin,
-    QueryOffsetMixin,
-    ConditionMixin,
+    QueryMixin,
+    MappingMixin,
+    ConditionsMixin,
     MetacellsMixin,
     ReportsMixin,
     LabelsMixin,
@@ -200,10 +200,9 @@ class MetaQModel(
             Fewest and most cells of the model in a metacell; by default one, and no limit. Other
             cells are assigned as ever, each for itself. See :doc:`/user_guide/granularity`.
         train_size
-            Share of the cells of the reference sample to train on; by default all of them, or
-            0.9 where held-out cells are looked at: with ``early_stopping``,
-            ``enable_checkpointing`` or ``check_val_every_n_epoch``. All cells get a metacell
-            either way.
+            Share of the reference sample to train on; by default all, or 0.9 where held-out cells
+            are looked at: with ``early_stopping``, ``enable_checkpointing`` or
+            ``check_val_every_n_epoch``. All cells get a metacell either way.
         batch_size
             Cells per step; by default the recipe's.
         early_stopping
@@ -211,8 +210,7 @@ class MetaQModel(
         plan_kwargs
             Arguments of :class:`~scmetaq.train.MetaQTrainingPlan`.
         **kwargs
-            Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
-            them those of the Lightning trainer.
+            Arguments of scvi-tools' ``train`` and of the Lightning trainer.
         """
         arguments = {
             "max_epochs": max_epochs,
@@ -311,12 +309,10 @@ class MetaQModel(
         self, inputs: dict[str, Any], sampled: Cells, sample: np.ndarray
     ) -> dict[str, Any]:
         """Inputs of the cells that codes are fitted to, which may be more or fewer than trained."""
-        n_prepared = len(inputs[CONDITIONS])
-        if len(sample) > n_prepared:
+        if len(sample) > len(inputs[CONDITIONS]):
             return flat(self._read_all(sampled)) | {CONDITIONS: sampled.conditions}
-        if len(sample) < n_prepared:
-            return {name: rows[sample] for name, rows in inputs.items()}
-        return inputs
+        is_same = len(sample) == len(inputs[CONDITIONS])
+        return inputs if is_same else {name: rows[sample] for name, rows in inputs.items()}
 
     def _finish(self, prepared: Preparation) -> str:
         self._codebook_fit.finish()
@@ -331,7 +327,7 @@ class MetaQModel(
         n = max(_MOST_SIMILARITIES // self.n_metacells, 20 * self.n_metacells)
         if n < cells.n_cells:
             share = n / cells.n_cells
-            cells = cells.sample(np.linspace(0, cells.n_cells - 1, n).astype(np.int64))
+            cells = cells.sample(spread(cells.n_cells, n))
             least, most = max(1, int(bounds.least * share)), int(np.ceil(bounds.most * share))
             bounds = SizeBounds(least, most)
         z = torch.from_numpy(self._latents(cells)).to(module.device)

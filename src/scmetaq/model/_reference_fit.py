@@ -208,7 +208,7 @@ def _fit_correction(module: MetaQModule, inputs: Arrays, conditions: np.ndarray,
         start=initial_codes(unit, len(correction.centroids), seed=seed),
         generator=torch.Generator().manual_seed(seed),
     )
-    correction.set_mixture(mixture)
+    correction.set_state(mixture)
 
 
 @torch.no_grad()

@@ -1,3 +1,5 @@
+import time
+import warnings
 from typing import Any, Final
 
 import numpy as np
@@ -11,14 +13,13 @@ from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._training_set import stratified_sample
 from scmetaq.module import SCPoliModule
 from scmetaq.nn import CONDITIONS, LABELS, Likelihood, ModalityShape, flat
-from scmetaq.train import FineTuning, SCPoliTrainingPlan
+from scmetaq.train import FineTuning, QueryTrainingPlan, SCPoliTrainingPlan
 
 from ._base import CountModel
-from ._condition_embeddings import ConditionMixin
+from ._conditions import ConditionsMixin
 from ._labels import LabelsMixin
-from ._query_training import QueryTrainingMixin
+from ._mapping import MappingMixin
 from ._reference_fit import fit_features, selected_inputs
-from ._reference_mapping import ReferenceMappingMixin
 from ._training import Preparation, default_batch_size
 
 _LIKELIHOODS: Final = ("nb", "poisson")
@@ -31,13 +32,21 @@ _MAX_TRAINING_CELLS = 50_000
 _CELLS_PER_CATEGORY = 50
 """Cells of every condition and label in the training sample, if there are as many and room for
 them."""
+_MAX_QUERY_STEPS = 60
+_QUERY_BATCH_SIZE = 256
+_QUERY_PLAN: Final = {
+    "one_cycle": True,
+    "lr": 2e-2,
+    "weight_decay": 0.0,
+    "n_epochs_kl_warmup": None,
+}
+_EXPECTED = r"(?s).*(Last batch will have a small size|module\(s\) in eval mode)"
 _PLAN: Final = {"one_cycle": True, "lr": 2e-2, "max_kl_weight": 1.0}
 
 
 class SCPoli(
-    ConditionMixin,
-    QueryTrainingMixin,
-    ReferenceMappingMixin,
+    MappingMixin,
+    ConditionsMixin,
     LabelsMixin,
     CountModel,
 ):
@@ -222,6 +231,27 @@ class SCPoli(
     def _finish(self, prepared: Preparation) -> str:
         self._fit_prototypes()
         return "an embedding of"
+
+    def _train_query(self, **arguments: Any) -> None:
+        started, seed = time.perf_counter(), settings.seed or 0
+        chosen = self._query_training_cells(plan=QueryTrainingPlan, seed=seed, **arguments)
+        if not len(chosen):
+            return
+        prepared = Preparation(
+            chosen,
+            self._inputs(self._cells(self.adata_manager).sample(chosen)),
+            batch_size=default_batch_size(_QUERY_BATCH_SIZE, len(chosen)),
+            n_steps=_MAX_QUERY_STEPS,
+            most_epochs=10_000,
+            plan=_QUERY_PLAN,
+        )
+        self._training_plan_cls = QueryTrainingPlan
+        with warnings.catch_warnings():  # most of the network is frozen, and batches may be small
+            warnings.filterwarnings("ignore", _EXPECTED, UserWarning)
+            self._run(prepared, **arguments)
+        if not self.history_:  # scvi-tools continues the history of an earlier training
+            self.history_ = getattr(self.trainer.logger, "history", {})  # none without a logger
+        self._say_fitted(len(chosen), time.perf_counter() - started)
 
     def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
         """Latents of cells, the means of their posteriors, ``(n_cells, n_latent)``.

@@ -35,11 +35,10 @@ from ._likelihoods import (
     count_nll,
 )
 from ._linear_path import Axes
-from ._mixture_correction import MixtureCorrection, fit_mixture, one_hot
+from ._mixture_correction import MixtureCorrection, fit_mixture, fit_query_offsets, one_hot
 from ._parts import Channel, ChannelName, ConditionalPart, ModalityPart, ModalityShape
 from ._prototype_fit import N_FOLDS, PrototypeFit
 from ._prototypes import LabelPrototypes, PrototypeState, class_means, prototype_loss
-from ._query_offsets import fit_query_offsets
 
 __all__ = [
     "count_nll",

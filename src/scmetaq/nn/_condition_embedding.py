@@ -8,22 +8,14 @@ _MAX_NORM = 1.0
 
 
 def beside(values: Tensor, condition: Tensor) -> Tensor:
-    """Values with the embedding of conditions beside them, where there are any.
-
-    Parameters
-    ----------
-    values
-        ``(n_cells, n_values)``.
-    condition
-        ``(n_cells, n_dims)``, ``n_dims`` being zero without conditions.
-    """
+    """Values concatenated with the embedding of conditions, which has no columns without any."""
     return torch.cat([values, condition], 1) if condition.shape[1] else values
 
 
 class ConditionEmbedding(nn.Module):
     """A learnable vector for each category of each condition key.
 
-    All start at zero: what then tells two categories apart has been learnt from their cells.
+    All start at zero: what then distinguishes two categories has been learnt from their cells.
 
     Parameters
     ----------
@@ -32,8 +24,8 @@ class ConditionEmbedding(nn.Module):
 
     Notes
     -----
-    After :meth:`freeze` the first categories of each key are kept for good: their vectors are in
-    buffers, which no optimiser sees, and the parameters hold the other categories only.
+    After :meth:`freeze` the first categories of each key are in buffers, which no optimiser sees,
+    and the parameters hold the other categories only.
 
     References
     ----------
@@ -50,7 +42,7 @@ class ConditionEmbedding(nn.Module):
 
     @property
     def n_dims(self) -> int:
-        """Dimension of the vectors of all keys side by side."""
+        """Dimension of the concatenated vectors of all keys."""
         return EMBEDDING_DIM * len(self.keys)
 
     def table(self, key: str) -> Tensor:
@@ -65,13 +57,7 @@ class ConditionEmbedding(nn.Module):
 
     @torch.no_grad()
     def freeze(self, n_frozen: dict[str, int]) -> None:
-        """Keep the first so many categories of each key as they are; only the others still learn.
-
-        Parameters
-        ----------
-        n_frozen
-            Number of categories by key, at most those there are.
-        """
+        """Keep the first ``n_frozen`` categories of each key as they are."""
         rows = [self._rows(i).detach() for i in range(len(self.keys))]
         for i, key in enumerate(self.keys):
             self.register_buffer(f"frozen_{i}", rows[i][: n_frozen[key]].clone())
@@ -80,13 +66,7 @@ class ConditionEmbedding(nn.Module):
 
     @torch.no_grad()
     def take_over(self, reference: "ConditionEmbedding") -> None:
-        """Freeze the vectors of another's categories; further ones start at the mean of these.
-
-        Parameters
-        ----------
-        reference
-            Embedding of the same keys, whose categories come first here.
-        """
+        """Freeze the vectors of another, whose categories come first; others get their mean."""
         n_frozen = {}
         for i, key in enumerate(self.keys):
             known, n_all = reference._rows(i), len(self._rows(i))
@@ -97,16 +77,6 @@ class ConditionEmbedding(nn.Module):
         self.freeze(n_frozen)
 
     def forward(self, conditions: Tensor) -> Tensor:
-        """Vectors of cells.
-
-        Parameters
-        ----------
-        conditions
-            Category of each key, ``(n_cells, n_keys)`` int64.
-
-        Returns
-        -------
-        ``(n_cells, n_dims)``.
-        """
+        """Vectors of cells, ``(n_cells, n_dims)``, from their categories, ``(n_cells, n_keys)``."""
         found = [F.embedding(conditions[:, i], self.table(key)) for i, key in enumerate(self.keys)]
         return torch.cat(found, 1) if found else conditions.new_zeros(len(conditions), 0).float()

@@ -1,9 +1,11 @@
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
+
+from ._fitted import Fitted
 
 _WIDTH = 0.1
 """Width of the softmax over clusters, in units of one minus the cosine."""
@@ -15,29 +17,35 @@ _N_SWEEPS = 10
 _N_BLOCKS = 20
 _TOLERANCE = 1e-3
 _N_REFINEMENTS = 2
+_QUERY_RIDGE = 10.0
+_QUERY_HALF = 1.5
+"""Squared distance, in medians, at which a cell of a query has half the weight."""
+_N_WEIGHTINGS = 5
+_BLOCK = 1_024
 
 
 class Mixture(NamedTuple):
-    """Clusters of cells and what conditions add to the cells of each.
+    """Clusters of cells and effects of conditions on the cells of each.
 
     Letters: ``C`` clusters, ``A`` categories of all condition keys together, ``D`` dimensions.
     """
 
     centroids: Tensor
-    """Mean of the cells of a cluster without their conditions, ``(C, D)``."""
+    """Mean of the corrected cells of a cluster, ``(C, D)``."""
     offsets: Tensor
-    """What a category adds to the cells of a cluster, ``(C, A, D)``."""
+    """Effect of a category on the cells of a cluster, ``(C, A, D)``."""
     log_penalty: Tensor
     """Log of expected over observed cells of a category in a cluster, ``(C, A)``."""
 
 
-class MixtureCorrection(nn.Module):
-    r"""Takes off a cell's values what its conditions add to them, cluster by cluster.
+class MixtureCorrection(Fitted[Mixture]):
+    r"""Subtract the effects of a cell's conditions from its values, cluster by cluster.
 
     .. math:: \hat x_i = x_i - \sum_c r_{ic} \sum_{a \in A_i} w_{ca}
 
     with soft clusters :math:`r` and offsets :math:`w` of the categories :math:`A_i` of the cell.
-    Cells are first compared with what a cluster looks like under their own conditions.
+    Cells are first compared with centroids under their own conditions, then, corrected, with the
+    centroids themselves.
 
     Parameters
     ----------
@@ -59,16 +67,14 @@ class MixtureCorrection(nn.Module):
     log_penalty: Tensor
 
     def __init__(self, n_clusters: int, n_categories: list[int], n_dims: int):
-        super().__init__()
         n_all = sum(n_categories)
+        shapes = (n_clusters, n_dims), (n_clusters, n_all, n_dims), (n_clusters, n_all)
+        super().__init__(Mixture(*map(torch.zeros, shapes)))
         self.n_categories = n_categories
-        self.register_buffer("centroids", torch.zeros(n_clusters, n_dims))  # C x D
-        self.register_buffer("offsets", torch.zeros(n_clusters, n_all, n_dims))  # C x A x D
-        self.register_buffer("log_penalty", torch.zeros(n_clusters, n_all))  # C x A
 
     @torch.no_grad()
     def forward(self, values: Tensor, conditions: Tensor) -> Tensor:
-        """Values without what conditions add; unchanged before :meth:`set_mixture`.
+        """Values without the effects of conditions; unchanged before the fit.
 
         Parameters
         ----------
@@ -84,61 +90,35 @@ class MixtureCorrection(nn.Module):
         corrected = values
         for _ in range(1 + _N_REFINEMENTS):
             share = torch.softmax(2 * (similarity - 1) / _WIDTH + penalty, 1)  # B x C
-            corrected = values - self._added(share, design)
+            corrected = values - self.effects(share, design)
             similarity = _cosine(corrected, self.centroids)
         return corrected
 
-    def _added(self, share: Tensor, design: Tensor) -> Tensor:
-        """What conditions add to cells, ``(n_cells, D)``."""
-        added = [
-            (share * design[:, [a]]) @ self.offsets[:, a] for a in range(self.offsets.shape[1])
-        ]
-        return torch.stack(added).sum(0)
+    def effects(self, share: Tensor, design: Tensor) -> Tensor:
+        """Effects of the categories ``(n_cells, A)`` of cells, by their shares ``(n_cells, C)``."""
+        by_category = zip(design.T, self.offsets.transpose(0, 1), strict=True)
+        effects = [(share * of_cell[:, None]) @ offsets for of_cell, offsets in by_category]
+        return torch.stack(effects).sum(0)
 
     def shares(self, corrected: Tensor) -> Tensor:
-        """Shares of the clusters in cells without what conditions add, ``(n_cells, C)``."""
+        """Shares of the clusters in corrected cells, ``(n_cells, C)``."""
         return torch.softmax(2 * (_cosine(corrected, self.centroids) - 1) / _WIDTH, 1)
 
     @torch.no_grad()
     def take_over(self, reference: "MixtureCorrection") -> None:
-        """Take over another's clusters and what its categories add; further ones add nothing.
-
-        Parameters
-        ----------
-        reference
-            Correction with the same clusters and keys, whose categories come first here.
-        """
-        known = self.columns([range(n) for n in reference.n_categories])
-        self._set_n_clusters(len(reference.centroids))
-        self.centroids.copy_(reference.centroids)
-        self.offsets.zero_()[:, known] = reference.offsets
-        self.log_penalty.zero_()[:, known] = reference.log_penalty
-
-    def _set_n_clusters(self, n_clusters: int) -> None:
-        """Make room for so many clusters: there were as many as codes, which may have grown."""
-        for name in ("centroids", "offsets", "log_penalty"):
-            buffer = getattr(self, name)
-            if len(buffer) != n_clusters:
-                setattr(self, name, buffer.new_zeros(n_clusters, *buffer.shape[1:]))
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        if f"{prefix}centroids" in state_dict:
-            self._set_n_clusters(len(state_dict[f"{prefix}centroids"]))
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        """Copy another correction, whose categories come first; further ones have no effect."""
+        known, old = self.columns([range(n) for n in reference.n_categories]), reference.state
+        n_clusters, _, n_dims = old.offsets.shape
+        offsets = old.offsets.new_zeros(n_clusters, sum(self.n_categories), n_dims)
+        log_penalty = offsets[:, :, 0].clone()
+        offsets[:, known], log_penalty[:, known] = old.offsets, old.log_penalty
+        self.set_state(Mixture(old.centroids, offsets, log_penalty))
 
     def columns(self, categories: Sequence[Iterable[int]]) -> Tensor:
-        """Positions of some categories of each key among those of all keys side by side."""
+        """Positions of categories of each key among those of all keys concatenated."""
         starts = [sum(self.n_categories[:i]) for i in range(len(self.n_categories))]
         found = [start + a for start, of in zip(starts, categories, strict=True) for a in of]
         return torch.tensor(found, dtype=torch.long, device=self.offsets.device)
-
-    @torch.no_grad()
-    def set_mixture(self, mixture: Mixture) -> None:
-        """Take over what :func:`fit_mixture` has found."""
-        for name, values in mixture._asdict().items():
-            getattr(self, name).copy_(values)
 
 
 def fit_mixture(
@@ -149,10 +129,10 @@ def fit_mixture(
     start: Tensor,
     generator: torch.Generator,
 ) -> Mixture:
-    """Find clusters that conditions share, and what conditions add to each.
+    """Fit clusters that conditions share, and the effects of conditions in each.
 
-    Soft clusters that favour a mixture of conditions and ridge regressions on the conditions
-    within them alternate until the clusters stand still.
+    Soft clusters that favour a mixture of conditions alternate with ridge regressions on the
+    conditions within them until the clusters converge.
 
     Parameters
     ----------
@@ -163,9 +143,9 @@ def fit_mixture(
     n_categories
         Number of categories of each key.
     start
-        Centroids to begin with, ``(C, D)``.
+        Initial centroids, ``(C, D)``.
     generator
-        Order in which cells are looked at.
+        Of the order in which cells are updated.
 
     References
     ----------
@@ -195,7 +175,7 @@ def _clustered(
     share_of: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
-    """Soft clusters of corrected cells, the fuller of a condition the less attractive to it."""
+    """Soft clusters of corrected cells, with a penalty on a cluster's excess of a condition."""
     unit = F.normalize(corrected, dim=1)
     share = share.clone()
     for _ in range(_N_SWEEPS):
@@ -220,7 +200,7 @@ def _log_penalty(share: Tensor, design: Tensor, share_of: Tensor) -> Tensor:
 
 
 def _ridge(values: Tensor, share: Tensor, design: Tensor) -> Tensor:
-    """What categories add in each cluster, beside an intercept that is not penalised."""
+    """Effects of categories in each cluster; the intercept is not penalised."""
     with_intercept = torch.cat([torch.ones_like(design[:, :1]), design], 1)  # N x (1 + A)
     penalty = torch.full_like(with_intercept[0], _RIDGE)
     penalty[0] = 0
@@ -232,8 +212,76 @@ def _ridge(values: Tensor, share: Tensor, design: Tensor) -> Tensor:
     return torch.stack(offsets)  # C x A x D
 
 
+@torch.no_grad()
+def fit_query_offsets(
+    correction: MixtureCorrection, values: Tensor, conditions: Tensor, *, new: Tensor
+) -> None:
+    r"""Estimate the effects of new categories within the clusters of a reference.
+
+    Centroids and effects of known categories stay as they are. With shares :math:`r` of the
+    clusters in the cells, corrected for known categories, the effect of a new category is estimated
+    in all clusters, :math:`g_a`, then what remains of it in each:
+
+    .. math::
+
+        g_a = \frac{\sum_i \omega_i y_i}{\lambda + \sum_i \omega_i}, \qquad
+        w_{ca} = g_a
+        + \frac{\sum_i \omega_i r_{ic} (y_i - g_a)}{\lambda + \sum_i \omega_i r_{ic}}, \qquad
+        y_i = x_i - \sum_c r_{ic} \mu_c, \quad \lambda = 10,
+
+    for cells :math:`i` of category :math:`a` alone. Cells of a state that the reference lacks are
+    far from :math:`g_a` and get a low weight, a redescending M-estimate:
+
+    .. math:: \omega_i = \frac{1}{1 + (q_i / h)^6}, \qquad q_i = \lVert y_i - g_a \rVert^2
+
+    with :math:`h` 1.5 times the median of :math:`q` among cells of the same new categories, most of
+    which must be in known states.
+
+    Parameters
+    ----------
+    correction
+        Correction of the reference, with columns for the new categories, which are filled in.
+    values
+        Values of the query, ``(n_cells, D)``.
+    conditions
+        Category of each key, ``(n_cells, n_keys)`` int64.
+    new
+        Columns of the new categories among those of all keys, ``(n_new,)``.
+
+    References
+    ----------
+    Kang et al., Symphony, Nature Communications 2021; Hampel, The influence curve and its role in
+    robust estimation, Journal of the American Statistical Association 1974.
+    """
+    known = one_hot(conditions, correction.n_categories).to(values)  # N x A
+    design = known[:, new]  # N x n_new
+    known[:, new] = 0
+    groups = design.unique(dim=0, return_inverse=True)[1]  # N
+    penalty = _QUERY_RIDGE * torch.eye(len(new)).to(values)
+    correction.offsets[:, new] = 0
+    blocks = zip(values.split(_BLOCK), conditions.split(_BLOCK), strict=True)
+    share = torch.cat([correction.shares(correction(v, c)) for v, c in blocks])  # N x C
+    moved = values - correction.effects(share, known) - share @ correction.centroids  # N x D
+    weight, rest = torch.ones_like(values[:, :1]), moved
+    for _ in range(_N_WEIGHTINGS):
+        weighted = weight * design
+        shared = torch.linalg.solve(weighted.T @ design + penalty, weighted.T @ moved)  # n_new x D
+        rest = moved - design @ shared
+        weight = _weights(rest.square().sum(1), groups)[:, None]
+    in_clusters = [weight * share * column[:, None] for column in design.T]  # each N x C
+    gram = torch.stack([of.T @ design for of in in_clusters], 1)  # C x n_new x n_new
+    target = torch.stack([of.T @ rest for of in in_clusters], 1)  # C x n_new x D
+    correction.offsets[:, new] = shared + torch.linalg.solve(gram + penalty, target)
+
+
+def _weights(distance: Tensor, groups: Tensor) -> Tensor:
+    """Weights of cells by their squared distance, in medians of their group."""
+    median = torch.stack([distance[groups == g].median() for g in range(int(groups.max()) + 1)])
+    return 1 / (1 + (distance / (_QUERY_HALF * median[groups]).clamp_min(1e-12)) ** 6)
+
+
 def one_hot(conditions: Tensor, n_categories: list[int]) -> Tensor:
-    """Indicators of the categories of all keys side by side, ``(n_cells, A)``."""
+    """Indicators of the categories of all keys concatenated, ``(n_cells, A)``."""
     parts = [F.one_hot(codes, n) for codes, n in zip(conditions.T, n_categories, strict=True)]
     return torch.cat(parts, 1).float()
 

@@ -1,4 +1,4 @@
-"""Metacells for states that the reference lacks."""
+"""New metacells in the model of a query."""
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ def grown(cells, reference):
     return model, model.add_metacells()
 
 
-def test_cells_that_codes_were_added_for_had_a_part_in_them(grown):
+def test_new_codes_were_fitted_to_their_cells(grown):
     model, names = grown
     n_all = model.n_metacells
     assert n_all == 10 + len(names)
@@ -51,7 +51,7 @@ def test_the_state_that_was_missing_gets_metacells(grown, cells):
     assert is_new[kinds != "B"].mean() < 0.1
 
 
-def test_those_of_the_reference_stay_as_they_are(grown, reference):
+def test_metacells_of_the_reference_do_not_change(grown, reference):
     model, names = grown
     before, after = reference.get_codebook(), model.get_codebook()
     codes = before.columns.drop("usage")
@@ -102,12 +102,12 @@ def test_bad_input(reference, grown, tmp_path):
 
 
 def test_with_conditions_they_come_back_from_disk(cells, fit, tmp_path):
-    """What conditions add is told in as many clusters as the reference had codes."""
+    """The correction keeps the number of clusters that the reference had."""
     cells = cells.copy()
     cells.obs["lane"] = np.array(["a", "b"])[np.arange(cells.n_obs) % 2]
     known = cells[cells.obs["cell_type"] != "B"].copy()
     model = MetaQModel.load_query_data(cells, fit(known, 10, 20, setup={"batch_key": "lane"}))
-    assert model.add_metacells()
+    assert model.add_metacells(quantile=0.8)
     model.save(tmp_path / "model")
     loaded = MetaQModel.load(tmp_path / "model", cells.copy(), accelerator="cpu")
     pd.testing.assert_frame_equal(loaded.get_assignments(), model.get_assignments())

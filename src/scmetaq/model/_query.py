@@ -1,22 +1,75 @@
+import time
+from typing import TYPE_CHECKING, Any
+
 import torch
 from scvi import settings
 
-from scmetaq._errors import check_int
-from scmetaq.nn import N_QUANTILES, distances_without, initial_codes, squared_distances
+from scmetaq._errors import InputValueError, check_int
+from scmetaq.data._cells import Cells
+from scmetaq.module import MetaQModule
+from scmetaq.nn import (
+    N_QUANTILES,
+    PRESENT,
+    distances_without,
+    fit_query_offsets,
+    initial_codes,
+    squared_distances,
+)
 from scmetaq.train import say
 
-from ._reference_mapping import ReferenceMappingMixin
+from ._base import Block
+
+if TYPE_CHECKING:
+    from ._mapping import MappingMixin
+    from ._metacells import MetacellsMixin
+
+    class _Base(MappingMixin, MetacellsMixin): ...
+else:
+    _Base = object
 
 
-class NewMetacellsMixin(ReferenceMappingMixin):
-    """Metacells for states of a query that its reference has none for."""
+class QueryMixin(_Base):
+    """What a MetaQ model of a query fits: effects of new conditions, and new metacells."""
+
+    module: MetaQModule
+
+    def _train_query(self, **arguments: Any) -> None:
+        """Estimate the effects of new conditions; their embeddings stay the mean of known ones."""
+        started, seed = time.perf_counter(), settings.seed or 0
+        chosen = self._query_training_cells(plan=self._training_plan_cls, seed=seed, **arguments)
+        if not len(chosen):
+            return
+        if self.module.correction is not None:
+            self._fit_query_offsets(self._cells(self.adata_manager).sample(chosen))
+        self._say_fitted(len(chosen), time.perf_counter() - started)
+
+    @torch.no_grad()
+    def _fit_query_offsets(self, cells: Cells) -> None:
+        module, device = self.module, self.module.device
+        correction = module.correction
+        assert correction is not None
+        assert self.reference_ is not None
+
+        def uncorrected(block: Block) -> dict[str, torch.Tensor]:
+            present = {kind: of_kind[PRESENT] for kind, of_kind in block.inputs.items()}
+            return {"values": module.linear_values(module.read_as_is(block.counts, present))}
+
+        values = self._in_blocks(uncorrected, cells)["values"]
+        n_known = self.reference_["n_categories"]
+        new = [range(n_known[found.key], len(found.categories)) for found in self._conditions]
+        fit_query_offsets(
+            correction,
+            torch.from_numpy(values).to(device),
+            torch.from_numpy(cells.conditions).to(device),
+            new=correction.columns(new),
+        )
 
     def add_metacells(self, *, quantile: float = 0.9, min_cells: int = 10) -> list[str]:
         """Add metacells for cells of the query that are far from those of the reference.
 
         Cells whose learnt state is farther from all codes than the given quantile of the
-        reference's own cells are grouped anew. A group becomes a metacell if it has ``min_cells``
-        and half of them are as near to each other as that quantile: odd cells that have nothing in
+        reference's own cells are clustered. A cluster becomes a metacell if it has ``min_cells``
+        and half of them are as near to each other as that quantile: outliers that have nothing in
         common do not make one. Codes of the reference stay as they are, to the last bit; names of
         the new metacells follow theirs. Call it after :meth:`train`, and once.
 
@@ -41,10 +94,12 @@ class NewMetacellsMixin(ReferenceMappingMixin):
         """
         check_int("min_cells", min_cells)
         if not 0 < quantile < 1:
-            raise ValueError(f"Expected quantile between 0 and 1, found {quantile}.")
+            raise InputValueError(
+                f"Expected quantile between 0 and 1, found {quantile}.", argument="quantile"
+            )
         if not self.is_query or self.adata is None:
-            raise ValueError(
-                "Expected the model of a query, with its cells: make one with load_query_data."
+            raise InputValueError(
+                "Expected the model of a query, with its cells:", "make one with load_query_data."
             )
         z = torch.from_numpy(self._latents(self._cells(self.adata_manager)))
         codes, sizes = self._codes_of_far_cells(z.to(self.module.device), quantile, min_cells)
@@ -66,9 +121,8 @@ class NewMetacellsMixin(ReferenceMappingMixin):
     def _codes_of_far_cells(
         self, z: torch.Tensor, quantile: float, min_cells: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Codes for cells that are far from all there are, and how many cells each has."""
-        codebook, seed = self.module.codebook, settings.seed or 0
-        states = self.module.state_dimensions
+        """Codes for cells that are far from all codes, and the number of cells of each."""
+        codebook, states = self.module.codebook, self.module.state_dimensions
         limit = codebook.distance_quantiles[round(quantile * (N_QUANTILES - 1))]
         nearest = squared_distances(z[:, states], codebook.codes[:, states]).amin(1)
         z = z[nearest > limit]
@@ -78,7 +132,7 @@ class NewMetacellsMixin(ReferenceMappingMixin):
         far = z[:, states]
         start = far.mean(0, keepdim=True)
         if n > 1:
-            start = initial_codes(far, n, seed=seed)
+            start = initial_codes(far, n, seed=settings.seed or 0)
         assignment = squared_distances(far, start).argmin(1)
         sizes = torch.bincount(assignment, minlength=n)
         means = torch.zeros(n, z.shape[1]).to(z).index_add_(0, assignment, z)

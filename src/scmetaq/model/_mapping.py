@@ -1,7 +1,7 @@
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -12,27 +12,28 @@ from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer
 
 from scmetaq._errors import InputTypeError, InputValueError, check_int, check_share
+from scmetaq.data._cells import Cells
 from scmetaq.data._checks import check_cells
 from scmetaq.data._columns import check_categories
 from scmetaq.data._query import Aligned, align, align_conditions, new_categories
 from scmetaq.train import say
 
-from ._cells import Cells
-from ._reading import ReadingMixin, few_cells_allowed
-from ._training import check_plan_kwargs
+from ._training import check_plan_kwargs, few_cells_allowed
+
+if TYPE_CHECKING:
+    from ._base import CountModel as _Base
+else:
+    _Base = object
 
 _MOST_CELLS = 5_000
 """Cells of new conditions that are fitted to, where there are more."""
 
 
-class ReferenceMappingMixin(ReadingMixin):
-    """New cells, also of new conditions, mapped onto a trained model.
+class MappingMixin(_Base):
+    """Mapping of new cells, also of new conditions, onto a trained model.
 
-    The module is a :class:`~scmetaq.module.ReferenceMappingModule`, whose parts have a
-    ``FeatureCoverage``.
+    The module is a :class:`~scmetaq.module.ReferenceMappingModule`.
     """
-
-    module: Any
 
     @classmethod
     def load_query_data(
@@ -44,13 +45,12 @@ class ReferenceMappingMixin(ReadingMixin):
         accelerator: str = "auto",
         device: int | str = "auto",
     ) -> Self:
-        """A model of new cells, made of a trained one: nothing of the reference cells is needed.
+        """Make a model of new cells from a trained one, without the cells of the reference.
 
-        Batches and other conditions may be new: they get embeddings and corrections of their own,
-        which :meth:`train` fits. Everything else is that of the reference, and stays so to the
-        last bit. Features are matched by name. Those that only the query has are passed over.
-        Those that it lacks are filled in with what a factor model of the reference expects from
-        the others; see :attr:`missing_features`.
+        Batches and other conditions may be new: :meth:`train` estimates their effects. Everything
+        else is that of the reference, and stays so to the last bit. Features are matched by name.
+        Those that only the query has are ignored. Those that it lacks are filled in with what a
+        factor model of the reference expects from the others; see :attr:`missing_features`.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class ReferenceMappingMixin(ReadingMixin):
             )
         model = cls(aligned.data, **known._init_arguments)
         model._become_query_of(known, aligned.missing)
-        say(_told(model, new))
+        say(_summary(model, new))
         return model
 
     @property
@@ -124,50 +124,60 @@ class ReferenceMappingMixin(ReadingMixin):
         if isinstance(reference, str | Path):
             reference = cls.load(reference, False, **device)
         if not isinstance(reference, cls):
-            raise TypeError(
+            raise InputTypeError(
                 f"Expected a trained {cls.__name__} or the folder of a saved one as reference, "
-                f"found {type(reference).__name__}."
+                f"found {type(reference).__name__}.",
+                argument="reference",
             )
         if not reference.is_trained_:
-            raise ValueError("The reference is not trained: call its train() first.")
+            raise InputValueError(
+                "The reference is not trained:", "call its train() first.", "reference"
+            )
         return reference
 
     def _aligned(
         self, query: AnnData | MuData, lacking: Mapping[str, pd.Index] | None = None
     ) -> Aligned:
-        """New cells in the form of the model's own; ``lacking`` features are passed over."""
+        """New cells in the form of the model's own, without the ``lacking`` features."""
         aligned = align(query, self._sources, self._features, lacking=lacking)
         align_conditions(aligned.data, self._conditions)
         return aligned
 
-    def _absent_modalities(self) -> dict[str, str]:
-        """Kinds of counts, and names of their modalities, that no cell of the query has."""
-        if not self._reads_mudata:
-            return {}
-        names = {kind: str(source.modality) for kind, source in self._sources.items()}
-        return {kind: name for kind, name in names.items() if not self.adata.mod[name].n_obs}
-
-    def _read_features(self, kind: str) -> np.ndarray:
-        """Names of the features that the model reads, of one kind of counts."""
-        part = self.module.parts[kind]
-        read = part.feature_scaling if part.linear_path is None else part.linear_path
-        return self._features[kind][read.features.cpu().numpy()].to_numpy()
+    def _aligned_to_query(self, adata: AnnData | MuData) -> AnnData | MuData:
+        """New cells with the features that the query of this model was measured in."""
+        aligned = self._aligned(adata, self.missing_features)
+        for kind, absent in aligned.missing.items():
+            further = absent.difference(self.missing_features[kind])
+            if len(further):
+                raise InputValueError(
+                    f"Expected the {kind} features that the query was measured in, found "
+                    f"{len(further)} missing, e.g. {further[0]!r}.",
+                    "Map these cells on their own with load_query_data.",
+                    "adata",
+                )
+        check_cells(aligned.data, self._sources, is_query=True, where="query")
+        check_categories(aligned.data, self._conditions)
+        return aligned.data
 
     def _check_shared(self, missing: Mapping[str, pd.Index], min_shared: float) -> None:
+        """Refuse a query with too few of the features that the model reads."""
         for kind, absent in missing.items():
-            names, read = self._features[kind], self._read_features(kind)
-            n_shared = int((~np.isin(read, absent)).sum())
-            if n_shared < min_shared * len(read):
-                raise ValueError(
-                    f"Expected at least {min_shared:.0%} of the {len(read):,} {kind} features that "
-                    f"the reference reads, found {n_shared:,} in the query (min_shared). Features "
-                    f"of the reference are called {names[0]!r}, {names[-1]!r}, ...: bring the "
-                    "query's var_names to the same kind of names if they are of another, or pass a "
-                    "lower min_shared to do with fewer."
+            part, names = self.module.parts[kind], self._features[kind]
+            reads = part.feature_scaling if part.linear_path is None else part.linear_path
+            of_part = names[reads.features.cpu().numpy()].to_numpy()
+            n_shared = int((~np.isin(of_part, absent)).sum())
+            if n_shared < min_shared * len(of_part):
+                raise InputValueError(
+                    f"Expected at least {min_shared:.0%} of the {len(of_part):,} {kind} features "
+                    f"that the reference reads, found {n_shared:,} in the query (min_shared).",
+                    f"Features of the reference are called {names[0]!r}, {names[-1]!r}, ...: bring "
+                    "the query's var_names to the same kind of names if they are of another, or "
+                    "pass a lower min_shared to do with fewer.",
+                    "min_shared",
                 )
 
     def _become_query_of(self, reference: Self, missing: Mapping[str, pd.Index]) -> None:
-        """Take over everything from the reference."""
+        """Copy everything from the reference."""
         self.reference_ = {
             "n_categories": {c.key: len(c.categories) for c in reference._conditions},
             "n_metacells": getattr(reference, "n_metacells", 0),
@@ -182,18 +192,19 @@ class ReferenceMappingMixin(ReadingMixin):
         self.is_trained_ = True
         self.history_: dict[str, Any] = {}
 
-    def _check_query_training(
+    def _query_training_cells(
         self,
         *,
         plan: type,
-        max_epochs: int | None = None,
-        train_size: float | None = None,
-        batch_size: int | None = None,
-        early_stopping: bool = False,
-        plan_kwargs: dict[str, Any] | None = None,
+        seed: int,
+        max_epochs: int | None,
+        train_size: float | None,
+        batch_size: int | None,
+        early_stopping: bool,
+        plan_kwargs: dict[str, Any] | None,
         **kwargs: Any,
-    ) -> None:
-        """Refuse arguments of ``train`` that the model of a query cannot have."""
+    ) -> np.ndarray:
+        """Indices of the cells of new conditions; refuse arguments that a query cannot have."""
         check_int("max_epochs", max_epochs)
         check_int("batch_size", batch_size)
         check_plan_kwargs(plan, self.module.loss, plan_kwargs)
@@ -201,25 +212,24 @@ class ReferenceMappingMixin(ReadingMixin):
         known = {name for of in trains for name in signature(of).parameters}
         if odd := sorted(set(kwargs) - known):
             raise InputTypeError(
-                f"Expected arguments of train or of its Trainer, found {odd[0]!r}."
+                f"Expected arguments of train or of its Trainer, found {odd[0]!r}.",
+                argument=odd[0],
             )
         if self.adata is None:
             raise InputValueError("The model was loaded without cells: there are none to train on.")
         if early_stopping or train_size is not None:
             raise InputValueError(
-                "Expected no train_size or early_stopping, found some: the effects of new "
-                "conditions of a query are fitted to all its cells, and none are held out.",
-                argument="early_stopping",
+                "Expected no train_size or early_stopping, found some: new conditions of a query "
+                "are fitted to all its cells, and none are held out.",
+                argument="early_stopping" if early_stopping else "train_size",
             )
-
-    def _has_new_conditions(self) -> bool:
-        if any(self.new_conditions.values()):
-            return True
-        say("No condition of the query is new: there is nothing to train.")
-        return False
+        if not any(self.new_conditions.values()):
+            say("No condition of the query is new: there is nothing to train.")
+            return np.empty(0, int)
+        return self._cells_of_new_conditions(self._cells(self.adata_manager), seed)
 
     def _cells_of_new_conditions(self, cells: Cells, seed: int) -> np.ndarray:
-        """Sorted indices of cells of which a condition is new, evenly of each if there are many."""
+        """Sorted indices of at most 5,000 cells with a new category, evenly of each."""
         assert self.reference_ is not None
         n_known = [self.reference_["n_categories"][found.key] for found in self._conditions]
         is_new = cells.conditions >= np.array(n_known)  # n_cells x n_keys
@@ -238,34 +248,18 @@ class ReferenceMappingMixin(ReadingMixin):
             f"to {n_cells:,} cells in {seconds:.0f} s; all else is as in the reference."
         )
 
-    def _aligned_cells(self, adata: AnnData | MuData) -> AnnData | MuData:
-        """New cells with the features of the model, but for those that its query lacks."""
-        if self.reference_ is None:
-            return super()._aligned_cells(adata)
-        aligned = self._aligned(adata, self.missing_features)
-        for kind, absent in aligned.missing.items():
-            further = absent.difference(self.missing_features[kind])
-            if len(further):
-                raise ValueError(
-                    f"Expected the {kind} features that the query was measured in, found "
-                    f"{len(further)} missing, e.g. {further[0]!r}. Map these cells on their own "
-                    "with load_query_data."
-                )
-        check_cells(aligned.data, self._sources, is_query=True, where="query")
-        check_categories(aligned.data, self._conditions)
-        return aligned.data
 
-
-def _told(model: ReferenceMappingMixin, new: Mapping[str, list[Any]]) -> str:
-    """What a query is like, compared with its reference."""
+def _summary(model: MappingMixin, new: Mapping[str, list[Any]]) -> str:
+    """What differs between a query and its reference."""
     parts = []
     for kind, absent in model.missing_features.items():
         n_features = len(model._features[kind])
         if len(absent):
             n_of_all = f"{len(absent):,} of {n_features:,} {kind} features"
             parts.append(f"{n_of_all} are missing and filled in")
-    for kind, name in model._absent_modalities().items():
-        parts.append(f"{kind} ({name!r}) is missing and told from the others")
+        name = model._sources[kind].modality
+        if name is not None and not model.adata.mod[name].n_obs:
+            parts.append(f"{kind} ({name!r}) is missing and predicted from the others")
     for key, categories in new.items():
         if categories:
             shown = ", ".join(map(str, categories[:5])) + (", ..." if len(categories) > 5 else "")

@@ -1,3 +1,5 @@
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
 import scanpy as sc
@@ -6,11 +8,14 @@ from anndata import AnnData
 from scmetaq import _keys
 from scmetaq.module import MetaQModule, SCPoliModule
 
-from ._parts import ModelParts
+if TYPE_CHECKING:
+    from ._base import CountModel as _Base
+else:
+    _Base = object
 
 
-class ConditionMixin(ModelParts):
-    """What a model has learnt of batches, donors and other conditions."""
+class ConditionsMixin(_Base):
+    """Embeddings of batches, donors and other conditions."""
 
     module: MetaQModule | SCPoliModule
 

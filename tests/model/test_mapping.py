@@ -57,7 +57,7 @@ def same(a, b):
     pd.testing.assert_frame_equal(a, b, check_exact=True)
 
 
-def test_cells_of_known_conditions_get_what_the_reference_gives_them(reference, known):
+def test_cells_of_known_conditions_get_the_results_of_the_reference(reference, known):
     some = known[::-2].copy()
     model = MetaQModel.load_query_data(some, reference)
     same(model.get_assignments(), reference.get_assignments(some))
@@ -88,7 +88,7 @@ def test_everything_but_the_rows_of_new_conditions_is_bit_identical(mapped, refe
     assert learnt == rows
 
 
-def test_new_conditions_are_learnt(mapped, reference, query):
+def test_effects_of_new_conditions_are_fitted_and_embeddings_are_the_mean(mapped, reference, query):
     untrained = MetaQModel.load_query_data(query, reference)
     new = mapped.module.correction.columns([range(2, 3), []])
     assert mapped.module.correction.offsets[:, new].abs().max() > 0
@@ -105,7 +105,7 @@ def test_new_conditions_are_learnt(mapped, reference, query):
     assert not reference.is_query
 
 
-def test_a_reference_of_one_batch_takes_another(known, query, fit, train):
+def test_a_batch_is_mapped_onto_a_reference_of_one_batch(known, query, fit, train):
     only = known[known.obs["batch"] == "x"].copy()
     reference = fit(only, 6, 20, setup={"batch_key": "batch", "labels_key": "cell_type"})
     assert reference.get_condition_embeddings()["batch"].obs_names.tolist() == ["x"]
@@ -157,7 +157,7 @@ def test_without_new_conditions_there_is_nothing_to_train(reference, known):
     assert getattr(model, "trainer", None) is None
 
 
-def test_a_folder_will_do(mapped, reference, query, train, tmp_path):
+def test_a_reference_may_be_a_folder(mapped, reference, query, train, tmp_path):
     reference.save(tmp_path / "model")
     model = MetaQModel.load_query_data(query, tmp_path / "model", accelerator="cpu")
     scvi.settings.seed = 0
@@ -178,7 +178,7 @@ def test_save_and_load(mapped, query, known, tmp_path):
         assert learnt == ["condition_embedding.tables.0", "condition_embedding.tables.1"]
 
 
-def test_cells_of_a_query_had_no_part_in_the_codes(mapped, reference):
+def test_codes_were_not_fitted_to_cells_of_the_query(mapped, reference):
     report = mapped.get_granularity_report([2, 8])
     np.testing.assert_allclose(report["prediction_error"], report["codebook_loss"])
     own = reference.get_granularity_report([2, 8])
@@ -221,7 +221,7 @@ class TestFeatures:
     def model(cls, fewer, reference):
         return MetaQModel.load_query_data(fewer, reference)
 
-    def test_missing_ones_are_reported(self, model, fewer, known):
+    def test_missing_ones_are_listed(self, model, fewer, known):
         missing = known.var_names.difference(fewer.var_names, sort=False)
         assert list(model.missing_features["rna"]) == list(missing)
 
@@ -237,7 +237,7 @@ class TestFeatures:
         assert error < 0.5 * with_zeros
         assert (model.get_assignments()["metacell"] == expected).mean() > 0.7
 
-    def test_metacells_have_what_was_measured(self, model, fewer):
+    def test_metacells_have_the_measured_features(self, model, fewer):
         metacells = model.get_metacells()
         assert list(metacells.var_names) == list(fewer.var_names)
         assert metacells.layers["counts"].sum() == fewer.X.sum()
@@ -251,19 +251,19 @@ class TestFeatures:
         same(loaded.get_assignments(fewer[:7].copy()), model.get_assignments()[:7])
         assert list(loaded.missing_features["rna"]) == list(model.missing_features["rna"])
 
-    def test_what_the_query_lacks_is_not_read_of_other_cells_either(self, model, known):
+    def test_features_that_the_query_lacks_are_not_read_in_other_cells(self, model, known):
         same(model.get_assignments(known.copy()), model.get_assignments())
 
-    def test_further_missing_ones_are_told(self, model, fewer):
+    def test_cells_that_lack_further_features_are_refused(self, model, fewer):
         with pytest.raises(ValueError, match="found 1 missing.*load_query_data"):
             model.get_assignments(fewer[:, 1:].copy())
 
-    def test_the_granularity_report_passes_over_them(self, model):
+    def test_the_granularity_report_ignores_them(self, model):
         found = model.get_granularity_report([model.n_metacells])
         expected = model.get_quantization_report()["reconstruction_ratio"]
         assert found["reconstruction_ratio"].iloc[0] == pytest.approx(expected, rel=1e-4)
 
-    def test_training_and_the_report_pass_over_them(self, fewer, reference, train):
+    def test_training_and_the_report_ignore_them(self, fewer, reference, train):
         other = fewer.copy()
         other.obs["batch"] = "w"
         model = train(MetaQModel.load_query_data(other, reference), 2)
@@ -274,8 +274,6 @@ class TestFeatures:
             MetaQModel.load_query_data(known[:, :40].copy(), reference)
         with pytest.raises(ValueError, match=r"at least 90% of the 500.*found 400"):
             MetaQModel.load_query_data(known[:, :400].copy(), reference, min_shared=0.9)
-
-    def test_other_names_are_refused(self, known, reference):
         known = known.copy()
         known.var_names = [f"ENSG{i}" for i in range(known.n_vars)]
         with pytest.raises(ValueError, match="found 0 in the query.*var_names"):
@@ -292,21 +290,45 @@ class TestFeatures:
             MetaQModel.load_query_data(toy, reference)
 
 
-class TestBadInput:
-    def test_no_such_column(self, query, reference):
-        del query.obs["batch"]
-        with pytest.raises(KeyError, match=r"No column 'batch' in query\.obs.*'new'"):
-            MetaQModel.load_query_data(query, reference)
+def without_column(query):
+    del query.obs["batch"]
 
-    def test_a_missing_value(self, query, reference):
-        query.obs["batch"] = query.obs["batch"].cat.add_categories("w")
-        query.obs.loc[query.obs_names[:3], "batch"] = np.nan
-        with pytest.raises(ValueError, match=r"found 3 missing values in query\.obs\['batch'\]"):
+
+def with_missing_values(query):
+    query.obs.loc[query.obs_names[:3], "batch"] = np.nan
+
+
+def with_text(query):
+    query.obs["lane"] = "left"
+
+
+def with_random_numbers(query):
+    query.obs["batch"] = np.random.default_rng(0).random(query.n_obs)
+
+
+def with_fractions(query):
+    query.X = query.X + 0.5 * (query.X > 0)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("change", "error", "text"),
+        [
+            (without_column, KeyError, r"No column 'batch' in query\.obs.*'new'"),
+            (with_missing_values, ValueError, r"found 3 missing values in query\.obs\['batch'\]"),
+            (with_text, ValueError, "'lane' of new cells to be int.*found 'left'"),
+            (with_random_numbers, ValueError, "133 new values for 133 cells"),
+            (with_fractions, ValueError, r"non-integer.*in query\.X|in query\.X.*non-integer"),
+        ],
+    )
+    def test_cells_that_cannot_be_used(self, query, reference, change, error, text):
+        change(query)
+        with pytest.raises(error, match=text):
             MetaQModel.load_query_data(query, reference)
 
     @pytest.mark.parametrize("of", [int, float, str])
     def test_conditions_as_numbers(self, known, reference, of):
-        """Known by how they are written, whatever their type."""
+        """Compared as text, whatever their type."""
         known = known.copy()
         known.obs["lane"] = known.obs["lane"].astype(of)
         model = MetaQModel.load_query_data(known, reference)
@@ -317,11 +339,6 @@ class TestBadInput:
         query.obs["lane"] = 3.0
         model = MetaQModel.load_query_data(query, reference)
         assert model.new_conditions == {"batch": ["0", "1"], "lane": [3]}
-
-    def test_a_number_where_the_reference_has_numbers(self, query, reference):
-        query.obs["lane"] = "left"
-        with pytest.raises(ValueError, match="'lane' of new cells to be int.*found 'left'"):
-            MetaQModel.load_query_data(query, reference)
 
     def test_numbers_stay_numbers(self, query, reference, tmp_path):
         query.obs["lane"] = np.array([1, 3])[np.arange(query.n_obs) % 2]
@@ -345,27 +362,14 @@ class TestBadInput:
         with pytest.raises(error, match=text):
             model.train(**arguments)
 
-    def test_no_categories(self, query, reference):
-        query.obs["batch"] = np.random.default_rng(0).random(query.n_obs)
-        with pytest.raises(ValueError, match="133 new values for 133 cells"):
-            MetaQModel.load_query_data(query, reference)
-
     def test_a_condition_with_one_cell(self, query, reference, train):
         with pytest.warns(UserWarning, match="fewer than 10 cells, e.g. 'z' with 1"):
             model = MetaQModel.load_query_data(query[:1].copy(), reference)
         assert len(train(model, 1).get_assignments()) == 1
 
-    def test_no_counts(self, query, reference):
-        query.X = query.X.copy()
-        query.X.data += 0.5
-        with pytest.raises(ValueError, match=r"non-integer.*in query\.X|in query\.X.*non-integer"):
-            MetaQModel.load_query_data(query, reference)
-
-    def test_no_anndata(self, reference):
-        with pytest.raises(TypeError, match="Expected query to be an AnnData, found str"):
+    def test_no_cells_and_no_reference(self, query, toy, reference):
+        with pytest.raises(TypeError, match="Expected an AnnData, found str"):
             MetaQModel.load_query_data("cells.h5ad", reference)
-
-    def test_no_reference(self, query, toy):
         with pytest.raises(TypeError, match="Expected a trained MetaQModel"):
             MetaQModel.load_query_data(query, 3)
         MetaQModel.setup_anndata(toy)
@@ -374,7 +378,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match="saved model in no folder"):
             MetaQModel.load_query_data(query, "no folder")
 
-    def test_a_category_that_neither_knows(self, mapped, query):
+    def test_a_category_of_neither_query_nor_reference(self, mapped, query):
         query.obs["batch"] = "w"
         with pytest.raises(ValueError, match="found 'w'"):
             mapped.get_assignments(query)
@@ -417,28 +421,20 @@ class TestMuData:
         model = MetaQModel.load_query_data(query, reference)
         same(model.get_assignments(), reference.get_assignments(query))
 
-    def test_a_modality_may_be_missing(self, pair, train, tmp_path):
+    @pytest.mark.parametrize("there", ["rna", "adt"])
+    def test_a_modality_may_be_missing(self, pair, train, tmp_path, there):
         reference, mdata = pair
-        query = MuData({"rna": mdata["rna"].copy()})
+        query = MuData({there: mdata[there].copy()})
         query.obs["batch"] = "z"
         model = train(MetaQModel.load_query_data(query, reference), 2)
         found = model.get_assignments()["metacell"]
         state = mdata["rna"].obs["state"]
         assert metrics.purity(found, state.loc[found.index]).mean() > 0.9
-        assert list(model.get_metacells().mod) == ["rna"]
+        assert list(model.get_metacells().mod) == [there]
         model.save(tmp_path / "query")
         loaded = MetaQModel.load(tmp_path / "query", query, accelerator="cpu")
         same(loaded.get_assignments(), model.get_assignments())
-        assert list(query.mod) == ["rna"]
-
-    def test_the_first_modality_may_be_missing_as_well(self, pair, tmp_path):
-        reference, mdata = pair
-        query = MuData({"adt": mdata["adt"].copy()})
-        query.obs["batch"] = mdata.obs["batch"]
-        model = MetaQModel.load_query_data(query, reference)
-        model.save(tmp_path / "query")
-        loaded = MetaQModel.load(tmp_path / "query", query, accelerator="cpu")
-        same(loaded.get_assignments(), model.get_assignments())
+        assert list(query.mod) == [there]
 
     def test_features_of_a_modality_may_be_missing(self, pair):
         reference, mdata = pair
@@ -449,19 +445,13 @@ class TestMuData:
         assert list(model.missing_features["adt"]) == ["protein6", "protein7"]
         assert model.get_metacells()["adt"].n_vars == 6
 
-    def test_none_of_the_modalities(self, pair):
+    def test_cells_that_cannot_be_used(self, pair):
         reference, mdata = pair
         query = MuData({"gex": mdata["rna"].copy()})
-        with pytest.raises(ValueError, match="at least one of the reference's modalities.*'gex'"):
+        with pytest.raises(ValueError, match="at least one modality.*'gex'"):
             MetaQModel.load_query_data(query, reference)
-
-    def test_an_anndata(self, pair):
-        reference, mdata = pair
         with pytest.raises(TypeError, match="Expected a MuData, found AnnData"):
             MetaQModel.load_query_data(mdata["rna"].copy(), reference)
-
-    def test_counts_that_are_none(self, pair):
-        reference, mdata = pair
         query = mdata.copy()
         query["adt"].X = query["adt"].X * np.float32(0.5)
         with pytest.raises(ValueError, match=r"integers\) in query\['adt'\]\.X, found"):

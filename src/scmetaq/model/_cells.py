@@ -1,3 +1,0 @@
-from scmetaq.data._cells import Cells
-
-__all__ = ["Cells"]
