@@ -12,7 +12,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 from sklearn.svm import LinearSVC
 
-from scmetaq.nn import N_FOLDS, LabelPrototypes, PrototypeFit
+from scmetaq.nn import LabelPrototypes, PrototypeFit
+from scmetaq.nn._prototype_fit import N_FOLDS
 
 N_NEIGHBORS: Final = 15
 N_STATES: Final = 32

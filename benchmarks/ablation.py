@@ -27,7 +27,8 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from scmetaq import MetaQModel
-from scmetaq.nn import cluster, nested
+from scmetaq.nn import cluster
+from scmetaq.nn._inputs import nested
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "method_development.md"

@@ -37,7 +37,8 @@ from torch import nn
 import scmetaq
 from scmetaq.data._training_set import training_set
 from scmetaq.model._recipe import RECIPES, RecipeName
-from scmetaq.nn import COUNTS, CountParameters, count_nll
+from scmetaq.nn import CountParameters, count_nll
+from scmetaq.nn._inputs import COUNTS
 from scmetaq.nn._likelihoods import non_zero_counts
 from scmetaq.train import MetaQTrainingPlan
 

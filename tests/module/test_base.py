@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from scmetaq.module import ModalityModule
-from scmetaq.nn import PRESENT
+from scmetaq.nn._inputs import PRESENT
 
 
 class Total(nn.Module):

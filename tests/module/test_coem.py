@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from scmetaq.module import CoemModule
-from scmetaq.nn import Gaussian, ModalityShape, count_nll, flat
+from scmetaq.nn import Gaussian, ModalityShape, count_nll
 from scmetaq.nn._gaussian import gaussian_kl
+from scmetaq.nn._inputs import flat
 
 SHAPES = {
     "rna": ModalityShape(20, "nb", n_components=3, n_scores=5),

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CountBatch, ModalityShape, count_nll, flat, one_hot
+from scmetaq.nn import CountBatch, ModalityShape, count_nll
+from scmetaq.nn._inputs import flat
+from scmetaq.nn._mixture_correction import one_hot
 
 G, M, K, D = 30, 20, 6, 4
 

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from scmetaq.module import SCPoliModule
-from scmetaq.nn import Gaussian, ModalityShape, count_nll, flat, prototype_loss
+from scmetaq.nn import Gaussian, ModalityShape, count_nll, prototype_loss
 from scmetaq.nn._gaussian import gaussian_kl
+from scmetaq.nn._inputs import flat
 
 SHAPES = {"rna": ModalityShape(20, "nb"), "atac": ModalityShape(25, "poisson")}
 CONDITIONS = torch.arange(12)[:, None] % torch.tensor([3, 2])

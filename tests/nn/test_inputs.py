@@ -1,4 +1,4 @@
-from scmetaq.nn import flat, nested
+from scmetaq.nn._inputs import flat, nested
 
 
 def test_there_and_back():

@@ -7,14 +7,9 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestNeighbors
 
 import scmetaq
-from scmetaq.nn import (
-    MixtureCorrection,
-    fit_mixture,
-    fit_query_offsets,
-    initial_codes,
-    one_hot,
-)
+from scmetaq.nn import MixtureCorrection, fit_mixture, fit_query_offsets, initial_codes
 from scmetaq.nn import _mixture_correction as code
+from scmetaq.nn._mixture_correction import one_hot
 
 
 def fitted(values, conditions, n_categories, start, seed=0):

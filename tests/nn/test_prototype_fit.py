@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from scmetaq.nn import N_FOLDS, LabelPrototypes, PrototypeFit
+from scmetaq.nn import LabelPrototypes, PrototypeFit
+from scmetaq.nn._prototype_fit import N_FOLDS
 
 
 def cells(sizes, n_latent=4, seed=0):

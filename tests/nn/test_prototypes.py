@@ -2,7 +2,8 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from scmetaq.nn import N_FOLDS, LabelPrototypes, PrototypeFit, class_means, prototype_loss
+from scmetaq.nn import LabelPrototypes, PrototypeFit, class_means, prototype_loss
+from scmetaq.nn._prototype_fit import N_FOLDS
 from scmetaq.nn._prototypes import mean_errors, prototype_distances
 
 N_LATENT, N_DIMS = 6, 200

@@ -7,7 +7,8 @@ import torch
 from scipy import sparse
 
 from scmetaq.module import CoemModule, SCPoliModule
-from scmetaq.nn import ModalityShape, class_means, nested
+from scmetaq.nn import ModalityShape, class_means
+from scmetaq.nn._inputs import nested
 from scmetaq.train import (
     FineTuning,
     MixtureFit,

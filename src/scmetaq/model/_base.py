@@ -21,7 +21,7 @@ from scmetaq.data._columns import check_categories
 from scmetaq.data._modality import Modality
 from scmetaq.data._query import with_features
 from scmetaq.data._training_set import csr_tensor
-from scmetaq.nn import Inputs, flat, nested
+from scmetaq.nn._inputs import Inputs, flat, nested
 from scmetaq.train import TrainingSetSplitter, say_trained
 
 from ._loading import check_model_file, refusing_others

@@ -15,14 +15,8 @@ from scmetaq.data._checks import check_n_metacells
 from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._reference import MAX_REFERENCE_CELLS, N_SCORES
 from scmetaq.module import CoemModule
-from scmetaq.nn import (
-    COUNTS,
-    ChannelName,
-    Gaussian,
-    Likelihood,
-    ModalityShape,
-    flat,
-)
+from scmetaq.nn import ChannelName, Gaussian, Likelihood, ModalityShape
+from scmetaq.nn._inputs import COUNTS, flat
 from scmetaq.tl._spectral import spectral_metacells
 from scmetaq.train import CoemTrainingPlan, MixtureFit
 

@@ -13,7 +13,8 @@ from scmetaq._errors import InputKeyError, InputValueError, check_choice, check_
 from scmetaq._progress import with_progress
 from scmetaq.data._cells import Cells
 from scmetaq.data._columns import Labels, read_labels
-from scmetaq.nn import N_FOLDS, LabelPrototypes, PrototypeFit, PrototypeState
+from scmetaq.nn import LabelPrototypes, PrototypeFit, PrototypeState
+from scmetaq.nn._prototype_fit import N_FOLDS
 from scmetaq.tl._spectral import neighbor_affinity
 
 from ._base import Block

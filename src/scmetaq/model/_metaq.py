@@ -13,7 +13,8 @@ from scmetaq.data._modality import check_weights, get_modality, of_modalities
 from scmetaq.data._reference import MAX_REFERENCE_CELLS, N_SCORES
 from scmetaq.data._training_set import spread
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CONDITIONS, CodebookInit, Distance, Likelihood, ModalityShape, flat
+from scmetaq.nn import CodebookInit, Distance, Likelihood, ModalityShape
+from scmetaq.nn._inputs import CONDITIONS, flat
 from scmetaq.train import (
     CodebookFit,
     MetaQTrainingPlan,

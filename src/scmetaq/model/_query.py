@@ -7,14 +7,9 @@ from scvi import settings
 from scmetaq._errors import InputValueError, check_int
 from scmetaq.data._cells import Cells
 from scmetaq.module import MetaQModule
-from scmetaq.nn import (
-    N_QUANTILES,
-    PRESENT,
-    distances_without,
-    fit_query_offsets,
-    initial_codes,
-    squared_distances,
-)
+from scmetaq.nn import distances_without, fit_query_offsets, initial_codes, squared_distances
+from scmetaq.nn._codebook import N_QUANTILES
+from scmetaq.nn._inputs import PRESENT
 from scmetaq.train import say
 
 from ._base import Block

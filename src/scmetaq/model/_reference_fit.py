@@ -18,18 +18,8 @@ from scmetaq.data._reference import (
 )
 from scmetaq.data._training_set import spread
 from scmetaq.module import MetaQModule
-from scmetaq.nn import (
-    CONDITIONS,
-    COUNTS,
-    DENOISED_STATE,
-    PRESENT,
-    Scaling,
-    fit_mixture,
-    flat,
-    initial_codes,
-    neighborhood_mean,
-    nested,
-)
+from scmetaq.nn import Scaling, fit_mixture, initial_codes, neighborhood_mean
+from scmetaq.nn._inputs import CONDITIONS, COUNTS, DENOISED_STATE, PRESENT, flat, nested
 from scmetaq.train import encode
 
 _CELLS_FOR_WEIGHTS = 4_000

@@ -12,7 +12,8 @@ from scmetaq.data._cells import Cells
 from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._training_set import stratified_sample
 from scmetaq.module import SCPoliModule
-from scmetaq.nn import CONDITIONS, LABELS, Likelihood, ModalityShape, flat
+from scmetaq.nn import Likelihood, ModalityShape
+from scmetaq.nn._inputs import CONDITIONS, LABELS, flat
 from scmetaq.train import FineTuning, QueryTrainingPlan, SCPoliTrainingPlan
 
 from ._base import CountModel

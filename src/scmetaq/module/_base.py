@@ -10,17 +10,8 @@ import torch
 from scvi.module.base import BaseModuleClass, auto_move_data
 from torch import Tensor, nn
 
-from scmetaq.nn import (
-    CONDITIONS,
-    COUNTS,
-    PRESENT,
-    ConditionEmbedding,
-    CountBatch,
-    CountParameters,
-    Inputs,
-    count_nll,
-    nested,
-)
+from scmetaq.nn import ConditionEmbedding, CountBatch, CountParameters, count_nll
+from scmetaq.nn._inputs import CONDITIONS, COUNTS, PRESENT, Inputs, nested
 from scmetaq.nn._likelihoods import NonZeroCounts, non_zero_counts
 
 

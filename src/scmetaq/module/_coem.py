@@ -10,11 +10,10 @@ from scmetaq.nn import (
     CountParameters,
     Gaussian,
     GaussianMixture,
-    Inputs,
     ModalityShape,
-    nested,
 )
 from scmetaq.nn._gaussian import GaussianHead, gaussian_kl
+from scmetaq.nn._inputs import Inputs, nested
 from scmetaq.nn._layers import hidden_layers
 
 from ._base import ModalityModule, total

@@ -3,7 +3,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from scmetaq.nn import PRESENT, Axes, Inputs, ModalityShape
+from scmetaq.nn import Axes, ModalityShape
+from scmetaq.nn._inputs import PRESENT, Inputs
 
 
 class CrossModalImputation(nn.Module):

@@ -6,23 +6,18 @@ from scvi.module.base import LossOutput, auto_move_data
 from torch import Tensor, nn
 
 from scmetaq.nn import (
-    COUNTS,
-    DENOISED_STATE,
-    PRESENT,
     Codebook,
     ConditionEmbedding,
     CountParameters,
     Distance,
-    Inputs,
     MixtureCorrection,
     ModalityPart,
     ModalityShape,
     Norm,
     beside,
     codebook_loss,
-    nested,
 )
-from scmetaq.nn._inputs import on_cpu
+from scmetaq.nn._inputs import COUNTS, DENOISED_STATE, PRESENT, Inputs, nested, on_cpu
 from scmetaq.nn._likelihoods import non_zero_counts
 
 from ._base import ReferenceMappingModule, total

@@ -5,18 +5,15 @@ from scvi.module.base import LossOutput, auto_move_data
 from torch import Tensor, nn
 
 from scmetaq.nn import (
-    LABELS,
-    PRESENT,
     ConditionalPart,
     ConditionEmbedding,
     CountParameters,
     Gaussian,
-    Inputs,
     ModalityShape,
-    nested,
     prototype_loss,
 )
 from scmetaq.nn._gaussian import gaussian_kl, gaussian_product
+from scmetaq.nn._inputs import LABELS, PRESENT, Inputs, nested
 
 from ._base import ReferenceMappingModule, total
 

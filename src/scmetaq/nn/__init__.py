@@ -3,7 +3,6 @@
 from ._clustering import Clustering, cluster
 from ._code_tree import cut_tree, merge_codes
 from ._codebook import (
-    N_QUANTILES,
     Codebook,
     CodebookInit,
     Distance,
@@ -18,16 +17,6 @@ from ._gaussian import (
     Gaussian,
     GaussianMixture,
 )
-from ._inputs import (
-    CONDITIONS,
-    COUNTS,
-    DENOISED_STATE,
-    LABELS,
-    PRESENT,
-    Inputs,
-    flat,
-    nested,
-)
 from ._layers import Norm, Scaling
 from ._likelihoods import (
     CountParameters,
@@ -35,27 +24,21 @@ from ._likelihoods import (
     count_nll,
 )
 from ._linear_path import Axes
-from ._mixture_correction import MixtureCorrection, fit_mixture, fit_query_offsets, one_hot
+from ._mixture_correction import MixtureCorrection, fit_mixture, fit_query_offsets
 from ._parts import Channel, ChannelName, ConditionalPart, ModalityPart, ModalityShape
-from ._prototype_fit import N_FOLDS, PrototypeFit
+from ._prototype_fit import PrototypeFit
 from ._prototypes import LabelPrototypes, PrototypeState, class_means, prototype_loss
 
 __all__ = [
     "count_nll",
     "CountBatch",
-    "N_QUANTILES",
     "GaussianMixture",
     "Gaussian",
     "ChannelName",
     "Channel",
     "ConditionalPart",
-    "LABELS",
     "prototype_loss",
     "class_means",
-    "CONDITIONS",
-    "COUNTS",
-    "DENOISED_STATE",
-    "PRESENT",
     "Axes",
     "Clustering",
     "Codebook",
@@ -63,13 +46,11 @@ __all__ = [
     "ConditionEmbedding",
     "CountParameters",
     "Distance",
-    "Inputs",
     "LabelPrototypes",
     "Likelihood",
     "MixtureCorrection",
     "ModalityPart",
     "ModalityShape",
-    "N_FOLDS",
     "Norm",
     "Scaling",
     "PrototypeFit",
@@ -81,12 +62,9 @@ __all__ = [
     "distances_without",
     "fit_mixture",
     "fit_query_offsets",
-    "flat",
     "initial_codes",
     "merge_codes",
     "neighborhood_mean",
-    "nested",
-    "one_hot",
     "perplexity",
     "squared_distances",
 ]

@@ -50,7 +50,7 @@ def size(
 
 
 def _cells_per_metacell(sizes: Any) -> np.ndarray:
-    sizes = sizes.obs if isinstance(sizes, AnnData | MuData) else sizes
+    sizes = getattr(sizes, "obs", sizes)
     if isinstance(sizes, pd.DataFrame):
         if _keys.N_CELLS not in sizes:
             raise InputKeyError(

@@ -11,8 +11,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from scmetaq.module import CoemModule, ModalityModule
-from scmetaq.nn import COUNTS, LABELS, Gaussian, class_means
+from scmetaq.nn import Gaussian, class_means
 from scmetaq.nn._gaussian import initial_mixture
+from scmetaq.nn._inputs import COUNTS, LABELS
 
 from ._plans import SCPoliTrainingPlan
 from ._published import StopRule
