@@ -39,13 +39,14 @@ def test_a_choice_that_there_is_not_is_refused_with_those_there_are():
     assert info.value.argument == "recipe"
 
 
-def test_whole_numbers_from_the_least_on_pass_and_none_stands_for_the_default():
-    for value in (None, 2, np.int64(7)):
+def test_whole_numbers_from_the_least_on_pass_and_none_only_where_it_is_optional():
+    for value in (2, np.int64(7)):
         check_int("n_latent", value, least=2)
+    check_int("max_cells", None, optional=True)
     with pytest.raises(ValueError, match="n_latent to be at least 2, found 1"):
         check_int("n_latent", 1, least=2)
-    for value in (True, 2.0, "2"):
-        with pytest.raises(TypeError, match="n_latent to be an int"):
+    for value in (True, 2.0, "2", None):
+        with pytest.raises(TypeError, match=f"n_latent to be an int, found {value!r}"):
             check_int("n_latent", value)
 
 
@@ -55,3 +56,7 @@ def test_shares_lie_between_zero_and_one():
     for value in (-0.1, 1.1, float("nan"), True, "1"):
         with pytest.raises(ValueError, match="evenness between 0 and 1"):
             check_share("evenness", value)
+    check_share("level", 1, excluded=[0])
+    for value in (0, 0.0, 1):
+        with pytest.raises(ValueError, match="level between 0 and 1, but not 0 or 1, found"):
+            check_share("level", value, excluded=[0, 1])

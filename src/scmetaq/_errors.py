@@ -1,6 +1,6 @@
 """Errors of user input: what was expected, what was found, how to fix it, and which argument."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from numbers import Real
 from typing import Any
 
@@ -66,18 +66,21 @@ def check_is_int(name: str, value: object) -> None:
         raise InputTypeError(f"Expected {name} to be an int, found {value!r}.", argument=name)
 
 
-def check_int(name: str, value: int | None, *, least: int = 1) -> None:
-    """Refuse anything but a whole number of at least ``least``; None stands for the default."""
-    if value is None:
+def check_int(name: str, value: int | None, *, least: int = 1, optional: bool = False) -> None:
+    """Refuse anything but a whole number of at least ``least``, or None where it is optional."""
+    if value is None and optional:
         return
     check_is_int(name, value)
-    if value < least:
+    if value is not None and value < least:
         raise InputValueError(
             f"Expected {name} to be at least {least}, found {value}.", argument=name
         )
 
 
-def check_share(name: str, value: float) -> None:
-    """Refuse anything but a number from zero to one."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
-        raise InputValueError(f"Expected {name} between 0 and 1, found {value!r}.", argument=name)
+def check_share(name: str, value: float, *, excluded: Collection[float] = ()) -> None:
+    """Refuse anything but a number from zero to one, or an end that is excluded."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 1 or value in excluded:
+        ends = f", but not {' or '.join(map(str, excluded))}" if excluded else ""
+        problem = f"Expected {name} between 0 and 1{ends}, found {value!r}."
+        raise InputValueError(problem, argument=name)

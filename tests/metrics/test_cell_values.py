@@ -28,7 +28,7 @@ def test_series_hold_each_cell_once_and_others_are_ignored(adata):
     assert len(cell_values(adata, more, what="assignment")) == adata.n_obs
     with pytest.raises(ValueError, match="found 3 barcodes missing, e.g. 'cell0'"):
         cell_values(adata, names.iloc[3:], what="assignment")
-    with pytest.raises(ValueError, match="barcode 'cell0' repeatedly"):
+    with pytest.raises(ValueError, match="per barcode, found 'cell0' repeatedly"):
         cell_values(adata, pd.concat([names] * 2), what="assignment")
 
 
@@ -75,7 +75,7 @@ def test_layers_and_embeddings_that_are_not_there_are_refused(adata):
         check_layer(adata, "counts")
     with pytest.raises(KeyError, match=r"a layer of a modality, .*. Layers: \{'rna': \['raw'\]\}"):
         check_layer({"rna": adata}, "counts")
-    with pytest.raises(KeyError, match=r"found 'X_umap'. Embeddings there: \['X_any'\]"):
+    with pytest.raises(KeyError, match=r"found 'X_umap'. Embeddings: \['X_any'\]"):
         check_rep(adata, "X_umap")
-    with pytest.raises(KeyError, match=r"the MuData .*'X_umap'. Embeddings of modalities: \{'rna'"):
+    with pytest.raises(KeyError, match=r"the MuData .*'X_umap'. Embeddings: \{'rna'"):
         check_rep({"rna": adata}, "X_umap")

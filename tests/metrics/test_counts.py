@@ -115,7 +115,7 @@ def test_matrices_that_do_not_fit_are_named(metacells):
         rna_atac_correlation(rna[:2], atac[:2], links)
     with pytest.raises(TypeError, match="`rna_metacells` as a metacells by genes .*found AnnData"):
         rna_atac_correlation(AnnData(rna), atac, links)
-    with pytest.raises(TypeError, match="Expected numbers in `links`"):
+    with pytest.raises(TypeError, match="Expected real numbers in `links`"):
         rna_atac_correlation(rna, atac, links.astype(str))
     with pytest.raises(ValueError, match="block_size to be at least 1, found 0"):
         rna_atac_correlation(rna, atac, links, block_size=0)

@@ -120,12 +120,13 @@ def test_nulls_are_pooled_over_the_nearest_sizes(rng):
 @pytest.mark.parametrize(
     ("words", "error", "match"),
     [
-        ({"level": 0}, ValueError, "`level` as a share between 0 and 1, found 0"),
-        ({"level": 1}, ValueError, "`level` as a share between 0 and 1, found 1"),
-        ({"min_detected": 5}, ValueError, "`min_detected` as a share between 0 and 1, found 5"),
+        ({"level": 0}, ValueError, "level between 0 and 1, but not 0 or 1, found 0"),
+        ({"level": 1}, ValueError, "level between 0 and 1, but not 0 or 1, found 1"),
+        ({"min_detected": 5}, ValueError, "min_detected between 0 and 1, but not 1, found 5"),
         ({"n_permutations": 2.5}, TypeError, "n_permutations to be an int, found 2.5"),
         ({"max_cells": 2}, ValueError, "max_cells to be at least 3, found 2"),
         ({"seed": -1}, ValueError, "seed to be at least 0, found -1"),
+        ({"seed": None}, TypeError, "seed to be an int, found None"),
     ],
 )
 def test_bad_options_are_refused(cells, words, error, match):

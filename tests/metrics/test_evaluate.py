@@ -230,7 +230,7 @@ def test_embeddings_are_joint_or_of_a_modality(mdata, rng):
         frame = evaluate(mdata, use_rep=use_rep)
         rows = frame[frame["metric"] == "diffusion_compactness"]
         assert {None if pd.isna(name) else name for name in rows["modality"]} == where
-    with pytest.raises(KeyError, match=r"found 'rna'. Embeddings of modalities"):
+    with pytest.raises(KeyError, match=r"found 'rna'. Embeddings: \{'rna'"):
         evaluate(mdata, use_rep="rna")
 
 
@@ -282,7 +282,7 @@ def _no_work(monkeypatch):
         ({"max_cells": "10"}, TypeError, "max_cells to be an int, found '10'"),
         ({"seed": -1}, ValueError, "seed to be at least 0, found -1"),
         ({"layer": "raw"}, KeyError, r"found no 'raw'. Layers: \[\]"),
-        ({"use_rep": "X_umap"}, KeyError, r"'X_umap'. Embeddings there: \[\]"),
+        ({"use_rep": "X_umap"}, KeyError, r"'X_umap'. Embeddings: \[\]"),
         ({"labels": "kind"}, KeyError, "no 'kind'"),
         ({"conditions": "donor"}, KeyError, "`conditions` to name a column .*, found no 'donor'"),
         ({"assignment": np.append(np.ones(119), np.inf)}, ValueError, "found an infinite one"),

@@ -26,12 +26,10 @@ class Agreement(NamedTuple):
         Relative to the mean of the two entropies that ``average_method`` names.
     ari
         Adjusted Rand index: 1 for the same grouping, about 0 for independent ones.
-    homogeneity
-        1 if every group of the first grouping lies within one group of the second.
-    completeness
-        1 if every group of the second grouping lies within one group of the first.
+    homogeneity, completeness
+        1 if every group of the first grouping is within one of the second, or the reverse.
     nmi
-        Normalised mutual information, also called V-measure: the harmonic mean of homogeneity and
+        Normalised mutual information (V-measure): the harmonic mean of homogeneity and
         completeness. Many small groups raise it by chance.
     fmi
         Fowlkes-Mallows index: geometric mean of precision and recall of pairs of cells.
@@ -50,14 +48,12 @@ def agreement(a: ArrayLike, b: ArrayLike, *, average_method: _Mean = "arithmetic
 
     Parameters
     ----------
-    a
-        First grouping, shape ``(n_cells,)``, e.g. an assignment.
-    b
-        Second grouping, shape ``(n_cells,)``, e.g. labels or an assignment by another seed.
-        A cell that is missing or -1 in either grouping is left out.
+    a, b
+        Group of each cell, shape ``(n_cells,)``: assignments, or labels. A cell that is missing or
+        -1 in either grouping is left out.
     average_method
-        Mean of the two entropies in the denominator of the adjusted mutual information, as of
-        scikit-learn, whose default is the arithmetic mean; Eq. 26 of Li et al. has ``"max"``.
+        Mean of the two entropies in the denominator of the adjusted mutual information, as in
+        scikit-learn; Eq. 26 of Li et al., MetaQ, Nature Communications 2025, has ``"max"``.
 
     Returns
     -------
@@ -68,10 +64,6 @@ def agreement(a: ArrayLike, b: ArrayLike, *, average_method: _Mean = "arithmetic
     -----
     Metacells are many and small by design. Against a few labels, homogeneity is the fair number;
     the others fall with the number of metacells however good these are.
-
-    References
-    ----------
-    Li et al., MetaQ, Nature Communications 2025, Eq. 26 (adjusted mutual information).
     """
     check_choice("average_method", average_method, get_args(_Mean))
     check_same_cells(a, b)

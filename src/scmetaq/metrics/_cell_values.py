@@ -11,16 +11,9 @@ from scmetaq.metrics._groups import as_array
 PCA = "pca"
 """Name of an embedding that is computed by the metrics."""
 
-_OF = ":"
-"""Between a modality and its column."""
-
 
 def cell_values(data: Any, values: Any, *, what: str) -> pd.Series:
-    """Return one value per cell as a Series indexed by barcode, for the argument ``what``.
-
-    ``values`` name a column, as of :func:`find_column`, or are a Series, which is aligned by
-    barcode, or an array in the order of the cells.
-    """
+    """Values of a column, of a Series by barcode or of an array, as a Series by barcode."""
     if isinstance(values, str):
         owner, column = find_column(data, values, what=what)
         # cells that lack the modality lack the value
@@ -28,12 +21,9 @@ def cell_values(data: Any, values: Any, *, what: str) -> pd.Series:
     if isinstance(values, pd.Series):
         return _aligned(data.obs_names, values, what)
     if isinstance(values, pd.DataFrame):
-        raise InputTypeError(
-            f"Expected `{what}` as one column, found a DataFrame with the columns "
-            f"{list(values.columns)}.",
-            f"Pass one of them, e.g. `frame[{values.columns[0]!r}]`.",
-            what,
-        )
+        names = list(values.columns)
+        problem = f"Expected `{what}` as one column, found a DataFrame with the columns {names}."
+        raise InputTypeError(problem, f"Pass one of them, e.g. `frame[{names[0]!r}]`.", what)
     barcodes, values = data.obs_names, as_array(values)
     if values.shape != (len(barcodes),):
         raise InputValueError(
@@ -46,19 +36,15 @@ def cell_values(data: Any, values: Any, *, what: str) -> pd.Series:
 
 
 def find_column(data: Any, name: str, *, what: str) -> tuple[Any, str]:
-    """Return what has a column, ``data`` or one of its modalities, and its name there.
-
-    The column of a modality, as in ``"rna:cell_type"``, wins over a copy of that name that the
-    MuData may have pulled from there.
-    """
+    """What has a column, ``data`` or a modality, as in ``"rna:cell_type"``; and its name there."""
     parts = getattr(data, "mod", {})
-    modality, _, column = name.partition(_OF)
-    if modality in parts and column in parts[modality].obs:
+    modality, _, column = name.partition(":")
+    if modality in parts and column in parts[modality].obs:  # not a copy pulled from there
         return parts[modality], column
     if name in data.obs:
         return data, name
     own = {str(c) for c in data.obs}
-    own |= {f"{key}{_OF}{c}" for key, part in parts.items() for c in part.obs}
+    own |= {f"{key}:{c}" for key, part in parts.items() for c in part.obs}
     own = {column for column in own if "_scvi" not in column}  # what set-up wrote
     raise InputKeyError(
         f"Expected `{what}` to name a column of `obs`, found no {name!r}. "
@@ -68,7 +54,7 @@ def find_column(data: Any, name: str, *, what: str) -> tuple[Any, str]:
 
 
 def layers_of(adata: Any) -> list[str]:
-    """Return the names of an AnnData's layers."""
+    """Names of the layers, without None."""
     return sorted(filter(None, adata.layers.keys()))
 
 
@@ -96,12 +82,10 @@ def check_rep(cells: Any, use_rep: str | None) -> None:
     if use_rep is None or any(has_rep(part, use_rep) for part in parts.values()):
         return
     names = {name: sorted(map(str, part.obsm)) for name, part in parts.items()}
-    where, what = " of the MuData or a modality", f"of modalities: {names}"
-    if None in names:
-        where, what = "", f"there: {names[None]}"
+    where = "" if None in names else " of the MuData or a modality"
     raise InputKeyError(
         f"Expected `use_rep` to name an embedding in `obsm`{where}, or {PCA!r}, found "
-        f"{use_rep!r}. Embeddings {what}.",
+        f"{use_rep!r}. Embeddings: {names.get(None, names)}.",
         argument="use_rep",
     )
 
@@ -115,18 +99,15 @@ def _parts(cells: Any) -> Mapping[str | None, Any]:
 def _aligned(barcodes: pd.Index, values: pd.Series, what: str) -> pd.Series:
     if not values.index.is_unique:
         repeated = values.index[values.index.duplicated()][0]
-        raise InputValueError(
-            f"Expected one value of `{what}` per barcode, found barcode {repeated!r} repeatedly.",
-            "Remove the repeats.",
-            what,
-        )
+        problem = f"Expected one value of `{what}` per barcode, found {repeated!r} repeatedly."
+        raise InputValueError(problem, "Remove the repeats.", what)
     absent = barcodes.difference(values.index)
     if len(absent) > 0:
         raise InputValueError(
             f"Expected `{what}` for all {len(barcodes)} cells, found {len(absent)} barcodes "
             f"missing, e.g. {absent[0]!r}.",
-            "Index the Series by `obs_names` (a missing value marks a cell without one), or pass "
-            "an array in the cells' order.",
+            "Index the Series by `obs_names`, with missing values for cells without, or pass an "
+            "array.",
             what,
         )
     return values.loc[barcodes]

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from scmetaq import _keys
 from scmetaq._errors import InputValueError, check_int
 from scmetaq.metrics._matrix import grouped_rows, unit_rows
 
@@ -21,13 +20,14 @@ def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.
 
     with :math:`N` assigned cells in :math:`K` metacells, Pearson correlation :math:`s`, and
     :math:`z_i` the centred row :math:`x_i` scaled to length one. The second form makes the cost
-    linear in the number of cells. As in the paper, a cell counts as its own partner.
+    linear in the number of cells. A cell counts as its own partner, as in Eq. 23 of Li et al.,
+    MetaQ, Nature Communications 2025.
 
     Parameters
     ----------
     X
-        Expression, shape ``(n_cells, n_features)``, dense or sparse; unit of the paper:
-        log1p counts per 10k.
+        Expression, shape ``(n_cells, n_features)``, dense or sparse; in the paper log1p counts per
+        10k.
     assignment
         Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
     block_size
@@ -37,10 +37,6 @@ def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.
     -------
     Weighted value of each metacell, shape ``(n_metacells,)``, of which the mean is the paper's
     number, at most 1; higher is better. Divide by :math:`K |M| / N` for the mean correlation.
-
-    References
-    ----------
-    Li et al., MetaQ, Nature Communications 2025, Eq. 23.
     """
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
@@ -50,8 +46,7 @@ def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.
         for start in range(0, len(rows), block_size):
             total += unit_rows(X[rows[start : start + block_size]]).sum(axis=0)
         values[metacell] = total @ total
-    values = values / groups.sizes * (len(values) / groups.n_grouped)
-    return pd.Series(values, index=groups.names.rename(_keys.METACELL), name="compactness")
+    return groups.series(values / groups.sizes * (len(values) / groups.n_grouped), "compactness")
 
 
 def separation(
@@ -68,23 +63,18 @@ def separation(
 
         \text{separation}(M) = \frac{K}{N} \sum_{i \in M} \min_{j \notin M} [1 - s(x_i, x_j)]
 
-    with :math:`N` assigned cells in :math:`K` metacells and Pearson correlation :math:`s`.
+    with symbols as of :func:`compactness`: Eq. 24 of Li et al., MetaQ, Nature Communications 2025.
     Blocks of cells are compared on JAX's default device: time is quadratic in the number of cells,
     unless ``max_cells`` bounds it; memory holds two dense blocks.
 
     Parameters
     ----------
-    X
-        Expression, shape ``(n_cells, n_features)``, dense or sparse; unit of the paper:
-        log1p counts per 10k.
-    assignment
-        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out, also as neighbours.
+    X, assignment, block_size
+        As of :func:`compactness`; cells left out are no neighbours either.
     max_cells
         With more cells, estimate from a random sample of about this many, compared with all: of
         each metacell its share, and at least one cell. The mean of the series is then unbiased and
         time linear in the number of cells; memory also holds the sample, dense. None: exact.
-    block_size
-        Cells made dense at a time: bounds memory, does not change the result.
     seed
         Seed of the sample.
 
@@ -92,15 +82,11 @@ def separation(
     -------
     Weighted value of each metacell, shape ``(n_metacells,)``, of which the mean is the paper's
     number; higher is better. Divide by :math:`K |M| / N` for the mean distance of its cells.
-
-    References
-    ----------
-    Li et al., MetaQ, Nature Communications 2025, Eq. 24.
     """
     from scmetaq.metrics._block_correlation import nearest_of_sample, nearest_outside
 
     check_int("block_size", block_size)
-    check_int("max_cells", max_cells)
+    check_int("max_cells", max_cells, optional=True)
     X, groups = grouped_rows(X, assignment)
     if len(groups.names) < 2:
         raise InputValueError(
@@ -118,8 +104,7 @@ def separation(
         sample = _sample(codes, max_cells, seed)
         nearest = nearest_of_sample(X, kept, codes, sample, block_size)  # S
     mean = np.bincount(codes[sample], weights=1 - nearest) / np.bincount(codes[sample])  # K
-    values = mean * groups.sizes * (len(groups.names) / len(kept))  # K
-    return pd.Series(values, index=groups.names.rename(_keys.METACELL), name="separation")
+    return groups.series(mean * groups.sizes * (len(groups.names) / len(kept)), "separation")
 
 
 def _sample(codes: np.ndarray, max_cells: int, seed: int) -> np.ndarray:

@@ -9,7 +9,6 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, DTypeLike
 
-from scmetaq import _keys
 from scmetaq._errors import InputValueError, InputWarning, check_int
 from scmetaq.metrics._matrix import as_matrix, grouped_rows, unit_rows
 
@@ -27,7 +26,7 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
             : g \right\}
 
     with the unbiased variance. Sampling noise alone would give all genes the same ratio; genes that
-    vary more lie in the upper tail. A gene that no cell of the metacell expresses counts as 1, the
+    vary more are in the upper tail. A gene that the metacell does not express counts as 1, the
     ratio of Poisson counts.
 
     Parameters
@@ -51,26 +50,24 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
     """
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
-    if X.size > 0 and (X.data if sp.issparse(X) else X).min(initial=0) < 0:
+    if (X.data if sp.issparse(X) else X).min(initial=0) < 0:
         raise InputValueError(
-            "Expected `X` without negative values, found some: a variance over a mean needs "
-            "expression, not centred or scaled values.",
+            "Expected `X` without negative values, found some: centred or scaled.",
             "Pass e.g. log1p counts per 10k.",
             "X",
         )
     members = groups.members
     starts = range(0, len(members), block_size)
     values = [_ratios_of(X, members[start : start + block_size]) for start in starts]
-    return pd.Series(np.concatenate(values), index=groups.names.rename(_keys.METACELL), name="inv")
+    return groups.series(np.concatenate(values), "inv")
 
 
 def _ratios_of(X: Any, members: list[np.ndarray]) -> np.ndarray:
     """95th percentile over genes of variance over mean, of some metacells."""
     sizes = np.array([len(rows) for rows in members])  # B
     cells = sp.csr_array(X[np.concatenate(members)], dtype=np.float64)
-    pointers = np.concatenate([[0], np.cumsum(sizes)])
-    ones = np.ones(pointers[-1])
-    member_of = sp.csr_array((ones, np.arange(pointers[-1]), pointers))  # B x cells
+    ends = np.concatenate([[0], np.cumsum(sizes)])
+    member_of = sp.csr_array((np.ones(ends[-1]), np.arange(ends[-1]), ends))  # B x cells
     mean = (member_of @ cells).toarray() / sizes[:, None]  # B x G
     square = (member_of @ cells.power(2)).toarray() / sizes[:, None]  # B x G
     unbiased = np.divide(sizes, sizes - 1, out=np.full(len(sizes), np.nan), where=sizes > 1)
@@ -86,20 +83,20 @@ def rna_atac_correlation(
 
     .. math:: r_g = \operatorname{cor}_M \left( R_{Mg}, \sum_p A_{Mp} L_{pg} \right)
 
-    with expression :math:`R`, accessibility :math:`A` and links :math:`L`. Fewer,
-    larger metacells correlate more strongly whatever their quality: compare methods at one number.
+    Fewer, larger metacells correlate more strongly whatever their quality: compare methods at one
+    number.
 
     Parameters
     ----------
     rna_metacells
-        Expression, shape ``(n_metacells, n_genes)``, dense, sparse or a DataFrame; e.g. log1p
-        counts per 10k.
+        Expression :math:`R`, shape ``(n_metacells, n_genes)``, e.g. log1p counts per 10k; dense,
+        sparse or a DataFrame: names of DataFrames must agree.
     atac_metacells
-        Accessibility of the same metacells in the same order, shape ``(n_metacells, n_peaks)``;
-        e.g. log1p counts per 10k.
+        Accessibility :math:`A` of the same metacells in the same order and unit, shape
+        ``(n_metacells, n_peaks)``.
     links
-        Weight of each peak in each gene's sum, shape ``(n_peaks, n_genes)``, dense or sparse;
-        commonly 1 for a peak near the gene, else 0. Names of DataFrames must agree.
+        Weight :math:`L` of each peak in each gene's sum, shape ``(n_peaks, n_genes)``; commonly 1
+        for a peak near the gene, else 0.
     block_size
         Genes made dense at a time: bounds memory, does not change the result.
 
@@ -137,12 +134,11 @@ def rna_atac_correlation(
 
 def _check_names(rna: Any, atac: Any, links: Any) -> None:
     """Refuse DataFrames that name the same things differently, or in another order."""
-    pairs = {
-        "metacells in the rows of `rna_metacells` and of `atac_metacells`": ((rna, 0), (atac, 0)),
-        "peaks in the columns of `atac_metacells` and the rows of `links`": ((atac, 1), (links, 0)),
-        "genes in the columns of `rna_metacells` and of `links`": ((rna, 1), (links, 1)),
-    }
-    for what, ((first, along), (second, across)) in pairs.items():
+    for first, along, second, across, what in (
+        (rna, 0, atac, 0, "metacells in the rows of `rna_metacells` and of `atac_metacells`"),
+        (atac, 1, links, 0, "peaks in the columns of `atac_metacells` and the rows of `links`"),
+        (rna, 1, links, 1, "genes in the columns of `rna_metacells` and of `links`"),
+    ):
         both_named = isinstance(first, pd.DataFrame) and isinstance(second, pd.DataFrame)
         if both_named and not first.axes[along].equals(second.axes[across]):
             raise InputValueError(
@@ -162,11 +158,8 @@ def log_normalise(counts: Any, dtype: DTypeLike = np.float32) -> sp.csr_matrix:
 
 
 def check_count_values(X: Any, where: str, layers: Collection[str], *, stacklevel: int) -> None:
-    """Refuse values that are negative, missing or infinite; warn of fractions.
-
-    ``X`` is in memory or on disk; the warning names the caller ``stacklevel`` calls up from here.
-    """
-    X = X.data if sp.issparse(X) else X  # all values, or rows of them
+    """Refuse values that are negative, missing or infinite; warn of fractions."""
+    X = X.data if sp.issparse(X) else X
     n_rows = max(1, _VALUES // (1 if len(X.shape) == 1 else max(X.shape[1], 1)))
     n_wrong, has_fractions = 0, False
     for start in range(0, X.shape[0], n_rows):
@@ -182,11 +175,9 @@ def check_count_values(X: Any, where: str, layers: Collection[str], *, stackleve
             "layer",
         )
     if has_fractions:
-        warnings.warn(
-            InputWarning(
-                f"Expected raw counts in {where}, found fractions; layers: {list(layers)}.",
-                "If these are normalised values, name the layer with raw counts by `layer=`.",
-                "layer",
-            ),
-            stacklevel=stacklevel,
+        warning = InputWarning(
+            f"Expected raw counts in {where}, found fractions; layers: {list(layers)}.",
+            "If these are normalised values, name the layer with raw counts by `layer=`.",
+            "layer",
         )
+        warnings.warn(warning, stacklevel=stacklevel)

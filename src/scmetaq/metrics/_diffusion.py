@@ -11,10 +11,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
 from sklearn.neighbors import NearestNeighbors
 
-from scmetaq import _keys
 from scmetaq._errors import InputTypeError, InputValueError, check_int
 from scmetaq.metrics._groups import Groups
-from scmetaq.metrics._matrix import grouped_rows
+from scmetaq.metrics._matrix import as_matrix, check_finite, grouped_rows
 
 
 class DiffusionMap(NamedTuple):
@@ -47,20 +46,17 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
         D^{-1} K \psi_l = \lambda_l \psi_l, \quad
         \text{component}_l = \frac{\lambda_l}{1 - \lambda_l} \frac{\psi_l}{\lVert \psi_l \rVert}
 
-    :math:`W` joins each cell to its nearest neighbours; the bandwidth :math:`\sigma_i` is the
-    distance to the neighbour at a third of their number, so that it adapts to density. The factor
-    sums the walk over all numbers of steps. The search of the exact neighbours takes time
-    quadratic in the number of cells; memory is linear.
-
-    A walk cannot leave a piece of the graph that has no link to the rest, and distances between
-    pieces are infinite. Small pieces, up to a fifth of the cells, are therefore left out with a
-    warning; their components are NaN.
+    :math:`W` joins each cell to its nearest neighbours; the bandwidth :math:`\sigma_i`, the
+    distance to the neighbour at a third of their number, adapts to density. The factor sums the
+    walk over all numbers of steps. The exact neighbours take time quadratic in the number of cells;
+    memory is linear. Distances between unconnected pieces of the graph are infinite: small pieces,
+    up to a fifth of the cells, are left out with a warning, and their components are NaN.
 
     Parameters
     ----------
     X
-        Embedding, shape ``(n_cells, n_dimensions)``, dense: principal components of log1p counts,
-        say, or latents. Not the genes themselves.
+        Embedding, shape ``(n_cells, n_dimensions)``, dense: latents, or principal components of
+        log1p counts, say. Not the genes themselves.
     n_components
         Eigenvectors computed, the constant one included.
     n_neighbors
@@ -74,9 +70,8 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
 
     References
     ----------
-    Setty et al., Characterization of cell fate probabilities in single-cell data with Palantir,
-    Nature Biotechnology 2019. Coifman and Lafon, Diffusion maps, Applied and Computational
-    Harmonic Analysis 2006.
+    Setty et al., Palantir, Nature Biotechnology 2019. Coifman and Lafon, Diffusion maps, Applied
+    and Computational Harmonic Analysis 2006.
     """
     kernel = _adaptive_kernel(_checked(X, n_components, n_neighbors), n_neighbors)
     inside = _largest_piece(kernel, n_neighbors)  # N
@@ -94,15 +89,15 @@ def diffusion_compactness(X: ArrayLike | DiffusionMap, assignment: ArrayLike) ->
 
         \frac{1}{L} \sum_{l=1}^{L} \frac{1}{|M| - 1} \sum_{i \in M} (c_{il} - \bar c_{Ml})^2
 
-    with :math:`L` diffusion components :math:`c` and their mean :math:`\bar c_M` in the metacell.
-
-    Lower is better, while :func:`~scmetaq.metrics.compactness`, a correlation, is better higher.
+    with :math:`L` diffusion components :math:`c` and their mean :math:`\bar c_M` in the metacell
+    (Persad et al., SEACells, Nature Biotechnology 2023). Lower is better, while
+    :func:`~scmetaq.metrics.compactness`, a correlation, is better higher.
 
     Parameters
     ----------
     X
         Embedding of all cells, also of those left out, shape ``(n_cells, n_dimensions)``, e.g.
-        principal components; or their :func:`~scmetaq.metrics.diffusion_map`, computed once.
+        principal components; or their :func:`diffusion_map`, computed once.
     assignment
         Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
 
@@ -111,16 +106,10 @@ def diffusion_compactness(X: ArrayLike | DiffusionMap, assignment: ArrayLike) ->
     Value per metacell, shape ``(n_metacells,)``, in squared units of the diffusion components;
     NaN for a metacell of one cell, or outside the largest piece of the map. Comparable between
     groupings of the same cells only.
-
-    References
-    ----------
-    Persad et al., SEACells, Nature Biotechnology 2023.
     """
     components, groups = _grouped_components(X, assignment)
     variance = components.groupby(level=0).var().reindex(range(len(groups.names)))  # K x L
-    values = variance.mean(axis=1).to_numpy()
-    names = groups.names.rename(_keys.METACELL)
-    return pd.Series(values, index=names, name="diffusion_compactness")
+    return groups.series(variance.mean(axis=1).to_numpy(), "diffusion_compactness")
 
 
 def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> pd.Series:
@@ -128,25 +117,14 @@ def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> 
 
     .. math:: \min_{M' \ne M} \lVert \bar c_M - \bar c_{M'} \rVert
 
-    with the mean :math:`\bar c_M` of the diffusion components of the metacell's cells.
-
-    Parameters
-    ----------
-    X
-        Embedding of all cells, also of those left out, shape ``(n_cells, n_dimensions)``, e.g.
-        principal components; or their :func:`~scmetaq.metrics.diffusion_map`, computed once.
-    assignment
-        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
+    with arguments and symbols as of :func:`diffusion_compactness` (Persad et al., SEACells, Nature
+    Biotechnology 2023).
 
     Returns
     -------
     Value per metacell, shape ``(n_metacells,)``, in units of the diffusion components; higher is
     better; NaN for a metacell outside the largest piece of the map. Comparable between groupings
     of the same cells only.
-
-    References
-    ----------
-    Persad et al., SEACells, Nature Biotechnology 2023.
     """
     components, groups = _grouped_components(X, assignment)
     means = components.groupby(level=0).mean()  # up to K x L
@@ -160,7 +138,7 @@ def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> 
     search = NearestNeighbors(n_neighbors=1, algorithm="kd_tree").fit(means.to_numpy())
     values = np.full(len(groups.names), np.nan)
     values[means.index] = search.kneighbors()[0].ravel()
-    return pd.Series(values, index=groups.names.rename(_keys.METACELL), name="diffusion_separation")
+    return groups.series(values, "diffusion_separation")
 
 
 def _grouped_components(
@@ -179,22 +157,14 @@ def _grouped_components(
 def _checked(X: Any, n_components: int, n_neighbors: int) -> np.ndarray:
     check_int("n_components", n_components, least=2)
     check_int("n_neighbors", n_neighbors, least=4)
-    if sp.issparse(X) or np.ndim(X) != 2:
+    if sp.issparse(X):
         raise InputTypeError(
-            "Expected `X` as a dense cells by dimensions embedding, found "
-            f"{'a sparse matrix' if sp.issparse(X) else f'{np.ndim(X)} dimensions'}.",
+            "Expected `X` as a dense cells by dimensions embedding, found a sparse matrix.",
             'Pass e.g. `adata.obsm["X_pca"]`.',
             "X",
         )
-    if np.iscomplexobj(X):
-        raise InputTypeError(
-            "Expected real numbers in `X`, found complex ones.", "Pass e.g. their parts.", "X"
-        )
-    embedding = np.ascontiguousarray(X, dtype=np.float64)
-    if not np.isfinite(embedding).all():
-        raise InputValueError(
-            "Expected finite values in `X`, found NaN or infinity.", "Remove these cells.", "X"
-        )
+    embedding = np.ascontiguousarray(as_matrix(X, "X", "cells by dimensions"), dtype=np.float64)
+    check_finite(embedding)
     if len(embedding) <= max(n_components, n_neighbors):
         raise NoDiffusionMapError(
             f"Expected more cells than `n_neighbors` ({n_neighbors}) and `n_components` "
@@ -212,12 +182,10 @@ def _adaptive_kernel(embedding: np.ndarray, n_neighbors: int) -> sp.csr_array:
     distances, neighbors = search.kneighbors()  # N x k, nearest first, the cell itself left out
     bandwidth = distances[:, [n_neighbors // 3 - 1]]
     # with a third of the neighbours in the very same place only those are near
-    steps = np.divide(
-        distances, bandwidth, out=np.where(distances > 0, np.inf, 0.0), where=bandwidth > 0
-    )
-    pointers = np.arange(0, n_cells * n_others + 1, n_others)
-    entries = (np.exp(-steps).ravel(), neighbors.ravel(), pointers)
-    weights = sp.csr_array(entries, shape=(n_cells, n_cells))
+    nearest_only = np.where(distances > 0, np.inf, 0.0)
+    steps = np.divide(distances, bandwidth, out=nearest_only, where=bandwidth > 0)
+    ends = np.arange(0, n_cells * n_others + 1, n_others)
+    weights = sp.csr_array((np.exp(-steps).ravel(), neighbors.ravel(), ends), (n_cells, n_cells))
     kernel = sp.csr_array(weights + weights.T)
     kernel.eliminate_zeros()
     return kernel
@@ -228,22 +196,17 @@ def _largest_piece(kernel: sp.csr_array, n_neighbors: int) -> np.ndarray:
     n_pieces, piece = connected_components(kernel, directed=False)
     inside = piece == np.bincount(piece).argmax()
     n_outside = int((~inside).sum())
-    found = f"{n_pieces} pieces, the largest without {n_outside} of {len(inside)} cells"
+    problem = (
+        f"Expected a connected graph of neighbours, found {n_pieces} pieces, the largest without "
+        f"{n_outside} of {len(inside)} cells"
+    )
     advice = f"Raise `n_neighbors` of `diffusion_map` ({n_neighbors}), or judge the pieces alone."
     if n_outside > 0.2 * len(inside):
-        raise NoDiffusionMapError(
-            f"Expected a connected graph of neighbours, found {found}; distances between pieces "
-            "are infinite.",
-            advice,
-            "n_neighbors",
-        )
+        problem = f"{problem}; distances between pieces are infinite."
+        raise NoDiffusionMapError(problem, advice, "n_neighbors")
     if n_outside > 0:
-        warnings.warn(
-            f"Expected a connected graph of neighbours, found {found}: these cells are left out "
-            f"of the diffusion map and of what is measured in it. {advice}",
-            UserWarning,
-            stacklevel=3,
-        )
+        left_out = "these cells are left out of the diffusion map and of what is measured in it."
+        warnings.warn(f"{problem}: {left_out} {advice}", UserWarning, stacklevel=3)
     return inside
 
 

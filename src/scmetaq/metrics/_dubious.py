@@ -1,6 +1,5 @@
 """Dubious metacells: those whose cells differ by more than noise."""
 
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq._errors import InputValueError, check_int
+from scmetaq._errors import check_int, check_share
 from scmetaq.metrics._matrix import grouped_rows, unit_rows
 
 
@@ -26,8 +25,7 @@ def dubious(
     r"""Find metacells whose features correlate across cells, as they do where states are mixed.
 
     Within one state cells differ by sampling noise, which is nearly independent between features.
-    Two states in one metacell make the features that distinguish them rise and fall
-    together.
+    Two states in one metacell make the features that distinguish them rise and fall together.
 
     .. math::
 
@@ -36,10 +34,10 @@ def dubious(
              = \lVert \operatorname{cor}(Z) - I \rVert_F \sqrt{\frac{n - 1}{p (p - 1)}}
 
     for :math:`n` cells and :math:`p` standardised features :math:`Z`; :math:`Z^*` has each feature
-    permuted among the cells, of which the expectation is known exactly, as a permuted Pearson
-    correlation has variance :math:`1 / (n - 1)`. The null distribution is that of :math:`D` after
-    permuting the values within each cell: that destroys what features have in common and keeps
-    what makes whole cells differ, such as depth. Draws are pooled over metacells of similar size.
+    permuted among the cells, and a permuted Pearson correlation has variance :math:`1 / (n - 1)`.
+    The null distribution is that of :math:`D` after permuting the values within each cell: that
+    destroys what features have in common and keeps what makes whole cells differ, such as depth.
+    Draws are pooled over metacells of similar size.
 
     Parameters
     ----------
@@ -69,20 +67,17 @@ def dubious(
 
     Notes
     -----
-    After mcRigor, with the permutation of features replaced by its expectation and sizes pooled
-    instead of smoothed. The test says that a metacell is mixed, not that this harms; with more
-    cells it detects smaller differences. The null does not hold all effects of depth on log counts:
-    at ``level=0.01`` up to 7 in 100 homogeneous metacells at the depths of real cells are called.
-
-    References
-    ----------
-    Liu and Li, mcRigor, Nature Communications 2025.
+    After mcRigor (Liu and Li, Nature Communications 2025), with the permutation of features
+    replaced by its expectation and sizes pooled instead of smoothed. The test shows that a metacell
+    is mixed, not that this harms; with more cells it detects smaller differences. The null does not
+    hold all effects of depth on log counts: at ``level=0.01`` up to 7 in 100 homogeneous metacells
+    at the depths of real cells are called.
     """
     check_int("n_permutations", n_permutations)
     check_int("max_cells", max_cells, least=3)
     check_int("seed", seed, least=0)
-    _check_share("level", level)
-    _check_share("min_detected", min_detected, or_zero=True)
+    check_share("level", level, excluded=[0, 1])
+    check_share("min_detected", min_detected, excluded=[1])
     X, groups = grouped_rows(X, assignment)
     # a stream per metacell: what is drawn for one does not depend on the others
     streams = np.random.default_rng(seed).spawn(len(groups.names))
@@ -90,25 +85,14 @@ def dubious(
         _judge(X, rows, rng, n_permutations, min_detected, max_cells)
         for rows, rng in zip(groups.members, streams, strict=True)
     ]
-    table = pd.DataFrame(
-        [row for *row, _ in judged],
-        groups.names.rename(_keys.METACELL),
-        [_keys.N_CELLS, "n_features", "statistic"],
-    )
-    n_pooled = int(np.ceil(10 / level / n_permutations))
+    columns = [_keys.N_CELLS, "n_features", "statistic"]
+    names = groups.names.rename(_keys.METACELL)
+    table = pd.DataFrame([row for *row, _ in judged], names, columns)
     null = np.array([draws for *_, draws in judged])
-    sizes = table[_keys.N_CELLS].to_numpy()
-    table["threshold"] = _thresholds(sizes, null, level, n_pooled)
+    n_pooled = int(np.ceil(10 / level / n_permutations))
+    table["threshold"] = _thresholds(table[_keys.N_CELLS].to_numpy(), null, level, n_pooled)
     table["dubious"] = table["statistic"] > table["threshold"]
     return table
-
-
-def _check_share(name: str, value: Any, *, or_zero: bool = False) -> None:
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not (0 < value < 1 or (or_zero and value == 0)):
-        raise InputValueError(
-            f"Expected `{name}` as a share between 0 and 1, found {value!r}.", argument=name
-        )
 
 
 def _judge(

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,14 +27,15 @@ from scmetaq.metrics._dubious import dubious
 from scmetaq.metrics._groups import factorize_metacells, group_cells, size_summary
 from scmetaq.metrics._labels import accuracy, balanced_accuracy, entropy, mixing, purity
 
-_HIGHER = {
+_HIGHER = [
     "compactness", "separation", "purity", "diffusion_separation", "accuracy",
     "balanced_accuracy", "mixing",
-}  # fmt: skip
-_LOWER = {
+]  # fmt: skip
+_LOWER = [
     "entropy", "inv", "diffusion_compactness", "divergence", "dubious", "one_condition",
     "unassigned",
-}  # fmt: skip
+]  # fmt: skip
+_BETTER = dict.fromkeys(_HIGHER, "higher") | dict.fromkeys(_LOWER, "lower")
 
 
 def evaluate(
@@ -65,18 +65,18 @@ def evaluate(
     assignment
         Metacell of each cell: a column of ``obs`` (of a MuData also of a modality, as in
         ``"rna:metacell"``), a Series aligned by barcode, or an array in the order of the cells.
-        Cells without one (missing or -1) are counted as ``unassigned`` and else left out.
+        Cells without one (missing or -1) count as ``unassigned`` and are else left out.
     labels
-        Label of each cell, given like ``assignment``: names or whole numbers; missing labels are
-        left out of purity, entropy and the two accuracies. None: these are not computed.
+        Label of each cell, given like ``assignment``: names or whole numbers, of which missing
+        ones are left out. None: no purity, entropy and accuracies.
     conditions
         Condition (batch, donor) of each cell, given like ``assignment``: adds the mixing of
         conditions, which accounts for ``labels`` if there are any.
     use_rep
-        Embedding whose diffusion components are judged: a key of ``obsm``, or ``"pca"`` for 50
+        Embedding of all cells, also those without a metacell, whose diffusion components are
+        judged: a key of ``obsm`` (of a MuData's own: once, for all modalities), or ``"pca"`` for 50
         principal components of log1p counts per 10k of the most variable genes, computed here.
-        It holds all cells, also those without a metacell. None: no diffusion metrics.
-        A key of a MuData's own ``obsm`` is judged once, for all modalities.
+        None: no diffusion metrics.
     find_dubious
         Test each metacell for mixed states, which takes longer than everything else.
     layer
@@ -85,11 +85,10 @@ def evaluate(
     modalities
         Modalities of a MuData to judge: the name of one or a list of names. None: all.
     n_top_genes
-        Number of most variable genes that compactness and separation use; data with no more
-        genes is used whole.
+        Number of most variable genes that compactness and separation use, or all if fewer.
     max_cells
-        With more cells than this, separation is estimated from a random sample of this many, each
-        of which is compared with all cells. None: always exact, in quadratic time.
+        With more cells, separation is estimated from a random sample of this many, compared with
+        all cells. None: always exact, in quadratic time.
     seed
         Seed of that sample and of the test for mixed states.
 
@@ -114,109 +113,76 @@ def evaluate(
     Li et al., MetaQ, Nature Communications 2025, Eq. 22 to 24; the other metrics name theirs.
     """
     check_int("n_top_genes", n_top_genes)
-    check_int("max_cells", max_cells)
+    check_int("max_cells", max_cells, optional=True)
     check_int("seed", seed, least=0)
-    parts = _modalities(adata, [modalities] if isinstance(modalities, str) else modalities)
-    joint = isinstance(adata, MuData) and _is_joint(adata, use_rep)
-    check_layer(parts or adata, layer)
-    check_rep(parts or adata, None if joint else use_rep)
+    parts = _parts(adata, [modalities] if isinstance(modalities, str) else modalities)
+    # masks of modalities are no embeddings
+    joint = isinstance(adata, MuData) and use_rep in adata.obsm and use_rep not in adata.mod
+    check_layer(parts, layer)
+    check_rep(parts, None if joint else use_rep)
     metacells = cell_values(adata, assignment, what="assignment")
     kinds = None if labels is None else cell_values(adata, labels, what="labels")
     batches = None if conditions is None else cell_values(adata, conditions, what="conditions")
-    per_metacell = [] if kinds is None else [purity(metacells, kinds), entropy(metacells, kinds)]
-    whole = _whole(metacells, kinds, batches)
-    of_counts = partial(
-        _of_counts, n_top_genes=n_top_genes, max_cells=max_cells, seed=seed, tested=find_dubious
-    )
-    if isinstance(adata, AnnData):
-        return _tidy([*of_counts(adata, metacells, use_rep, layer), *per_metacell], whole)
-    _check_have_metacells(parts, metacells)
-    if joint:
-        per_metacell += _of_embedding(np.asarray(adata.obsm[use_rep]), metacells)
-    frames = [_tidy([_sizes(metacells), *per_metacell], whole, modality=None)]
+    of_labels: list[pd.Series] = []
+    whole: dict[str, float] = size_summary(metacells)._asdict()
+    if kinds is not None:
+        of_labels = [purity(metacells, kinds), entropy(metacells, kinds)]
+        whole |= {of.__name__: of(metacells, kinds) for of in (accuracy, balanced_accuracy)}
+    if batches is not None:
+        mixed = mixing(metacells, batches, kinds)
+        whole |= {"mixing": mixed.mixing, "one_condition": mixed.one_condition}
+    frames = []
+    if isinstance(adata, MuData):
+        _check_have_metacells(parts, metacells)
+        of_all = [_sizes(metacells), *of_labels]
+        of_all += _of_embedding(np.asarray(adata.obsm[use_rep]), metacells) if joint else []
+        frames, of_labels, whole = [_tidy(of_all, whole, modality=None)], [], {}
     for name, part in parts.items():
-        rep = use_rep if not joint and has_rep(part, use_rep) else None
-        there = layer if layer in part.layers else None
-        where = f"modality {name!r}, "
-        numbers = of_counts(part, metacells.loc[part.obs_names], rep, there, where)
-        frames.append(_tidy(numbers, {}, modality=name))
+        counts = _counts(part, layer if layer in part.layers else None, name)
+        own = metacells if name is None else metacells.loc[part.obs_names]
+        kept = group_cells(own).codes >= 0
+        assigned, genes = own[kept], log_normalise(counts[kept])
+        X = _most_variable(genes, n_top_genes)
+        numbers = [_sizes(own), compactness(X, assigned)]
+        if len(numbers[0]) > 1:
+            numbers.append(separation(X, assigned, max_cells=max_cells, seed=seed))
+        numbers.append(inv(genes, assigned))
+        if has_rep(part, use_rep) and not joint:
+            numbers += _of_embedding(_embedding(part, str(use_rep), counts, n_top_genes), own)
+        if find_dubious:
+            table = dubious(X, assigned, seed=seed)
+            numbers += [table["statistic"].rename("divergence"), table["dubious"]]
+        modality = {} if name is None else {"modality": name}
+        frames.append(_tidy(numbers + of_labels, whole, **modality))
     return pd.concat(frames, ignore_index=True)
 
 
-def _of_counts(
-    adata: AnnData,
-    metacells: pd.Series,
-    use_rep: str | None,
-    layer: str | None,
-    where: str = "",
-    *,
-    n_top_genes: int,
-    max_cells: int | None,
-    seed: int,
-    tested: bool,
-) -> list[pd.Series]:
-    """Numbers per metacell of one modality."""
-    counts = _counts(adata, layer, where)
-    kept = group_cells(metacells).codes >= 0
-    assigned, genes = metacells[kept], log_normalise(counts[kept])
-    X = _most_variable(genes, n_top_genes)
-    numbers = [_sizes(metacells), compactness(X, assigned)]
-    if len(numbers[0]) > 1:
-        numbers.append(separation(X, assigned, max_cells=max_cells, seed=seed))
-    numbers.append(inv(genes, assigned))
-    if use_rep is not None:
-        embedding = _embedding(adata, use_rep, counts, n_top_genes)
-        numbers += _of_embedding(embedding, metacells)
-    if tested:
-        table = dubious(X, assigned, seed=seed)
-        numbers += [table["statistic"].rename("divergence"), table["dubious"]]
-    return numbers
-
-
 def _sizes(metacells: pd.Series) -> pd.Series:
-    """Cells per metacell."""
     groups = group_cells(metacells)
-    return pd.Series(groups.sizes, index=groups.names, name=_keys.N_CELLS)
+    return groups.series(groups.sizes, _keys.N_CELLS)
 
 
 def _of_embedding(embedding: np.ndarray, metacells: pd.Series) -> list[pd.Series]:
     """Numbers per metacell of the diffusion components of an embedding of all cells."""
-    names = group_cells(metacells).names
+    groups = group_cells(metacells)
+    metrics = (diffusion_compactness, diffusion_separation)[: len(groups.names)]
     try:
         components = diffusion_map(embedding)
     except NoDiffusionMapError as error:
-        warnings.warn(f"No diffusion metrics: {error}", UserWarning, stacklevel=4)
-        metrics = ("diffusion_compactness", "diffusion_separation")
-        return [pd.Series(np.nan, index=names, name=name) for name in metrics[: len(names)]]
-    found = [diffusion_compactness(components, metacells)]
-    if len(names) > 1:
-        found.append(diffusion_separation(components, metacells))
-    return found
+        warnings.warn(f"No diffusion metrics: {error}", UserWarning, stacklevel=3)
+        return [groups.series(np.full(len(groups.names), np.nan), of.__name__) for of in metrics]
+    return [of(components, metacells) for of in metrics]
 
 
-def _whole(
-    metacells: pd.Series, kinds: pd.Series | None, batches: pd.Series | None
-) -> dict[str, float]:
-    """Numbers about the whole assignment."""
-    whole: dict[str, float] = size_summary(metacells)._asdict()
-    if kinds is not None:
-        whole["accuracy"] = accuracy(metacells, kinds)
-        whole["balanced_accuracy"] = balanced_accuracy(metacells, kinds)
-    if batches is not None:
-        mixed = mixing(metacells, batches, kinds)
-        whole |= {"mixing": mixed.mixing, "one_condition": mixed.one_condition}
-    return whole
-
-
-def _modalities(adata: Any, modalities: Sequence[str] | None) -> dict[str, AnnData]:
-    """Return the modalities to judge, by name; none of an AnnData, which is one."""
+def _parts(adata: Any, modalities: Sequence[str] | None) -> dict[str | None, AnnData]:
+    """Modalities to judge by name; an AnnData is one, without a name."""
     if isinstance(adata, AnnData):
         if modalities is not None:
             raise InputTypeError(
                 "`modalities` are those of a MuData, found an AnnData: leave it out.",
                 argument="modalities",
             )
-        return {}
+        return {None: adata}
     if not isinstance(adata, MuData):
         raise InputTypeError(
             f"Expected an AnnData or a MuData, found {type(adata).__name__}.", argument="adata"
@@ -232,27 +198,21 @@ def _modalities(adata: Any, modalities: Sequence[str] | None) -> dict[str, AnnDa
     return {name: adata.mod[name] for name in modalities or adata.mod}
 
 
-def _check_have_metacells(parts: Mapping[str, Any], metacells: pd.Series) -> None:
+def _check_have_metacells(parts: Mapping[Any, AnnData], metacells: pd.Series) -> None:
     """Refuse a modality of which no cell has a metacell."""
     for name, part in parts.items():
         if len(factorize_metacells(metacells.loc[part.obs_names]).categories) == 0:
             raise InputValueError(
                 f"Expected cells with a metacell in the modality {name!r}, found none among its "
                 f"{part.n_obs}.",
-                "Pass an assignment of these cells too, or name the other modalities in "
-                "`modalities`.",
+                "Pass an assignment of these cells too, or name the other `modalities`.",
                 "assignment",
             )
 
 
-def _is_joint(mdata: MuData, use_rep: str | None) -> bool:
-    """Whether an embedding is that of all modalities; masks of modalities are no embeddings."""
-    return use_rep in mdata.obsm and use_rep not in mdata.mod
-
-
-def _counts(adata: AnnData, layer: str | None, where: str) -> Any:
-    """Return raw counts, N x F, refusing what cannot be counts."""
-    layers = layers_of(adata)
+def _counts(adata: AnnData, layer: str | None, modality: str | None) -> Any:
+    """Raw counts, N x F; values that cannot be counts are refused."""
+    layers, where = layers_of(adata), "" if modality is None else f"modality {modality!r}, "
     X: Any = adata.X if layer is None else adata.layers[layer]
     where += ("`X`" if where else "`adata.X`") if layer is None else f"layer {layer!r}"
     if X is None:
@@ -260,7 +220,7 @@ def _counts(adata: AnnData, layer: str | None, where: str) -> Any:
             f"Expected raw counts in {where}, found nothing. Layers: {layers}.", argument="layer"
         )
     X = X[:] if adata.isbacked else X
-    check_count_values(X, where, layers, stacklevel=5)
+    check_count_values(X, where, layers, stacklevel=4)
     return X
 
 
@@ -291,11 +251,10 @@ def _tidy(
         (of.name, str(metacell), value) for of in per_metacell for metacell, value in of.items()
     ]
     rows += [(metric, None, value) for metric, value in whole.items()]
-    frame = pd.DataFrame(rows, columns=["metric", "metacell", "value"])
     text = pd.StringDtype(na_value=np.nan)
+    frame = pd.DataFrame(rows, columns=["metric", "metacell", "value"])
     frame = frame.astype({"metacell": text, "value": float})
-    better = dict.fromkeys(_HIGHER, "higher") | dict.fromkeys(_LOWER, "lower")
-    frame["better"] = [better.get(metric, "") for metric in frame["metric"]]
+    frame["better"] = [_BETTER.get(metric, "") for metric in frame["metric"]]
     for column, name in modality.items():
         frame.insert(1, column, pd.Series([name] * len(frame), dtype=text))
     return frame

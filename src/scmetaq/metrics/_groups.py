@@ -6,22 +6,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from scmetaq import _keys
 from scmetaq._errors import InputTypeError, InputValueError
-
-_INDEXED = (pd.Series, pd.DataFrame)
 
 
 class Groups(NamedTuple):
-    """Cells sorted into named groups."""
+    """Cells sorted into named groups, each of at least one cell."""
 
     codes: np.ndarray
-    """Position in ``names`` of each cell's group, shape ``(n_cells,)``; -1: in no group."""
+    """Position in ``names`` of each cell's group, ``(n_cells,)``; -1: in no group."""
     names: pd.Index
-    """Names of the groups that hold at least one cell, shape ``(n_groups,)``."""
 
     @property
     def sizes(self) -> np.ndarray:
-        """Number of cells per group, shape ``(n_groups,)``."""
+        """Number of cells per group."""
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.names))
 
     @property
@@ -31,9 +29,13 @@ class Groups(NamedTuple):
 
     @property
     def members(self) -> list[np.ndarray]:
-        """Positions of each group's cells, ascending, one array per group."""
+        """Ascending positions of each group's cells."""
         order = np.argsort(self.codes, kind="stable")[len(self.codes) - self.n_grouped :]
         return np.split(order, np.cumsum(self.sizes)[:-1])
+
+    def series(self, values: np.ndarray, name: str) -> pd.Series:
+        """Values of metacells, ``(n_groups,)``, indexed by their names."""
+        return pd.Series(values, self.names.rename(_keys.METACELL), name=name)
 
 
 class SizeSummary(NamedTuple):
@@ -62,10 +64,7 @@ class SizeSummary(NamedTuple):
 def size_summary(assignment: ArrayLike) -> SizeSummary:
     """Count metacells, cells per metacell, and cells without a metacell.
 
-    Parameters
-    ----------
-    assignment
-        Metacell of each cell, shape ``(n_cells,)``; missing or -1: counted as unassigned.
+    ``assignment`` is the metacell of each cell, shape ``(n_cells,)``; missing or -1: unassigned.
     """
     groups = group_cells(assignment)
     sizes = groups.sizes
@@ -124,29 +123,27 @@ def factorize_metacells(assignment: pd.Series) -> pd.Categorical:
 def group_cells(assignment: Any) -> Groups:
     """Read an assignment, leaving out cells without a metacell (missing, or -1)."""
     column = factorize_metacells(_one_column(assignment, "assignment"))
-    groups = Groups(column.codes.astype(np.int64), column.categories)
-    if len(groups.names) == 0:
+    if len(column.categories) == 0:
         raise InputValueError(
             f"Expected at least one cell with a metacell, found none among {len(column)} cells "
             "(missing values and -1 mean 'no metacell').",
             "Pass another assignment.",
             "assignment",
         )
-    return groups
+    return Groups(column.codes.astype(np.int64), column.categories)
 
 
 def group_labels(labels: Any, *, what: str = "labels") -> Groups:
     """Read labels as text, in alphabetical order, leaving out missing ones."""
     values = pd.Series(_one_column(labels, what))
     column = factorize(values.astype(object).where(values.notna(), None).map(str, "ignore"))
-    groups = Groups(column.codes.astype(np.int64), column.categories)
-    if len(groups.names) == 0:
+    if len(column.categories) == 0:
         raise InputValueError(
             f"Expected {what}, found {len(values)} cells of which every one is missing.",
             f"Pass {what} for at least one cell, or leave out the metrics that need them.",
             what,
         )
-    return groups
+    return Groups(column.codes.astype(np.int64), column.categories)
 
 
 def check_categories(values: Any, what: str) -> None:
@@ -167,21 +164,19 @@ def check_categories(values: Any, what: str) -> None:
 def check_same_cells(first: Any, second: Any) -> None:
     """Refuse two columns that are not about the same cells in the same order."""
     if len(first) != len(second):
-        raise InputValueError(
-            f"Expected one value per cell in both columns, found {len(first)} and {len(second)}.",
-            "Pass two columns of the same cells.",
-        )
+        found = f"{len(first)} and {len(second)}"
+        problem = f"Expected one value per cell in both columns, found {found}."
+        raise InputValueError(problem, "Pass two columns of the same cells.")
     check_same_order(first, second)
 
 
 def check_same_order(first: Any, second: Any) -> None:
     """Refuse two tables or columns that both have an index, but not the same."""
-    both_indexed = isinstance(first, _INDEXED) and isinstance(second, _INDEXED)
+    both_indexed = all(isinstance(of, pd.Series | pd.DataFrame) for of in (first, second))
     if both_indexed and not first.index.equals(second.index):
         raise InputValueError(
             "Expected the same index in both, found different barcodes or another order.",
-            "Align them first, e.g. `assignment.reindex(labels.index)`, or pass arrays in the same "
-            "order.",
+            "Align them, e.g. `assignment.reindex(labels.index)`, or pass arrays in one order.",
         )
 
 
@@ -194,8 +189,7 @@ def as_array(values: Any) -> Any:
 
 def _one_column(values: Any, what: str) -> Any:
     """Return one-dimensional values, keeping the dtype (a Categorical stays one)."""
-    values = values.array if isinstance(values, pd.Series | pd.Index) else values
-    values = as_array(values)
+    values = as_array(values.array if isinstance(values, pd.Series | pd.Index) else values)
     if values.ndim != 1 or len(values) == 0:
         raise InputValueError(
             f"Expected `{what}` with one value per cell, shape (n_cells,), "

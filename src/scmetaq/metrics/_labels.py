@@ -7,7 +7,6 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
-from scmetaq import _keys
 from scmetaq._errors import InputValueError
 from scmetaq.metrics._groups import (
     Groups,
@@ -23,6 +22,8 @@ def purity(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
 
     .. math:: \text{purity}(M) = \max_c \frac{|\{i \in M : y_i = c\}|}{|M|}
 
+    See Persad et al., SEACells, Nature Biotechnology 2023.
+
     Parameters
     ----------
     assignment
@@ -34,16 +35,12 @@ def purity(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
     -------
     Purity in (0, 1] per metacell, shape ``(n_metacells,)``; higher is better; NaN where no cell
     of the metacell has a label.
-
-    References
-    ----------
-    Persad et al., SEACells, Nature Biotechnology 2023.
     """
-    counts, names = _count_labels(assignment, labels)
+    counts, metacells = _count_labels(assignment, labels)
     labelled = counts.sum(axis=1)  # K
     largest = counts.max(axis=1).toarray().ravel()  # K
     values = np.divide(largest, labelled, out=np.full(len(labelled), np.nan), where=labelled > 0)
-    return pd.Series(values, index=names, name="purity")
+    return metacells.series(values, "purity")
 
 
 def accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
@@ -53,15 +50,8 @@ def accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
             = \frac{1}{N} \sum_M \max_c |\{i \in M : y_i = c\}|
 
     with :math:`N` cells that have both a metacell and a label, and the most frequent label
-    :math:`\hat y_i` in the metacell of cell :math:`i`. The mean of :func:`~scmetaq.metrics.purity`
-    weighs metacells alike, so that many tiny ones make up for a giant one of mixed labels.
-
-    Parameters
-    ----------
-    assignment
-        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
-    labels
-        Label of each cell, shape ``(n_cells,)``; missing: left out.
+    :math:`\hat y_i` in the metacell of cell :math:`i`. The mean of :func:`purity` weighs metacells
+    alike, so that many tiny ones make up for a giant one of mixed labels. Arguments are as there.
 
     Returns
     -------
@@ -77,23 +67,13 @@ def balanced_accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
     .. math:: \frac{1}{|C|} \sum_{c \in C} \frac{|\{i : y_i = c, \hat y_i = c\}|}{|\{i : y_i = c\}|}
 
     where :math:`\hat y_i` is the most frequent label in the metacell of cell :math:`i` (the first
-    in the alphabet on a tie). Rare labels weigh as much as frequent ones, so a label that is never
-    the majority of a metacell costs :math:`1 / |C|`.
-
-    Parameters
-    ----------
-    assignment
-        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
-    labels
-        Label of each cell, shape ``(n_cells,)``; missing: left out.
+    in the alphabet on a tie): Eq. 22 of Li et al., MetaQ, Nature Communications 2025, with the
+    majority label as prediction. Rare labels weigh as much as frequent ones, so a label that is
+    never the majority of a metacell costs :math:`1 / |C|`. Arguments are as of :func:`purity`.
 
     Returns
     -------
     A number in [0, 1]; higher is better.
-
-    References
-    ----------
-    Li et al., MetaQ, Nature Communications 2025, Eq. 22, with the majority label as prediction.
     """
     counts, _ = _count_labels(assignment, labels)
     largest, majority = counts.max(axis=1).toarray().ravel(), _most_frequent(counts)  # K
@@ -107,28 +87,16 @@ def entropy(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
 
     .. math:: H(M) = -\sum_c p_c \ln p_c, \quad p_c = \frac{|\{i \in M : y_i = c\}|}{|M|}
 
-    Where purity sees only the majority label, entropy also distinguishes two labels from five in
-    the rest.
-
-    Parameters
-    ----------
-    assignment
-        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
-    labels
-        Label of each cell, shape ``(n_cells,)``; missing: left out.
+    Unlike purity, entropy distinguishes two labels from five among those not in the majority. See
+    Shannon, Bell System Technical Journal 1948. Arguments are as of :func:`purity`.
 
     Returns
     -------
-    Entropy in nats per metacell, shape ``(n_metacells,)``; not normalised: 0 for one label, at
-    most the logarithm of the number of labels. Lower is better; NaN where no cell of the metacell
-    has a label.
-
-    References
-    ----------
-    Shannon, A mathematical theory of communication, Bell System Technical Journal 1948.
+    Entropy in nats per metacell, shape ``(n_metacells,)``: 0 for one label, at most the logarithm
+    of the number of labels. Lower is better; NaN where no cell of the metacell has a label.
     """
-    counts, names = _count_labels(assignment, labels)
-    return pd.Series(_row_entropies(counts), index=names, name="entropy")
+    counts, metacells = _count_labels(assignment, labels)
+    return metacells.series(_row_entropies(counts), "entropy")
 
 
 class Mixing(NamedTuple):
@@ -161,36 +129,26 @@ def mixing(assignment: ArrayLike, conditions: ArrayLike, labels: ArrayLike | Non
 
     Parameters
     ----------
-    assignment
-        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
+    assignment, labels
+        As of :func:`purity`. Labels keep a cell type that one donor has more of from counting as
+        badly mixed. None: all cells count as alike, which is fair only if every condition holds the
+        same mixture of cells.
     conditions
         Condition (batch, donor, chemistry) of each cell, shape ``(n_cells,)``; missing: left out.
-    labels
-        Label of each cell, shape ``(n_cells,)``; missing: left out. They keep a cell type that
-        one donor has more of from counting as badly mixed. None: all cells count as alike, which
-        is fair only if every condition holds the same mixture of cells.
 
     Returns
     -------
-    The weighted mean, the share of cells in metacells of one condition, both NaN if no metacell
+    The weighted mean and the share of cells in metacells of one condition, both NaN if no metacell
     can mix, and the value per metacell. Where conditions are a nuisance, higher mixing is better;
     where they are what is studied, a treatment say, it is not. Small metacells mix less by chance
     alone: compare groupings of the same cells into about as many metacells.
     """
     check_same_cells(assignment, conditions)
     metacells, batches = group_cells(assignment), group_labels(conditions, what="conditions")
-    if labels is None:
-        kinds = Groups(np.zeros_like(metacells.codes), pd.Index(["all"]))
-    else:
-        check_same_cells(assignment, labels)
-        check_categories(labels, "labels")
-        kinds = group_labels(labels)
-    known = (metacells.codes >= 0) & (batches.codes >= 0) & (kinds.codes >= 0)
-    if not known.any():
-        raise InputValueError(
-            "Expected cells with a metacell, a condition and a label, found none.",
-            "Check that the columns are of the same cells.",
-        )
+    kinds = Groups(np.zeros_like(metacells.codes), pd.Index(["all"]))
+    if labels is not None:
+        kinds = _read_labels(assignment, labels)
+    known = _known("a metacell, a condition and a label", metacells, batches, kinds)
     counts = _tally(metacells, batches, known)
     inside, majority = _row_entropies(counts), _most_frequent(_tally(metacells, kinds, known))  # K
     possible = _row_entropies(_tally(kinds, batches, known))[majority]  # K
@@ -201,22 +159,32 @@ def mixing(assignment: ArrayLike, conditions: ArrayLike, labels: ArrayLike | Non
     return Mixing(
         mixing=float(np.nansum(weights * ratio) / total) if total else np.nan,
         one_condition=float(weights[inside == 0].sum() / total) if total else np.nan,
-        of_metacell=pd.Series(ratio, metacells.names.rename(_keys.METACELL), name="mixing"),
+        of_metacell=metacells.series(ratio, "mixing"),
     )
 
 
-def _count_labels(assignment: Any, labels: Any) -> tuple[sp.csr_array, pd.Index]:
-    """Cells per metacell and label (K x C), of the cells that have both, and names of metacells."""
+def _count_labels(assignment: Any, labels: Any) -> tuple[sp.csr_array, Groups]:
+    """Cells per metacell and label (K x C), of the cells that have both; and the metacells."""
+    kinds, metacells = _read_labels(assignment, labels), group_cells(assignment)
+    known = _known("both a metacell and a label", metacells, kinds)
+    return _tally(metacells, kinds, known), metacells
+
+
+def _read_labels(assignment: Any, labels: Any) -> Groups:
     check_same_cells(assignment, labels)
     check_categories(labels, "labels")
-    metacells, kinds = group_cells(assignment), group_labels(labels)
-    both = (metacells.codes >= 0) & (kinds.codes >= 0)
-    if not both.any():
+    return group_labels(labels)
+
+
+def _known(what: str, *groupings: Groups) -> np.ndarray:
+    """Which cells are in a group of each grouping; there must be some."""
+    known = np.logical_and.reduce([of.codes >= 0 for of in groupings])
+    if not known.any():
         raise InputValueError(
-            "Expected cells with both a metacell and a label, found none.",
-            "Check that the two columns are of the same cells.",
+            f"Expected cells with {what}, found none.",
+            "Check that the columns are of the same cells.",
         )
-    return _tally(metacells, kinds, both), metacells.names.rename(_keys.METACELL)
+    return known
 
 
 def _most_frequent(counts: sp.csr_array) -> np.ndarray:

@@ -17,16 +17,14 @@ def as_matrix(values: Any, name: str, shape: str) -> np.ndarray | sp.csr_array:
         raise InputTypeError(
             f"Expected `{name}` as a {shape} matrix (numpy array, DataFrame or scipy sparse), "
             f"found {type(values).__name__} with {n_dimensions} dimensions.",
-            "Of an AnnData pass the matrix that is meant, e.g. `adata.X` after log-normalisation, "
-            "or an embedding.",
+            "Of an AnnData pass a matrix, e.g. `adata.X` after log-normalisation, or an embedding.",
             name,
         )
     matrix = sp.csr_array(values) if sp.issparse(values) else np.asarray(values)
     if matrix.dtype.kind not in "biuf":
         raise InputTypeError(
-            f"Expected numbers in `{name}`, found values of the type {matrix.dtype}.",
-            f"If they are numbers, convert them: `{name}.astype(float)`; leave columns of text "
-            "out.",
+            f"Expected real numbers in `{name}`, found values of the type {matrix.dtype}.",
+            f"If they are, convert them: `{name}.astype(float)`; leave columns of text out.",
             name,
         )
     return matrix
@@ -43,13 +41,18 @@ def grouped_rows(X: Any, assignment: Any) -> tuple[Any, Groups]:
             "assignment",
         )
     check_same_order(X, assignment)
-    if not np.isfinite(matrix.data if sp.issparse(matrix) else matrix).all():
+    check_finite(matrix.data if sp.issparse(matrix) else matrix)
+    return matrix, group_cells(assignment)
+
+
+def check_finite(values: Any) -> None:
+    """Refuse NaN and infinity."""
+    if not np.isfinite(values).all():
         raise InputValueError(
             "Expected finite values in `X`, found NaN or infinity.",
             "Remove or replace them; similarities and distances are undefined there.",
             "X",
         )
-    return matrix, group_cells(assignment)
 
 
 def unit_rows(X: Any) -> np.ndarray:
@@ -57,7 +60,7 @@ def unit_rows(X: Any) -> np.ndarray:
 
     A row without spread has no Pearson correlation; it becomes zeros, as if uncorrelated.
     """
-    dense = np.array(X.toarray() if sp.issparse(X) else X, dtype=np.float64)  # N x F
+    dense = np.array(X.toarray() if sp.issparse(X) else X, np.float64)  # N x F
     # a constant row keeps a rounding error after centring: measure against its length before
     floor = 1e-10 * np.linalg.norm(dense, axis=1, keepdims=True)
     dense -= dense.mean(axis=1, keepdims=True)

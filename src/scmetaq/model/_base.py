@@ -91,7 +91,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
 
     def _n_selected(self, kind: str, n_top: int | None) -> int:
         """How many features of one kind are read: the most variable ones, or all."""
-        check_int("n_top_features", n_top)
+        check_int("n_top_features", n_top, optional=True)
         n_most = n_top or self._modalities[kind].n_top_features
         return min(n_most, len(self._features[kind]))
 
@@ -214,8 +214,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         check_plan_kwargs(self._training_plan_cls, self.module.loss, plan_kwargs)
         if self.adata is None:
             raise InputValueError("The model was loaded without cells: there are none to train on.")
-        check_int("max_epochs", max_epochs)
-        check_int("batch_size", batch_size)
+        check_int("max_epochs", max_epochs, optional=True)
+        check_int("batch_size", batch_size, optional=True)
         check_train_size(train_size, early_stopping=early_stopping)
         started = time.perf_counter()
         prepared = self._prepare()

@@ -205,8 +205,8 @@ class MappingMixin(_Base):
         **kwargs: Any,
     ) -> np.ndarray:
         """Indices of the cells of new conditions; refuse arguments that a query cannot have."""
-        check_int("max_epochs", max_epochs)
-        check_int("batch_size", batch_size)
+        check_int("max_epochs", max_epochs, optional=True)
+        check_int("batch_size", batch_size, optional=True)
         check_plan_kwargs(plan, self.module.loss, plan_kwargs)
         trains = (UnsupervisedTrainingMixin.train, Trainer, Trainer.__mro__[1])
         known = {name for of in trains for name in signature(of).parameters}
