@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from matplotlib.colors import to_hex
 
 from scmetaq import pl
@@ -8,47 +9,47 @@ from scmetaq.pl._embedding import _round_steps
 from scmetaq.pl._style import ACCENT, GREY, PALETTE
 
 
+def tints(part):
+    return {to_hex(color).upper() for color in part.get_facecolors()}
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def points(ax):
+    return np.concatenate([np.asarray(part.get_offsets()) for part in ax.collections])
+
+
 def test_metacells_sit_at_the_mean_of_their_cells(adata):
-    cells, metacells = pl.embedding(adata, color="cell_type").collections
-    position = adata.obsm["X_umap"]
-    drawn = sorted(map(tuple, np.asarray(metacells.get_offsets())))
-    means = [
-        position[adata.obs["metacell"] == m].mean(axis=0) for m in adata.obs["metacell"].unique()
-    ]
-    np.testing.assert_allclose(drawn, sorted(map(tuple, means)))
-    np.testing.assert_allclose(
-        sorted(map(tuple, np.asarray(cells.get_offsets()))), sorted(map(tuple, position))
-    )
+    position = pd.DataFrame(adata.obsm["X_umap"], adata.obs_names)
+    means = position.groupby(adata.obs["metacell"], observed=True).mean()
+    drawn = pl.embedding(adata, color="cell_type").collections
+    for part, expected in zip(drawn, (position, means), strict=True):
+        found = sorted(map(tuple, np.asarray(part.get_offsets())))
+        np.testing.assert_allclose(found, sorted(map(tuple, expected.to_numpy())))
 
 
 def test_area_grows_with_the_number_of_cells(adata):
     metacells = pl.embedding(adata).collections[1]
+    assert tints(metacells) == {ACCENT}
     areas = metacells.get_sizes()
-    assert {to_hex(c).upper() for c in metacells.get_facecolors()} == {ACCENT}
     np.testing.assert_allclose(areas / areas.max(), [1, 1, 1, 1 / 3, 1 / 3, 1 / 3])
 
 
 def test_colours_are_of_the_majority_label(adata):
     ax = pl.embedding(adata, color="cell_type")
-    found = {to_hex(c).upper() for c in ax.collections[1].get_facecolors()}
-    assert found == set(PALETTE[:3])
-    texts = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert texts[:3] == ["B", "NK", "T"]
-    assert texts[-1] == "10 cells"
-
-
-def test_scanpys_colours_are_kept(adata):
-    adata.uns["cell_type_colors"] = ["#ff0000", "#00ff00", "#0000ff"]
-    drawn = pl.embedding(adata, color="cell_type").collections[1].get_facecolors()
-    assert {to_hex(c) for c in drawn} == {"#ff0000", "#00ff00", "#0000ff"}
+    assert tints(ax.collections[1]) == set(PALETTE[:3])
+    assert (legend(ax)[:3], legend(ax)[-1]) == (["B", "NK", "T"], "10 cells")
+    adata.uns["cell_type_colors"] = ["#FF0000", "#00FF00", "#0000FF"]  # scanpy's
+    drawn = pl.embedding(adata, color="cell_type").collections[1]
+    assert tints(drawn) == set(adata.uns["cell_type_colors"])
 
 
 def test_cells_without_metacell_are_drawn_as_cells_only(adata):
-    numbers = np.arange(60) % 4 - 1
-    adata.obs["metacell"] = numbers
+    adata.obs["metacell"] = np.arange(60) % 4 - 1
     cells, metacells = pl.embedding(adata).collections
-    assert len(cells.get_offsets()) == 60
-    assert len(metacells.get_offsets()) == 3
+    assert (len(cells.get_offsets()), len(metacells.get_offsets())) == (60, 3)
 
 
 def test_points_are_rasterised_and_given_axes_come_back(adata):
@@ -67,59 +68,106 @@ def test_size_key_is_round(largest, steps):
     assert _round_steps(largest) == steps
 
 
-def test_bad_input_is_named(adata):
-    many = adata[[0, 1] * 60].copy()
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"color": "name"}, ValueError, "at most 100 labels.* 'name', found 120"),
+        ({"basis": "X_one"}, ValueError, r"two columns, found shape \(120, 1\) of 'X_one'"),
+        ({"color": "cell_type"}, ValueError, "found 'no colour' among those of the labels"),
+        ({"basis": "X_tsne"}, KeyError, r"`basis` 'X_tsne'.*\['X_one', 'X_umap'\]"),
+        ({"color": "kind"}, KeyError, "`color` 'kind'.*'cell_type'"),
+        ({"color": "depth"}, TypeError, "found decimal numbers in 'depth'"),
+        ({"metacell": "none"}, ValueError, "found none among 120"),
+    ],
+)
+def test_bad_input_is_named(adata, arguments, error, message):
+    adata = adata[[0, 1] * 60].copy()
+    adata.obs_names_make_unique()
+    adata.obs = adata.obs.assign(name=adata.obs_names, none=None)
+    adata.obsm["X_one"] = adata.obsm["X_umap"][:, :1]
+    adata.uns["cell_type_colors"] = ["red", "blue", "no colour"]
+    with pytest.raises(error, match=message):
+        pl.embedding(adata, **arguments)
+
+
+@pytest.fixture
+def samples():
+    """Six samples, one without a known treatment."""
+    stim = pd.Categorical(["b", "b", "a", "a", "a", None])
+    obs = pd.DataFrame(
+        {"stim": stim, "age": [30.0, 41, 52, 63, 74, 85]}, [f"s{i}" for i in range(6)]
+    )
+    X = np.random.default_rng(0).normal(size=(6, 3))
+    uns = {"pca": {"variance_ratio": np.array([0.614, 0.3, 0.086])}}
+    return AnnData(X, obs=obs, obsm={"X_pca": X, "X_one": X[:, :1]}, uns=uns)
+
+
+def test_samples_are_at_their_components(samples):
+    ax = pl.conditions(samples)
+    np.testing.assert_allclose(points(ax), samples.obsm["X_pca"][:, :2])
+    assert tints(ax.collections[0]) == {ACCENT}
+    assert ax.get_xlabel() == "PC1 (61% of the variance)"
+    assert ax.get_ylabel() == "PC2 (30% of the variance)"
+    assert [text.get_text() for text in ax.texts] == samples.obs_names.tolist()
+
+
+def test_categories_have_colours_in_order(samples):
+    samples.obs["stim"] = samples.obs["stim"].cat.rename_categories({"a": "_a"})
+    before = samples.copy()
+    ax = pl.conditions(samples, "stim")
+    assert legend(ax) == ["_a", "b", "unknown"]
+    of_a = ax.collections[0]
+    np.testing.assert_allclose(of_a.get_offsets(), samples.obsm["X_pca"][2:5, :2])
+    assert tints(of_a) == {PALETTE[0]}
+    assert pl.conditions(samples, "stim", ax=ax) is ax
+    assert samples.obs.equals(before.obs)
+    assert list(samples.uns) == list(before.uns)
+
+
+def test_scanpys_colours_are_kept_also_of_some_of_the_categories(samples):
+    samples.uns["stim_colors"] = ["#FF0000", "#00FF00"]
+    ax = pl.conditions(samples[:2].copy(), "stim")
+    assert tints(ax.collections[0]) == {"#00FF00"}
+
+
+def test_numbers_have_a_scale_and_samples_without_one_are_grey(samples):
+    ax = pl.conditions(samples, "age")
+    assert [of.get_ylabel() for of in ax.figure.axes[1:]] == ["age"]
+    np.testing.assert_allclose(ax.collections[0].get_array(), samples.obs["age"])
+    samples.obs.loc[["s1", "s4"], "age"] = np.nan
+    ax = pl.conditions(samples, "age")
+    known, unknown = ax.collections
+    np.testing.assert_allclose(unknown.get_offsets(), samples.obsm["X_pca"][[1, 4], :2])
+    assert tints(unknown) == {GREY}
+    assert len(known.get_offsets()) == 4
+    assert legend(ax) == ["age unknown"]
+    samples.obs["age"] = np.nan
+    ax = pl.conditions(samples, "age")
+    assert (len(ax.figure.axes), len(points(ax))) == (1, 6)
+
+
+def test_one_component_is_a_line(samples):
+    ax = pl.conditions(samples, basis="X_one")
+    np.testing.assert_allclose(points(ax), np.c_[samples.obsm["X_one"], np.zeros(6)])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("one 1", "")
+    assert list(ax.get_yticks()) == []
+
+
+def test_one_sample_has_its_name_and_many_have_none(samples):
+    assert len(pl.conditions(samples[:1].copy()).texts) == 1
+    many = AnnData(np.zeros((40, 1)), obsm={"X_pca": np.random.default_rng(0).normal(size=(40, 2))})
+    assert not pl.conditions(many).texts
+
+
+def test_bad_samples_are_named(samples):
+    with pytest.raises(KeyError, match=r"`basis` 'X_umap'.*\['X_one', 'X_pca'\]"):
+        pl.conditions(samples, basis="X_umap")
+    with pytest.raises(KeyError, match="`color` 'dose'.*'age', 'stim'"):
+        pl.conditions(samples, "dose")
+    with pytest.raises(TypeError, match="found dict.*the entry of one key"):
+        pl.conditions({"donor": samples})
+    many = samples[[0] * 30].copy()
     many.obs_names_make_unique()
     many.obs["name"] = many.obs_names
-    with pytest.raises(ValueError, match="at most 100 labels in 'name', found 120"):
-        pl.embedding(many, color="name")
-    adata.obsm["X_one"] = adata.obsm["X_umap"][:, :1]
-    with pytest.raises(ValueError, match=r"two columns in `obsm\['X_one'\]`, found .*\(60, 1\)"):
-        pl.embedding(adata, basis="X_one")
-    adata.uns["cell_type_colors"] = ["red", "blue", "no colour"]
-    with pytest.raises(ValueError, match="found 'no colour' among those chosen"):
-        pl.embedding(adata, color="cell_type")
-    with pytest.raises(KeyError, match=r"no 'X_tsne'.*\['X_one', 'X_umap'\]"):
-        pl.embedding(adata, basis="X_tsne")
-    with pytest.raises(KeyError, match="no 'kind'.*'cell_type'"):
-        pl.embedding(adata, color="kind")
-    with pytest.raises(TypeError, match="labels in 'depth', found decimal numbers"):
-        pl.embedding(adata, color="depth")
-    adata.obs["metacell"] = None
-    with pytest.raises(ValueError, match="found none among 60"):
-        pl.embedding(adata)
-
-
-def legend(ax):
-    return [text.get_text() for text in ax.get_legend().get_texts()]
-
-
-def test_integers_with_missing_values_are_labels(adata):
-    adata.obs["group"] = np.where(np.arange(60) % 4 == 3, np.nan, np.arange(60) % 4)
-    assert legend(pl.embedding(adata, color="group"))[:4] == ["0", "1", "2", "no label"]
-
-
-def test_cells_without_a_label_are_in_the_legend(adata):
-    adata.obs["cell_type"] = adata.obs["cell_type"].cat.rename_categories({"B": "_B"})
-    assert "no label" not in legend(pl.embedding(adata, color="cell_type"))
-    adata.obs.loc["cell0", "cell_type"] = None
-    ax = pl.embedding(adata, color="cell_type")
-    assert legend(ax)[:4] == ["_B", "NK", "T", "no label"]
-    assert to_hex(ax.get_legend().legend_handles[3].get_color()).upper() == GREY
-    adata.obs["nothing"] = pd.Categorical([None] * 60)
-    ax = pl.embedding(adata, color="nothing")
-    assert legend(ax)[0] == "no label"
-    assert {to_hex(c).upper() for c in ax.collections[1].get_facecolors()} == {GREY}
-
-
-def test_many_long_names_fit_and_differ_in_colour(adata):
-    adata.obs["fine"] = [f"a rather long name of a cell type, number {i}" for i in range(60)]
-    ax = pl.embedding(adata, color="fine")
-    ax.figure.draw_without_rendering()
-    assert ax.get_legend().get_window_extent().x1 <= ax.figure.bbox.x1
-    assert ax.bbox.width / ax.figure.dpi > 4
-    drawn = [sign.get_color() for sign in ax.get_legend().legend_handles[:60]]
-    assert len(set(drawn)) == 60
-    shown = legend(ax)[:60]
-    assert len(set(shown)) == 60
-    assert max(map(len, shown)) <= 30
+    with pytest.raises(ValueError, match="at most 20 labels.* 'name', found 30"):
+        pl.conditions(many, "name")

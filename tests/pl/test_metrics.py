@@ -32,9 +32,6 @@ def test_means_are_drawn_and_written(frame):
     assert [t.get_text() for t in compact.get_yticklabels()] == ["ours", "theirs"]
     panels = pl.metrics(frame)
     assert (pl.metrics(frame, axes=panels) == panels).all()
-
-
-def test_direction_is_written(frame):
     panels = pl.metrics(frame, ["compactness", "unassigned"])
     assert [ax.get_xlabel() for ax in panels] == ["higher is better →", "← lower is better"]
     (panel,) = pl.metrics(frame, "compactness")
@@ -51,7 +48,7 @@ def test_one_method_needs_no_name(frame):
 
 def test_bad_input_is_named(frame):
     for which in ("lisi", ["lisi"]):
-        with pytest.raises(ValueError, match=r"found none of the name \['lisi'\].*'compactness'"):
+        with pytest.raises(ValueError, match=r"found no \['lisi'\] among.*'compactness'"):
             pl.metrics(frame, which)
     with pytest.raises(ValueError, match="found 1 for 2 metrics"):
         pl.metrics(frame, axes=pl.metrics(frame, ["compactness"]))
@@ -61,11 +58,8 @@ def test_each_modality_has_a_panel(frame):
     parts = [frame.iloc[:2].assign(modality=name) for name in ("rna", "adt")]
     together = pd.concat([*parts, frame.iloc[2:3].assign(modality=None)])
     panels = pl.metrics(together.drop(columns="method"))
-    assert [ax.get_title() for ax in panels] == [
-        "compactness, rna",
-        "compactness, adt",
-        "balanced accuracy",
-    ]
+    titles = ["compactness, rna", "compactness, adt", "balanced accuracy"]
+    assert [ax.get_title() for ax in panels] == titles
 
 
 def table(**values):
@@ -81,16 +75,12 @@ def test_means_have_three_significant_digits(value, text):
     assert [t.get_text() for t in pl.metrics(table(inv=value), "inv")[0].texts] == [text]
 
 
-def test_small_numbers_fill_their_axis():
+def test_small_numbers_fill_their_axis_and_none_reaches_below_zero_without_need():
     frame = pd.concat([table(inv=0.028), table(inv=0.030)])
     low, high = pl.metrics(frame, "inv")[0].get_xlim()
     assert 0 < low < 0.028
     assert high < 0.035
-
-
-def test_axes_of_numbers_that_are_not_negative_do_not_reach_below_zero():
-    frame = table(inv=0.0, unassigned=0.0)
-    frame = pd.concat([frame, table(inv=0.5)])
+    frame = pd.concat([table(inv=0.0, unassigned=0.0), table(inv=0.5)])
     spread, constant = pl.metrics(frame, ["inv", "unassigned"])
     assert spread.get_xlim()[0] == 0
     assert constant.get_xlim() == (0, 1)
@@ -104,11 +94,11 @@ def test_dollars_in_names_of_methods_are_no_mathematics():
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == ["b", r"\$a\$"]
     plain = frame.assign(method=["b", "a"])
-    assert _colors(ax) == _colors(*pl.metrics(plain, "purity"))
-
-
-def _colors(ax):
-    return [tuple(points.get_facecolor()[0]) for points in ax.collections]
+    colors = [
+        [tuple(points.get_facecolor()[0]) for points in of.collections]
+        for of in (ax, *pl.metrics(plain, "purity"))
+    ]
+    assert colors[0] == colors[1]
 
 
 @pytest.fixture
@@ -120,47 +110,34 @@ def cells():
     return AnnData(sp.csr_matrix(rng.poisson(20.0 * rate)).astype(np.float32), obs=obs)
 
 
-def test_a_metacell_is_as_compact_as_alone(cells):
+def test_boxes_are_of_metacells_as_compact_as_alone_and_the_mean_is_of_cells(cells):
     frame = metrics.evaluate(cells)
     own = own_values(frame)[frame["metric"] == "compactness"]
     counts = cells.X.toarray()
     log = np.log1p(counts / counts.sum(1, keepdims=True) * 1e4)
-    alone = [
-        metrics.compactness(log[name], np.zeros(len(log[name]))).item()
-        for name in (slice(90), slice(90, 100))
-    ]
+    alone = [metrics.compactness(of, np.zeros(len(of))).item() for of in (log[:90], log[90:])]
     np.testing.assert_allclose(own, alone, rtol=1e-5)
     assert (frame.loc[own.index, "value"] > 1).any()
     others = frame["metric"].isin(["n_cells", "inv", "size_max"])
     pd.testing.assert_series_equal(own_values(frame)[others], frame.loc[others, "value"])
+    without_sizes = frame[frame["metric"] != "n_cells"]
+    pd.testing.assert_series_equal(own_values(without_sizes), without_sizes["value"])
+    (panel,) = pl.metrics(frame, "compactness")
+    box = panel.patches[0]
+    assert 0 < box.get_x() < box.get_x() + box.get_width() <= 1
+    mean = frame.loc[own.index, "value"].mean()
+    assert panel.collections[0].get_offsets()[0][0] == pytest.approx(mean)
 
 
 def test_weights_are_those_of_the_method_and_the_modality(cells):
     one = metrics.evaluate(cells)
     cells.obs["metacell"] = ["a"] * 50 + ["b"] * 50
     other = metrics.evaluate(cells)
-    both = pd.concat(
-        [
-            frame.assign(method=method, modality=modality)
-            for method, frame in (("x", one), ("y", other))
-            for modality in ("rna", np.nan)
-        ],
-        ignore_index=True,
-    )
+    parts = [
+        frame.assign(method=method, modality=modality)
+        for method, frame in (("x", one), ("y", other))
+        for modality in ("rna", np.nan)
+    ]
+    both = pd.concat(parts, ignore_index=True)
     alone = [own_values(frame) for frame in (one, one, other, other)]
     pd.testing.assert_series_equal(own_values(both), pd.concat(alone, ignore_index=True))
-
-
-def test_without_sizes_values_stay(cells):
-    frame = metrics.evaluate(cells)
-    frame = frame[frame["metric"] != "n_cells"]
-    pd.testing.assert_series_equal(own_values(frame), frame["value"])
-
-
-def test_boxes_are_of_metacells_and_the_mean_of_cells(cells):
-    frame = metrics.evaluate(cells)
-    (panel,) = pl.metrics(frame, "compactness")
-    box = panel.patches[0]
-    assert 0 < box.get_x() < box.get_x() + box.get_width() <= 1
-    rows = frame[frame["metric"] == "compactness"]
-    assert panel.collections[0].get_offsets()[0][0] == pytest.approx(rows["value"].mean())

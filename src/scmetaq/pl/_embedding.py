@@ -1,4 +1,4 @@
-"""Cells in two dimensions with their metacells over them."""
+"""Cells and metacells in two dimensions, and samples by their embedding."""
 
 from typing import Any
 
@@ -6,27 +6,18 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.lines import Line2D
 
 from scmetaq import _keys
-from scmetaq._errors import InputKeyError, InputTypeError, InputValueError
-from scmetaq.pl._style import (
-    ACCENT,
-    COLORS,
-    GREY,
-    NO_LABEL,
-    as_categories,
-    draw_legend,
-    label_colors,
-    name_axes,
-    new_axes,
-    strip_frame,
-)
+from scmetaq._errors import InputTypeError, InputValueError
+from scmetaq.pl import _style
+from scmetaq.pl._style import ACCENT, GREY
 
-LARGEST_AREA = 170.0
-"""Area of the largest metacell's marker, points squared."""
-_DENSE = {"labelspacing": 0.35, "fontsize": 7.5}
-"""Style of a legend with many entries."""
+LARGEST_AREA = 170.0  # of the largest metacell's marker, points squared
+MAX_NAMES = 24  # samples whose names can be read next to their points
+MAX_CATEGORIES = 20  # categories of samples that can be distinguished in a legend
+_UNKNOWN = "unknown"
 
 
 def embedding(
@@ -40,8 +31,7 @@ def embedding(
     """Draw cells in a two-dimensional embedding and their metacells over them.
 
     A metacell sits at the mean position of its cells; its area grows with their number; its
-    colour is that of their majority label. Cells without a metacell (missing, or -1)
-    are drawn all the same.
+    colour is that of their majority label. Cells without one (missing, or -1) are drawn, too.
 
     Parameters
     ----------
@@ -50,114 +40,86 @@ def embedding(
     metacell
         Column of ``obs`` with each cell's metacell.
     basis
-        Entry of ``obsm`` with the embedding, shape ``(n_cells, 2)`` or more columns, of which
-        the first two are drawn.
+        Entry of ``obsm``, shape ``(n_cells, 2)``, or of more columns: the first two are drawn.
     color
-        Column of ``obs`` with up to 100 labels. Colours are ``uns["<color>_colors"]`` if there;
-        cells without a label are grey. None: all cells grey.
+        Column of ``obs`` with up to 100 labels, in the colours of ``uns["<color>_colors"]`` if
+        there; cells without a label are grey. None: all cells grey.
     ax
         Axes to draw on; None: of a new figure.
 
     Raises
     ------
-    KeyError
-        No such column or embedding.
-    TypeError
-        Decimal numbers in place of labels.
-    ValueError
-        No cell has a metacell, too many labels, colours that are none, or an embedding of one
-        column.
+    KeyError, TypeError, ValueError
+        No such column or embedding; decimal numbers in place of labels; no cell has a metacell,
+        too many labels, colours that are none, or an embedding of one column.
     """
+    style: dict[str, Any]
     cells = _cells(adata, metacell, basis, color)
     chosen = None if color is None else adata.uns.get(f"{color}_colors")
-    colors = label_colors(list(cells["label"].cat.categories), chosen)
+    colors = _style.label_colors(list(cells["label"].cat.categories), chosen)
     present = set(cells["label"])
     colors = {label: tint for label, tint in colors.items() if label in present}
     metacells = _metacells(cells)
     widen = ax is None
-    ax = new_axes(ax, 6.4 if color else 5.6, 4.4)
+    ax = _style.new_axes(ax, 6.4 if color else 5.6, 4.4)
     plain = GREY if color else ACCENT
-    _draw_cells(ax, cells, colors)
+    # one shuffled layer: drawn label by label, the last would cover the others
+    shuffled = cells.iloc[np.random.default_rng(0).permutation(len(cells))]
+    tints = [colors.get(label, GREY) for label in shuffled["label"]]
+    style = {"alpha": 0.35 if colors else 0.55, "linewidths": 0, "rasterized": True}
+    area = float(np.clip(12_000 / len(cells), 0.6, 9))
+    ax.scatter(shuffled["x"], shuffled["y"], s=area, c=tints, **style)
     per_cell = LARGEST_AREA / metacells["size"].max()
-    ax.scatter(
-        metacells["x"],
-        metacells["y"],
-        s=metacells["size"] * per_cell,
-        c=[colors.get(label, plain) for label in metacells["label"]],
-        edgecolors="white",
-        linewidths=0.9,
-        alpha=0.95,
-        zorder=3,
-    )
+    tints = [colors.get(label, plain) for label in metacells["label"]]
+    style = {"edgecolors": "white", "linewidths": 0.9, "alpha": 0.95, "zorder": 3}
+    ax.scatter(metacells["x"], metacells["y"], s=metacells["size"] * per_cell, c=tints, **style)
     dots = [(_dot(tint, 6.0), label) for label, tint in colors.items()]
     if color and cells["label"].isna().any():
-        dots.append((_dot(GREY, 6.0), NO_LABEL))
+        dots.append((_dot(GREY, 6.0), _style.NO_LABEL))
     dots += [(_dot("none", 1.0), "")] if dots else []
-    dots += [
-        (_dot(plain, float(np.sqrt(n * per_cell))), f"{n} cell{'s' * (n > 1)}")
-        for n in _round_steps(int(metacells["size"].max()))
-    ]
-    style = {"labelspacing": 0.55, "fontsize": 8} if len(dots) < 18 else _DENSE
-    draw_legend(ax, dots, n_rows=26, widen=widen, handletextpad=0.4, **style)
+    for n in _round_steps(int(metacells["size"].max())):
+        dots.append((_dot(plain, float(np.sqrt(n * per_cell))), f"{n} cell{'s' * (n > 1)}"))
+    spacing, font = (0.55, 8) if len(dots) < 18 else (0.35, 7.5)
+    style = {"handletextpad": 0.4, "labelspacing": spacing, "fontsize": font}
+    _style.draw_legend(ax, dots, n_rows=26, widen=widen, **style)
     name = basis.removeprefix("X_")
     name = name.upper() if len(name) <= 4 else name
     ax.set(xticks=[], yticks=[])
-    name_axes(ax, f"{name} 1", f"{name} 2")
-    strip_frame(ax)
+    _style.finish(ax, f"{name} 1", f"{name} 2")
     return ax
 
 
 def _cells(adata: AnnData, metacell: str, basis: str, color: str | None) -> pd.DataFrame:
-    """Collect position, metacell and label of each cell."""
-    if basis not in adata.obsm:
-        raise InputKeyError(
-            f"Expected `basis` to name an embedding in `obsm`, found no {basis!r}. "
-            f"Embeddings there: {sorted(adata.obsm)}.",
-            "Compute one, e.g. by `sc.tl.umap`.",
-            "basis",
-        )
-    for argument, name in (("metacell", metacell), ("color", color)):
-        if name is not None and name not in adata.obs:
-            raise InputKeyError(
-                f"Expected a column of `obs`, found no {name!r}. "
-                f"Columns there: {sorted(map(str, adata.obs.columns))}.",
-                argument=argument,
-            )
-    names = adata.obs[metacell].astype(object).where(adata.obs[metacell] != -1)
+    """Position, metacell and label of each cell."""
+    fix = "Compute one, e.g. by `sc.tl.umap`."
+    position = np.asarray(_style.entry(adata.obsm, basis, "obsm", "basis", fix))
+    names = _style.entry(adata.obs, metacell, "obs", "metacell").astype(object)
+    names = names.where(names != -1)
     if names.isna().all():
         raise InputValueError(
-            f"Expected cells with a metacell in {metacell!r}, found none among {adata.n_obs}.",
-            "Write an assignment there first.",
-            "metacell",
+            f"Expected cells with a `metacell` in {metacell!r}, found none among {adata.n_obs}."
         )
-    position: np.ndarray = np.asarray(adata.obsm[basis])
     if position.ndim != 2 or position.shape[1] < 2:
         raise InputValueError(
-            f"Expected at least two columns in `obsm[{basis!r}]`, found shape {position.shape}.",
-            "Name an embedding in two dimensions.",
-            "basis",
+            f"Expected `basis` of two columns, found shape {position.shape} of {basis!r}."
         )
-    labels = [None] * adata.n_obs if color is None else adata.obs[color]
-    x, y = position[:, 0], position[:, 1]
-    label = _as_labels(labels, color)
+    labels = [None] * adata.n_obs
+    if color is not None:
+        labels = _style.entry(adata.obs, color, "obs", "color")
+        numbers = labels if pd.api.types.is_float_dtype(labels) else pd.Series(dtype=float)
+        if (numbers.dropna() % 1 != 0).any():
+            raise InputTypeError(f"Expected labels as `color`, found decimal numbers in {color!r}.")
+    x, y, label = position[:, 0], position[:, 1], _few_categories(labels, color, len(_style.COLORS))
     return pd.DataFrame({"x": x, "y": y, "metacell": names.to_numpy(), "label": label})
 
 
-def _as_labels(values: Any, color: str | None) -> pd.Categorical:
-    if pd.api.types.is_float_dtype(values) and (pd.Series(values).dropna() % 1 != 0).any():
-        raise InputTypeError(
-            f"Expected labels in {color!r}, found decimal numbers.",
-            "Name a column with categories, e.g. cell types.",
-            "color",
-        )
-    labels = as_categories(values)
+def _few_categories(values: Any, color: str | None, most: int) -> pd.Categorical:
+    """Labels as text, of which there must not be more than can be distinguished."""
+    labels = _style.as_categories(values)
     n_present = len(labels.remove_unused_categories().categories)
-    if n_present > len(COLORS):
+    if n_present > most:
         raise InputValueError(
-            f"Expected at most {len(COLORS)} labels in {color!r}, found {n_present:,}, more than "
-            "there are colours.",
-            "Name a column with fewer.",
-            "color",
+            f"Expected at most {most} labels in the `color` {color!r}, found {n_present:,}."
         )
     return labels
 
@@ -172,25 +134,9 @@ def _metacells(cells: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("size", ascending=False)
 
 
-def _draw_cells(ax: Axes, cells: pd.DataFrame, colors: dict[str, str]) -> None:
-    tints = np.array([colors.get(label, GREY) for label in cells["label"]])
-    # one shuffled layer: drawn label by label, the last would cover the others
-    order = np.random.default_rng(0).permutation(len(cells))
-    ax.scatter(
-        cells["x"].to_numpy()[order],
-        cells["y"].to_numpy()[order],
-        s=float(np.clip(12_000 / len(cells), 0.6, 9)),
-        c=tints[order],
-        alpha=0.35 if colors else 0.55,
-        linewidths=0,
-        rasterized=True,
-    )
-
-
 def _dot(color: str, diameter: float) -> Line2D:
-    return Line2D(
-        [], [], marker="o", linestyle="", color=color, markersize=diameter, markeredgewidth=0
-    )
+    style: dict[str, Any] = {"marker": "o", "linestyle": "", "markeredgewidth": 0}
+    return Line2D([], [], color=color, markersize=diameter, **style)
 
 
 def _round_steps(largest: int) -> list[int]:
@@ -198,3 +144,86 @@ def _round_steps(largest: int) -> list[int]:
     rounds = [m * 10**p for p in range(9) for m in (1, 2, 5)]
     fitting = [n for n in rounds if n <= largest]
     return fitting[-1:-6:-2][::-1]
+
+
+def conditions(
+    samples: AnnData, color: str | None = None, *, basis: str = "X_pca", ax: Axes | None = None
+) -> Axes:
+    """Draw samples by the first two components of their embedding.
+
+    Up to 24 samples have their names next to them, except those without a free place.
+
+    Parameters
+    ----------
+    samples
+        A row per sample, as of :meth:`~scmetaq.MetaQModel.get_condition_embeddings`.
+    color
+        Column of ``obs``: up to 20 categories with a legend (colours of
+        ``uns["<color>_colors"]`` if there), or numbers with a scale; where it is missing, samples
+        are grey. None: all alike.
+    basis
+        Entry of ``obsm`` with the components, shape ``(n_samples, n_components)``; of a single
+        one, all samples are on a line. If it is ``"X_pca"``, ``uns["pca"]["variance_ratio"]`` is
+        written at the axes.
+    ax
+        Axes to draw on; None: of a new figure.
+    """
+    if not isinstance(samples, AnnData):
+        raise InputTypeError(
+            f"Expected `samples` as an AnnData, found {type(samples).__name__}.",
+            "Of `get_condition_embeddings()` pass the entry of one key.",
+        )
+    fix = "Compute components, e.g. by `sc.pp.pca`."
+    components = np.asarray(_style.entry(samples.obsm, basis, "obsm", "basis", fix), dtype=float)
+    is_line = components.shape[1] == 1
+    position = np.pad(components[:, :2], ((0, 0), (0, int(is_line))))
+    values: Any = None if color is None else _style.entry(samples.obs, color, "obs", "color")
+    types = pd.api.types
+    is_number = types.is_numeric_dtype(values) and not types.is_bool_dtype(values)
+    if values is not None and not is_number:
+        values = _few_categories(values, color, MAX_CATEGORIES)
+    widen = ax is None
+    ax = _style.new_axes(ax, 4.4 if values is None else 5.4, 3.8)
+    ax.axhline(0, color=GREY, linewidth=0.6, zorder=0)
+    ax.axvline(0, color=GREY, linewidth=0.6, zorder=0)
+
+    def draw(among: Any, tint: Any, **style: Any) -> PathCollection:
+        style |= {"s": 52, "edgecolors": "white", "linewidths": 0.9, "zorder": 3}
+        return ax.scatter(position[among, 0], position[among, 1], c=tint, **style)
+
+    if values is None:
+        draw(slice(None), ACCENT)
+    elif is_number:
+        _draw_numbers(ax, draw, values.to_numpy(dtype=float, na_value=np.nan), str(color))
+    else:
+        tints = _style.label_colors(list(values.categories), samples.uns.get(f"{color}_colors"))
+        parts = [(values == name, tint, name) for name, tint in tints.items()]
+        parts.append((values.isna(), GREY, _UNKNOWN))
+        entries = [(draw(among, tint), name) for among, tint, name in parts if among.any()]
+        _style.draw_legend(ax, entries, n_rows=21, widen=widen, title=color, handletextpad=0.3)
+    is_pca = basis == "X_pca"
+    ratio = samples.uns.get("pca", {}).get("variance_ratio", ()) if is_pca else ()
+    name = "PC" if is_pca else f"{basis.removeprefix('X_')} "
+    shares = [f" ({share:.0%} of the variance)" for share in np.asarray(ratio)[:2]] + ["", ""]
+    if is_line:
+        ax.set_yticks([])
+    ax.margins(0.14, 0.18)
+    _style.finish(ax, f"{name}1{shares[0]}", "" if is_line else f"{name}2{shares[1]}", ticks=7)
+    if samples.n_obs <= MAX_NAMES:
+        _style.draw_names(ax, position, samples.obs_names, upright=is_line)
+    return ax
+
+
+def _draw_numbers(ax: Axes, draw: Any, values: np.ndarray, name: str) -> None:
+    """Draw samples by a number with its scale, and note above the plot that some have none."""
+    known = np.isfinite(values)
+    if known.any():
+        points = draw(known, values[known], cmap="viridis")
+        scale = ax.figure.colorbar(points, ax=ax, shrink=0.8)
+        scale.set_label(name, fontsize=8, color=_style.INK)
+        scale.ax.tick_params(labelsize=7)
+        scale.outline.set_visible(False)
+    if not known.all():
+        grey = draw(~known, GREY)
+        place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "frameon": False}
+        ax.legend([grey], [f"{name} {_UNKNOWN}"], fontsize=8, handletextpad=0.3, **place)

@@ -3,30 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from scmetaq import _keys
 from scmetaq._errors import InputValueError
-from scmetaq.pl._style import (
-    ACCENT,
-    INK,
-    given_panels,
-    grid_lines,
-    label_colors,
-    literal,
-    name_axes,
-    strip_frame,
-)
+from scmetaq.pl import _style
 
 SHOWN = ("compactness", "separation", "purity", "balanced_accuracy")
-"""Metrics drawn unless others are named."""
+# these come multiplied by `n_metacells * size / n_cells` of the metacell
 WEIGHTED = ("compactness", "separation")
-"""Metrics that come multiplied by ``n_metacells * size / n_cells`` of the metacell."""
-METHOD = "method"
-MODALITY = "modality"
+METHOD, MODALITY = "method", "modality"
+HINTS = {"higher": "higher is better →", "lower": "← lower is better"}
 
 
 def metrics(
@@ -38,16 +27,15 @@ def metrics(
     """Draw the table of ``scmetaq.metrics.evaluate``, one panel per metric.
 
     Metrics of metacells are drawn as boxes (quartiles, and whiskers to the 5th and 95th
-    percentile) with the table's mean, which is written at them; metrics of whole assignments
-    as one point. Compactness and separation, which the table has weighted by size so that their
-    mean is one over cells, are freed of these weights in the boxes, if it has ``n_cells``.
+    percentile) with the table's mean, which is written at them; metrics of whole assignments as
+    one point. Boxes of compactness and separation, which the table has weighted by size so that
+    their mean is one over cells, are without these weights, if it has ``n_cells``.
 
     Parameters
     ----------
     frame
-        Tidy table with the columns ``metric``, ``value`` and ``better``; with a column
-        ``method``, methods are drawn side by side in the order in which they appear; with a
-        column ``modality``, a metric of modalities has a panel for each of them.
+        Tidy table with the columns ``metric``, ``value`` and ``better``; with ``method``, methods
+        are drawn side by side in order of appearance; with ``modality``, each has its panels.
     which
         Metrics to draw, in order, or the name of one. None: compactness, separation, purity and
         balanced accuracy, those that the table has.
@@ -62,27 +50,29 @@ def metrics(
     own = own_values(frame := frame.reset_index(drop=True))
     frame, which = _of_each_modality(frame, which)
     methods = list(dict.fromkeys(frame[METHOD])) if METHOD in frame else [""]
-    colors = label_colors([str(m) for m in methods]) if len(methods) > 1 else {}
-    panels = _panels(axes, len(which), len(methods))
+    colors = _style.label_colors([str(m) for m in methods]) if len(methods) > 1 else {}
+    size = (2.2 * len(which) + 0.8, 1.15 + 0.42 * len(methods))
+    panels = _style.new_panels(axes, len(which), "metric", size, ncols=len(which), sharey=True)
     for ax, metric in zip(panels, which, strict=True):
         rows = frame[frame["metric"] == metric]
         for at, method in enumerate(methods):
             of = rows[rows[METHOD] == method] if METHOD in frame else rows
             values = own[of.index].dropna().to_numpy()
-            _draw_row(ax, at, values, of["value"].mean(), colors.get(str(method), ACCENT))
-        _label_panel(ax, metric, rows["better"].iloc[0])
+            _draw_row(ax, at, values, of["value"].mean(), colors.get(str(method), _style.ACCENT))
+        ax.set_title(metric.replace("_", " "), fontsize=9, color=_style.INK)
+        hint = HINTS.get(rows["better"].iloc[0], "")
+        _style.finish(ax, hint, size=7.5, ticks=7.5, grid="x", keep=("bottom",))
         _set_range(ax, own[rows.index])
-    _label_methods(panels, methods)
+        ax.set_ylim(len(methods) - 0.5, -0.65)
+        names = [_style.literal(str(method)) for method in methods]
+        ax.set_yticks(range(len(methods)), names, fontsize=8)
+        ax.tick_params(axis="y", length=0, labelleft=ax is panels[0])
     return panels
 
 
 def own_values(frame: pd.DataFrame) -> pd.Series:
-    """Values of a table of ``evaluate`` without the papers' weights by size, in its order.
-
-    Compactness and separation come weighted, so that their plain mean is a mean over cells; for a
-    single metacell that is meaningless. Without the rows of ``n_cells`` they stay as they are.
-    """
-    of = [column for column in ("method", "modality") if column in frame]
+    """Values of a table of ``evaluate`` without the weights by size, if it has ``n_cells``."""
+    of = [column for column in (METHOD, MODALITY) if column in frame]
     keys = [*of, _keys.METACELL]
     if not set(keys) <= set(frame) or not (frame["metric"] == _keys.N_CELLS).any():
         return frame["value"]
@@ -102,9 +92,7 @@ def _present(frame: pd.DataFrame, which: Sequence[str] | None) -> list[str]:
     absent = [metric for metric in asked if metric not in there]
     if (which is not None and absent) or len(absent) == len(asked):
         raise InputValueError(
-            f"Expected metrics that the table has, found none of the name {absent}. "
-            f"Metrics there: {sorted(there)}.",
-            argument="which",
+            f"Expected `which` metrics the table has, found no {absent} among {sorted(there)}."
         )
     return [metric for metric in asked if metric in there]
 
@@ -119,14 +107,6 @@ def _of_each_modality(frame: pd.DataFrame, which: list[str]) -> tuple[pd.DataFra
     return frame, [name for metric in which for name in there if name.split(",")[0] == metric]
 
 
-def _panels(axes: Sequence[Axes] | None, n_metrics: int, n_methods: int) -> np.ndarray:
-    if axes is not None:
-        return given_panels(axes, n_metrics, "metric")
-    size = (2.2 * n_metrics + 0.8, 1.15 + 0.42 * n_methods)
-    layout: dict[str, Any] = {"sharey": True, "squeeze": False, "layout": "constrained"}
-    return plt.subplots(1, n_metrics, figsize=size, **layout)[1][0]
-
-
 def _draw_row(ax: Axes, at: int, values: np.ndarray, mean: float, color: str) -> None:
     """Draw one method's values: a box if there are several, and their mean over cells."""
     if len(values) == 0:
@@ -136,43 +116,12 @@ def _draw_row(ax: Axes, at: int, values: np.ndarray, mean: float, color: str) ->
         ax.plot([low, high], [at, at], color=color, linewidth=1, zorder=1)
         ax.barh(at, third - first, 0.5, left=first, color=color, alpha=0.35, zorder=2)
         ax.plot([median] * 2, [at - 0.25, at + 0.25], color=color, linewidth=1.4, zorder=3)
-    ax.scatter(
-        mean,
-        at,
-        s=26,
-        color=color,
-        edgecolors="white",
-        linewidths=0.8,
-        zorder=4,
-        clip_on=False,  # zero may be the end of the axis
-    )
-    ax.annotate(
-        _written(mean),
-        (mean, at - 0.28),
-        xytext=(0, 1),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        fontsize=7,
-        color=INK,
-    )
-
-
-def _label_panel(ax: Axes, metric: str, better: str) -> None:
-    ax.set_title(metric.replace("_", " "), fontsize=9, color=INK)
-    hint = {"higher": "higher is better →", "lower": "← lower is better"}.get(better, "")
-    name_axes(ax, hint, size=7.5)
-    grid_lines(ax, "x")
-    ax.set_axisbelow(True)
-    ax.tick_params(axis="x", labelsize=7.5)
-    strip_frame(ax, keep=("bottom",))
-
-
-def _written(number: float) -> str:
-    """Three significant digits; whole numbers, and those from 100 on, without a fraction."""
-    if number.is_integer() or abs(number) >= 100:
-        return f"{number:,.0f}"
-    return f"{number:#.3g}".removesuffix(".")
+    edges: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.8}
+    # not clipped, as zero may be the end of the axis
+    ax.scatter(mean, at, s=26, color=color, zorder=4, clip_on=False, **edges)
+    is_short = mean.is_integer() or abs(mean) >= 100  # else three significant digits
+    text = f"{mean:,.0f}" if is_short else f"{mean:#.3g}".removesuffix(".")
+    _style.write(ax, text, (mean, at - 0.28), 7, xytext=(0, 1), ha="center", va="bottom")
 
 
 def _set_range(ax: Axes, values: pd.Series) -> None:
@@ -185,10 +134,3 @@ def _set_range(ax: Axes, values: pd.Series) -> None:
     if values.min() >= 0:
         low = max(low, 0)
     ax.set_xlim(low, high if values.any() else 1)
-
-
-def _label_methods(panels: np.ndarray, methods: list) -> None:
-    for ax in panels:
-        ax.set_ylim(len(methods) - 0.5, -0.65)
-        ax.set_yticks(range(len(methods)), [literal(str(m)) for m in methods], fontsize=8)
-        ax.tick_params(axis="y", length=0, labelleft=ax is panels[0])
