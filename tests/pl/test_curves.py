@@ -73,6 +73,8 @@ def test_keys_are_grouped_into_panels(history):
     assert (pl.training(history, axes=panels) == panels).all()
     with pytest.raises(ValueError, match="found 1 for 4 panels"):
         pl.training(history, axes=panels[:1])
+    with pytest.raises(ValueError, match=r"found the keys \['lr'\]"):
+        pl.training({"lr": pd.Series([1.0])})
 
 
 def test_splits_share_a_colour_and_differ_in_line(history):
@@ -82,11 +84,6 @@ def test_splits_share_a_colour_and_differ_in_line(history):
     assert train.get_linestyle() != validation.get_linestyle()
     assert [train.get_label(), validation.get_label()] == ["train", "validation"]
     assert validation.get_xdata().tolist() == [0, 4]  # epochs without a value are skipped
-
-
-def test_nothing_to_draw():
-    with pytest.raises(ValueError, match=r"found the keys \['lr'\]"):
-        pl.training({"lr": pd.Series([1.0])})
 
 
 def test_each_modality_has_a_panel(history):

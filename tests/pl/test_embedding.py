@@ -30,11 +30,14 @@ def test_metacells_sit_at_the_mean_of_their_cells(adata):
         np.testing.assert_allclose(found, sorted(map(tuple, expected.to_numpy())))
 
 
-def test_area_grows_with_the_number_of_cells(adata):
+def test_area_grows_with_the_number_of_cells_of_which_some_are_in_no_metacell(adata):
     metacells = pl.embedding(adata).collections[1]
     assert tints(metacells) == {ACCENT}
     areas = metacells.get_sizes()
     np.testing.assert_allclose(areas / areas.max(), [1, 1, 1, 1 / 3, 1 / 3, 1 / 3])
+    adata.obs["metacell"] = np.arange(60) % 4 - 1
+    cells, metacells = pl.embedding(adata).collections
+    assert (len(cells.get_offsets()), len(metacells.get_offsets())) == (60, 3)
 
 
 def test_colours_are_of_the_majority_label(adata):
@@ -44,12 +47,6 @@ def test_colours_are_of_the_majority_label(adata):
     adata.uns["cell_type_colors"] = ["#FF0000", "#00FF00", "#0000FF"]  # scanpy's
     drawn = pl.embedding(adata, color="cell_type").collections[1]
     assert tints(drawn) == set(adata.uns["cell_type_colors"])
-
-
-def test_cells_without_metacell_are_drawn_as_cells_only(adata):
-    adata.obs["metacell"] = np.arange(60) % 4 - 1
-    cells, metacells = pl.embedding(adata).collections
-    assert (len(cells.get_offsets()), len(metacells.get_offsets())) == (60, 3)
 
 
 def test_points_are_rasterised_and_given_axes_come_back(adata):

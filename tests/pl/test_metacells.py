@@ -167,14 +167,12 @@ def test_unknown_cells_have_a_column():
     np.testing.assert_allclose(image(ax)[:, 3], [0.25, 0, 1])
 
 
-def test_columns_of_cells_are_checked():
+def test_columns_of_cells_are_checked_and_read_alike():
     with pytest.raises(KeyError, match="`truth` 'type' in `obs`.*'kind_unknown', 'truth'"):
         pl.confusion(FRAME, "type", "kind")
     with pytest.raises(ValueError, match="both 'truth' and 'kind', found none"):
         pl.confusion(FRAME.assign(truth=None), "truth", "kind")
-
-
-def test_integers_with_missing_values_are_the_same_labels():
+    # integers with missing values are the same labels
     given = pd.Series([0, 1, 2] * 9 + [np.nan] * 3)
     ax = pl.confusion(pd.DataFrame({"t": [0, 1, 2] * 10, "p": given}), "t", "p")
     assert texts(ax.get_xticklabels()) == ["0", "1", "2"]

@@ -36,9 +36,7 @@ def test_means_are_drawn_and_written(frame):
     assert [ax.get_xlabel() for ax in panels] == ["higher is better →", "← lower is better"]
     (panel,) = pl.metrics(frame, "compactness")
     assert panel.get_title() == "compactness"
-
-
-def test_one_method_needs_no_name(frame):
+    # one method needs no name
     one = frame[frame["method"] == "ours"].drop(columns="method")
     compact, accuracy = pl.metrics(one)
     assert [t.get_text() for t in compact.get_yticklabels()] == [""]

@@ -19,46 +19,39 @@ def samples():
     X = rng.normal(size=(24, 4))
     X[:, 0] += 4 * stim
     X[:, 1] += age / 20
-    obs = pd.DataFrame(
-        {
-            "stim": pd.Categorical(np.array(["ctrl", "stim"])[stim]),
-            "site": pd.Categorical(rng.choice(["a", "b", "c"], 24)),
-            "age": age,
-            "lot": [f"lot{i}" for i in range(24)],
-            "assay": "v3",
-        },
-        index=[f"s{i}" for i in range(24)],
-    )
+    columns = {
+        "stim": pd.Categorical(np.array(["ctrl", "stim"])[stim]),
+        "site": pd.Categorical(rng.choice(["a", "b", "c"], 24)),
+        "age": age,
+        "lot": [f"lot{i}" for i in range(24)],
+        "assay": "v3",
+    }
+    obs = pd.DataFrame(columns, index=[f"s{i}" for i in range(24)])
     return AnnData(X, obs=obs, obsm={"X_pca": X - X.mean(0)})
 
 
-def rows(frame, covariate):
-    return frame[frame["covariate"] == covariate].reset_index(drop=True)
+NUMBERS = ["r2", "adjusted_r2", "pvalue"]
 
 
 def test_numeric_covariates_are_those_of_linregress(samples):
-    found = rows(covariate_association(samples, "age"), "age")
+    found = covariate_association(samples, "age")
     for i in range(4):
         line = linregress(samples.obs["age"], samples.obsm["X_pca"][:, i])
-        adjusted = 1 - (1 - line.rvalue**2) * 23 / 22
-        np.testing.assert_allclose(
-            found.loc[i, ["r2", "adjusted_r2", "pvalue"]].astype(float),
-            [line.rvalue**2, adjusted, line.pvalue],
-        )
+        expected = [line.rvalue**2, 1 - (1 - line.rvalue**2) * 23 / 22, line.pvalue]
+        np.testing.assert_allclose(found.loc[i, NUMBERS].astype(float), expected)
     assert found["component"].tolist() == ["PC1", "PC2", "PC3", "PC4"]
 
 
 def test_categories_are_those_of_an_analysis_of_variance(samples):
-    found = rows(covariate_association(samples, ["site"]), "site")
+    found = covariate_association(samples, ["site"])
     site = samples.obs["site"]
     for i in range(4):
         y = pd.Series(samples.obsm["X_pca"][:, i], site.index)
         within = y.groupby(site, observed=True).transform(lambda group: group - group.mean())
         r2 = 1 - (within**2).sum() / ((y - y.mean()) ** 2).sum()
         test = f_oneway(*[group for _, group in y.groupby(site, observed=True)])
-        np.testing.assert_allclose(found.loc[i, "r2"], r2)
-        np.testing.assert_allclose(found.loc[i, "adjusted_r2"], 1 - (1 - r2) * 23 / 21)
-        np.testing.assert_allclose(found.loc[i, "pvalue"], test.pvalue)
+        expected = [r2, 1 - (1 - r2) * 23 / 21, test.pvalue]
+        np.testing.assert_allclose(found.loc[i, NUMBERS].astype(float), expected)
 
 
 def test_what_was_put_in_is_found_among_all_columns_that_can_explain(samples):
@@ -70,9 +63,6 @@ def test_what_was_put_in_is_found_among_all_columns_that_can_explain(samples):
     assert (best.loc[["PC1", "PC2"], "adjusted_r2"] > 0.4).all()
     noise = found[found["component"].isin(["PC3", "PC4"])]
     assert abs(noise["adjusted_r2"].mean()) < 0.15
-
-
-def test_a_warning_where_no_column_can_explain(samples):
     samples.obs = samples.obs[[]].assign(same=1)
     with pytest.warns(UserWarning, match="No column of obs can explain anything of these"):
         assert covariate_association(samples).empty
@@ -107,9 +97,8 @@ def cells(samples):
     rate[:, 0] += 6 * (samples.obs["stim"] == "stim").to_numpy()[of_cell]
     counts = rng.poisson(rate).astype(np.float32)
     counts[:, 11] = 0
-    obs = pd.DataFrame(
-        {"sample": samples.obs_names.to_numpy()[of_cell]}, index=[f"c{i}" for i in range(480)]
-    )
+    names = samples.obs_names.to_numpy()[of_cell]
+    obs = pd.DataFrame({"sample": names}, index=[f"c{i}" for i in range(480)])
     obs.iloc[:3, 0] = None
     var = pd.DataFrame(index=[f"gene{i}" for i in range(12)])
     return AnnData(sparse.csr_matrix(counts), obs=obs, var=var)
@@ -126,10 +115,7 @@ def test_agrees_with_pearson_of_means(cells, samples):
         expected = pearsonr(means[row.feature], components[int(row.component[2:]) - 1])
         np.testing.assert_allclose([row.r, row.pvalue], expected, rtol=1e-4, atol=1e-12)
         np.testing.assert_allclose(row.mean, means[row.feature].mean(), rtol=1e-5)
-
-
-def test_sorted_by_component_and_strength(cells, samples):
-    found = feature_association(cells, samples, "sample")
+    # sorted by component and strength
     assert found["component"].tolist() == sorted(found["component"])
     first = found[found["component"] == "PC1"]
     assert first["feature"].iloc[0] == "gene0"
@@ -137,22 +123,17 @@ def test_sorted_by_component_and_strength(cells, samples):
     assert first["r"].abs().dropna().is_monotonic_decreasing
     assert first["feature"].iloc[-1] == "gene11"
     assert np.isnan(first["r"].iloc[-1])
-
-
-def test_counts_of_a_layer(cells, samples):
-    expected = feature_association(cells, samples, "sample")
     cells.layers["raw"] = cells.X
     cells.X = sparse.csr_matrix(cells.shape, dtype=np.float32)
-    found = feature_association(cells, samples, "sample", layer="raw")
-    pd.testing.assert_frame_equal(found, expected)
+    of_layer = feature_association(cells, samples, "sample", layer="raw")
+    pd.testing.assert_frame_equal(of_layer, found)
 
 
 @pytest.mark.parametrize("use_rep", [None, "X_pca"])
 def test_agrees_with_leaving_one_out(samples, use_rep):
     found = classify_conditions(samples, "stim", n_neighbors=3, use_rep=use_rep)
-    expected = cross_val_predict(
-        KNeighborsClassifier(3), samples.X, samples.obs["stim"], cv=LeaveOneOut()
-    )
+    knn, stim = KNeighborsClassifier(3), samples.obs["stim"]
+    expected = cross_val_predict(knn, samples.X, stim, cv=LeaveOneOut())
     assert found.index.tolist() == samples.obs_names.tolist()
     assert found["predicted"].tolist() == expected.tolist()
     assert (found["label"] == found["predicted"]).mean() > 0.8
@@ -164,10 +145,8 @@ def test_samples_without_a_label_are_predicted_by_the_others(samples):
     samples.obs["stim"] = truth.where(np.arange(24) % 4 > 0, None)
     found = classify_conditions(samples, "stim", n_neighbors=3)
     known = samples.obs["stim"].notna()
-    expected = (
-        KNeighborsClassifier(3).fit(samples.X[known], truth[known]).predict(samples.X[~known])
-    )
-    assert found.loc[~known, "predicted"].tolist() == expected.tolist()
+    knn = KNeighborsClassifier(3).fit(samples.X[known], truth[known])
+    assert found.loc[~known, "predicted"].tolist() == knn.predict(samples.X[~known]).tolist()
     assert found["label"].isna().sum() == 6
 
 
@@ -188,48 +167,42 @@ def test_the_nearest_breaks_a_tie(samples):
     assert found["predicted"].tolist() == site[distance.argmin(1)].tolist()
 
 
+BAD_COVARIATES = [
+    ({"covariates": "sex"}, KeyError, "'sex'.*'age'.*same in all cells"),
+    ({"covariates": "lot"}, ValueError, "'lot', found 24 cat.* of 24 sa"),
+    ({"covariates": "assay"}, ValueError, "'assay', found 1 different"),
+    ({"use_rep": "X_mds"}, KeyError, "no 'X_mds'.*'X_pca'"),
+    ({"samples": {}}, TypeError, "found dict.*entry of one key"),
+    ({"use_rep": "X_nan"}, ValueError, "with 1 missing"),
+]
+BAD_CELLS = [
+    ({"by": "other"}, ValueError, "24 samples, found those of 0 in 'other'"),
+    ({"by": "donor"}, KeyError, "`by` to name.*found no 'donor'"),
+    ({"layer": "raw"}, KeyError, "found no 'raw'"),
+    ({"adata": "cells"}, TypeError, "`adata` as an AnnData"),
+]
+BAD_LABELS = [
+    ({"n_neighbors": 24}, ValueError, "in 'stim'. Lower"),
+    ({"n_neighbors": 2.5}, TypeError, "int, found 2.5"),
+    ({"label": "assay"}, ValueError, "at least two.*found 1 labels"),
+    ({"label": "sex"}, KeyError, "`label` to name.*found no 'sex'"),
+]
+
+
 @pytest.mark.parametrize(
-    ("call", "error", "message"),
+    ("function", "change", "error", "message"),
     [
-        (lambda s, c: covariate_association(s, "sex"), KeyError, "'sex'.*'age'.*same in all cells"),
-        (
-            lambda s, c: covariate_association(s, "lot"),
-            ValueError,
-            "'lot', found 24 cat.* of 24 sa",
-        ),
-        (lambda s, c: covariate_association(s, "assay"), ValueError, "'assay', found 1 different"),
-        (lambda s, c: covariate_association(s, use_rep="X_mds"), KeyError, "no 'X_mds'.*'X_pca'"),
-        (lambda s, c: covariate_association({"d": s}), TypeError, "found dict.*entry of one key"),
-        (lambda s, c: covariate_association(s, "age", use_rep="X_nan"), ValueError, "found 1 miss"),
-        (
-            lambda s, c: feature_association(c, s, "other"),
-            ValueError,
-            "24 samples in 'other'.*of 0",
-        ),
-        (
-            lambda s, c: feature_association(c, s, "donor"),
-            KeyError,
-            "`by` to name.*found no 'donor'",
-        ),
-        (lambda s, c: feature_association(c, s, "sample", layer="raw"), KeyError, "found no 'raw'"),
-        (
-            lambda s, c: feature_association("cells", s, "sample"),
-            TypeError,
-            "`adata` as an AnnData",
-        ),
-        (
-            lambda s, c: classify_conditions(s, "stim", n_neighbors=24),
-            ValueError,
-            "in 'stim'. Lower",
-        ),
-        (lambda s, c: classify_conditions(s, "stim", n_neighbors=2.5), TypeError, "int, found 2.5"),
-        (lambda s, c: classify_conditions(s, "assay"), ValueError, "at least two.*found 1 labels"),
-        (lambda s, c: classify_conditions(s, "sex"), KeyError, "`label` to name.*found no 'sex'"),
+        *((covariate_association, *case) for case in BAD_COVARIATES),
+        *((feature_association, *case) for case in BAD_CELLS),
+        *((classify_conditions, *case) for case in BAD_LABELS),
     ],
 )
-def test_bad_input_is_named(samples, cells, call, error, message):
+def test_bad_input_is_named(samples, cells, function, change, error, message):
     cells.obs["other"] = "x"
     samples.obsm["X_nan"] = samples.X.copy()
     samples.obsm["X_nan"][0, 0] = np.nan
+    given = {"samples": samples}
+    given |= {"adata": cells, "by": "sample"} if function is feature_association else {}
+    given |= {"label": "stim"} if function is classify_conditions else {}
     with pytest.raises(error, match=message):
-        call(samples, cells)
+        function(**given | change)

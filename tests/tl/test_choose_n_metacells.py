@@ -19,9 +19,6 @@ class Cuts:
         return pd.DataFrame(table, index=pd.Index(n_metacells, name="n_metacells"))
 
 
-GRID = [10, 20, 40, 80]
-
-
 @pytest.mark.parametrize(
     ("errors", "suggested", "reached"),
     [
@@ -33,7 +30,7 @@ GRID = [10, 20, 40, 80]
     ],
 )
 def test_smallest_number_within_a_standard_error_of_the_lowest(errors, suggested, reached):
-    curve = tl.choose_n_metacells(Cuts(errors), GRID)
+    curve = tl.choose_n_metacells(Cuts(errors), [10, 20, 40, 80])
     assert curve.attrs == {"suggested": suggested, "reached": reached}
 
 

@@ -7,6 +7,7 @@ from scipy import sparse
 
 import scmetaq
 from scmetaq.tl import _peak_gene_links, aggregate, peak_gene_links
+from scmetaq.tl._peak_gene_links import check_chromosomes, gene_starts, near_pairs, peak_places
 
 N_GENES, N_PEAKS, K = 12, 240, 30
 
@@ -22,15 +23,10 @@ def pair():
     access[:, 1:24:2] = 10 / state
     atac = rng.poisson(access).astype(float)
     chrom = np.array(["chr1", "chr2", "chr3"])
-    genes = pd.DataFrame(
-        {
-            "chrom": chrom[np.arange(N_GENES) % 3],
-            "start": 1_000_000 * np.arange(1, N_GENES + 1),
-            "end": 1_000_000 * np.arange(1, N_GENES + 1) + 50_000,
-            "strand": ["+", "-"] * (N_GENES // 2),
-        },
-        index=[f"gene{i}" for i in range(N_GENES)],
-    )
+    genes = pd.DataFrame(index=[f"gene{i}" for i in range(N_GENES)])
+    genes["chrom"] = chrom[np.arange(N_GENES) % 3]
+    genes["start"] = 1_000_000 * np.arange(1, N_GENES + 1)
+    genes["end"], genes["strand"] = genes["start"] + 50_000, ["+", "-"] * (N_GENES // 2)
     of_gene = np.r_[np.repeat(np.arange(N_GENES), 2), rng.integers(0, N_GENES, N_PEAKS - 24)]
     start = genes["start"].to_numpy()[of_gene] + rng.integers(-90_000, 140_000, N_PEAKS)
     start[:24] = genes["start"].to_numpy()[of_gene[:24]] + np.tile([20_000, 30_000], 12)
@@ -59,10 +55,8 @@ def test_correlations_and_pvalues_agree_with_one_pair_at_a_time(pair):
         assert link.r == pytest.approx(r, abs=1e-9)
         gap = np.abs(log_mean - log_mean[atac.var_names.get_loc(link.peak)])
         gap[chrom == link.peak.split(":")[0]] = np.inf
-        of_others = [
-            scipy.stats.pearsonr(expression[link.gene], access.iloc[:, b]).statistic
-            for b in np.argsort(gap)[:20]
-        ]
+        others = access.iloc[:, np.argsort(gap)[:20]]
+        of_others = scipy.stats.pearsonr(expression[[link.gene]], others).statistic
         z = (r - np.mean(of_others)) / np.std(of_others, ddof=1)
         assert link.pvalue == pytest.approx(2 * scipy.stats.norm.sf(abs(z)), rel=1e-6)
 
@@ -92,9 +86,12 @@ def test_the_table(pair):
     np.testing.assert_array_equal(merged["r_x"], merged["r_y"])
     forward = links[(links["gene"] == "gene0") & (links["peak"] == atac.var_names[0])]
     assert forward["distance"].tolist() == [20_000]
+    rna.var[["start", "end"]] += 10**8
+    none = peak_gene_links(rna, atac)
+    assert (len(none), *none.columns) == (0, *links.columns)
 
 
-def test_metacells_are_aligned_by_name_and_sums_do_as_means(pair):
+def test_metacells_are_aligned_by_name_and_sums_do_as_means(pair, monkeypatch):
     rna, atac = pair
     expected = peak_gene_links(rna, atac)
     summed = atac[::-1].copy()
@@ -103,12 +100,8 @@ def test_metacells_are_aligned_by_name_and_sums_do_as_means(pair):
     without = peak_gene_links(rna[3:], atac[:-3])
     both = peak_gene_links(rna[3:-3].copy(), atac[3:-3].copy())
     pd.testing.assert_frame_equal(without, both)
-
-
-def test_blocks_and_input_stay_as_they_are(pair, monkeypatch):
-    rna, atac = pair
+    # blocks do not matter, and input stays as it is
     before = rna.copy(), atac.copy()
-    expected = peak_gene_links(rna, atac)
     monkeypatch.setattr(_peak_gene_links, "_BLOCK", 1)
     pd.testing.assert_frame_equal(peak_gene_links(rna, atac), expected)
     for now, then in zip((rna, atac), before, strict=True):
@@ -160,63 +153,130 @@ def test_peaks_of_cortex_go_with_their_genes():
     assert (significant["r"] > 0).mean() > 0.9
 
 
-def test_no_peak_in_reach(pair):
-    rna, atac = pair
-    rna.var[["start", "end"]] += 10**8
-    links = peak_gene_links(rna, atac)
-    assert len(links) == 0
-    assert links.columns.tolist() == ["gene", "peak", "distance", "r", "pvalue"]
+OTHERS = [f"other{i}" for i in range(K)]
 
 
-def renamed(adata, names):
-    other = adata.copy()
-    other.obs_names = names
-    return other
+def changed(m, X=None, names=None, **columns):
+    X, names = m.X if X is None else X, m.obs_names if names is None else names
+    return AnnData(X, m.obs.set_axis(names), m.var.assign(**columns))
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "message"),
+    ("which", "change", "error", "message"),
     [
+        (0, lambda m: changed(m, names=OTHERS), ValueError, "metacells in both.* 0.*'other0'"),
+        (0, lambda m: changed(m, names=["mc0"] * K), ValueError, "unique names .*`rna_metacells`"),
         (
-            lambda rna, atac: {"atac": renamed(atac, [f"other{i}" for i in range(K)])},
+            0,
+            lambda m: changed(m, m.X.toarray() - 5),
             ValueError,
-            "3 metacells in both modalities, found 0.*'other0'",
+            "in `X` of `rna_m.*found negative",
         ),
-        (
-            lambda rna, atac: {"rna": renamed(rna, ["mc0"] * K)},
-            ValueError,
-            "unique names of metacells in `rna_metacells`",
-        ),
-        (
-            lambda rna, atac: {"rna": AnnData(rna.X.toarray() - 5, rna.obs, rna.var)},
-            ValueError,
-            "in `X` of `rna_metacells`, found negative",
-        ),
-        (
-            lambda rna, atac: {"atac": atac[:, atac.var_names.str.startswith("chr1:")].copy()},
-            ValueError,
-            "at least 10 peaks for its background, found",
-        ),
-        (
-            lambda rna, atac: {"rna": AnnData(rna.X, rna.obs, rna.var.assign(chrom="9"))},
-            ValueError,
-            r"found genes on \['9'\] and peaks on",
-        ),
-        (
-            lambda rna, atac: {"atac": AnnData(atac.X, atac.obs, atac.var.assign(gc="unknown"))},
-            ValueError,
-            r"`atac_metacells.var\['gc'\]`, found no number",
-        ),
-        (lambda rna, atac: {"rna": AnnData(rna.X, rna.obs)}, KeyError, "gene coordinates"),
-        (lambda rna, atac: {"rna": AnnData(obs=rna.obs, var=rna.var)}, ValueError, "found nothing"),
-        (lambda rna, atac: {"atac": atac.obs}, TypeError, "per modality, found DataFrame"),
-        (lambda *_: {"window": -1}, ValueError, "`window` as a number.*at least 0, found -1"),
-        (lambda *_: {"window": np.nan}, ValueError, "at least 0, found nan"),
-        (lambda *_: {"n_background": 1}, ValueError, "whole number of peaks, at least 10, found 1"),
-        (lambda *_: {"n_background": 50.0}, ValueError, "at least 10, found 50.0"),
+        (0, lambda m: changed(m, chrom="9"), ValueError, r"found genes on \['9'\] and peaks on"),
+        (0, lambda m: AnnData(m.X, m.obs), KeyError, "gene coordinates"),
+        (0, lambda m: AnnData(obs=m.obs, var=m.var), ValueError, "found nothing"),
+        (1, lambda m: changed(m, gc="unknown"), ValueError, r"var\['gc'\]`, found no number"),
+        (1, lambda m: m[:, m.var_names.str.startswith("chr1:")], ValueError, "at least 10 peaks"),
+        (1, lambda m: m.obs, TypeError, "`atac_metacells` as an AnnData, found DataFrame"),
     ],
 )
-def test_bad_input_is_named(pair, change, error, message):
-    given = {"rna": pair[0], "atac": pair[1], **change(*pair)}
+def test_bad_metacells_are_named(pair, which, change, error, message):
+    given = list(pair)
+    given[which] = change(pair[which])
     with pytest.raises(error, match=message):
-        peak_gene_links(given.pop("rna"), given.pop("atac"), **given)
+        peak_gene_links(*given)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"window": -1}, ValueError, "`window` in base pairs, at least 0, found -1"),
+        ({"window": np.nan}, ValueError, "at least 0, found nan"),
+        ({"n_background": 1}, ValueError, "at least 10, found 1"),
+        ({"n_background": 50.0}, TypeError, "an int, found 50.0"),
+    ],
+)
+def test_bad_numbers_are_named(pair, options, error, message):
+    with pytest.raises(error, match=message):
+        peak_gene_links(*pair, **options)
+
+
+def genes(**columns):
+    frame = pd.DataFrame({"chrom": ["chr1", "chr1", "chr2", ""], "strand": ["+", "-", "+", "+"]})
+    frame = frame.assign(start=[1000, 1000, 500, -1], end=[5000, 5000, 900, -1])
+    return frame.assign(**columns)
+
+
+def test_the_start_site_depends_on_the_strand():
+    starts = gene_starts(genes())
+    assert starts["tss"].tolist()[:3] == [1000, 5000, 500]
+    assert starts["chrom"].tolist() == ["chr1", "chr1", "chr2", ""]
+    starts = gene_starts(genes(strand=[1, -1, 1.0, -1.0]))  # read as numbers, too
+    assert starts["forward"].tolist() == [True, False, True, False]
+    with pytest.raises(ValueError, match=r"""found \['forward', 'reverse'\]. Rename"""):
+        gene_starts(genes(strand=["forward", "reverse", "+", "+"]))
+
+
+def test_places_are_read_from_names_or_columns():
+    names = ["chr1:100-200", "chr1_random-5-9", "X_7_8"]
+    read = peak_places(pd.DataFrame(index=names))
+    assert read["chrom"].tolist() == ["chr1", "chr1_random", "X"]
+    assert read["end"].tolist() == [200, 9, 8]
+    columns = pd.DataFrame({"chrom": ["chr3"], "start": [1], "end": [2]}, index=["chr1:5-6"])
+    assert peak_places(columns).iloc[0].tolist() == ["chr3", 1, 2]
+
+
+def test_distances_are_signed_by_strand():
+    peaks = peak_places(pd.DataFrame(index=["chr1:700-900", "chr1:990-1010", "chr1:4500-4900"]))
+    pairs = near_pairs(gene_starts(genes()), peaks, 4000)
+    found = {(g, p): d for g, p, d in pairs.itertuples(index=False)}
+    assert found == {(0, 0): -100, (0, 1): 0, (0, 2): 3500, (1, 1): 3990, (1, 2): 100}
+
+
+@pytest.mark.parametrize("window", [0, 50, 3000])
+def test_pairs_agree_with_looking_at_every_pair(rng, window):
+    n, m = 60, 200
+    starts, sizes = rng.integers(0, 20_000, (2, n))
+    table = pd.DataFrame({"chrom": rng.choice(["1", "2", "3"], n), "start": starts})
+    table["end"], table["strand"] = starts + sizes, rng.choice(["+", "-"], n)
+    first = rng.integers(0, 20_000, m)
+    peaks = pd.DataFrame({"chrom": rng.choice(["1", "2", "4"], m), "start": first})
+    peaks["end"] = first + rng.integers(1, 2000, m)
+    expected = set()
+    for g, gene in enumerate(table.itertuples()):
+        tss, sign = (gene.start, 1) if gene.strand == "+" else (gene.end, -1)
+        for p, peak in enumerate(peaks.itertuples()):
+            gap = max(peak.start - tss, 0) + min(peak.end - tss, 0)
+            if peak.chrom == gene.chrom and abs(gap) <= window:
+                expected.add((g, p, sign * gap))
+    pairs = near_pairs(gene_starts(table), peak_places(peaks), window)
+    assert set(pairs.itertuples(index=False, name=None)) == expected
+    assert len(pairs) == len(expected)
+    along = pairs.assign(start=peaks["start"].to_numpy()[pairs["peak"]])
+    assert along.equals(along.sort_values(["gene", "start"], kind="stable"))
+    none = near_pairs(gene_starts(table), peak_places(pd.DataFrame(index=["chr9:1-2"])), 10)
+    assert (len(none), *none.columns) == (0, "gene", "peak", "distance")
+
+
+def test_missing_places_are_named():
+    with pytest.raises(KeyError, match=r"found no \['start', 'strand'\]. Columns there"):
+        gene_starts(genes().drop(columns=["start", "strand"]))
+    for none in ({"start": np.nan}, {"strand": "*"}):
+        with pytest.raises(ValueError, match="genes with a place .* or `strand` empty for all 4"):
+            gene_starts(genes(**none))
+    with pytest.raises(ValueError, match="peaks with a place in `atac_metacells.var`.* for all 4"):
+        peak_places(genes(end=-1))
+    with pytest.raises(ValueError, match="found 2 other names, e.g. 'peak1'"):
+        peak_places(pd.DataFrame(index=["chr1:1-2", "peak1", "peak2"]))
+    # genes without a strand or an end have no place
+    strands = genes(strand=["+", np.nan, "*", "-"])
+    assert gene_starts(strands)["chrom"].tolist() == ["chr1", "", "", ""]
+    ends = genes(end=[5000, np.inf, 900, 1])
+    assert peak_places(ends)["chrom"].tolist() == ["chr1", "", "chr2", ""]
+
+
+def test_chromosomes_must_be_spelled_alike():
+    peaks = peak_places(pd.DataFrame(index=["1:700-900", "2:990-1010"]))
+    with pytest.raises(ValueError, match=r"genes on \['chr1', 'chr2'\] and peaks on \['1', '2'\]"):
+        check_chromosomes(gene_starts(genes()), peaks)
+    check_chromosomes(gene_starts(genes(chrom=["chr1", "1", "2", ""])), peaks)

@@ -55,9 +55,7 @@ def test_no_metacell_spans_parts_of_the_graph(z):
     assert sum(len(part) for part in parts) == 21
     assert set.union(*parts) == set(range(21))
     assert len(parts[0]) > 3 * len(parts[2]) > 3 * len(parts[1])
-
-
-def test_more_parts_than_metacells():
+    # more parts than metacells
     centres = 1000 * np.arange(6)[:, None] * np.ones(2)
     z = np.repeat(centres, 20, axis=0) + np.random.default_rng(0).normal(size=(120, 2))
     labels = spectral_metacells(z, 3)
@@ -108,24 +106,23 @@ def test_shares_follow_sizes_and_the_largest_groups_are_halved():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"z": np.zeros(5)}, ValueError, r"shape \(n_cells, d\).*found shape \(5,\)"),
+        ({"z": np.zeros(5)}, TypeError, "cells by dimensions matrix.* with 1 dimensions"),
         ({"z": np.zeros((5, 0))}, ValueError, r"found shape \(5, 0\)"),
-        ({"z": np.array([[0.0], [np.nan], [np.inf]])}, ValueError, "in 2 of 3 cells"),
-        ({"z": np.array([[0.0], [1e200], [1.0]])}, ValueError, "or huge ones in 1 of 3 cells"),
-        ({"z": np.ones((9, 2), dtype=complex)}, TypeError, "real numbers, found complex ones"),
+        ({"z": np.array([[0.0], [np.nan], [np.inf]])}, ValueError, "ones in 2 cells"),
+        ({"z": np.array([[0.0], [1e200], [1.0]])}, ValueError, "huge ones in 1 cells"),
+        ({"z": np.ones((9, 2), dtype=complex)}, TypeError, "numbers in `z`, found .* complex128"),
         ({"z": sparse.eye_array(9)}, TypeError, "dense array, found a sparse matrix"),
-        ({"z": [["a"], ["b"]]}, TypeError, "array of numbers"),
+        ({"z": [["a"], ["b"]]}, TypeError, "numbers in `z`, found .* <U1"),
         ({"n_metacells": 1}, ValueError, "at least 2 and less than the 500 cells, found 1"),
         ({"n_metacells": 500}, ValueError, "less than the 500 cells, found 500"),
-        ({"n_metacells": 2.5}, TypeError, "`n_metacells` as an integer, found 2.5"),
-        ({"n_neighbors": 0}, ValueError, "`n_neighbors` of at least 1, found 0"),
-        ({"n_neighbors": True}, TypeError, "`n_neighbors` as an integer, found True"),
+        ({"n_metacells": 2.5}, TypeError, "n_metacells to be an int, found 2.5"),
+        ({"n_neighbors": 0}, ValueError, "n_neighbors to be at least 1, found 0"),
+        ({"n_neighbors": True}, TypeError, "n_neighbors to be an int, found True"),
     ],
 )
 def test_bad_input_is_named(z, change, error, message):
-    arguments = {"z": z, "n_metacells": 5, **change}
     with pytest.raises(error, match=message):
-        spectral_metacells(arguments.pop("z"), arguments.pop("n_metacells"), **arguments)
+        spectral_metacells(**{"z": z, "n_metacells": 5, **change})
 
 
 def by_hand(z, k):
@@ -185,31 +182,23 @@ def test_what_the_approximate_search_misses_is_searched_exactly(points, monkeypa
     np.testing.assert_allclose(neighbor_affinity(points, 7).toarray(), expected, rtol=1e-5)
 
 
-@pytest.fixture
-def affinity(rng):
-    """Four clouds that touch: three boundaries between them, then a gap in the eigenvalues."""
+@pytest.mark.parametrize("n_steps", [0, 2])
+def test_inner_products_agree_with_a_dense_solver(rng, n_steps, monkeypatch):
+    """Rows are defined up to signs and rotations of equal eigenvalues; their products are not."""
+    # four clouds that touch: three boundaries between them, then a gap in the eigenvalues
     centres = 3.5 * np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     affinity = neighbor_affinity(np.repeat(centres, 150, axis=0) + rng.normal(size=(600, 3)), 15)
     assert connected_components(affinity)[0] == 1
-    return affinity
-
-
-def rows_by_numpy(affinity, n, t):
-    A = affinity.toarray()
-    d = A.sum(1)
+    A, d = affinity.toarray(), affinity.toarray().sum(1)
     values, vectors = np.linalg.eigh(A / np.sqrt(d[:, None] * d[None]))
-    rows = vectors[:, ::-1][:, :n] * values[::-1][:n] ** t
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-@pytest.mark.parametrize("n_steps", [0, 2])
-def test_inner_products_agree_with_a_dense_solver(affinity, n_steps, monkeypatch):
-    """Rows are defined up to signs and rotations of equal eigenvalues; their products are not."""
-    expected = rows_by_numpy(affinity, 4, n_steps)
+    expected = vectors[:, :-5:-1] * values[:-5:-1] ** n_steps
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
 
     def check(atol):
-        rows = spectral_rows(affinity, 4, n_steps=n_steps)
+        rows, again = (spectral_rows(affinity, 4, n_steps=n_steps, seed=3) for _ in range(2))
         np.testing.assert_allclose(rows @ rows.T, expected @ expected.T, atol=atol)
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1)
+        np.testing.assert_array_equal(rows, again)
 
     check(1e-2)  # Lanczos
     fails = Mock(side_effect=ArpackNoConvergence("no", np.empty(0), np.empty((600, 0))))
@@ -217,13 +206,8 @@ def test_inner_products_agree_with_a_dense_solver(affinity, n_steps, monkeypatch
     check(1e-2)  # iterations where it does not converge
     assert fails.called
     monkeypatch.setattr(_spectral, "_MAX_LANCZOS_CELLS", 100)
+    n_calls = fails.call_count
     check(1e-2)
-    assert fails.call_count == 1
+    assert fails.call_count == n_calls
     monkeypatch.setattr(_spectral, "_MAX_DENSE_CELLS", 1000)
     check(1e-8)
-
-
-def test_rows_have_length_one_and_follow_the_seed(affinity):
-    rows = spectral_rows(affinity, 10, n_steps=2, seed=3)
-    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1)
-    np.testing.assert_array_equal(rows, spectral_rows(affinity, 10, n_steps=2, seed=3))

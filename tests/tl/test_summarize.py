@@ -23,9 +23,11 @@ def test_majority_and_fraction_agree_with_pandas():
     np.testing.assert_array_equal(found["n_cells"], metacells.value_counts().sort_index())
 
 
-def test_ties_go_to_the_first_category():
-    labels = pd.Categorical(["T", "B", "B", "T"], categories=["T", "B"])
-    assert summarize(["m", "m", "n", "n"], label=labels)["label"].tolist() == ["T", "T"]
+def test_ties_go_to_the_first_category_and_all_are_kept():
+    labels = pd.Categorical(["T", "B", "B", "T"], categories=["T", "B", "NK"], ordered=True)
+    found = summarize(["m", "m", "n", "n"], label=labels)["label"]
+    assert found.tolist() == ["T", "T"]
+    assert found.dtype == labels.dtype
     assert summarize(["m", "m"], label=["T", "B"])["label"].tolist() == ["B"]
 
 
@@ -35,14 +37,7 @@ def test_missing_is_the_majority_only_of_all_missing():
     assert found.loc["m", "label"] == "T"
     assert found.loc["m", "label_fraction"] == 1
     assert found.loc["n"].isna()[["label", "label_fraction"]].all()
-
-
-def test_categories_are_kept():
-    labels = pd.Categorical(["T", "T"], categories=["T", "B", "NK"], ordered=True)
-    assert summarize(["m", "n"], label=labels)["label"].dtype == labels.dtype
-
-
-def test_booleans_stay_boolean():
+    # booleans stay boolean
     found = summarize(["m", "m", "m", "n"], flag=[True, True, False, False])
     assert found["flag"].dtype == bool
     assert found["flag"].tolist() == [True, False]
@@ -56,18 +51,12 @@ def test_means_leave_out_missing_values():
     assert found["size"].tolist() == [2, 5]
 
 
-def test_own_columns_win_over_the_users():
+def test_own_columns_win_over_the_users_and_other_kinds_are_left_out():
     found = summarize(["m", "m"], n_cells=[7, 7], label=["T", "T"], label_fraction=[0.2, 0.2])
     assert found["n_cells"].tolist() == [2]
     assert found["label_fraction"].tolist() == [1]
-
-
-def test_other_kinds_are_left_out():
     found = summarize(["m", "n"], day=pd.to_datetime(["2024-01-01"] * 2), thing=[{}, []])
     assert found.columns.tolist() == ["n_cells"]
-
-
-def test_no_columns():
     found = summarize_obs(pd.DataFrame(index=range(3)), pd.Categorical(["m", "n", "m"]))
     assert found["n_cells"].tolist() == [2, 1]
 
@@ -82,18 +71,22 @@ def test_log_counts_agree_with_scanpy():
     np.testing.assert_array_equal(adata.X.toarray(), counts)
 
 
-def test_bad_counts_are_named():
+def log_counts_of_a_caller(adata):
+    log_counts(adata, None)
+
+
+def test_bad_counts_are_named_and_fractions_give_a_warning():
     adata = AnnData(np.array([[1.0, -1.0]]))
-    with pytest.raises(ValueError, match="raw counts in `X`, found negative"):
+    with pytest.raises(ValueError, match="raw counts in `X`, found 1 values that are negative"):
         log_counts(adata, None)
     with pytest.raises(KeyError, match="found no 'raw'"):
         log_counts(adata, "raw")
-
-
-def test_fractions_give_a_warning():
     adata = AnnData(np.array([[1.0, 0.5]]))
-    with pytest.warns(UserWarning, match="raw counts in `X`, found fractions.* name `basis` with"):
-        log_counts(adata, None, otherwise="`basis`")
+    with pytest.warns(UserWarning, match="raw counts in `X`, found fractions") as warned:
+        log_counts_of_a_caller(adata)
+    assert warned[0].filename == __file__
+    with pytest.raises(ValueError, match="found nothing. Name `basis`"):
+        log_counts(AnnData(obs=adata.obs), None, otherwise="`basis`")
 
 
 def test_rows_of_each_group_are_averaged():

@@ -20,9 +20,8 @@ from scmetaq.tl._split_metacells import (
     find_covariates,
     in_small_pieces,
     join_small_pieces,
-    metacell_of_piece,
     split_metacells,
-    with_metacell,
+    write_whole,
 )
 
 from ._base import Block
@@ -134,7 +133,7 @@ class MetacellsMixin(_Base):
         names, columns = list(pieces.cat.categories), list(covariates.columns)
         settings: dict[str, Any] = {"within": columns, "min_cells": min_cells}
         metacells = aggregated(self, cells.data, pieces, names, **settings)
-        with_metacell(metacells, metacell_of_piece(whole, pieces), _keys.METACELL)
+        write_whole(metacells, whole, pieces, _keys.METACELL)
         metacells.uns[_keys.UNS]["n_cells_left_out"] = int(pieces.isna().sum())
         return metacells
 

@@ -16,12 +16,7 @@ from scmetaq._errors import InputTypeError, InputValueError
 from scmetaq.metrics._cell_values import cell_values, check_layer, layers_of
 from scmetaq.metrics._counts import check_count_values
 from scmetaq.metrics._groups import factorize_metacells
-from scmetaq.tl._split_metacells import (
-    find_covariates,
-    metacell_of_piece,
-    split_metacells,
-    with_metacell,
-)
+from scmetaq.tl._split_metacells import find_covariates, split_metacells, write_whole
 from scmetaq.tl._summarize import described, matrix_of, sum_rows, summarize_obs
 
 type By = str | Sequence[str] | pd.Series | ArrayLike
@@ -34,22 +29,20 @@ def aggregate(adata_or_mdata: MuData, by: By = ..., *, layer: str | None = ...) 
 def aggregate(
     adata_or_mdata: AnnData | MuData, by: By = _keys.METACELL, *, layer: str | None = None
 ) -> AnnData | MuData:
-    r"""Make metacells of cells: mean and summed raw counts, majority labels, numeric means.
+    r"""Make metacells of cells by any assignment: means and sums of raw counts, majority labels.
 
     .. math:: \hat x_k = \frac{1}{|M_k|} \sum_{i \in M_k} x_i
-
-    Works with any method's assignment. The cells are not changed.
 
     Parameters
     ----------
     adata_or_mdata
-        Cells with raw counts: AnnData, or MuData for metacells paired across modalities.
+        Cells with raw counts, not changed: AnnData, or MuData for metacells paired across
+        modalities.
     by
         Metacell of each cell: a column of ``obs``, a Series aligned by barcode, or an array of
-        shape ``(n_cells,)`` in the order of the cells. Cells whose value is missing or the number
-        -1 are left out; every other value names a metacell. Or a list of columns, such as
+        shape ``(n_cells,)``; missing or -1: left out. Or a list of columns, such as
         ``["metacell", "donor"]``: metacells by the first are split by the others into pieces
-        named ``"<metacell>:<donor>"`` that never mix them.
+        named ``"<metacell>:<donor>"``.
     layer
         Layer with the raw counts (in MuData: of each modality that has it, ``X`` of the others).
         None: ``X``.
@@ -62,15 +55,14 @@ def aggregate(
     - ``X``: mean raw counts (Eq. 17), CSR;
     - ``layers["counts"]``: summed raw counts, CSR;
     - ``obs["n_cells"]``: number of cells; per categorical, text or boolean column the majority
-      value and ``<column>_fraction``, the fraction of the cells with a value that have this one,
-      in place of a column of that name; means of other numeric columns. Columns of other kinds
-      are left out. Of pieces, the first column of ``by`` names the metacell that each is a part
-      of;
+      value and ``<column>_fraction``, its fraction of the cells with a value, in place of a column
+      of that name; means of numeric columns; others are left out. Of pieces, the first column of
+      ``by`` names the metacell that each is a part of;
     - ``var`` and ``varm`` as in the cells;
     - ``uns["metaq"]``: how the metacells were made.
 
-    In MuData a cell that is absent from a modality does not count there, and a metacell without
-    any cell in a modality is absent from it.
+    In MuData a cell does not count in a modality that it is absent from; a metacell of only such
+    cells is absent from it.
 
     Raises
     ------
@@ -85,8 +77,7 @@ def aggregate(
     data = adata_or_mdata
     if not isinstance(data, AnnData | MuData):
         raise InputTypeError(
-            f"Expected an AnnData or a MuData with cells, found {type(data).__name__}.",
-            argument="adata_or_mdata",
+            f"Expected an AnnData or a MuData with cells, found {type(data).__name__}."
         )
     columns = _columns_to_split_by(data, by)
     if columns:
@@ -101,13 +92,13 @@ def aggregate(
     for name, part in parts.items():
         where = (f"modality {name!r}, " if name else "") + described(layers[name])
         check_count_values(_counts(part, layers[name]), where, layers_of(part), stacklevel=3)
-    metacells: AnnData | MuData
-    if isinstance(data, MuData):
-        metacells = aggregate_modalities(data, assignment, layers=layers)
-    else:
-        metacells = aggregate_cells(data, assignment, layer=layer)
+    metacells = (
+        aggregate_modalities(data, assignment, layers=layers)
+        if isinstance(data, MuData)
+        else aggregate_cells(data, assignment, layer=layer)
+    )
     if columns:
-        with_metacell(metacells, metacell_of_piece(whole, assignment), columns[0])
+        write_whole(metacells, whole, assignment, columns[0])
     n_cells = int(metacells.obs[_keys.N_CELLS].sum())
     metacells.uns[_keys.UNS] = {
         "function": "scmetaq.tl.aggregate",
@@ -129,11 +120,7 @@ def aggregate_cells(
     categories: Sequence[str] | None = None,
     categorical: Collection[str] = (),
 ) -> AnnData:
-    """Aggregate one modality by an assignment in the order of its cells (see ``aggregate``).
-
-    ``categories``: names of all metacells in the order wanted, of which those without cells do
-    not appear. ``categorical``: columns of ``obs`` whose values are names, also if numbers.
-    """
+    """Aggregate one modality, in the order of ``categories``; ``categorical`` columns are names."""
     column = _metacells(assignment, categories)
     sums = sum_rows(_counts(adata, layer), column.codes, len(column.categories))
     sizes = np.bincount(column.codes[column.codes >= 0], minlength=len(column.categories))
@@ -160,17 +147,13 @@ def aggregate_modalities(
 ) -> MuData:
     """Aggregate the modalities of ``layers``, each from its layer, by one assignment."""
     column = _metacells(assignment, categories)
-    modalities = {
-        name: aggregate_cells(
-            mdata.mod[name],
-            assignment.loc[mdata.mod[name].obs_names],
-            layer=layer,
-            categories=list(column.categories),
-            categorical=categorical,
-        )
-        for name, layer in layers.items()
-    }
-    metacells = MuData(modalities)
+    options: dict[str, Any] = {"categories": list(column.categories), "categorical": categorical}
+    parts = {}
+    for name, layer in layers.items():
+        part = mdata.mod[name]
+        of_part = assignment.loc[part.obs_names]
+        parts[name] = aggregate_cells(part, of_part, layer=layer, **options)
+    metacells = MuData(parts)
     columns = _user_columns(mdata.obs, assignment.name)
     summary = summarize_obs(columns, column, categorical=categorical)
     metacells.obs = summary.loc[metacells.obs_names]
@@ -185,8 +168,7 @@ def _columns_to_split_by(data: AnnData | MuData, by: Any) -> list[str]:
     if len(set(by)) < len(by) and not set(by) & set(data.obs):
         raise InputValueError(
             f"Expected `by` as columns of `obs`, or one value for each of the {data.n_obs} cells, "
-            f"found {len(by)} values.",
-            argument="by",
+            f"found {len(by)} values."
         )
     return list(by)
 
@@ -201,9 +183,7 @@ def _metacells(assignment: pd.Series, categories: Sequence[str] | None) -> pd.Ca
         column = column.set_categories([name for name in categories if name in present])
     if len(column.categories) == 0:
         raise InputValueError(
-            f"Expected cells with a metacell, found only missing values among {len(column)} cells.",
-            "Pass an assignment that names the metacell of at least one cell.",
-            "by",
+            f"Expected `by` to name metacells, found only missing values of {len(column)} cells."
         )
     return column
 

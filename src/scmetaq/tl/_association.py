@@ -1,6 +1,7 @@
 """Samples by their embedding: what explains it, which features go with it, nearest labels."""
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,16 +12,16 @@ from scipy.spatial.distance import cdist
 from scipy.stats import f as f_distribution
 from scipy.stats import t as t_distribution
 
-from scmetaq._errors import InputKeyError, InputTypeError, InputValueError
+from scmetaq._errors import InputKeyError, InputValueError, check_is_int
 from scmetaq.metrics._cell_values import cell_values
-from scmetaq.tl._summarize import check_anndata, entry_of, is_numeric, log_counts, mean_rows
+from scmetaq.metrics._matrix import unit_rows
+from scmetaq.tl._summarize import check_anndata, coordinates, is_numeric, log_counts, mean_rows
 
-COMPONENTS = "X_pca"
-"""Entry of ``obsm`` with the principal components of samples."""
+_FIX = "Of `get_condition_embeddings()` pass the entry of one key."
 
 
 def covariate_association(
-    samples: AnnData, covariates: str | Sequence[str] | None = None, *, use_rep: str = COMPONENTS
+    samples: AnnData, covariates: str | Sequence[str] | None = None, *, use_rep: str = "X_pca"
 ) -> pd.DataFrame:
     r"""Regress each component of an embedding of samples on each covariate by itself.
 
@@ -34,9 +35,9 @@ def covariate_association(
     samples
         A row per sample, as of :meth:`~scmetaq.MetaQModel.get_condition_embeddings`.
     covariates
-        Column of ``obs``, or a list of them: numeric ones as they are, others as categories.
-        Samples without a value are left out. By default all columns that can be used; none there
-        is warned about.
+        Column of ``obs``, or a list of them: numeric ones as they are, others as categories;
+        samples without a value are left out. None: all columns that can be used, with a warning
+        if there is none.
     use_rep
         Entry of ``obsm`` whose columns are explained, in order.
 
@@ -61,41 +62,32 @@ def covariate_association(
     ----------
     De Donno et al., scPoli, Nature Methods 2023.
     """
-    components = _coordinates(samples, use_rep)
-    if covariates is None:
+    components = coordinates(samples, use_rep, "use_rep", "samples", _FIX)
+    if covariates is not None:
+        names = [covariates] if isinstance(covariates, str) else list(covariates)
+    else:
         names = [str(c) for c in samples.obs if _why_not(samples.obs[c]) is None]
         if not names:
-            warnings.warn(
-                f"No column of obs can explain anything of these {samples.n_obs} samples: a "
-                "covariate must differ between samples, and have fewer categories than there are.",
-                UserWarning,
-                stacklevel=2,
-            )
-    else:
-        names = [covariates] if isinstance(covariates, str) else list(covariates)
+            problem = f"No column of obs can explain anything of these {samples.n_obs} samples: it"
+            fix = "must differ between them, and have fewer categories than there are."
+            warnings.warn(f"{problem} {fix}", UserWarning, stacklevel=2)
     rows = []
     for name in names:
         values = _column(samples, name, "covariates")
         reason = _why_not(values)
         if reason is not None:
             raise InputValueError(
-                f"Expected a covariate that can explain something in {name!r}, {reason}",
-                argument="covariates",
+                f"Expected `covariates` that can explain something, with {name!r}, {reason}"
             )
         n_samples, *found = _regress(components, values)
-        for component, row in zip(_names(components), zip(*found, strict=True), strict=True):
-            rows.append((name, component, n_samples, *row))
+        for i, row in enumerate(zip(*found, strict=True)):
+            rows.append((name, f"PC{i + 1}", n_samples, *row))
     columns = ["covariate", "component", "n_samples", "r2", "adjusted_r2", "pvalue"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def feature_association(
-    adata: AnnData,
-    samples: AnnData,
-    by: str,
-    *,
-    use_rep: str = COMPONENTS,
-    layer: str | None = None,
+    adata: AnnData, samples: AnnData, by: str, *, use_rep: str = "X_pca", layer: str | None = None
 ) -> pd.DataFrame:
     r"""Correlate the mean expression of each feature in the samples with their components.
 
@@ -103,15 +95,15 @@ def feature_association(
         \frac{1}{|C_s|} \sum_{i \in C_s} \log(1 + 10^4 x_{if} / l_i), \; p_{sd}\Big)
 
     with cells :math:`C_s` of sample :math:`s`, counts :math:`x`, library sizes :math:`l` and
-    components :math:`p`.
+    components :math:`p` (De Donno et al., scPoli, Nature Methods 2023).
 
     Parameters
     ----------
     adata
-        Cells with raw counts; those of one cell type, say, to leave out that samples have more
-        or less of a type. Not changed.
+        Cells with raw counts, not changed; those of one cell type, say, to leave out that samples
+        have more or less of a type.
     samples
-        A row per sample, as of :meth:`~scmetaq.MetaQModel.get_condition_embeddings`.
+        As of :func:`covariate_association`.
     by
         Column of ``adata.obs`` with the sample of each cell. Samples without cells are left out.
     use_rep
@@ -130,34 +122,32 @@ def feature_association(
     ------
     KeyError, ValueError, TypeError
         No such column, layer or embedding; or cells of fewer than three of the samples.
-
-    References
-    ----------
-    De Donno et al., scPoli, Nature Methods 2023.
     """
-    components = _coordinates(samples, use_rep)
+    components = coordinates(samples, use_rep, "use_rep", "samples", _FIX)
     check_anndata(adata, "adata")
     of_cell = samples.obs_names.get_indexer(cell_values(adata, by, what="by").astype(str))
     found = np.unique(of_cell[of_cell >= 0])
     if len(found) < 3:
         raise InputValueError(
-            f"Expected cells of at least three of the {samples.n_obs} samples in {by!r}, found "
-            f"those of {len(found)}.",
-            "Name the column whose values are the names of the samples.",
-            "by",
+            f"Expected `by` to name at least three of the {samples.n_obs} samples, found those of "
+            f"{len(found)} in {by!r}."
         )
     means = mean_rows(log_counts(adata, layer), of_cell, samples.n_obs).toarray()[found]  # S x F
-    r, pvalue = _pearson(means, components[found])  # F x D
+    x, y = unit_rows(means.T), unit_rows(components[found].T)  # F x S, D x S
+    r = np.clip(x @ y.T, -1, 1)  # F x D
+    r[~np.outer(x.any(1), y.any(1))] = np.nan
+    left = len(found) - 2
+    with np.errstate(divide="ignore"):
+        statistic = np.abs(r) * np.sqrt(left / (1 - r**2))
     n_features, n_components = r.shape
-    frame = pd.DataFrame(
-        {
-            "feature": np.tile(adata.var_names.to_numpy(), n_components),
-            "component": np.repeat(_names(components), n_features),
-            "mean": np.tile(means.mean(0), n_components),
-            "r": r.T.ravel(),
-            "pvalue": pvalue.T.ravel(),
-        }
-    )
+    table = {
+        "feature": np.tile(adata.var_names.to_numpy(), n_components),
+        "component": np.repeat([f"PC{i + 1}" for i in range(n_components)], n_features),
+        "mean": np.tile(means.mean(0), n_components),
+        "r": r.T.ravel(),
+        "pvalue": 2 * t_distribution.sf(statistic, left).T.ravel(),
+    }
+    frame = pd.DataFrame(table)
     strength = np.nan_to_num(np.abs(frame["r"]), nan=-1)
     order = np.lexsort((-strength, np.arange(len(frame)) // n_features))
     return frame.iloc[order].reset_index(drop=True)
@@ -168,15 +158,16 @@ def classify_conditions(
 ) -> pd.DataFrame:
     """Predict a label of each sample from the samples nearest to it, never from itself.
 
+    As of De Donno et al., scPoli, Nature Methods 2023.
+
     Parameters
     ----------
     samples
-        A row per sample, as of :meth:`~scmetaq.MetaQModel.get_condition_embeddings`.
+        As of :func:`covariate_association`.
     label
         Column of ``obs`` with the label; samples without one are predicted, too.
     n_neighbors
-        How many of the nearest labelled samples vote. Of labels with equally many votes, that of
-        the nearest sample wins.
+        How many of the nearest labelled samples vote; of a tie, the label of the nearest wins.
     use_rep
         Entry of ``obsm`` to measure Euclidean distances in. None: ``X``.
 
@@ -189,95 +180,55 @@ def classify_conditions(
     Raises
     ------
     TypeError, KeyError, ValueError
-        ``n_neighbors`` is no whole number, there is no such column or embedding, or there are not
-        enough labelled samples.
-
-    References
-    ----------
-    De Donno et al., scPoli, Nature Methods 2023.
+        ``n_neighbors`` is no whole number, no such column or embedding, or too few labelled
+        samples.
     """
-    values = _coordinates(samples, use_rep)
+    values = coordinates(samples, use_rep, "use_rep", "samples", _FIX)
     labels = _column(samples, label, "label")
     known = np.flatnonzero(labels.notna().to_numpy())
     names = labels.iloc[known].astype(str).to_numpy()
-    if isinstance(n_neighbors, bool) or not isinstance(n_neighbors, int | np.integer):
-        raise InputTypeError(
-            f"Expected n_neighbors to be an int, found {n_neighbors!r}.", argument="n_neighbors"
-        )
+    check_is_int("n_neighbors", n_neighbors)
     if n_neighbors < 1 or n_neighbors > len(known) - 1 or len(set(names)) < 2:
         raise InputValueError(
-            f"Expected at least two labels and more labelled samples than the {n_neighbors} "
-            f"neighbours that vote, found {len(set(names))} labels of {len(known)} samples in "
-            f"{label!r}.",
+            f"Expected at least two labels and more labelled samples than the {n_neighbors} that "
+            f"vote, found {len(set(names))} labels of {len(known)} samples in {label!r}.",
             "Lower n_neighbors (at least 1), or name another column.",
-            "n_neighbors",
         )
     distance = cdist(values, values[known])
     distance[known, np.arange(len(known))] = np.inf
     nearest = np.argsort(distance, axis=1, kind="stable")[:, :n_neighbors]
-    votes = [_most_votes(names[row]) for row in nearest]
-    predicted, fraction = zip(*votes, strict=True)
+    # the most frequent, of several the one of the nearest sample
+    votes = [Counter(names[row]).most_common(1)[0] for row in nearest]
     as_given = dict(zip(names, labels.iloc[known], strict=True))  # which may be no text
-    return pd.DataFrame(
-        {"label": labels, "predicted": [as_given[of] for of in predicted], "fraction": fraction},
-        index=samples.obs_names,
-    )
-
-
-def _most_votes(names: np.ndarray) -> tuple[str, float]:
-    """The most frequent of names in the order of distance, and its share."""
-    counts = pd.Series(names).value_counts()
-    tied = set(counts.index[counts == counts.max()])
-    winner = next(name for name in names if name in tied)
-    return str(winner), counts.max() / len(names)
-
-
-def _coordinates(samples: Any, use_rep: str | None) -> np.ndarray:
-    """An embedding of samples, ``(n_samples, n_dims)``; None: ``X``."""
-    fix = "Of `get_condition_embeddings()` pass the entry of one key."
-    check_anndata(samples, "samples", fix)
-    fix = "Compute components, e.g. by `sc.pp.pca`."
-    found: Any = samples.X if use_rep is None else entry_of(samples, use_rep, "use_rep", fix=fix)
-    values = np.asarray(found.todense() if hasattr(found, "todense") else found, dtype=float)
-    n_bad = int((~np.isfinite(values)).sum())
-    if n_bad:
-        raise InputValueError(
-            f"Expected finite coordinates of the samples, found {n_bad} missing or infinite "
-            "values.",
-            argument="samples",
-        )
-    return values
-
-
-def _names(components: np.ndarray) -> list[str]:
-    return [f"PC{i + 1}" for i in range(components.shape[1])]
+    table = {
+        "label": labels,
+        "predicted": [as_given[name] for name, _ in votes],
+        "fraction": [n / n_neighbors for _, n in votes],
+    }
+    return pd.DataFrame(table, index=samples.obs_names)
 
 
 def _column(samples: AnnData, name: str, what: str) -> pd.Series:
-    if name not in samples.obs:
-        raise InputKeyError(
-            f"Expected `{what}` to name columns of `obs` of the samples, found no {name!r}. "
-            f"Columns there: {sorted(map(str, samples.obs.columns))}.",
-            "Of a model's embeddings these are the columns that are the same in all cells of a "
-            "sample.",
-            what,
-        )
-    return samples.obs[name]
+    try:
+        return cell_values(samples, name, what=what)
+    except InputKeyError as error:
+        fix = "Of a model's embeddings these are the same in all cells of a sample."
+        raise InputKeyError(error.problem, fix, what) from None
 
 
-def _regress(
-    components: np.ndarray, values: pd.Series
-) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
-    """Samples of least squares with an intercept on one covariate, R2, adjusted R2 and p-value."""
+def _regress(components: np.ndarray, values: pd.Series) -> tuple[int, Any, Any, Any]:
+    """Number of samples, R2, adjusted R2 and p-value of least squares on one covariate."""
     known = values.notna().to_numpy()
     y = components[known] - components[known].mean(0)  # n x D
-    x = _predictors(values[known])  # n x p
+    values = values[known]
+    if not is_numeric(values):  # indicators of all categories but the first
+        values = pd.get_dummies(values.astype(str), drop_first=True)
+    x = values.to_numpy(dtype=float).reshape(len(y), -1)  # n x p
     x = x - x.mean(0)
     fitted = x @ np.linalg.lstsq(x, y, rcond=None)[0]
     total = (y**2).sum(0)
-    explained = np.divide(
-        (fitted**2).sum(0), total, out=np.full(len(total), np.nan), where=total > 0
-    )
+    nothing = np.full(len(total), np.nan)
+    explained = np.divide((fitted**2).sum(0), total, out=nothing, where=total > 0)
     n, p = x.shape
     left = np.clip(1 - explained, 0, None)
     with np.errstate(divide="ignore"):
@@ -286,41 +237,12 @@ def _regress(
     return n, explained, 1 - left * (n - 1) / (n - p - 1), pvalue
 
 
-def _predictors(values: pd.Series) -> np.ndarray:
-    """The values of a numeric covariate, or indicators of all categories but the first."""
-    if is_numeric(values):
-        return values.to_numpy(dtype=float)[:, None]
-    return pd.get_dummies(values.astype(str), drop_first=True).to_numpy(dtype=float)
-
-
 def _why_not(values: pd.Series) -> str | None:
     """Why a covariate cannot be used, if so."""
     known = values.dropna()
-    n_predictors = 1 if is_numeric(known) else known.nunique() - 1
-    if known.nunique() < 2:
-        return f"found {known.nunique()} different values among {len(known)} samples with one."
-    if n_predictors > len(known) - 2:
-        return (
-            f"found {known.nunique()} categories of {len(known)} samples: there must be more "
-            "samples than categories, and more than two."
-        )
+    n, n_values = len(known), known.nunique()
+    if n_values < 2:
+        return f"found {n_values} different values among {n} samples with one."
+    if (1 if is_numeric(known) else n_values - 1) > n - 2:
+        return f"found {n_values} categories of {n} samples, which must be more, and more than two."
     return None
-
-
-def _pearson(means: np.ndarray, components: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation of columns with columns, F x D, and its two-sided p-value."""
-    (x, has_x), (y, has_y) = _standardised(means), _standardised(components)
-    r = np.clip(x.T @ y, -1, 1)
-    r[~np.outer(has_x, has_y)] = np.nan
-    left = len(means) - 2
-    with np.errstate(divide="ignore"):
-        statistic = np.abs(r) * np.sqrt(left / (1 - r**2))
-    return r, 2 * t_distribution.sf(statistic, left)
-
-
-def _standardised(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Columns of mean zero and length one, and which of them vary."""
-    centred = values - values.mean(0)
-    length = np.linalg.norm(centred, axis=0)
-    varies = length > 1e-10 * (1 + np.abs(values).max(0))
-    return centred / np.where(varies, length, 1), varies

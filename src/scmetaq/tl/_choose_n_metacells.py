@@ -8,21 +8,16 @@ import pandas as pd
 
 from scmetaq._errors import InputTypeError
 
-N_NUMBERS: Final = 20
-"""Numbers tried by default."""
-SPAN: Final = 50
-"""Largest over smallest of them."""
-ERROR: Final = "prediction_error"
-STANDARD_ERROR: Final = "prediction_error_se"
+N_NUMBERS: Final = 20  # tried by default
+SPAN: Final = 50  # largest over smallest of them
 
 
 def choose_n_metacells(model: Any, grid: Sequence[int] | None = None) -> pd.DataFrame:
     r"""Suggest the number of metacells beyond which more of them no longer describe cells better.
 
-    The metacells of a trained model are merged to each number of the grid, nothing is trained
-    again. The paper's similarity difference levels off and its reconstruction ratio keeps rising:
-    neither has an optimum. The suggestion comes from how well the *other* cells of its metacell
-    predict a cell,
+    The metacells of a trained model are merged to each number of the grid. The paper's similarity
+    difference levels off and its reconstruction ratio keeps rising: neither has an optimum. The
+    suggestion comes from how well the *other* cells of its metacell predict a cell,
 
     .. math::
         \frac{1}{N D} \sum_i \Big\| z_i - \frac{1}{n_i - 1} \sum_{j \ne i,\, a_j = a_i} z_j \Big\|^2
@@ -61,24 +56,16 @@ def choose_n_metacells(model: Any, grid: Sequence[int] | None = None) -> pd.Data
     >>> metacells = model.get_metacells(n_metacells=curve.attrs["suggested"])
     """
     if not hasattr(model, "get_granularity_report"):
-        raise InputTypeError(
-            f"Expected a trained MetaQModel, found {type(model).__name__}: it has no "
-            "`get_granularity_report`.",
-            argument="model",
-        )
+        raise InputTypeError(f"Expected a trained MetaQModel, found {type(model).__name__}.")
     if grid is not None and not isinstance(grid, Iterable):
-        raise InputTypeError(
-            f"Expected `grid` as a list of numbers of metacells, found {grid!r}.", argument="grid"
-        )
-    numbers = _default_grid(model.n_metacells) if grid is None else list(grid)
-    curve = model.get_granularity_report(numbers)
-    excess = curve[ERROR] - curve[ERROR].min()
-    curve.attrs["suggested"] = int(curve.index[(excess <= curve[STANDARD_ERROR]).argmax()])
+        raise InputTypeError(f"Expected `grid` as a list of numbers of metacells, found {grid!r}.")
+    if grid is None:
+        largest = model.n_metacells
+        numbers = np.geomspace(max(2, largest / SPAN), largest, N_NUMBERS).round()
+        grid = sorted(set(numbers.astype(int).tolist()))
+    curve = model.get_granularity_report(list(grid))
+    excess = curve["prediction_error"] - curve["prediction_error"].min()
+    is_near = excess <= curve["prediction_error_se"]
+    curve.attrs["suggested"] = int(curve.index[is_near.argmax()])
     curve.attrs["reached"] = bool(excess.argmin() < len(curve) - 1)
     return curve
-
-
-def _default_grid(largest: int) -> list[int]:
-    """Whole numbers evenly spaced in their logarithm, up to the largest."""
-    numbers = np.geomspace(max(2, largest / SPAN), largest, N_NUMBERS)
-    return sorted({int(number) for number in numbers.round()})

@@ -1,6 +1,8 @@
 """Peaks whose accessibility goes with the expression of a gene nearby."""
 
+import re
 import warnings
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -9,15 +11,18 @@ from anndata import AnnData
 from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
-from scmetaq._errors import InputTypeError, InputValueError
+from scmetaq._errors import InputKeyError, InputValueError, check_int
 from scmetaq.metrics._counts import log_normalise
-from scmetaq.tl._genome import check_chromosomes, gene_starts, near_pairs, peak_places
-from scmetaq.tl._summarize import finite_counts
+from scmetaq.metrics._matrix import unit_rows
+from scmetaq.tl._summarize import check_anndata, matrix_of
 
-_BLOCK = 4_000_000
-"""Most numbers in a dense block."""
-_LEAST_BACKGROUND = 10
-"""Peaks from which a standard deviation can be estimated."""
+_BLOCK = 4_000_000  # most numbers in a dense block
+_LEAST_BACKGROUND = 10  # peaks from which a standard deviation can be estimated
+_COLUMNS: Final = ["chrom", "start", "end"]
+_FARTHEST: Final = 2**53  # base pairs; beyond this, and at infinity, decimals are no places
+_STRANDS: Final = {"+": 1, "1": 1, "1.0": 1, "-": -1, "-1": -1, "-1.0": -1}
+_NO_STRAND: Final = {"", "*", ".", "nan", "None", "<NA>"}
+_NAME: Final = re.compile(r"(?P<chrom>.+?)[:_-](?P<start>\d+)[_-](?P<end>\d+)")
 
 
 def peak_gene_links(
@@ -36,8 +41,8 @@ def peak_gene_links(
     .. math:: r_{gp} = \mathrm{cor}_k(e_{kg}, a_{kp}).
 
     Its p-value asks whether the gene goes with this peak more, or less, than with peaks that
-    cannot regulate it: the :math:`B` peaks of other chromosomes that are most like the peak in
-    mean accessibility (and GC content), :math:`b \in \mathcal B_p`.
+    cannot regulate it: the :math:`B` peaks :math:`b \in \mathcal B_p` of other chromosomes most
+    like it in mean accessibility (and GC content).
 
     .. math::
         p_{gp} = 2\,\Phi\!\left(-\frac{|r_{gp} - \mathrm{mean}_b\, r_{gb}|}
@@ -47,17 +52,17 @@ def peak_gene_links(
     ----------
     rna_metacells
         Metacells with raw counts, mean or summed, in ``X``, and of each gene ``chrom``,
-        ``start``, ``end`` (base pairs) and ``strand`` ("+" or "-") in ``var``. Genes without a
+        ``start``, ``end`` (base pairs) and ``strand`` ("+" or "-") in ``var``; genes without a
         strand or a place (empty ``chrom``, missing or negative ``start``) are left out.
     atac_metacells
-        The same metacells, by name, with raw counts of peaks. Their places are the columns
-        ``chrom``, ``start``, ``end`` of ``var``, else are read from names like "chr1:100-200".
-        If ``var`` has a column ``gc`` (fraction or percent), the background is matched in it too.
+        The same metacells, by name, with raw counts of peaks, and their ``chrom``, ``start``,
+        ``end`` in ``var``, else names like "chr1:100-200". By a column ``gc`` (fraction or
+        percent), if there, the background is matched, too.
     window
         Largest distance of a peak from the transcription start site, base pairs.
     n_background
-        Peaks in the background of each peak, at least 10. If the other chromosomes of a peak have
-        fewer that vary, every peak has a background of so few, with a warning.
+        Peaks in the background of each peak, at least 10; with a warning fewer, if other
+        chromosomes of some peak have fewer that vary.
     seed
         Breaks ties between peaks that match equally well.
 
@@ -75,12 +80,10 @@ def peak_gene_links(
 
     Raises
     ------
-    KeyError
-        Gene coordinates are absent.
-    TypeError, ValueError
-        Metacells in common are fewer than three, counts are negative or missing, genes or peaks
-        have no places or share no chromosome, strands or GC content cannot be read, or other
-        chromosomes have too few peaks for the background.
+    KeyError, TypeError, ValueError
+        No gene coordinates, fewer than three metacells in common, negative or missing counts,
+        genes or peaks without places or a common chromosome, unreadable strands or GC content, or
+        too few peaks on other chromosomes.
 
     Notes
     -----
@@ -92,21 +95,18 @@ def peak_gene_links(
     Mao et al., COEM: Cross-Modal Embedding for MetaCell Identification, 2022 (peaks within 100 kb).
     Persad et al., SEACells, Nature Biotechnology 2023 (100 matched background peaks).
     """
-    _check_settings(window, n_background)
+    is_number = isinstance(window, int | float | np.number) and not isinstance(window, bool)
+    if not is_number or not 0 <= window < np.inf:
+        raise InputValueError(f"Expected `window` in base pairs, at least 0, found {window!r}.")
+    check_int("n_background", n_background, least=_LEAST_BACKGROUND)
     objects = {"rna_metacells": rna_metacells, "atac_metacells": atac_metacells}
-    for argument, metacells in objects.items():
-        if not isinstance(metacells, AnnData):
-            raise InputTypeError(
-                f"Expected an AnnData per modality, found {type(metacells).__name__}.",
-                "Pass mdata['rna'].",
-                argument,
-            )
     names = _shared_names(objects)
     genes, peaks = gene_starts(rna_metacells.var), peak_places(atac_metacells.var)
     check_chromosomes(genes, peaks)
     expression, access = (_log(part, names, what) for what, part in objects.items())  # G, P x K
-    genes.loc[_is_constant(expression), "chrom"] = ""
-    peaks.loc[_is_constant(access), "chrom"] = ""
+    for places, rows in ((genes, expression), (peaks, access)):
+        is_constant = (rows.max(1).toarray() == rows.min(1).toarray()).ravel()
+        places.loc[is_constant, "chrom"] = ""
     links = near_pairs(genes, peaks, window)
     gene, peak = links["gene"].to_numpy(), links["peak"].to_numpy()
     linked, which = np.unique(peak, return_inverse=True)
@@ -125,27 +125,18 @@ def peak_gene_links(
 def _correlations(
     expression: sp.csr_matrix, access: sp.csr_matrix, gene: np.ndarray, peaks: np.ndarray
 ) -> np.ndarray:
-    """Pearson's correlation of each link's gene with its peaks, ``(n_links, peaks per link)``.
-
-    Links of one gene follow each other, so a block of them reads each gene and peak once.
-    """
+    """Pearson's correlation of each link's gene with its peaks, ``(n_links, peaks per link)``."""
+    # links of one gene follow each other, so a block of them reads each gene and peak once
     n_metacells, width = expression.shape[1], peaks.shape[1]
     per_block = max(_BLOCK // (n_metacells * width), 1)
     r = np.empty(peaks.shape)
     for start in range(0, len(gene), per_block):
         block = slice(start, start + per_block)
         unique, position = np.unique(peaks[block], return_inverse=True)
-        of_peaks = _standardised(access[unique])[position.reshape(-1, width)]  # L x B x K
-        of_genes = _standardised(expression[gene[block]])  # L x K
+        of_peaks = unit_rows(access[unique])[position.reshape(-1, width)]  # L x B x K
+        of_genes = unit_rows(expression[gene[block]])  # L x K
         r[block] = np.matmul(of_peaks, of_genes[:, :, None])[:, :, 0]
     return np.clip(r, -1, 1)
-
-
-def _standardised(rows: sp.csr_matrix) -> np.ndarray:
-    """Dense rows, centred and scaled to length one."""
-    dense = rows.toarray()
-    dense -= dense.mean(1, keepdims=True)
-    return dense / np.linalg.norm(dense, axis=1, keepdims=True)
 
 
 def _traits(access: sp.csr_matrix, var: pd.DataFrame) -> np.ndarray:
@@ -156,10 +147,8 @@ def _traits(access: sp.csr_matrix, var: pd.DataFrame) -> np.ndarray:
         known = np.isfinite(gc)
         if not known.any():
             raise InputValueError(
-                "Expected GC content, as a fraction or in percent, in `atac_metacells.var['gc']`, "
-                "found no number.",
+                "Expected GC content in `atac_metacells.var['gc']`, found no number.",
                 "Fill the column, or drop it to match the background in mean only.",
-                "atac_metacells",
             )
         columns.append(np.where(known, gc, np.median(gc[known])))
     traits = np.stack(columns, axis=1)
@@ -170,12 +159,20 @@ def _background(
     chrom: np.ndarray, traits: np.ndarray, linked: np.ndarray, n: int, seed: int
 ) -> np.ndarray:
     """The ``n`` peaks of other chromosomes most like each linked peak, ``(n_linked, n)``."""
-    jitter = np.random.default_rng(seed).uniform(-1e-6, 1e-6, size=traits.shape)
-    traits = traits + jitter
+    traits = traits + np.random.default_rng(seed).uniform(-1e-6, 1e-6, size=traits.shape)
     others_of = {
         name: np.flatnonzero((chrom != name) & (chrom != "")) for name in np.unique(chrom[linked])
     }
-    n = _n_background(n, {name: len(others) for name, others in others_of.items()})
+    fewest, name = min(((len(others), name) for name, others in others_of.items()), default=(n, ""))
+    found = f"found {fewest} varying peaks on chromosomes other than {name!r}"
+    if fewest < _LEAST_BACKGROUND:
+        raise InputValueError(
+            f"Expected at least {_LEAST_BACKGROUND} peaks for the background of a link, {found}."
+        )
+    if fewest < n:
+        problem = f"Expected {n} peaks for the background of each link, {found}: p-values of fewer"
+        warnings.warn(f"{problem} are coarser.", UserWarning, stacklevel=3)
+    n = min(n, fewest)
     background = np.empty((len(linked), n), dtype=np.int64)
     for name, others in others_of.items():
         here = chrom[linked] == name
@@ -185,73 +182,130 @@ def _background(
     return background
 
 
-def _n_background(n: int, n_there: dict[str, int]) -> int:
-    """Background peaks per link, at most as many as each chromosome has."""
-    if not n_there:  # no link to test
-        return n
-    name = min(n_there, key=n_there.__getitem__)
-    found = f"found {n_there[name]} varying peaks on chromosomes other than {name!r}"
-    if n_there[name] < _LEAST_BACKGROUND:
-        raise InputValueError(
-            f"Expected at least {_LEAST_BACKGROUND} peaks for its background, {found}.",
-            "Pass peaks of all chromosomes.",
-            "atac_metacells",
-        )
-    if n_there[name] < n:
-        warnings.warn(
-            f"Expected {n} peaks for the background of each link, {found}: these are taken, which "
-            "makes p-values coarser.",
-            UserWarning,
-            stacklevel=4,
-        )
-    return min(n, n_there[name])
-
-
 def _log(adata: AnnData, names: pd.Index, what: str) -> sp.csr_matrix:
     """Log1p counts per 10k, features as rows, metacells in the order of ``names``."""
-    if adata.X is None:
-        raise InputValueError(f"Expected raw counts in `X` of `{what}`, found nothing.")
-    expected = f"raw counts, mean or summed, in `X` of `{what}`"
-    fix = "Pass metacells as `scmetaq.tl.aggregate` makes them."
-    return sp.csr_matrix(log_normalise(finite_counts(adata[names].X, expected, fix), np.float64).T)
-
-
-def _is_constant(rows: sp.csr_matrix) -> np.ndarray:
-    largest, smallest = (np.asarray(m.toarray()).ravel() for m in (rows.max(1), rows.min(1)))
-    return largest == smallest
+    counts = sp.csr_matrix(matrix_of(adata[names], None, f"`{what}` with counts"))
+    if not (np.isfinite(counts.data) & (counts.data >= 0)).all():
+        problem = f"Expected raw counts, mean or summed, in `X` of `{what}`,"
+        raise InputValueError(f"{problem} found negative or missing values.")
+    return sp.csr_matrix(log_normalise(counts, np.float64).T)
 
 
 def _shared_names(objects: dict[str, AnnData]) -> pd.Index:
     for what, adata in objects.items():
+        check_anndata(adata, what)
         if not adata.obs_names.is_unique:
-            raise InputValueError(
-                f"Expected unique names of metacells in `{what}`, found repeats.",
-                "Make them unique, the same way in both modalities.",
-                what,
-            )
+            raise InputValueError(f"Expected unique names of metacells in `{what}`, found repeats.")
     rna, atac = (adata.obs_names for adata in objects.values())
     names = rna[rna.isin(atac)]
     if len(names) < 3:
         raise InputValueError(
             f"Expected at least 3 metacells in both modalities, found {len(names)}: "
-            f"`rna_metacells` has {list(rna[:3])}, ..., `atac_metacells` has {list(atac[:3])}, "
-            "...",
+            f"`rna_metacells` has {list(rna[:3])}, ..., `atac_metacells` {list(atac[:3])}, ...",
             "Aggregate both by one assignment.",
         )
     return names
 
 
-def _check_settings(window: float, n_background: int) -> None:
-    is_number = isinstance(window, int | float | np.number) and not isinstance(window, bool)
-    if not is_number or not 0 <= window < np.inf:
-        raise InputValueError(
-            f"Expected `window` as a number of base pairs, at least 0, found {window!r}.",
-            argument="window",
+def gene_starts(var: pd.DataFrame) -> pd.DataFrame:
+    """``chrom``, transcription start site ``tss`` and ``forward`` of genes; unknown: ``""``."""
+    absent = [name for name in [*_COLUMNS, "strand"] if name not in var]
+    if absent:
+        raise InputKeyError(
+            f"Expected `rna_metacells.var` to hold {[*_COLUMNS, 'strand']}, found no {absent}. "
+            f"Columns there: {sorted(map(str, var.columns))}.",
+            "Join a table of gene coordinates.",
         )
-    is_whole = isinstance(n_background, int | np.integer) and not isinstance(n_background, bool)
-    if not is_whole or n_background < _LEAST_BACKGROUND:
+    text = var["strand"].astype(object).map(lambda value: str(value).strip())
+    odd = sorted(set(text) - _STRANDS.keys() - _NO_STRAND)
+    if odd:
         raise InputValueError(
-            f"Expected `n_background` as a whole number of peaks, at least {_LEAST_BACKGROUND}, "
-            f"found {n_background!r}.",
-            argument="n_background",
+            f'Expected "+" or "-" in `rna_metacells.var["strand"]`, found {odd[:3]}.',
+            "Rename the strands; genes without one are left out.",
         )
+    strand = text.map(lambda value: _STRANDS.get(value, 0)).to_numpy(dtype=np.int64)
+    places = _places(var)
+    places["tss"] = np.where(strand > 0, places["start"], places["end"])
+    places["forward"] = strand > 0
+    places.loc[strand == 0, "chrom"] = ""
+    _check_any(places, "genes", "rna_metacells", ", or `strand` empty")
+    return places[["chrom", "tss", "forward"]]
+
+
+def peak_places(var: pd.DataFrame) -> pd.DataFrame:
+    """Places of peaks: the columns ``chrom``, ``start``, ``end``, else read from their names."""
+    if not set(_COLUMNS) <= set(var.columns):
+        matches = [_NAME.fullmatch(str(name)) for name in var.index]
+        unread = [str(name) for name, match in zip(var.index, matches, strict=True) if not match]
+        if unread:
+            raise InputValueError(
+                f'Expected peaks named like "chr1:100-200", or the columns {_COLUMNS} in '
+                f"`atac_metacells.var`, found {len(unread)} other names, e.g. {unread[0]!r}."
+            )
+        var = pd.DataFrame([match.groupdict() for match in matches if match])
+    places = _places(var)
+    _check_any(places, "peaks", "atac_metacells")
+    return places
+
+
+def _check_any(places: pd.DataFrame, features: str, owner: str, also: str = "") -> None:
+    if (places["chrom"] == "").all():
+        raise InputValueError(
+            f"Expected {features} with a place in `{owner}.var`, found `chrom` empty, `start` or "
+            f"`end` no numbers, negative or in the wrong order{also} for all {len(places)}."
+        )
+
+
+def check_chromosomes(genes: pd.DataFrame, peaks: pd.DataFrame) -> None:
+    """Refuse genes and peaks that share no chromosome, as when one says "1" and one "chr1"."""
+    of_genes, of_peaks = (sorted(set(frame["chrom"]) - {""}) for frame in (genes, peaks))
+    if not set(of_genes) & set(of_peaks):
+        raise InputValueError(
+            f"Expected genes and peaks on chromosomes of the same names, found genes on "
+            f"{of_genes[:3]} and peaks on {of_peaks[:3]}."
+        )
+
+
+def _places(frame: pd.DataFrame) -> pd.DataFrame:
+    """Chromosome as text, "" where the place is unknown; start and end as integers."""
+    start, end = (pd.to_numeric(frame[name], errors="coerce") for name in ("start", "end"))
+    chrom = frame["chrom"].astype(object)
+    known = (chrom.notna() & (start >= 0) & (end >= start) & (end < _FARTHEST)).to_numpy(bool)
+    columns = {
+        "chrom": np.where(known, chrom.astype(str), ""),
+        "start": np.where(known, start, -1).astype(np.int64),
+        "end": np.where(known, end, -1).astype(np.int64),
+    }
+    return pd.DataFrame(columns)
+
+
+def near_pairs(genes: pd.DataFrame, peaks: pd.DataFrame, window: int) -> pd.DataFrame:
+    """Positions and ``distance`` of genes and peaks within ``window``, along the genome."""
+    found = [
+        _near_pairs_of_one(genes.iloc[rows], rows, peaks, of_chrom, window)
+        for chrom, rows in genes.groupby("chrom", observed=True).indices.items()
+        if chrom != "" and len(of_chrom := np.flatnonzero(peaks["chrom"] == chrom)) > 0
+    ]
+    empty = pd.DataFrame({"gene": [], "peak": [], "distance": []}, dtype=np.int64)
+    return pd.concat([empty, *found]).sort_values("gene", kind="stable", ignore_index=True)
+
+
+def _near_pairs_of_one(
+    genes: pd.DataFrame, rows: np.ndarray, peaks: pd.DataFrame, of_chrom: np.ndarray, window: int
+) -> pd.DataFrame:
+    """Pairs on one chromosome: peaks sorted by start, a range of them for each gene."""
+    starts, ends = (peaks[name].to_numpy()[of_chrom] for name in ("start", "end"))
+    order = np.lexsort((ends, starts))
+    of_chrom, starts, ends = of_chrom[order], starts[order], ends[order]
+    tss = genes["tss"].to_numpy()
+    widest = int((ends - starts).max())
+    first = np.searchsorted(starts, tss - window - widest, side="left")
+    counts = np.searchsorted(starts, tss + window, side="right") - first
+    gene = np.repeat(np.arange(len(rows)), counts)
+    peak = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts) + first[gene]
+    # to the right of the site positive, to the left negative, covering it zero
+    offset = np.maximum(starts[peak] - tss[gene], 0) + np.minimum(ends[peak] - tss[gene], 0)
+    near = np.abs(offset) <= window
+    distance = np.where(genes["forward"].to_numpy()[gene], offset, -offset)
+    pairs = {"gene": rows[gene[near]], "peak": of_chrom[peak[near]], "distance": distance[near]}
+    return pd.DataFrame(pairs)

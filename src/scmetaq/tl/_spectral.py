@@ -1,6 +1,7 @@
 """Metacells by spectral clustering of any embedding."""
 
 import warnings
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -13,22 +14,18 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.extmath import randomized_svd
 
-from scmetaq._errors import InputTypeError, InputValueError
+from scmetaq._errors import InputTypeError, InputValueError, check_int, check_is_int
+from scmetaq.metrics._matrix import as_matrix
 
 MAX_VECTORS: Final = 100
-N_STEPS: Final = 2
-"""Power of the eigenvalues."""
-MAX_EXACT_CELLS: Final = 100_000
-"""Exact search takes quadratic time; up to here it is the faster one."""
-_LARGEST: Final = 1e100
-"""Coordinates must be below this: distances are squared."""
+N_STEPS: Final = 2  # power of the eigenvalues
+MAX_EXACT_CELLS: Final = 100_000  # exact search takes quadratic time; up to here it is the faster
+_LARGEST: Final = 1e100  # coordinates must be below: distances are squared
 _MAX_DENSE_CELLS: Final = 512
+# with more cells Lanczos iterations take ever more steps to separate close eigenvalues
 _MAX_LANCZOS_CELLS: Final = 20_000
-"""With more cells ever more eigenvalues are close to each other, and Lanczos iterations take ever
-more steps to separate them."""
 _TOLERANCE: Final = 1e-5
-_WORK: Final = 2_000
-"""Number of vectors times number of powers in randomised iterations."""
+_WORK: Final = 2_000  # number of vectors times number of powers in randomised iterations
 
 
 def spectral_metacells(
@@ -54,8 +51,8 @@ def spectral_metacells(
     ----------
     z
         Embedding of the cells, ``(n_cells, d)``: principal components, the latent of a model, or
-        coordinates joint to several modalities. The scale of all of it does not matter, that of
-        one dimension against another does.
+        coordinates joint to several modalities. Its overall scale does not matter, that of one
+        dimension against another does.
     n_metacells
         Number of metacells: at least 2, less than ``n_cells``.
     n_neighbors
@@ -65,8 +62,8 @@ def spectral_metacells(
 
     Returns
     -------
-    Metacell of each cell, ``(n_cells,)`` int64. Every number from 0 to ``n_metacells - 1`` has at
-    least one cell. The numbers are in no order.
+    Metacell of each cell, ``(n_cells,)`` int64. Every number from 0 to ``n_metacells - 1``, in no
+    order, has at least one cell.
 
     Raises
     ------
@@ -76,10 +73,9 @@ def spectral_metacells(
 
     Notes
     -----
-    The same seed gives the same metacells, and the order of the cells does not matter: they are
-    sorted by their coordinates first. No metacell spans two parts of the graph: each part gets
-    metacells in proportion to its cells, at least one, and is clustered alone. With more parts
-    than metacells, k-means groups ``z`` itself.
+    The same seed gives the same metacells, whatever the order of the cells. No metacell spans two
+    parts of the graph: each part gets metacells in proportion to its cells, at least one, and is
+    clustered alone. With more parts than metacells, k-means groups ``z`` itself.
 
     Neighbours are exact up to 100,000 cells, and approximate beyond; eigenvectors are accurate up
     to 20,000 cells, and beyond come from a fixed number of randomised iterations. Memory grows
@@ -93,11 +89,14 @@ def spectral_metacells(
     Mao et al., COEM: Cross-Modal Embedding for MetaCell Identification, 2022.
     """
     z = _checked_embedding(z)
-    _check_numbers(len(z), n_metacells, n_neighbors)
+    check_is_int("n_metacells", n_metacells)
+    check_int("n_neighbors", n_neighbors)
+    if not 2 <= n_metacells < len(z):
+        problem = f"Expected n_metacells to be at least 2 and less than the {len(z)} cells,"
+        raise InputValueError(f"{problem} found {n_metacells}.", argument="n_metacells")
     order = np.lexsort(z.T)
-    labels = np.empty(len(z), dtype=np.int64)
-    labels[order] = _cluster(z[order], n_metacells, min(n_neighbors, len(z) - 1), seed)
-    return labels
+    found = _cluster(z[order], n_metacells, min(n_neighbors, len(z) - 1), seed)
+    return found[np.argsort(order)]
 
 
 def _cluster(z: np.ndarray, n_metacells: int, n_neighbors: int, seed: int) -> np.ndarray:
@@ -108,10 +107,14 @@ def _cluster(z: np.ndarray, n_metacells: int, n_neighbors: int, seed: int) -> np
         return _kmeans(z, n_metacells, seed)
     labels = np.empty(len(z), dtype=np.int64)
     first = 0
-    for i, share in enumerate(_shares(np.bincount(part), n_metacells)):
+    for i, share in enumerate(_shares(np.bincount(part), n_metacells).tolist()):
         cells = np.flatnonzero(part == i)
-        labels[cells] = first + _cluster_part(affinity[cells][:, cells], int(share), seed)
-        first += int(share)
+        labels[cells] = first
+        if share > 1:
+            of_part, n_vectors = affinity[cells][:, cells], min(share, MAX_VECTORS)
+            rows = spectral_rows(of_part, n_vectors, n_steps=N_STEPS, seed=seed)
+            labels[cells] += _kmeans(rows.astype(np.float32), share, seed)
+        first += share
     return labels
 
 
@@ -121,15 +124,6 @@ def _shares(sizes: np.ndarray, n: int) -> np.ndarray:
     for _ in range(n - len(sizes)):
         shares[np.argmax(sizes / (shares + 0.5))] += 1
     return shares
-
-
-def _cluster_part(affinity: sp.csr_matrix, n_groups: int, seed: int) -> np.ndarray:
-    """Cluster a connected graph by its eigenvectors, ``(n_cells_of_part,)``."""
-    if n_groups == 1:
-        return np.zeros(affinity.shape[0], dtype=np.int64)
-    n_vectors = min(n_groups, MAX_VECTORS)
-    rows = spectral_rows(affinity, n_vectors, n_steps=N_STEPS, seed=seed)
-    return _kmeans(rows.astype(np.float32), n_groups, seed)
 
 
 def _kmeans(rows: np.ndarray, n_groups: int, seed: int) -> np.ndarray:
@@ -152,18 +146,21 @@ def _fill(rows: np.ndarray, labels: np.ndarray, n_groups: int) -> np.ndarray:
 
 
 def neighbor_affinity(z: np.ndarray, n_neighbors: int, *, seed: int = 0) -> sp.csr_matrix:
-    """Affinities of nearest neighbours, ``(n_cells, n_cells)`` with an empty diagonal.
-
-    See :func:`spectral_metacells` for the kernel. Neighbours at distance zero say nothing about a
-    width and are left out of the median.
-    """
-    neighbors, distances = _without_self(*_nearest(z, n_neighbors + 1, seed))
-    width = _widths(distances)
+    """Affinities of nearest neighbours, N x N, as of :func:`spectral_metacells`."""
+    neighbors, distances = _nearest(z, n_neighbors + 1, seed)
+    # drop the cell itself; among many duplicates it may be absent, then drop the farthest
+    drop = neighbors == np.arange(len(z))[:, None]
+    drop[~drop.any(1), -1] = True
+    neighbors, distances = (of[~drop].reshape(-1, n_neighbors) for of in (neighbors, distances))
+    # median distance to the neighbours that are no duplicates, which say nothing about a width
+    masked: Any = np.ma.median(np.ma.masked_equal(distances, 0), axis=1)
+    medians = np.ma.filled(masked.astype(np.float64), np.nan)
+    known = medians[~np.isnan(medians)]
+    width = np.where(np.isnan(medians), np.median(known) if len(known) > 0 else 1.0, medians)
     # a weight that underflows to zero would cut the graph
     exponent = np.minimum(distances**2 / (width[:, None] * width[neighbors]), 600.0)
     starts = np.arange(0, neighbors.size + 1, n_neighbors)
-    shape = (len(z), len(z))
-    W = sp.csr_matrix((np.exp(-exponent).ravel(), neighbors.ravel(), starts), shape=shape)
+    W = sp.csr_matrix((np.exp(-exponent).ravel(), neighbors.ravel(), starts), (len(z), len(z)))
     return sp.csr_matrix((W + W.T) / 2)
 
 
@@ -185,30 +182,10 @@ def _nearest(z: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return neighbors, distances.astype(np.float64)
 
 
-def _without_self(neighbors: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Drop the cell itself; among many duplicates it may be absent, then drop the farthest."""
-    n_cells, n = neighbors.shape
-    drop = neighbors == np.arange(n_cells)[:, None]
-    drop[~drop.any(1), -1] = True
-    return neighbors[~drop].reshape(n_cells, n - 1), distances[~drop].reshape(n_cells, n - 1)
-
-
-def _widths(distances: np.ndarray) -> np.ndarray:
-    """Median distance per cell to the neighbours that are no duplicates of it, ``(n_cells,)``."""
-    medians = np.ma.median(np.ma.masked_equal(distances, 0), axis=1)
-    medians = np.ma.filled(medians.astype(np.float64), np.nan)
-    known = medians[~np.isnan(medians)]
-    return np.where(np.isnan(medians), np.median(known) if len(known) > 0 else 1.0, medians)
-
-
 def spectral_rows(
     affinity: sp.csr_matrix, n_vectors: int, *, n_steps: int, seed: int = 0
 ) -> np.ndarray:
-    """Unit rows of the leading eigenvectors times powers of their eigenvalues, N x R.
-
-    The graph is connected. With many cells the vectors come from randomised subspace iteration
-    (Halko, Martinsson and Tropp, SIAM Review 2011), which mixes those of close eigenvalues.
-    """
+    """Unit rows of leading eigenvectors of a connected graph times powers of eigenvalues, N x R."""
     scale = 1 / np.sqrt(np.asarray(affinity.sum(1)).ravel())
     normalised = sp.csr_matrix(sp.diags_array(scale) @ affinity @ sp.diags_array(scale))
     values, vectors = _leading(normalised, n_vectors, seed)
@@ -220,67 +197,31 @@ def _leading(matrix: sp.csr_matrix, n: int, seed: int) -> tuple[np.ndarray, np.n
     """Largest eigenvalues of a symmetric matrix, descending, and their eigenvectors."""
     n_cells = matrix.shape[0]
     start = np.random.default_rng(seed).normal(size=n_cells)
-    try:
-        if n_cells <= _MAX_DENSE_CELLS:
-            values, vectors = np.linalg.eigh(matrix.toarray())
-        elif n_cells <= _MAX_LANCZOS_CELLS:
-            values, vectors = eigsh(matrix, k=n, which="LA", v0=start, tol=_TOLERANCE)
-        else:
-            values, vectors = _subspace(matrix, n, seed)
-    except ArpackNoConvergence:
-        values, vectors = _subspace(matrix, n, seed)
+    found = None
+    if n_cells <= _MAX_DENSE_CELLS:
+        found = np.linalg.eigh(matrix.toarray())
+    elif n_cells <= _MAX_LANCZOS_CELLS:
+        with suppress(ArpackNoConvergence):
+            found = eigsh(matrix, k=n, which="LA", v0=start, tol=_TOLERANCE)
+    if found is None:
+        # randomised iteration of fixed work (Halko, Martinsson and Tropp, SIAM Review 2011)
+        powers = int(np.clip(_WORK // n, 10, 60))
+        options: dict[str, Any] = {"n_oversamples": 20, "n_iter": powers, "random_state": seed}
+        vectors, values, _ = randomized_svd(matrix, n, **options)
+    else:
+        values, vectors = found
     order = np.argsort(-values, kind="stable")[:n]
     return values[order], vectors[:, order]
 
 
-def _subspace(matrix: sp.csr_matrix, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvectors by randomised subspace iteration: its work is fixed beforehand."""
-    n_powers = int(np.clip(_WORK // n, 10, 60))
-    vectors, values, _ = randomized_svd(
-        matrix, n, n_oversamples=20, n_iter=n_powers, random_state=seed
-    )
-    return values, vectors
-
-
 def _checked_embedding(z: Any) -> np.ndarray:
     if sp.issparse(z):
-        raise InputTypeError(
-            "Expected `z` as a dense array, found a sparse matrix.", "Reduce it first.", "z"
-        )
-    if np.iscomplexobj(z):
-        raise InputTypeError("Expected `z` as real numbers, found complex ones.", argument="z")
-    try:
-        values: np.ndarray = np.asarray(z, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        expected = f"Expected `z` as an array of numbers, found {type(z).__name__}."
-        raise InputTypeError(expected, argument="z") from error
-    if values.ndim != 2 or values.shape[1] == 0:
-        raise InputValueError(
-            "Expected `z` of shape (n_cells, d), an embedding of the cells, found shape "
-            f"{values.shape}."
-        )
+        raise InputTypeError("Expected `z` as a dense array, found a sparse matrix.")
+    values: Any = as_matrix(np.asarray(z), "z", "cells by dimensions").astype(np.float64)
     n_bad = int((~(np.abs(values) < _LARGEST)).any(1).sum())
-    if n_bad > 0:
+    if n_bad or values.shape[1] == 0:
         raise InputValueError(
-            f"Expected finite numbers in `z`, found missing, infinite or huge ones in {n_bad} of "
-            f"{len(values)} cells. Leave these cells out, or compute their embedding again."
+            "Expected `z` of shape (n_cells, d) with finite numbers, found shape "
+            f"{values.shape} with missing or huge ones in {n_bad} cells."
         )
     return values
-
-
-def _check_numbers(n_cells: int, n_metacells: int, n_neighbors: int) -> None:
-    for name, value in (("n_metacells", n_metacells), ("n_neighbors", n_neighbors)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            raise InputTypeError(
-                f"Expected `{name}` as an integer, found {value!r}.", argument=name
-            )
-    if not 2 <= n_metacells < n_cells:
-        raise InputValueError(
-            f"Expected `n_metacells` of at least 2 and less than the {n_cells} cells, "
-            f"found {n_metacells}.",
-            argument="n_metacells",
-        )
-    if n_neighbors < 1:
-        raise InputValueError(
-            f"Expected `n_neighbors` of at least 1, found {n_neighbors}.", argument="n_neighbors"
-        )

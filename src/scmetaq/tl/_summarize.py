@@ -1,6 +1,5 @@
 """Cells summarised by group: log counts, sums and means of rows, columns of ``obs``."""
 
-import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -11,40 +10,49 @@ from anndata import AnnData
 
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputTypeError, InputValueError
-from scmetaq.metrics._cell_values import check_layer
-from scmetaq.metrics._counts import log_normalise
+from scmetaq.metrics._cell_values import check_layer, layers_of
+from scmetaq.metrics._counts import check_count_values, log_normalise
 
-_BLOCK = 65_536
-"""Cells that are read at once."""
+_BLOCK = 65_536  # cells that are read at once
 
 
 def check_anndata(data: Any, argument: str, fix: str = "Of a MuData pass one modality.") -> None:
     if not isinstance(data, AnnData):
-        raise InputTypeError(
-            f"Expected `{argument}` as an AnnData, found {type(data).__name__}.", fix, argument
-        )
+        problem = f"Expected `{argument}` as an AnnData, found {type(data).__name__}."
+        raise InputTypeError(problem, fix, argument)
 
 
-def entry_of(adata: AnnData, name: str, argument: str, owner: str = "", fix: str = "") -> Any:
-    """Return an entry of ``obsm``."""
-    if name not in adata.obsm:
+def coordinates(
+    adata: AnnData, name: str | None, argument: str, owner: str, *fix: str
+) -> np.ndarray:
+    """Return an entry of ``obsm`` (None: ``X``), which must be dense and finite."""
+    check_anndata(adata, owner, *fix)
+    if name is not None and name not in adata.obsm:
         raise InputKeyError(
-            f"Expected `{argument}` to name an entry of `{owner}obsm`, found no {name!r}. "
-            f"Entries there: {sorted(map(str, adata.obsm.keys()))}.",
-            fix,
-            argument,
+            f"Expected `{argument}` to name an entry of `{owner}.obsm`, found no {name!r}. "
+            f"Entries there: {sorted(map(str, adata.obsm.keys()))}."
         )
-    return adata.obsm[name]
+    found: Any = adata.X if name is None else adata.obsm[name]
+    where = f"`{owner}.X`" if name is None else f"`{owner}.obsm[{name!r}]`"
+    if sp.issparse(found) and name is not None:
+        raise InputTypeError(f"Expected a dense matrix in {where}, found a sparse one.")
+    values: np.ndarray = np.asarray(found.toarray() if sp.issparse(found) else found, dtype=float)
+    n_bad = int((~np.isfinite(values)).sum())
+    if values.ndim != 2 or n_bad:
+        raise InputValueError(
+            f"Expected a matrix of finite numbers in {where}, found shape {values.shape} with "
+            f"{n_bad} missing or infinite values."
+        )
+    return values
 
 
 def matrix_of(adata: AnnData, layer: str | None, otherwise: str) -> Any:
-    """Return a layer, or ``X``; ``otherwise`` is what to name if there is none, for messages."""
+    """Return a layer, or ``X``, else say what to name ``otherwise``."""
     check_layer(adata, layer)
     X: Any = adata.X if layer is None else adata.layers[layer]
     if X is None:
-        raise InputValueError(
-            "Expected raw counts in `X`, found nothing.", f"Name {otherwise}.", "layer"
-        )
+        problem = "Expected raw counts in `X`, found nothing."
+        raise InputValueError(problem, f"Name {otherwise}.", "layer")
     return X
 
 
@@ -52,35 +60,17 @@ def described(layer: str | None) -> str:
     return "`X`" if layer is None else f"layer {layer!r}"
 
 
-def finite_counts(counts: Any, expected: str, fix: str) -> sp.csr_matrix:
-    """Return counts in double precision; refuse negative and missing ones."""
-    counts = sp.csr_matrix(counts, dtype=np.float64)
-    if not (np.isfinite(counts.data) & (counts.data >= 0)).all():
-        raise InputValueError(f"Expected {expected}, found negative or missing values.", fix)
-    return counts
-
-
 def log_counts(adata: AnnData, layer: str | None, *, otherwise: str = "a layer") -> sp.csr_matrix:
     """log1p counts per 10k in double precision; warns the caller's caller of fractions."""
-    expected = f"raw counts in {described(layer)}"
-    found = matrix_of(adata, layer, otherwise)
-    counts = finite_counts(found, expected, f"Name {otherwise} with raw counts.")
-    if (counts.data != np.floor(counts.data)).any():
-        warnings.warn(
-            f"Expected {expected}, found fractions. If these are normalised values, "
-            f"name {otherwise} with raw counts.",
-            UserWarning,
-            stacklevel=3,
-        )
+    counts = matrix_of(adata, layer, otherwise)
+    check_count_values(counts, described(layer), layers_of(adata), stacklevel=4)
     return log_normalise(counts, np.float64)
 
 
 def sum_rows(X: Any, codes: np.ndarray, n_groups: int, block_size: int = _BLOCK) -> sp.csr_matrix:
-    """Sum the rows of each group in double precision, sparse, K x F; code -1: in no group.
-
-    ``scanpy.get.aggregate`` makes dense K x F arrays, too large for peaks of many metacells.
-    Blocks keep the copy in double precision small, and let matrices on disk be read in turn.
-    """
+    """Sum the rows of each group in double precision, sparse, K x F; code -1: in no group."""
+    # scanpy.get.aggregate makes dense K x F arrays, too large for peaks of many metacells; blocks
+    # keep the copy in double precision small, and let matrices on disk be read in turn
     X = X.tocsr() if sp.issparse(X) else X
     total = sp.csr_matrix((n_groups, X.shape[1]), dtype=np.float64)
     for start in range(0, X.shape[0], block_size):
@@ -107,11 +97,7 @@ def _indicator(codes: np.ndarray, n_groups: int, weights: np.ndarray) -> sp.csr_
 def summarize_obs(
     obs: pd.DataFrame, metacells: pd.Categorical, *, categorical: Collection[str] = ()
 ) -> pd.DataFrame:
-    """Count cells, average numeric columns and take the majority of categorical ones.
-
-    Every category of ``metacells`` has cells; cells without one are left out. Columns named in
-    ``categorical`` hold names, also where they are numbers.
-    """
+    """Count cells, average numbers and take majorities of categories and of ``categorical``."""
     kept = metacells.codes >= 0
     codes, n = metacells.codes[kept].astype(np.int64), len(metacells.categories)
     summary: dict[str, object] = {_keys.N_CELLS: np.bincount(codes, minlength=n)}
@@ -167,9 +153,8 @@ def _majority(
     metacell, value = np.divmod(pairs, width)
     best = np.lexsort((value, -counts, metacell))
     first = best[np.unique(metacell[best], return_index=True)[1]]
+    known = metacell[first]
     majority, fraction = np.full(n, -1), np.full(n, np.nan)
-    majority[metacell[first]] = value[first]
-    fraction[metacell[first]] = (
-        counts[first] / np.bincount(codes[has], minlength=n)[metacell[first]]
-    )
+    majority[known] = value[first]
+    fraction[known] = counts[first] / np.bincount(codes[has], minlength=n)[known]
     return pd.Categorical.from_codes(majority, dtype=values.dtype), fraction
