@@ -159,8 +159,8 @@ def purity(
     return ax
 
 
-def _obs_of(data: Any) -> pd.DataFrame:
-    return data if isinstance(data, pd.DataFrame) else data.obs
+def _obs_of(data: Any) -> Any:
+    return data if isinstance(data, pd.DataFrame | pd.Series) else getattr(data, "obs", data)
 
 
 def _draw_fractions(ax: Axes, row: int, values: np.ndarray, color: str) -> None:
@@ -194,9 +194,9 @@ def size(
     KeyError, ValueError
         Metacells without their sizes; or not one finite number per metacell.
     """
-    found: Any = sizes
-    if isinstance(sizes, AnnData | MuData | pd.DataFrame):
-        found = _style.entry(_obs_of(sizes), _keys.N_CELLS, "obs", "sizes", _MAKE)
+    found = _obs_of(sizes)
+    if isinstance(found, pd.DataFrame):
+        found = _style.entry(found, _keys.N_CELLS, "obs", "sizes", _MAKE)
     values = np.asarray(found, dtype=float)
     n_unknown = int((~np.isfinite(values)).sum())
     if values.ndim != 1 or len(values) == 0 or n_unknown:
