@@ -30,8 +30,8 @@ def size_bounds(
     """Return checked bounds, None without any."""
     if min_size is None and max_size is None:
         return None
-    check_int("min_size", min_size)
-    check_int("max_size", max_size)
+    check_int("min_size", min_size, optional=True)
+    check_int("max_size", max_size, optional=True)
     least, most = min_size or 1, min(max_size or n_cells, n_cells)
     mean = f"{n_metacells} metacells of {n_cells} cells have {n_cells / n_metacells:.4g} on average"
     if max_size is not None and least > max_size:
