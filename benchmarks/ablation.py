@@ -95,7 +95,7 @@ def latent_parts(adata: anndata.AnnData) -> dict[str, np.ndarray]:
     """The parts of the latent, each of total variance one, and plain principal components."""
     MetaQModel.setup_anndata(adata)
     model = MetaQModel(adata, n_metacells=n_metacells(adata.n_obs))
-    prepared = model._prepare_training()  # statistics and denoised states; no step is made
+    prepared = model._prepare()  # statistics and denoised states; no step is made
     inputs = nested(prepared.inputs, ["rna"])["rna"]
     counts = sp.csr_matrix(adata.X)[prepared.cells]
     features = model.module.parts["rna"].feature_scaling.features.numpy()

@@ -87,7 +87,7 @@ def one_batch() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     adata = scmetaq.data.demo()
     scmetaq.MetaQModel.setup_anndata(adata)
     model = scmetaq.MetaQModel(adata, n_metacells=40)
-    prepared = model._prepare_training()
+    prepared = model._prepare()
     prepared.codebook_fit.finish()
     module = MetaQTrainingPlan(model.module).module.train()
     cells = training_set(prepared.inputs).create_torch_dataset()[list(range(BATCH))]

@@ -142,7 +142,7 @@ def parts_of_a_step(
     model: Any, recipe: RecipeName, size: int, steps: list[float]
 ) -> dict[str, float]:
     """Seconds of each part."""
-    cells = training_set(model._prepare_training().inputs).create_torch_dataset()
+    cells = training_set(model._prepare().inputs).create_torch_dataset()
     rows = list(range(size))
     batch = {name: torch.as_tensor(values) for name, values in cells[rows].items()}
     module = MetaQTrainingPlan(copy.deepcopy(model.module)).module.train()

@@ -4,10 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 
 import scmetaq
 from scmetaq import MetaQModel
-from scmetaq.model import _reference_fit
+from scmetaq.data._cells import Cells, Counts
+from scmetaq.model import _metaq
+from scmetaq.model._labels import _numbers
 
 COLUMNS = ["cell_type", "cell_type_uncertainty", "cell_type_unknown"]
 HELD_OUT = "B"
@@ -320,6 +323,23 @@ def test_own_cells_are_known_by_their_counts(half):
     np.testing.assert_array_equal(half.predict_labels(renamed), found.iloc[::-7])
 
 
+def test_cells_are_identified_by_counts_of_each_modality():
+    """Exactly, with counts that a sum of floats would lose, and in any order."""
+    counts = np.random.default_rng(0).poisson(0.5, (40, 30)).astype(np.float32)
+    counts[1] = counts[0]
+    counts[1, 3] += 2**20
+
+    def numbers(**of_kind):
+        known = {kind: Counts(sparse.csr_matrix(rows)) for kind, rows in of_kind.items()}
+        return _numbers(Cells(known, np.zeros((40, 0), int), pd.RangeIndex(40))).tolist()
+
+    found = numbers(rna=counts)
+    assert len(set(found)) == 40
+    assert numbers(rna=counts[::-1]) == found[::-1]
+    swapped = numbers(adt=counts[::-1], rna=counts), numbers(adt=counts, rna=counts[::-1])
+    assert not set(swapped[0]) & set(swapped[1])
+
+
 def test_labels_change_nothing_else(half, fit):
     without = fit(half.adata.copy(), 20, 6)
     np.testing.assert_array_equal(without.get_assignments(), half.get_assignments())
@@ -329,8 +349,8 @@ def test_labels_change_nothing_else(half, fit):
 
 
 def test_cells_beyond_the_reference_sample_are_new(demo, fit, monkeypatch):
-    monkeypatch.setattr(_reference_fit, "MAX_REFERENCE_CELLS", 500)
-    monkeypatch.setattr(_reference_fit, "_CELLS_PER_CODE", 1)
+    monkeypatch.setattr(_metaq, "MAX_REFERENCE_CELLS", 500)
+    monkeypatch.setattr(_metaq, "_CELLS_PER_CODE", 1)
     model = fit(demo.copy(), 20, 6, setup={"labels_key": "cell_type"})
     prototypes = model._prototypes["cell_type"]
     assert len(prototypes.fitted_to) == 500

@@ -504,7 +504,7 @@ def test_the_bias_of_the_rates_starts_at_the_average_profile_but_as_published(to
     scvi.settings.seed = 0
     MetaQModel.setup_anndata(toy)
     model = MetaQModel(toy, 6, recipe=recipe)
-    model._prepare_training()
+    model._prepare()
     counts = toy.X.toarray()
     average = np.log(counts.sum(0) / counts.sum() * 1e4)
     decoder = model.module.parts["rna"].decoder
@@ -535,11 +535,11 @@ def test_a_logger_of_ones_own(fit, toy, tmp_path):
 
 def test_default_epochs(toy):
     MetaQModel.setup_anndata(toy)
-    published = MetaQModel(toy, 6, recipe="published")
-    assert published._default_epochs(1_000, 512) == 300
-    default = MetaQModel(toy, 6)
-    epochs = [default._default_epochs(n, 256) for n in (150, 1_000, 10_000, 10**6, 10**8)]
+    assert MetaQModel(toy, 6, recipe="published")._prepare().n_epochs(512) == 300
+    prepared = MetaQModel(toy, 6)._prepare()
+    epochs = [prepared.n_epochs(batch_size) for batch_size in (256, 32, 8, 1)]
     assert epochs == sorted(epochs, reverse=True)
+    assert epochs[0] == 100
     assert epochs[-1] >= 1
 
 

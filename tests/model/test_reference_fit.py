@@ -8,7 +8,7 @@ from scipy import sparse
 from scmetaq import MetaQModel
 from scmetaq.data._cells import Cells, Counts
 from scmetaq.data._reference import fit_reference, fit_state, select_features, size_factor
-from scmetaq.model import _reference_fit
+from scmetaq.model import _metaq
 from scmetaq.nn import neighborhood_mean
 
 
@@ -33,8 +33,8 @@ def test_the_module_computes_the_scores_that_were_fitted(model, blood):
     features = select_features(blood.X, len(scaling.features), by_variance=True)
     n_components = path.profile.axes.shape[1]
     reference = fit_reference(blood.X, features, n_components=n_components, seed=0)
-    np.testing.assert_allclose(scaling.mean, reference.mean, rtol=1e-5)
-    np.testing.assert_allclose(scaling.scale, reference.scale, rtol=1e-5)
+    np.testing.assert_allclose(scaling.mean, reference.scaling.mean, rtol=1e-5)
+    np.testing.assert_allclose(scaling.scale, reference.scaling.scale, rtol=1e-5)
     found = inputs(model, blood.X)["scores"]
     np.testing.assert_allclose(found, scores(reference, blood.X), atol=1e-3)
 
@@ -74,8 +74,8 @@ def test_statistics_are_fitted_once(fit, train, toy):
 @pytest.fixture
 def many_cells(toy, monkeypatch):
     """A model of more cells than may be in the reference sample."""
-    monkeypatch.setattr(_reference_fit, "MAX_REFERENCE_CELLS", 40)
-    monkeypatch.setattr(_reference_fit, "_CELLS_PER_CODE", 10)
+    monkeypatch.setattr(_metaq, "MAX_REFERENCE_CELLS", 40)
+    monkeypatch.setattr(_metaq, "_CELLS_PER_CODE", 10)
     scvi.settings.seed = 0
     MetaQModel.setup_anndata(toy)
     return MetaQModel(toy, 6)
@@ -96,13 +96,13 @@ def test_statistics_are_those_of_a_random_sample(many_cells, toy, monkeypatch):
     """Cells are sorted by state here: the first ones are not like the others."""
     rows = {tuple(row): i for i, row in enumerate(toy.X.toarray())}
     seen = []
-    fit_statistics = many_cells._fit_statistics
+    fit_statistics = _metaq.fit_statistics
 
-    def spy(kind, counts, seed):
+    def spy(part, kind, counts, seed):
         seen.extend(rows[tuple(row)] for row in counts.toarray())
-        fit_statistics(kind, counts, seed)
+        return fit_statistics(part, kind, counts, seed)
 
-    monkeypatch.setattr(many_cells, "_fit_statistics", spy)
+    monkeypatch.setattr(_metaq, "fit_statistics", spy)
     many_cells.train(3, accelerator="cpu", enable_progress_bar=False)
     assert 20 <= len(seen) <= 40
     assert max(seen) > 130
@@ -113,11 +113,11 @@ def test_what_is_trained_on(many_cells, toy, train, recipe, n_cells):
     """A part of the reference sample; as published, all cells."""
     model = train(MetaQModel(toy, 6, recipe=recipe), train_size=0.8, validation_size=0.2)
     used = np.concatenate([model.train_indices, model.validation_indices])
-    prepared = model._prepare_training()
+    prepared = model._prepare()
     assert set(used) == set(prepared.cells)
     assert len(used) == n_cells
     assert len(model.train_indices) == 0.8 * n_cells
-    prepared = many_cells._prepare_training()
+    prepared = many_cells._prepare()
     batch = prepared.inputs
     features = many_cells.module.parts["rna"].feature_scaling.features.numpy()
     counts = toy.X[prepared.cells]

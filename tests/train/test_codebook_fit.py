@@ -167,7 +167,8 @@ def test_the_optimiser_forgets_the_codes_that_were_replaced(module, z, trainer):
 def test_latents_are_those_of_the_trained_model(fit, toy, recipe, n_cells):
     """Read from the prepared inputs, to the bit, whatever the number of cells."""
     model = fit(toy, recipe=recipe, max_epochs=1)
-    inputs = model._prepare_training().codebook_fit.inputs
+    model._prepare()
+    inputs = model._codebook_fit.inputs
     inputs = {name: values[:n_cells] for name, values in inputs.items()}
     model.module.train()
     callback = make(model.module, None)
@@ -178,12 +179,13 @@ def test_latents_are_those_of_the_trained_model(fit, toy, recipe, n_cells):
 
 
 def test_codes_of_many_are_fitted_to_more_cells_than_the_network(fit, toy, monkeypatch):
-    monkeypatch.setattr("scmetaq.model._reference_fit.MAX_REFERENCE_CELLS", 60)
-    monkeypatch.setattr("scmetaq.model._reference_fit._CELLS_PER_CODE", 20)
+    monkeypatch.setattr("scmetaq.model._metaq.MAX_REFERENCE_CELLS", 60)
+    monkeypatch.setattr("scmetaq.model._metaq._CELLS_PER_CODE", 20)
     for recipe in ("default", "published"):
         model = fit(toy, 6, recipe=recipe, max_epochs=1)
         assert model.module.codebook.n_cells == 120
-        codebook_fit = model._prepare_training().codebook_fit
+        model._prepare()
+        codebook_fit = model._codebook_fit
         cells = model._codebook_cells(0)
         z = codebook_fit.latents()
         np.testing.assert_array_equal(z, model.get_latent_representation()[cells])

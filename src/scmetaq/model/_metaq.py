@@ -105,6 +105,7 @@ class MetaQModel(
     """
 
     _module_cls = MetaQModule
+    _sizes: tuple[int | None, int | None] = (None, None)
     _training_plan_cls = MetaQTrainingPlan
 
     def __init__(
