@@ -88,7 +88,7 @@ def one_batch() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     scmetaq.MetaQModel.setup_anndata(adata)
     model = scmetaq.MetaQModel(adata, n_metacells=40)
     prepared = model._prepare()
-    prepared.codebook_fit.finish()
+    model._codebook_fit.finish()
     module = MetaQTrainingPlan(model.module).module.train()
     cells = training_set(prepared.inputs).create_torch_dataset()[list(range(BATCH))]
     return module, {name: torch.as_tensor(values) for name, values in cells.items()}
