@@ -37,9 +37,9 @@ def rng():
 
 @pytest.fixture(scope="session")
 def real_data():
-    """Folder of real data that developers have beside the repository; else skip."""
+    """Folder of real data next to the repository, which developers have; else skip."""
     if not REAL_DATA.is_dir():
-        pytest.skip("no folder of real data beside the repository")
+        pytest.skip("no folder of real data next to the repository")
     return REAL_DATA
 
 

@@ -89,7 +89,7 @@ def test_the_users_cells_are_as_before(trained, cells):
     assert all(key.startswith("_scvi") for key in set(cells.uns) - set(kept.uns))
 
 
-# --- real data beside the repository ------------------------------------------
+# --- real data next to the repository ------------------------------------------
 
 
 def sample(adata, n_cells):

@@ -15,37 +15,31 @@ from scmetaq.data._columns import (
 )
 
 
-def test_columns_that_are_there_pass(toy):
-    check_columns(toy, ["state", "depth"])
+def test_columns_without_values_and_unknown_ones_are_refused(toy):
     toy.obs.loc[toy.obs_names[:100], "state"] = np.nan
-    check_columns(toy, ["state"])
-
-
-def test_an_unknown_column_is_told_those_there_are(toy):
+    # a comparison of nullable text with nothing is neither true nor false
+    toy.obs["batch"] = pd.array(["x", "y", "z"] * 50, dtype="string")
+    check_columns(toy, ["state", "depth", "batch"])
     with pytest.raises(KeyError, match="No column 'cell_type' in adata.obs.*'state', 'depth'"):
         check_columns(toy, ["state", "cell_type"])
+    for empty in (pd.Categorical([None] * 150, ["B"]), pd.array([pd.NA] * 150, dtype="string")):
+        toy.obs["batch"] = empty
+        with pytest.raises(ValueError, match=r"All values of adata.obs\['batch'\] are missing"):
+            check_columns(toy, ["batch"])
 
 
-def test_a_column_without_values(toy):
-    toy.obs["cell_type"] = pd.Categorical([None] * 150, categories=["B"])
-    with pytest.raises(ValueError, match=r"All values of adata.obs\['cell_type'\] are missing"):
-        check_columns(toy, ["cell_type"])
-
-
-def test_text_that_may_be_missing_is_there(toy):
-    """In pandas' nullable text a comparison with nothing is neither true nor false."""
-    toy.obs["batch"] = pd.array(["x", "y", "z"] * 50, dtype="string")
-    check_columns(toy, ["batch"])
-    toy.obs["batch"] = pd.array([pd.NA] * 150, dtype="string")
-    with pytest.raises(ValueError, match="All values"):
-        check_columns(toy, ["batch"])
-
-
-def test_labels_are_read(toy):
+def test_labels_are_read(toy, mosaic):
     toy.obs["kind"] = pd.Series(["b", "a", None, "Unknown", "b"] * 30, index=toy.obs_names)
     names, codes = read_labels(toy, "kind", "Unknown")
     assert names == ["a", "b"]
     np.testing.assert_array_equal(codes, [1, 0, -1, -1, 1] * 30)
+    names, codes = read_labels(toy, "none", "Unknown")
+    assert names == []
+    assert (codes == -1).all()
+    mosaic["adt"].obs["kind"] = "a"
+    names, codes = read_labels(mosaic, "kind", "Unknown", "adt")
+    assert names == ["a"]
+    np.testing.assert_array_equal(codes, [-1] * 50 + [0] * 100)
 
 
 def test_numbers_are_labels_too(toy):
@@ -63,19 +57,6 @@ def test_numbers_are_labels_too(toy):
     assert read_labels(toy, "kind", "Unknown").names == ["0.5", "1", "2.25"]
 
 
-def test_cells_without_the_column_have_no_labels(toy):
-    names, codes = read_labels(toy, "none", "Unknown")
-    assert names == []
-    assert (codes == -1).all()
-
-
-def test_cells_that_lack_the_modality_have_no_labels(mosaic):
-    mosaic["adt"].obs["kind"] = "a"
-    names, codes = read_labels(mosaic, "kind", "Unknown", "adt")
-    assert names == ["a"]
-    np.testing.assert_array_equal(codes, [-1] * 50 + [0] * 100)
-
-
 @pytest.mark.parametrize(
     ("labels_key", "error", "message"),
     [
@@ -84,10 +65,12 @@ def test_cells_that_lack_the_modality_have_no_labels(mosaic):
         ("kind", KeyError, "No column 'kind'"),
         (["state", "nothing"], ValueError, "All values of adata.obs..nothing.. are missing"),
         ("barcode", ValueError, "found 150 different values"),
+        (["state", "single"], ValueError, "labels that cells share, found 1 different values"),
     ],
 )
-def test_columns_that_cannot_be_used_are_refused(toy, labels_key, error, message):
+def test_labels_that_cannot_be_used_are_refused(toy, labels_key, error, message):
     toy.obs["nothing"] = "Unknown"
+    toy.obs["single"] = pd.Series(["a"], index=toy.obs_names[:1]).reindex(toy.obs_names)
     toy.obs["barcode"] = toy.obs_names
     with pytest.raises(error, match=message):
         check_labels(toy, labels_key, "Unknown")
@@ -96,18 +79,9 @@ def test_columns_that_cannot_be_used_are_refused(toy, labels_key, error, message
     assert "_scvi_uuid" not in toy.uns
 
 
-def test_columns_of_modalities_are_checked(mosaic):
+def test_labels_of_the_mudata_or_of_a_modality(toy_mdata):
     with pytest.raises(KeyError, match="No column 'kind' in mdata..adt...obs"):
-        check_labels(mosaic, "kind", "Unknown", "adt")
-
-
-def test_a_single_cell_with_a_label_is_refused(toy):
-    toy.obs["kind"] = pd.Series(["a"], index=toy.obs_names[:1]).reindex(toy.obs_names)
-    with pytest.raises(ValueError, match="labels that cells share, found 1 different values"):
-        check_labels(toy, ["state", "kind"], "Unknown")
-
-
-def test_columns_of_the_mudata_or_of_a_modality(toy_mdata):
+        check_labels(toy_mdata, "kind", "Unknown", "adt")
     check_labels(toy_mdata, "state", "Unknown")
     toy_mdata["rna"].obs["kind"] = ["a", "b", "c"] * 50
     check_labels(toy_mdata, "kind", "Unknown", "rna")
@@ -122,18 +96,12 @@ def cells(toy):
     return toy
 
 
-def test_good_columns_pass(cells):
+def test_conditions_of_one_or_more_categories_pass_and_bad_columns_are_refused(cells):
     check_conditions(cells, "donor", ["lane"])
     check_conditions(cells, None, None)
-
-
-def test_one_category_is_a_condition_too(cells):
     cells.obs["one"] = "x"
     check_conditions(cells, "one", None)
     check_conditions(cells[:1].copy(), "one", None)
-
-
-def test_bad_columns_are_refused(cells):
     cells.obs["barcode"] = cells.obs_names
     cells.obs["mixed"] = pd.Series([1, "a"] * 75, cells.obs_names, dtype=object)
     cells.obs["gaps"] = cells.obs["donor"].where(np.arange(150) > 3)
@@ -151,7 +119,7 @@ def test_bad_columns_are_refused(cells):
             check_conditions(cells, batch_key, covariates)
 
 
-def test_columns_of_a_modality(cells, mosaic):
+def test_conditions_of_a_modality(cells, mosaic):
     mdata = MuData({"rna": cells})
     check_conditions(mdata, "donor", None, modalities={"batch_key": "rna"})
     with pytest.raises(KeyError, match=r"No column 'donor' in mdata\.obs"):
@@ -161,13 +129,10 @@ def test_columns_of_a_modality(cells, mosaic):
         check_conditions(mosaic, "donor", None, modalities={"batch_key": "adt"})
 
 
-def test_new_cells_of_known_conditions_pass(cells):
+def test_new_cells_of_known_conditions_pass_and_others_are_refused(cells, mosaic):
     check_categories(cells, [Condition("donor", ["a", "b", "c"], None)])
     check_categories(cells, [Condition("lane", [0, 1], None)])
     check_categories(MuData({"rna": cells}), [Condition("donor", ["a", "b", "c"], "rna")])
-
-
-def test_new_conditions_are_told(cells):
     with pytest.raises(ValueError, match=r"'donor'.*2 categories.*\(a, b\), found 'c'"):
         check_categories(cells, [Condition("donor", ["a", "b"], None)])
     cells.obs["lane"] = cells.obs["lane"].astype(str)
@@ -175,6 +140,9 @@ def test_new_conditions_are_told(cells):
         check_categories(cells, [Condition("lane", [0, 1], None)])
     with pytest.raises(KeyError, match=r"No column 'plate' in adata\.obs"):
         check_categories(cells, [Condition("plate", ["x"], None)])
+    mosaic["adt"].obs["donor"] = np.array(["a", "b"])[np.arange(100) % 2]
+    with pytest.raises(ValueError, match="modality 'adt', which 50 of 150 new cells lack"):
+        check_categories(mosaic, [Condition("donor", ["a", "b"], "adt")])
 
 
 def test_categories_without_a_cell_are_hidden_for_a_while(cells):
@@ -190,13 +158,6 @@ def test_categories_without_a_cell_are_hidden_for_a_while(cells):
     with pytest.raises(KeyError), without_unused_categories(cells, keys, {}):
         raise KeyError
     pd.testing.assert_frame_equal(cells.obs, before)
-
-
-def test_new_cells_that_lack_the_modality_of_a_condition(mosaic):
-    known = [Condition("donor", ["a", "b"], "adt")]
-    mosaic["adt"].obs["donor"] = np.array(["a", "b"])[np.arange(100) % 2]
-    with pytest.raises(ValueError, match="modality 'adt', which 50 of 150 new cells lack"):
-        check_categories(mosaic, known)
 
 
 def test_the_view_of_a_user_stays_a_view(cells):

@@ -12,25 +12,15 @@ from scmetaq.data._modality import (
 )
 
 
-def test_presets_of_the_paper():
-    assert get_modality("rna").likelihood == get_modality("adt").likelihood == "nb"
-    assert get_modality("atac").likelihood == "poisson"
-    assert get_modality("rna").n_top_features == 3_000
-    assert get_modality("atac").n_top_features == 30_000
+def test_presets_are_those_of_the_paper_and_cannot_be_changed():
+    likelihoods = [get_modality(name).likelihood for name in ("rna", "adt", "atac")]
+    assert likelihoods == ["nb", "nb", "poisson"]
+    assert [get_modality(name).n_top_features for name in ("rna", "atac")] == [3_000, 30_000]
     assert get_modality("rna").decoder_hidden == (128, 512)
     assert get_modality("atac").decoder_hidden == ()
-
-
-def test_keys_are_names():
     assert all(name == modality.name for name, modality in MODALITIES.items())
-
-
-def test_presets_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         get_modality("rna").likelihood = "poisson"
-
-
-def test_an_unknown_modality_is_told_those_there_are():
     with pytest.raises(ValueError, match="Unknown modality 'protein'.*'rna', 'adt', 'atac'"):
         get_modality("protein")
 
@@ -61,12 +51,12 @@ def test_modalities_are_those_named(toy_mdata):
         ({"rna_layer": "rna", "adt_layer": "rna"}, ValueError, "found 'rna' named for several"),
     ],
 )
-def test_bad_names_are_told(toy_mdata, given, error, message):
+def test_bad_names_are_refused(toy_mdata, given, error, message):
     with pytest.raises(error, match=message):
         find_modalities(toy_mdata, given)
 
 
-def test_names_must_say_what_is_what(toy_mdata):
+def test_names_must_be_usual_and_unambiguous(toy_mdata):
     with pytest.raises(ValueError, match="found 'spliced'.*modalities="):
         find_modalities(MuData({"spliced": toy_mdata["rna"]}), None)
     with pytest.raises(ValueError, match="one modality of ADT counts, found adt, prot"):
@@ -82,7 +72,7 @@ def test_a_layer_of_no_modality_is_refused(toy_mdata):
     check_layers_have_modalities(pair, names, {**given, "atac": None})
 
 
-def test_modalities_left_out_are_told(toy_mdata, recwarn):
+def test_modalities_left_out_give_a_warning(toy_mdata, recwarn):
     warn_of_others(toy_mdata, find_modalities(toy_mdata, None))
     assert not recwarn
     pair = MuData({"rna": toy_mdata["rna"], "chromatin": toy_mdata["atac"]})

@@ -10,18 +10,15 @@ from scmetaq.data._cells import Condition, Source
 from scmetaq.data._query import align, align_conditions, new_categories, with_features
 
 
-def aligned(adata, names, layer=None, lacking=None):
+def aligned(adata, names, lacking=None):
     lack = None if lacking is None else {"rna": lacking}
-    own, missing = align(adata, {"rna": Source(None, layer)}, {"rna": names}, lacking=lack)
+    own, missing = align(adata, {"rna": Source(None, None)}, {"rna": names}, lacking=lack)
     return own, missing["rna"]
 
 
-def with_modality_features(mdata, features, layers):
+def with_modality_features(mdata, features, **layers):
     sources = {name: Source(name, layers.get(name)) for name in features}
     return with_features(mdata, sources, features)
-
-
-LAYERS = {}
 
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
@@ -29,7 +26,7 @@ def test_columns_are_put_where_they_belong(toy, form):
     names = pd.Index(["none", *toy.var_names[[5, 3, 9]], "gone"])
     cells = toy.copy()
     cells.X = form(toy.X.toarray())
-    own, missing = aligned(cells, names, layer=None)
+    own, missing = aligned(cells, names)
     assert list(own.var_names) == list(names)
     assert list(missing) == ["none", "gone"]
     expected = np.zeros((150, 5))
@@ -39,7 +36,7 @@ def test_columns_are_put_where_they_belong(toy, form):
 
 
 def test_counts_are_shared_where_nothing_is_to_be_done(toy):
-    own, missing = aligned(toy, toy.var_names, layer=None)
+    own, missing = aligned(toy, toy.var_names)
     assert np.shares_memory(own.X.data, toy.X.data)
     assert not len(missing)
     own.obs["more"] = 1
@@ -47,22 +44,16 @@ def test_counts_are_shared_where_nothing_is_to_be_done(toy):
 
 
 def test_features_that_are_not_to_be_read(toy):
-    own, missing = aligned(toy, toy.var_names, layer=None, lacking=toy.var_names[:2])
+    own, missing = aligned(toy, toy.var_names, lacking=toy.var_names[:2])
     assert list(missing) == list(toy.var_names[:2])
     assert own.X[:, :2].nnz == 0
     assert (own.X[:, 2:] != toy.X[:, 2:]).nnz == 0
 
 
-def test_names_that_occur_twice_are_refused(toy):
-    cells = toy[:, [0, 0, 1]].copy()
-    with pytest.raises(ValueError, match=r"unique feature names.*query\.var_names_make_unique"):
-        aligned(cells, toy.var_names, layer=None)
-
-
 def test_cells_on_disk(toy, tmp_path):
     toy.write_h5ad(tmp_path / "cells.h5ad")
     backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    own, _ = aligned(backed, toy.var_names[::-1], layer=None)
+    own, _ = aligned(backed, toy.var_names[::-1])
     assert (toy.X[:, ::-1] != own.X).nnz == 0
 
 
@@ -78,15 +69,14 @@ def test_a_modality_that_is_missing_has_no_cells(paired):
     assert {name: len(absent) for name, absent in missing.items()} == {"rna": 0, "adt": 0}
 
 
-def test_no_anndata():
-    with pytest.raises(TypeError, match="Expected an AnnData, found list.*query = anndata"):
-        aligned([], pd.Index(["a"]), layer=None)
-
-
-def test_an_empty_object(toy):
-    own, missing = aligned(AnnData(np.zeros((3, 0))), toy.var_names, layer=None)
+def test_cells_without_features_lack_all_and_other_objects_are_refused(toy):
+    own, missing = aligned(AnnData(np.zeros((3, 0))), toy.var_names)
     assert own.shape == (3, 60)
     assert len(missing) == 60
+    with pytest.raises(TypeError, match="Expected an AnnData, found list.*query = anndata"):
+        aligned([], pd.Index(["a"]))
+    with pytest.raises(ValueError, match=r"unique feature names.*query\.var_names_make_unique"):
+        aligned(toy[:, [0, 0, 1]].copy(), toy.var_names)
 
 
 def test_what_belongs_to_features_follows_their_order(toy):
@@ -99,10 +89,10 @@ def test_what_belongs_to_features_follows_their_order(toy):
 
 def test_features_are_put_in_the_order_of_the_model(toy_mdata):
     features = {name: toy_mdata[name].var_names for name in ("rna", "adt")}
-    assert with_modality_features(toy_mdata, features, LAYERS) is toy_mdata
+    assert with_modality_features(toy_mdata, features) is toy_mdata
     other = MuData({k: toy_mdata[k][:, ::-1].copy() for k in ("adt", "rna")})
     other.obs["state"] = toy_mdata.obs["state"]
-    found = with_modality_features(other, features, LAYERS)
+    found = with_modality_features(other, features)
     for name, expected in features.items():
         pd.testing.assert_index_equal(found[name].var_names, expected)
         assert abs(found[name].X - toy_mdata[name].X).max() == 0
@@ -110,35 +100,30 @@ def test_features_are_put_in_the_order_of_the_model(toy_mdata):
     assert other["rna"].var_names[0] == "gene59"
 
 
-def test_mosaic_cells_stay_in_order(mosaic):
+def test_mosaic_cells_stay_in_order_and_keep_columns_pulled_from_modalities(mosaic):
+    mosaic.obs["rna:batch"] = "one"
     features = {name: mosaic[name].var_names[::-1] for name in mosaic.mod}
-    found = with_modality_features(mosaic, features, LAYERS)
+    found = with_modality_features(mosaic, features)
     pd.testing.assert_index_equal(found.obs_names, mosaic.obs_names)
-
-
-def test_columns_pulled_from_modalities_are_kept(toy_mdata):
-    toy_mdata.obs["rna:batch"] = "one"
-    features = {name: toy_mdata[name].var_names[::-1] for name in toy_mdata.mod}
-    assert (with_modality_features(toy_mdata, features, LAYERS).obs["rna:batch"] == "one").all()
+    assert (found.obs["rna:batch"] == "one").all()
 
 
 def test_a_missing_modality_has_no_cells(toy_mdata):
     features = {name: toy_mdata[name].var_names for name in ("rna", "adt")}
-    layers = {"rna": None, "adt": "counts"}
-    found = with_modality_features(MuData({"rna": toy_mdata["rna"]}), features, layers)
+    found = with_modality_features(MuData({"rna": toy_mdata["rna"]}), features, adt="counts")
     pd.testing.assert_index_equal(found.obs_names, toy_mdata.obs_names)
     pd.testing.assert_index_equal(found["adt"].var_names, features["adt"])
     assert found["adt"].layers["counts"].shape == (0, 8)
     assert abs(found["rna"].X - toy_mdata["rna"].X).max() == 0
 
 
-def test_missing_modalities_and_features_are_told(toy_mdata):
+def test_missing_modalities_and_features_are_refused(toy_mdata):
     features = {name: toy_mdata[name].var_names for name in ("rna", "adt")}
     with pytest.raises(ValueError, match="modality that the model.*'rna', 'adt', found 'atac'"):
-        with_modality_features(MuData({"atac": toy_mdata["atac"]}), features, LAYERS)
+        with_modality_features(MuData({"atac": toy_mdata["atac"]}), features)
     few = MuData({"rna": toy_mdata["rna"], "adt": toy_mdata["adt"][:, 1:].copy()})
     with pytest.raises(ValueError, match="found only 7 of them: 1 are missing"):
-        with_modality_features(few, features, LAYERS)
+        with_modality_features(few, features)
 
 
 def cells(values):
@@ -172,26 +157,17 @@ def test_new_ones_are_named_and_small_ones_warned_about():
         assert new_categories(data, conditions) == {"batch": ["b", "c"]}
 
 
-def test_a_column_without_categories():
+def test_conditions_that_cells_lack_or_do_not_share_are_refused():
     conditions = [Condition("batch", ["a", "b"], None)]
     with pytest.raises(ValueError, match="found 20 new values for 20 cells"):
         align_conditions(cells(np.linspace(0, 1, 20)), conditions)
-
-
-def test_a_condition_of_a_modality_that_cells_lack():
     parts = {"rna": cells(["a", "b"])[:1].copy(), "adt": cells(["a", "b"])}
     conditions = [Condition("batch", ["a", "b"], "rna")]
     with pytest.raises(ValueError, match="'batch' from .* 'rna', which 1 of 2 new cells lack"):
         align_conditions(MuData(parts), conditions)
 
 
-def test_no_third_truth_value_is_advised():
-    with pytest.raises(KeyError) as error:
-        align_conditions(cells(["a"] * 12), [Condition("donor", [False, True], None)])
-    assert "new category" not in str(error.value)
-
-
-def test_where_a_column_is_looked_for_is_told():
+def test_the_object_that_lacks_a_column_is_named():
     both = MuData({"rna": cells(["a", "b"]), "adt": cells(["a", "b"])})
     with pytest.raises(KeyError, match=r"No column 'donor' in query\['rna'\]\.obs"):
         align_conditions(both, [Condition("donor", ["a", "b"], "rna")])
@@ -199,14 +175,17 @@ def test_where_a_column_is_looked_for_is_told():
         align_conditions(both, [Condition("donor", ["a", "b"], None)])
 
 
-@pytest.mark.parametrize("new", ["maybe", "3", 2])
-def test_a_truth_value_has_no_third(new):
+def test_a_truth_value_has_no_third():
     conditions = [Condition("batch", [False, True], None)]
-    with pytest.raises(ValueError, match="'batch' of new cells to be bool.*found"):
-        align_conditions(cells([new] * 20), conditions)
+    for new in ("maybe", "3", 2):
+        with pytest.raises(ValueError, match="'batch' of new cells to be bool.*found"):
+            align_conditions(cells([new] * 20), conditions)
+    with pytest.raises(KeyError) as error:
+        align_conditions(cells(["a"] * 12), [Condition("donor", [False, True], None)])
+    assert "new category" not in str(error.value)
 
 
-def test_the_way_told_for_a_missing_column_leads_there():
+def test_the_documented_fix_of_a_missing_column_works():
     data, conditions = cells(["a"] * 12), [Condition("donor", [0, 1, 4], None)]
     with pytest.raises(KeyError, match=r"query\.obs\['donor'\] = 5\.") as error:
         align_conditions(data, conditions)

@@ -3,14 +3,8 @@ import pandas as pd
 import pytest
 from mudata import MuData
 
-from scmetaq.metrics._cell_values import (
-    cell_values,
-    check_layer,
-    check_rep,
-    find_column,
-    has_rep,
-    layers_of,
-)
+from scmetaq.metrics import _cell_values
+from scmetaq.metrics._cell_values import cell_values, check_layer, check_rep, find_column
 
 
 def test_column_series_and_array_are_the_same(adata):
@@ -32,12 +26,9 @@ def test_series_hold_each_cell_once_and_others_are_ignored(adata):
         cell_values(adata, pd.concat([names] * 2), what="assignment")
 
 
-def test_unknown_column_lists_those_there(adata):
+def test_unknown_columns_frames_and_wrong_lengths_are_refused(adata):
     with pytest.raises(KeyError, match=r"no 'mc'.*\['cell_type', 'metacell'\]"):
         cell_values(adata, "mc", what="assignment")
-
-
-def test_frames_and_wrong_lengths_are_refused(adata):
     with pytest.raises(TypeError, match=r"frame\['metacell'\]"):
         cell_values(adata, adata.obs, what="assignment")
     with pytest.raises(ValueError, match=r"shape \(120,\).*found shape \(119,\)"):
@@ -65,12 +56,16 @@ def test_lists_keep_what_is_missing(adata):
 
 def test_layers_and_embeddings_that_are_not_there_are_refused(adata):
     adata.layers["raw"], adata.obsm["X_any"] = adata.X, np.zeros((120, 2))
-    assert layers_of(adata) == ["raw"]
+    assert _cell_values.layers_of(adata) == ["raw"]
     for cells in (adata, {"rna": adata}):
         for layer, use_rep in ((None, None), ("raw", "X_any"), (None, "pca")):
             check_layer(cells, layer)
             check_rep(cells, use_rep)
-    assert [has_rep(adata, name) for name in ("pca", "X_any", None)] == [True, True, False]
+    assert [_cell_values.has_rep(adata, name) for name in ("pca", "X_any", None)] == [
+        True,
+        True,
+        False,
+    ]
     with pytest.raises(KeyError, match=r"a layer, found no 'counts'. Layers: \['raw'\]"):
         check_layer(adata, "counts")
     with pytest.raises(KeyError, match=r"a layer of a modality, .*. Layers: \{'rna': \['raw'\]\}"):

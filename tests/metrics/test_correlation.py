@@ -8,8 +8,6 @@ from scmetaq.metrics import _block_correlation as kernel
 from scmetaq.metrics import compactness, separation
 from scmetaq.metrics._correlation import _sample
 
-FORMS = pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, sparse.csc_array])
-
 
 def compact_by_pairs(X, assignment):
     """Eq. 23 over all pairs, weighted by |M| K / N."""
@@ -28,23 +26,19 @@ def separate_by_pairs(X, assignment):
     return nearest.sum() * len(nearest) / len(assignment)
 
 
-@FORMS
-@pytest.mark.parametrize("block_size", [2048, 7])
-def test_compactness_agrees_with_all_pairs(expression, assignment, make, block_size):
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, sparse.csc_array])
+@pytest.mark.parametrize("block_size", [2048, 90, 32, 7])
+def test_both_agree_with_all_pairs(expression, assignment, make, block_size):
     found = compactness(make(expression), assignment, block_size=block_size)
     np.testing.assert_allclose(found, compact_by_pairs(expression, assignment), rtol=1e-10)
+    found = separation(make(expression), assignment, block_size=block_size)
+    np.testing.assert_allclose(found, separate_by_pairs(expression, assignment), atol=1e-5)
 
 
 def test_identical_cells_are_compact(rng):
-    cells = np.repeat(rng.normal(size=(5, 20)), [1, 2, 3, 4, 5], axis=0)
-    assert compactness(cells, np.repeat(np.arange(5), [1, 2, 3, 4, 5])).mean() == pytest.approx(1)
-
-
-@FORMS
-@pytest.mark.parametrize("block_size", [2048, 90, 32, 7])
-def test_separation_agrees_with_all_pairs(expression, assignment, make, block_size):
-    found = separation(make(expression), assignment, block_size=block_size)
-    np.testing.assert_allclose(found, separate_by_pairs(expression, assignment), atol=1e-5)
+    sizes = [1, 2, 3, 4, 5]
+    cells = np.repeat(rng.normal(size=(5, 20)), sizes, axis=0)
+    assert compactness(cells, np.repeat(range(5), sizes)).mean() == pytest.approx(1)
 
 
 def test_negative_correlations_beat_padding():
@@ -92,9 +86,7 @@ def test_a_sample_holds_each_metacells_share(assignment):
     assert len(np.unique(sample)) == len(sample)
 
 
-@pytest.mark.parametrize(
-    ("number", "error"), [(0, ValueError), (-3, ValueError), ("10", TypeError)]
-)
+@pytest.mark.parametrize(("number", "error"), [(0, ValueError), ("10", TypeError)])
 def test_samples_have_a_whole_number_of_cells(expression, assignment, number, error):
     with pytest.raises(error, match=f"max_cells to be .*, found {number!r}"):
         separation(expression, assignment, max_cells=number)

@@ -6,23 +6,11 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from scmetaq.metrics import (
-    accuracy,
-    balanced_accuracy,
-    compactness,
-    diffusion_compactness,
-    diffusion_separation,
-    dubious,
-    entropy,
-    evaluate,
-    inv,
-    mixing,
-    purity,
-    separation,
-)
+from scmetaq import metrics
+from scmetaq.metrics import evaluate
 
 
-def reference_space(adata, n_top_genes):
+def reference_space(adata, n_top_genes=3000):
     """log1p counts per 10k of the most variable genes, by scanpy alone."""
     cells = adata.copy()
     sc.pp.normalize_total(cells, target_sum=1e4)
@@ -33,20 +21,33 @@ def reference_space(adata, n_top_genes):
     return cells.X
 
 
+def means(frame):
+    return frame.groupby("metric")["value"].mean()
+
+
+def assert_same_rows(found, expected):
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), expected.reset_index(drop=True))
+
+
 @pytest.mark.parametrize("n_top_genes", [20, 60, 3000])
 def test_numbers_equal_the_metrics_on_scanpys_space(adata, n_top_genes):
-    frame = evaluate(adata, labels="cell_type", n_top_genes=n_top_genes)
-    value = frame.groupby("metric")["value"].mean()
+    value = means(evaluate(adata, labels="cell_type", n_top_genes=n_top_genes))
     X, assignment = reference_space(adata, n_top_genes), adata.obs["metacell"]
-    assert value["compactness"] == pytest.approx(compactness(X, assignment).mean(), abs=1e-6)
-    assert value["separation"] == pytest.approx(separation(X, assignment).mean(), abs=1e-5)
-    for metric in (purity, accuracy, balanced_accuracy):
-        expected = np.mean(metric(assignment, adata.obs["cell_type"]))
-        assert value[metric.__name__] == pytest.approx(expected, rel=1e-12)
+    for name, error in (("compactness", 1e-6), ("separation", 1e-5)):
+        expected = getattr(metrics, name)(X, assignment).mean()
+        assert value[name] == pytest.approx(expected, abs=error)
+    for name in ("purity", "accuracy", "balanced_accuracy", "entropy"):
+        expected = np.mean(getattr(metrics, name)(assignment, adata.obs["cell_type"]))
+        assert value[name] == pytest.approx(expected, rel=1e-12)
 
 
-def test_table_is_tidy(adata):
-    frame = evaluate(adata, labels="cell_type")
+def test_table_is_tidy_and_input_not_changed(adata):
+    before = adata.copy()
+    frame = evaluate(adata, labels="cell_type", n_top_genes=20)
+    assert abs(adata.X - before.X).max() == 0
+    pd.testing.assert_frame_equal(adata.obs, before.obs)
+    assert dict(adata.uns) == {}
+    assert adata.var.columns.empty
     assert frame.columns.tolist() == ["metric", "metacell", "value", "better"]
     assert pd.api.types.is_string_dtype(frame["metacell"].dtype)
     assert frame["value"].dtype == float
@@ -60,33 +61,22 @@ def test_table_is_tidy(adata):
     assert not frame.duplicated(["metric", "metacell"]).any()
 
 
-def test_input_is_not_changed(adata):
-    before = adata.copy()
-    evaluate(adata, labels="cell_type", n_top_genes=20)
-    assert abs(adata.X - before.X).max() == 0
-    pd.testing.assert_frame_equal(adata.obs, before.obs)
-    assert dict(adata.uns) == {}
-    assert adata.var.columns.empty
-
-
 def test_cells_without_metacell_or_label_are_as_if_absent(adata):
     numbers = adata.obs["metacell"].cat.codes.to_numpy().copy()
     numbers[::7] = -1
     adata.obs.loc[adata.obs_names[:5], "cell_type"] = None
-    value = evaluate(adata, numbers, "cell_type").groupby("metric")["value"].mean()
-    kept = evaluate(adata[numbers >= 0], numbers[numbers >= 0], "cell_type")
+    value = means(evaluate(adata, numbers, "cell_type"))
+    kept = means(evaluate(adata[numbers >= 0], numbers[numbers >= 0], "cell_type"))
     assert value["unassigned"] == 18
-    both = np.arange(120)[(numbers >= 0) & (np.arange(120) >= 5)]
-    of_both = purity(numbers[both], adata.obs["cell_type"].iloc[both])
+    both = np.flatnonzero((numbers >= 0) & (np.arange(120) >= 5))
+    of_both = metrics.purity(numbers[both], adata.obs["cell_type"].iloc[both])
     assert value["purity"] == pytest.approx(of_both.mean())
-    expected = kept.groupby("metric")["value"].mean()
-    pd.testing.assert_series_equal(value.drop("unassigned"), expected.drop("unassigned"))
+    pd.testing.assert_series_equal(value.drop("unassigned"), kept.drop("unassigned"))
 
 
 def test_layer_and_form_of_counts_do_not_matter(adata):
-    other = AnnData(
-        np.zeros(adata.shape), adata.obs, layers={"counts": adata.X.toarray().astype(int)}
-    )
+    counts = adata.X.toarray().astype(int)
+    other = AnnData(np.zeros(adata.shape), adata.obs, layers={"counts": counts})
     pd.testing.assert_frame_equal(
         evaluate(other, layer="counts", n_top_genes=20), evaluate(adata, n_top_genes=20)
     )
@@ -113,13 +103,9 @@ def test_bad_input_is_named(adata):
         evaluate(adata)
 
 
-@pytest.fixture
-def conditions(adata, rng):
-    return pd.Series(rng.choice(["x", "y"], adata.n_obs), index=adata.obs_names)
-
-
-def test_what_is_given_is_used(adata, conditions, rng):
+def test_what_is_given_is_used(adata, rng):
     adata.obsm["X_any"] = rng.normal(size=(120, 6))
+    conditions = pd.Series(rng.choice(["x", "y"], 120), index=adata.obs_names)
     frame = evaluate(
         adata, labels="cell_type", conditions=conditions, use_rep="X_any", find_dubious=True
     )
@@ -132,30 +118,23 @@ def test_what_is_given_is_used(adata, conditions, rng):
     }  # fmt: skip
     assert better[better != ""].to_dict() == expected
     assert not frame.duplicated(["metric", "metacell"]).any()
-    value = frame.groupby("metric")["value"].mean()
-    assignment, labels = adata.obs["metacell"], adata.obs["cell_type"]
-    X, embedding = reference_space(adata, 3000), adata.obsm["X_any"]
-    assert value["inv"] == pytest.approx(inv(X, assignment).mean(), abs=1e-6)
-    assert value["entropy"] == pytest.approx(entropy(assignment, labels).mean())
-    assert value["mixing"] == mixing(assignment, conditions, labels).mixing
-    assert value["one_condition"] == mixing(assignment, conditions, labels).one_condition
-    for metric in (diffusion_compactness, diffusion_separation):
-        assert value[metric.__name__] == pytest.approx(metric(embedding, assignment).mean())
-    tested = dubious(X, assignment)
+    value = means(frame)
+    X, assignment = reference_space(adata), adata.obs["metacell"]
+    assert value["inv"] == pytest.approx(metrics.inv(X, assignment).mean(), abs=1e-6)
+    mixed = metrics.mixing(assignment, conditions, adata.obs["cell_type"])
+    assert (value["mixing"], value["one_condition"]) == mixed[:2]
+    for name in ("diffusion_compactness", "diffusion_separation"):
+        expected = getattr(metrics, name)(adata.obsm["X_any"], assignment).mean()
+        assert value[name] == pytest.approx(expected)
+    whole = {"n_metacells", "unassigned", "size_median", "size_min", "size_max", "size_cv"}
+    assert set(evaluate(adata)["metric"]) == whole | {"n_cells", "compactness", "separation", "inv"}
+    tested = metrics.dubious(X, assignment)
     assert value["dubious"] == tested["dubious"].mean()
     assert value["divergence"] == pytest.approx(tested["statistic"].mean(), abs=1e-5)
 
 
-def test_what_is_not_given_is_not_there(adata):
-    assert set(evaluate(adata)["metric"]) == {
-        "n_cells", "compactness", "separation", "inv", "n_metacells", "unassigned",
-        "size_median", "size_min", "size_max", "size_cv",
-    }  # fmt: skip
-
-
 def test_principal_components_are_computed_if_asked_for(adata):
-    X = reference_space(adata, 3000)
-    adata.obsm["X_pca"] = sc.pp.pca(X, n_comps=50)
+    adata.obsm["X_pca"] = sc.pp.pca(reference_space(adata), n_comps=50)
     computed, given = (evaluate(adata, use_rep=name) for name in ("pca", "X_pca"))
     pd.testing.assert_frame_equal(computed, given, rtol=1e-3)
 
@@ -182,9 +161,8 @@ def mdata(adata, rng):
     """The cells, with proteins of all but the first 30, which are all of the first state."""
     adata.obs["batch"] = rng.choice(["x", "y"], adata.n_obs)
     counts = sparse.csr_matrix(rng.poisson(5, size=(90, 7)).astype(np.float32))
-    proteins = AnnData(
-        counts, pd.DataFrame(index=adata.obs_names[30:]), pd.DataFrame(index=list("abcdefg"))
-    )
+    names = pd.DataFrame(index=adata.obs_names[30:]), pd.DataFrame(index=list("abcdefg"))
+    proteins = AnnData(counts, *names)
     mdata = MuData({"rna": adata, "adt": proteins})
     mdata.obs = adata.obs.loc[mdata.obs_names]
     return mdata
@@ -196,10 +174,9 @@ def test_each_modality_of_a_mudata_is_judged_alone(mdata):
     assert not frame.duplicated(["metric", "modality", "metacell"]).any()
     for name in ("rna", "adt"):
         part = mdata[name]
-        found = frame[frame["modality"] == name].drop(columns="modality").reset_index(drop=True)
+        found = frame[frame["modality"] == name].drop(columns="modality")
         alone = evaluate(part, mdata.obs.loc[part.obs_names, "metacell"])
-        alone = alone[alone["metacell"].notna()].reset_index(drop=True)
-        pd.testing.assert_frame_equal(found, alone)
+        assert_same_rows(found, alone[alone["metacell"].notna()])
     sizes = frame[frame["metric"] == "n_cells"].groupby("modality", dropna=False)["value"].sum()
     assert sizes.to_dict() == {"rna": 120, "adt": 90, np.nan: 120}
 
@@ -208,8 +185,7 @@ def test_what_is_about_all_modalities_is_there_once(mdata, adata):
     frame = evaluate(mdata, labels="cell_type", conditions="batch")
     joint = frame[frame["modality"].isna()].drop(columns="modality")
     alone = evaluate(adata, "metacell", "cell_type", conditions="batch")
-    alone = alone[~alone["metric"].isin({"compactness", "separation", "inv"})]
-    pd.testing.assert_frame_equal(joint.reset_index(drop=True), alone.reset_index(drop=True))
+    assert_same_rows(joint, alone[~alone["metric"].isin({"compactness", "separation", "inv"})])
 
 
 def test_layers_of_a_mudata_are_used_where_they_are(mdata):
@@ -226,10 +202,10 @@ def test_layers_of_a_mudata_are_used_where_they_are(mdata):
 def test_embeddings_are_joint_or_of_a_modality(mdata, rng):
     mdata["adt"].obsm["X_adt"] = rng.normal(size=(90, 4))
     mdata.obsm["X_joint"] = rng.normal(size=(120, 4))
-    for use_rep, where in (("X_joint", {None}), ("X_adt", {"adt"}), ("pca", {"rna", "adt"})):
+    for use_rep, where in (("X_joint", {""}), ("X_adt", {"adt"}), ("pca", {"rna", "adt"})):
         frame = evaluate(mdata, use_rep=use_rep)
         rows = frame[frame["metric"] == "diffusion_compactness"]
-        assert {None if pd.isna(name) else name for name in rows["modality"]} == where
+        assert set(rows["modality"].fillna("")) == where
     with pytest.raises(KeyError, match=r"found 'rna'. Embeddings: \{'rna'"):
         evaluate(mdata, use_rep="rna")
 
@@ -262,9 +238,7 @@ def test_a_disconnected_embedding_leaves_the_other_metrics(adata):
     missing = frame["metric"].str.startswith("diffusion")
     assert set(frame.loc[missing, "metric"]) == {"diffusion_compactness", "diffusion_separation"}
     assert frame.loc[missing, "value"].isna().all()
-    pd.testing.assert_frame_equal(
-        frame[~missing].reset_index(drop=True), evaluate(adata).reset_index(drop=True)
-    )
+    assert_same_rows(frame[~missing], evaluate(adata))
 
 
 @pytest.fixture
@@ -300,12 +274,10 @@ def test_a_number_and_its_text_are_one_metacell(adata):
     mixed = numbers.copy()
     mixed[60:] = [str(name) for name in mixed[60:]]
     mixed[:60:2] = [str(name) for name in mixed[:60:2]]
-    frame, expected = evaluate(adata, mixed), evaluate(adata, numbers)
     by = ["metric", "metacell"]
+    frame, expected = (evaluate(adata, of).sort_values(by) for of in (mixed, numbers))
     assert not frame.duplicated(by).any()
-    pd.testing.assert_frame_equal(
-        frame.sort_values(by, ignore_index=True), expected.sort_values(by, ignore_index=True)
-    )
+    assert_same_rows(frame, expected)
 
 
 @pytest.mark.parametrize("n_cells", [1, 2, 30])
@@ -316,7 +288,7 @@ def test_few_cells_leave_the_other_metrics(adata, n_cells):
     missing = frame["metric"].str.startswith("diffusion")
     assert missing.any()
     assert frame.loc[missing, "value"].isna().all()
-    pd.testing.assert_frame_equal(frame[~missing].reset_index(drop=True), evaluate(few))
+    assert_same_rows(frame[~missing], evaluate(few))
 
 
 def test_labels_may_be_those_of_a_modality(mdata):

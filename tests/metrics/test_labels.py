@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import entropy as scipy_entropy
-from sklearn.metrics import balanced_accuracy_score
+from sklearn import metrics as sk
 
-from scmetaq.metrics import accuracy, balanced_accuracy, entropy, mixing, purity
+from scmetaq.metrics import accuracy, agreement, balanced_accuracy, entropy, mixing, purity
 
 OF_LABELS = pytest.mark.parametrize("metric", [purity, accuracy, balanced_accuracy, entropy])
 
@@ -24,15 +24,12 @@ def table(labelled):
     return found
 
 
-def test_purity_agrees_with_counting_by_pandas(labelled, table):
+def test_purity_agrees_with_counting_by_pandas_and_with_seacells(labelled, table, of_seacells):
+    """``SEACells.evaluate.compute_celltype_purity``."""
     found = purity(*labelled)
     np.testing.assert_allclose(found, table.max(axis=1) / table.sum(axis=1))
     assert found.index.tolist() == table.index.tolist()
     assert (found.name, found.index.name) == ("purity", "metacell")
-
-
-def test_purity_agrees_with_seacells(of_seacells):
-    """``SEACells.evaluate.compute_celltype_purity``."""
     found = purity(of_seacells["metacells"], of_seacells["labels"])
     np.testing.assert_allclose(found, of_seacells["purity"])
     assert 0 < found.min() < 0.9
@@ -43,7 +40,7 @@ def test_accuracies_are_those_of_the_first_most_frequent_label(labelled, table):
     assignment, labels = labelled
     predicted = table.columns[table.loc[assignment].to_numpy().argmax(axis=1)]
     assert accuracy(*labelled) == pytest.approx((predicted == labels).mean(), rel=1e-12)
-    expected = balanced_accuracy_score(labels, predicted)
+    expected = sk.balanced_accuracy_score(labels, predicted)
     assert balanced_accuracy(*labelled) == pytest.approx(expected, rel=1e-12)
 
 
@@ -55,12 +52,10 @@ def test_accuracy_weighs_cells_and_purity_metacells():
     assert purity(assignment, labels).mean() == pytest.approx((0.5 + 10) / 11)
 
 
-def test_a_tie_goes_to_the_first_label_in_the_alphabet():
-    assert balanced_accuracy([0, 0, 1, 1, 1], ["T", "B", "T", "T", "B"]) == (1 / 2 + 2 / 3) / 2
-    assert accuracy([0, 0, 1, 1, 1], ["T", "B", "T", "T", "B"]) == 3 / 5
-
-
-def test_a_lost_label_costs_its_share_of_balanced_accuracy():
+def test_ties_go_to_the_first_label_and_a_lost_one_costs_its_share_of_balanced_accuracy():
+    tie = [0, 0, 1, 1, 1], ["T", "B", "T", "T", "B"]
+    assert balanced_accuracy(*tie) == (1 / 2 + 2 / 3) / 2
+    assert accuracy(*tie) == 3 / 5
     labels = ["T"] * 98 + ["rare"] * 2
     assert balanced_accuracy(np.zeros(100, int), labels) == pytest.approx(0.5)
     assert accuracy(np.zeros(100, int), labels) == pytest.approx(0.98)
@@ -138,12 +133,15 @@ def cells(rng):
     return assignment, conditions, labels
 
 
-def test_mixing_agrees_with_a_loop(cells):
+def test_mixing_agrees_with_a_loop_whatever_the_order_and_names(cells, rng):
     found = mixing(*cells)
     assert found[:2] == pytest.approx(by_loop(*cells), rel=1e-12)
     assert found.of_metacell.between(0, 1).sum() + found.of_metacell.isna().sum() == 60
     assert found.of_metacell.isna().any()
     assert (found.of_metacell == 0).any()
+    order = rng.permutation(400)
+    renamed = [pd.Series(values[order]).map(lambda v: f"n{v}") for values in cells]
+    assert mixing(*renamed)[:2] == pytest.approx(found[:2])
 
 
 def test_without_labels_all_cells_are_alike(cells):
@@ -152,17 +150,13 @@ def test_without_labels_all_cells_are_alike(cells):
     assert mixing(assignment, conditions)[:2] == pytest.approx(expected)
 
 
-def test_order_and_names_do_not_matter_to_mixing(cells, rng):
-    order = rng.permutation(400)
-    renamed = [pd.Series(values[order]).map(lambda v: f"n{v}") for values in cells]
-    assert mixing(*renamed)[:2] == pytest.approx(mixing(*cells)[:2])
-
-
 def test_extremes_of_mixing():
     conditions = ["x", "y"] * 20
-    apart, together = np.tile([0, 1], 20), np.repeat(np.arange(10), 4)
-    assert mixing(apart, conditions)[:2] == (0, 1)
-    assert mixing(together, conditions)[:2] == (1, 0)
+    assert mixing(np.tile([0, 1], 20), conditions)[:2] == (0, 1)
+    assert mixing(np.repeat(np.arange(10), 4), conditions)[:2] == (1, 0)
+    found = mixing([0, 0, 1], ["x", "x", "x"])  # nothing can mix
+    assert np.isnan(found[:2]).all()
+    assert found.of_metacell.isna().all()
 
 
 def test_cells_that_lack_anything_are_as_if_absent_from_mixing(cells):
@@ -173,12 +167,6 @@ def test_cells_that_lack_anything_are_as_if_absent_from_mixing(cells):
     assert mixing(assignment, conditions, labels)[:2] == pytest.approx(
         by_loop(*(values[known] for values in cells))
     )
-
-
-def test_where_nothing_can_mix_there_is_no_number():
-    found = mixing([0, 0, 1], ["x", "x", "x"])
-    assert np.isnan(found[:2]).all()
-    assert found.of_metacell.isna().all()
 
 
 def test_bad_columns_of_mixing_are_refused(cells):
@@ -193,3 +181,53 @@ def test_bad_columns_of_mixing_are_refused(cells):
         mixing([0, 0, 1], ["a", "b", "a"], [0.5, 1.0, 2.0])
     # doses, say
     assert mixing([0, 0, 1, 1], [0.1, 2.5, 0.1, 2.5]).mixing == 1
+
+
+@pytest.fixture
+def groupings(rng):
+    """An assignment of 300 cells, finer than their four labels, and these."""
+    labels = rng.integers(0, 4, 300)
+    return labels * 5 + rng.integers(0, 7, 300), labels
+
+
+def test_agreement_is_that_of_scikit_learn(groupings):
+    expected = {
+        "ami": sk.adjusted_mutual_info_score(*groupings),
+        "ari": sk.adjusted_rand_score(*groupings),
+        "homogeneity": sk.homogeneity_score(*groupings[::-1]),
+        "completeness": sk.completeness_score(*groupings[::-1]),
+        "nmi": sk.normalized_mutual_info_score(*groupings),
+        "fmi": sk.fowlkes_mallows_score(*groupings),
+    }
+    assert agreement(*groupings)._asdict() == pytest.approx(expected)
+
+
+def test_average_method_is_that_of_the_adjusted_mutual_information(groupings):
+    found = {
+        method: agreement(*groupings, average_method=method)
+        for method in ("max", "arithmetic", "geometric", "min")
+    }
+    ami = [numbers.ami for numbers in found.values()]
+    assert ami == sorted(ami)
+    assert len({numbers[1:] for numbers in found.values()}) == len(set(ami)) - 3 == 1
+    of_paper = sk.adjusted_mutual_info_score(*groupings, average_method="max")
+    assert found["max"].ami == pytest.approx(of_paper)
+    assert found["arithmetic"] == agreement(*groupings)
+    with pytest.raises(ValueError, match=r"average_method 'mean': expected one of 'arithmetic'"):
+        agreement(*groupings, average_method="mean")
+
+
+def test_a_finer_grouping_is_homogeneous_and_the_reverse_complete(groupings):
+    fine, coarse = np.arange(12), np.arange(12) // 4
+    assert agreement(fine, coarse).homogeneity == pytest.approx(1)
+    assert agreement(coarse, fine).homogeneity < 0.6
+    there, back = agreement(*groupings), agreement(*groupings[::-1])
+    assert there.homogeneity == pytest.approx(back.completeness)
+    assert there.nmi == pytest.approx(back.nmi)
+
+
+def test_names_do_not_matter_and_missing_cells_are_left_out():
+    found = agreement(np.array([0, 0, 1, 1, -1]), pd.Series(["x", "x", "y", "y", "y"]))
+    assert found == pytest.approx((1,) * 6)
+    with pytest.raises(ValueError, match="cells with a group of both groupings, found none"):
+        agreement(np.array([0, -1]), np.array([-1, 0]))

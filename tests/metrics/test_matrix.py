@@ -33,14 +33,11 @@ def test_other_values_are_refused(values):
         as_matrix(values, "A", "cells by features")
 
 
-def test_other_things_are_refused():
+def test_other_things_and_matrices_that_do_not_fit_the_assignment_are_refused(expression):
     with pytest.raises(TypeError, match="as a genes by cells matrix .* found AnnData with no dim"):
         as_matrix(AnnData(np.ones((2, 2))), "A", "genes by cells")
     with pytest.raises(TypeError, match="found ndarray with 1 dimensions"):
         as_matrix(np.ones(2), "A", "genes by cells")
-
-
-def test_matrices_that_do_not_fit_the_assignment_are_refused(expression):
     with pytest.raises(ValueError, match="found 89 for 90 rows"):
         grouped_rows(expression, np.zeros(89))
     expression[3, 4] = np.nan
@@ -83,14 +80,10 @@ def test_cells_left_out_are_as_if_absent(metric, expression, assignment):
 
 
 @OF_MATRICES
-@pytest.mark.parametrize(("size", "error"), [(0, ValueError), (1.5, TypeError), (None, TypeError)])
-def test_blocks_have_a_whole_number_of_rows(metric, expression, assignment, size, error):
-    with pytest.raises(error, match=f"block_size to be .*, found {size}"):
-        metric(expression, assignment, block_size=size)
-
-
-@OF_MATRICES
-def test_text_is_refused(metric, expression, assignment):
+def test_blocks_have_a_whole_number_of_rows_and_text_is_refused(metric, expression, assignment):
+    for size, error in ((0, ValueError), (1.5, TypeError), (None, TypeError)):
+        with pytest.raises(error, match=f"block_size to be .*, found {size}"):
+            metric(expression, assignment, block_size=size)
     with pytest.raises(
         TypeError, match="Expected real numbers in `X`, found values of the type object"
     ):

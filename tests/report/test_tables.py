@@ -89,7 +89,7 @@ def test_every_metric_with_a_direction_has_its_row(adata, assignments):
     )
     rows = [row.name for row in _tables.quality_rows(frame)]
     directed = frame.loc[frame["better"] != "", "metric"].unique()
-    expected = {_tables.NAMES.get(n, n.replace("_", " ")) for n in directed} - {"unassigned"}
+    expected = {_tables._in_words(n) for n in directed} - {"unassigned"}
     assert set(rows) == expected
 
 

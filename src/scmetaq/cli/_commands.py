@@ -28,7 +28,7 @@ from ._terminal import CELLS_PER_METACELL, say
 DEMO_LABELS = "cell_type"
 DEMO_OUT = "scmetaq-demo"
 MIN_CELLS_OF_REPORT = 50
-"""With fewer mapped cells there is neither a picture nor a quality worth a page."""
+"""With fewer mapped cells there is no report: pictures and quality would mean little."""
 
 _ASSIGNMENTS = "metacell and margin of each cell"
 _REPORT = "pictures and the quality of the metacells"

@@ -1,4 +1,4 @@
-"""The one place that knows whether counts are in an AnnData or a MuData, in memory or on disk."""
+"""Cells of an AnnData or a MuData, in memory or on disk, read in one way."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,16 +81,8 @@ def presence(data: MuData, modalities: list[str]) -> np.ndarray:
 class Counts:
     """Raw counts of one kind, a row for every cell of the data, read in blocks of rows.
 
-    Cells that lack the modality (mosaic data) have rows without counts.
-
-    Parameters
-    ----------
-    matrix
-        Raw counts of the cells that have the modality, ``(n_present, n_features)``: dense, sparse
-        or on disk.
-    row
-        Row of each cell in it, -1 where it has none, ``(n_cells,)``; None if cells and rows are
-        the same.
+    ``matrix`` has the cells with the modality, dense, sparse or on disk; ``row`` is the row of each
+    cell in it, -1 where it has none (mosaic data), or None if cells and rows are the same.
     """
 
     def __init__(self, matrix: Any, row: np.ndarray | None = None):
@@ -143,14 +135,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class Cells:
-    """What a model reads of cells; see :func:`read_cells`."""
+    """What a model reads of cells, raw counts by kind; see :func:`read_cells`."""
 
     counts: dict[str, Counts]
-    """Raw counts by kind."""
     conditions: np.ndarray
     """Category of each condition key, ``(n_cells, n_keys)`` int64."""
     names: pd.Index
-    """Barcodes."""
     data: Any = None
     """The AnnData or MuData that these cells are all of; None for a sample."""
 
@@ -168,17 +158,7 @@ class Cells:
 def read_cells(
     data: AnnData | MuData, sources: dict[str, Source], conditions: list[Condition]
 ) -> Cells:
-    """Cells of an AnnData or a MuData. Nothing is copied before it is asked for.
-
-    Parameters
-    ----------
-    data
-        The cells, checked and with the features of the model.
-    sources
-        Where each kind of counts is.
-    conditions
-        Conditions, of whose categories each cell has one.
-    """
+    """Cells of checked data with the features of the model; nothing is copied before it is used."""
     counts = {
         kind: Counts(raw_counts(part_of(data, name), layer), row_of_cell(data, name))
         for kind, (name, layer) in sources.items()

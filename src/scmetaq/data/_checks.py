@@ -10,13 +10,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
-from scmetaq._errors import (
-    InputKeyError,
-    InputTypeError,
-    InputValueError,
-    check_is_int,
-    listed,
-)
+from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, check_is_int, listed
 
 from ._cells import BLOCK, Source, called, own_name, part_of, presence, raw_counts
 
@@ -51,25 +45,7 @@ def check_cells(
     is_query: bool = False,
     where: str | None = None,
 ) -> None:
-    """Refuse data that are not raw counts of named cells.
-
-    Parameters
-    ----------
-    data
-        The cells.
-    sources
-        Where each kind of counts is.
-    is_query
-        Whether features without counts, and modalities without cells, are expected.
-    where
-        What the user calls the data.
-
-    Raises
-    ------
-    TypeError, KeyError, ValueError
-        Not an AnnData or MuData, no such layer, empty data, duplicate barcodes, values that are
-        not counts, cells without counts, or modalities that do not go together.
-    """
+    """Refuse data that are not raw counts of named cells, which ``where`` names in messages."""
     whole = where or own_name(data)
     modalities = [source.modality for source in sources.values() if source.modality is not None]
     if modalities:
@@ -149,9 +125,8 @@ def _check_counts(
     n_silent = int((found.per_feature == 0).sum())
     if n_silent and not is_query:
         warnings.warn(
-            f"{n_silent} of {adata.n_vars} features have no counts in {held}: they have zero "
-            "counts in all cells and are ignored. To drop them: "
-            f"sc.pp.filter_genes({where}, min_counts=1).",
+            f"{n_silent} of {adata.n_vars} features have no counts in {held} and are ignored. To "
+            f"drop them: sc.pp.filter_genes({where}, min_counts=1).",
             UserWarning,
             stacklevel=5,
         )
@@ -178,27 +153,23 @@ class _Tally:
         self.per_feature += np.asarray(abs(block).sum(axis=0)).ravel()
 
     def refuse_bad_values(self, where: str, argument: str) -> None:
-        fix = f"Name the layer that holds the raw counts with {argument}=..."
-        for n, what in ((self.n_nan, "NaN or infinite"), (self.n_negative, "negative")):
+        guess = "They look normalised or scaled."
+        if 2 * self.n_fraction < self.n_values:
+            guess = "Most values are whole numbers."
+        elif self.largest < 16:
+            guess = "They look log-normalised (log1p)."
+        for n, what, more in (
+            (self.n_nan, "NaN or infinite", "."),
+            (self.n_negative, "negative", "."),
+            (self.n_fraction, "non-integer", f", the largest {self.largest:.4g}. {guess}"),
+        ):
             if n:
                 raise InputValueError(
                     f"Expected raw counts (integers >= 0) in {where}, found {n} {what} values of "
-                    f"{self.n_values} stored.",
-                    fix,
+                    f"{self.n_values} stored{more}",
+                    f"Name the layer that holds the raw counts with {argument}=...",
                     argument,
                 )
-        if self.n_fraction:
-            guess = "They look normalised or scaled."
-            if 2 * self.n_fraction < self.n_values:
-                guess = "Most values are whole numbers."
-            elif self.largest < 16:
-                guess = "They look log-normalised (log1p)."
-            raise InputValueError(
-                f"Expected raw counts (integers) in {where}, found {self.n_fraction} non-integer "
-                f"values of {self.n_values} stored, the largest {self.largest:.4g}. {guess}",
-                fix,
-                argument,
-            )
 
 
 def _refuse_empty_cells(per_cell: np.ndarray, barcodes: pd.Index, held: str, where: str) -> None:
@@ -243,15 +214,13 @@ def _check_go_together(mdata: MuData, names: list[str], *, is_query: bool) -> No
         if not shared:
             raise InputValueError(
                 f"Expected cells that have mdata[{name!r}] and another modality, found none among "
-                f"{mdata.n_obs}: no cell shows how the modalities go together.",
-                "Give the same cell the same barcode in each modality, or treat the modalities one "
-                "by one.",
+                f"{mdata.n_obs}.",
+                "Give the same cell the same barcode in each modality, or train on each alone.",
             )
         if shared < min(_FEW_SHARED, n_cells / 10):
             warnings.warn(
                 f"Only {shared} of the {n_cells} cells of mdata[{name!r}] have another modality "
-                "too: few cells show how the modalities go together. If it should be more, see "
-                "whether the same cell has the same barcode in each modality.",
+                "too. If it should be more, see whether barcodes are the same in each modality.",
                 UserWarning,
                 stacklevel=5,
             )
@@ -272,17 +241,7 @@ def check_paired(mdata: MuData, names: list[str]) -> None:
 def check_unchanged(
     data: AnnData | MuData, sources: Mapping[str, Source], features: Mapping[str, pd.Index]
 ) -> None:
-    """Refuse cells that were changed in place after set-up, as far as some of them show.
-
-    Parameters
-    ----------
-    data
-        Cells that a model knows.
-    sources
-        Where each kind of counts is.
-    features
-        Names of the features of each kind at set-up.
-    """
+    """Refuse cells that were changed in place after set-up, as far as some of them show."""
     for kind, (name, layer) in sources.items():
         part, where = part_of(data, name), called(own_name(data), name)
         if not part.var_names.equals(features[kind]):

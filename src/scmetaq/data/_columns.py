@@ -46,15 +46,7 @@ def check_columns(
     where: str = "adata",
     argument: str | None = None,
 ) -> None:
-    """Refuse columns of ``obs`` that do not exist or hold nothing.
-
-    Raises
-    ------
-    KeyError
-        No such column; the message lists those there are.
-    ValueError
-        All values of a column are missing.
-    """
+    """Refuse columns of ``obs`` that do not exist or hold nothing."""
     for key in keys:
         if key not in data.obs:
             raise InputKeyError(
@@ -77,25 +69,7 @@ def check_labels(
     unlabeled_category: str,
     modality: str | None = None,
 ) -> None:
-    """Refuse columns of labels that cannot be used.
-
-    Parameters
-    ----------
-    data
-        The cells.
-    labels_key
-        Names of the columns.
-    unlabeled_category
-        Value that means "no label".
-    modality
-        Modality of a MuData whose ``obs`` has the columns.
-
-    Raises
-    ------
-    TypeError, KeyError, ValueError
-        Not names of columns, no such column, a column named twice, no label at all, or none that
-        two cells share.
-    """
+    """Refuse columns of labels that do not exist, are named twice, or hold no shared labels."""
     argument = "labels_key"
     if labels_key is not None and not isinstance(labels_key, str | list | tuple):
         raise InputTypeError(
@@ -135,17 +109,6 @@ def read_labels(
 
     Numbers become text, whole ones without a fraction: pandas turns a column of whole numbers into
     decimal ones as soon as a value is missing.
-
-    Parameters
-    ----------
-    data
-        The cells.
-    key
-        Name of the column.
-    unlabeled_category
-        Value that means "no label", as a missing value does.
-    modality
-        Modality of a MuData whose ``obs`` has the column; cells that it lacks have no label.
     """
     obs = part_of(data, modality).obs
     if key not in obs:
@@ -180,29 +143,12 @@ def check_conditions(
     *,
     modalities: Mapping[str, str] | None = None,
 ) -> None:
-    """Refuse columns of conditions that cannot be used.
-
-    Parameters
-    ----------
-    data
-        The cells.
-    batch_key, covariate_keys
-        Names of the columns.
-    modalities
-        Modality of a MuData whose ``obs`` has the columns of an argument.
-
-    Raises
-    ------
-    TypeError, KeyError, ValueError
-        Not names of columns, no such column, a column named twice, cells without a value, or more
-        categories than cells can share.
-    """
+    """Refuse columns of conditions that do not exist, have gaps, or that cells do not share."""
     if covariate_keys is not None and not isinstance(covariate_keys, list):
         is_text = isinstance(covariate_keys, str)
         raise InputTypeError(
             "Expected categorical_covariate_keys to be a list of columns, found "
-            f"{'the text ' if is_text else ''}{covariate_keys!r}, a "
-            f"{type(covariate_keys).__name__}.",
+            f"{covariate_keys!r}, a {type(covariate_keys).__name__}.",
             f"Pass [{covariate_keys!r}]." if is_text else "",
             "categorical_covariate_keys",
         )
@@ -267,30 +213,18 @@ def check_complete(column: pd.Series, where: str, argument: str | None = None) -
 def without_unused_categories(
     data: AnnData | MuData, keys: Mapping[str, list[str]], modalities: Mapping[str, str]
 ) -> Iterator[None]:
-    """Hide categories without a cell, which subsets of a MuData keep, from what is done inside.
-
-    Parameters
-    ----------
-    data
-        The cells, which are as they were afterwards.
-    keys
-        Columns of ``obs`` by argument.
-    modalities
-        Modality of a MuData whose ``obs`` has the columns of an argument.
-    """
+    """Hide categories without a cell, which subsets of a MuData keep, for a while."""
     before: list[Any] = []
-    if data.is_view:  # which scvi-tools refuses
-        keys = {}
+    columns = [(argument, key) for argument, of in keys.items() for key in of]
     try:
-        for argument, columns in keys.items():
+        for argument, key in () if data.is_view else columns:  # scvi-tools refuses views
             obs = part_of(data, modalities.get(argument)).obs
-            for key in columns:
-                column = obs[key]
-                if isinstance(column.dtype, pd.CategoricalDtype):
-                    used = column.cat.remove_unused_categories()
-                    if len(used.cat.categories) < len(column.cat.categories):
-                        before.append((obs, key, column))
-                        obs[key] = used
+            column = obs[key]
+            if isinstance(column.dtype, pd.CategoricalDtype):
+                used = column.cat.remove_unused_categories()
+                if len(used.cat.categories) < len(column.cat.categories):
+                    before.append((obs, key, column))
+                    obs[key] = used
         yield
     finally:
         for obs, key, column in before:
@@ -318,8 +252,7 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
             raise InputValueError(
                 f"Expected {key!r} of new cells to be one of the {len(known)} categories that the "
                 f"model knows ({shown}), found {found}.",
-                "Map cells of new ones onto the model, load_query_data(adata, model), or train one "
-                "with cells of them, too.",
+                "Map cells of new ones onto it with load_query_data, or train with cells of them.",
             )
 
 

@@ -13,8 +13,8 @@ from mudata import MuData
 def demo() -> AnnData:
     """Real single-cell RNA counts to try everything on: peripheral blood, 10x Genomics.
 
-    A part of the PBMC 3k data set (10x Genomics, CC BY 4.0); the selection, source and licence
-    are documented in ``scmetaq/data/demo/LICENSE.md``.
+    A part of the PBMC 3k data set (10x Genomics, CC BY 4.0); selection, source and licence are
+    documented in ``scmetaq/data/demo/LICENSE.md``.
 
     Returns
     -------
@@ -27,7 +27,7 @@ def demo_batches() -> AnnData:
     """Real counts of the same cell lines in several batches: human lung cancer, Tian et al. 2019.
 
     1,021 cells of five cell lines, which are known by their genotype and not from the counts, in
-    five batches of two protocols (MIT licence); what was kept, its source and licence are told in
+    five batches of two protocols (MIT licence); selection, source and licence are documented in
     ``scmetaq/data/demo/LICENSE.md``.
 
     Returns
@@ -42,8 +42,7 @@ def demo_citeseq() -> MuData:
     """Real CITE-seq counts to try several modalities on: peripheral blood, 10x Genomics.
 
     RNA and 14 surface proteins of 400 cells, half of them of each of two data sets (10x Genomics,
-    CC BY 4.0); what was kept, its source and licence are told in
-    ``scmetaq/data/demo/LICENSE.md``.
+    CC BY 4.0); selection, source and licence are documented in ``scmetaq/data/demo/LICENSE.md``.
 
     Returns
     -------
@@ -57,7 +56,8 @@ def demo_multiome() -> MuData:
     """Real RNA and open chromatin of the same cells, to try everything on: mouse cortex.
 
     A part of the SNARE-seq data of the adult mouse cerebral cortex (Chen, Lake & Zhang 2019);
-    what was kept, its source and licence are told in ``scmetaq/data/demo/LICENSE.md``.
+    selection, source and licence are documented in ``scmetaq/data/demo/LICENSE.md``. The cells are
+    shallow: medians of about 250 RNA and 60 chromatin counts.
 
     Returns
     -------
@@ -65,8 +65,6 @@ def demo_multiome() -> MuData:
     ``"atac"``, 5,000 peaks. ``var`` holds ``chrom``, ``start`` and ``end`` in base pairs of mm10,
     and of genes ``strand``; three genes without known place have ``start`` -1. ``obs`` of the
     MuData holds ``cell_type``, ``cell_type_fine`` and ``batch``.
-
-    The cells are shallow: medians of about 250 RNA and 60 chromatin counts.
     """
     return _read("cortex.h5mu", mudata.read_h5mu)
 

@@ -92,17 +92,7 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None = None) 
 def check_layers_have_modalities(
     mdata: MuData, names: Mapping[str, str], layers: Mapping[str, str | None]
 ) -> None:
-    """Refuse a layer of a kind of counts that no modality has.
-
-    Parameters
-    ----------
-    mdata
-        The cells.
-    names
-        Output of :func:`find_modalities`.
-    layers
-        Layer by kind of counts; None where none was given.
-    """
+    """Refuse a layer of a kind of counts that no modality has."""
     for kind, layer in layers.items():
         if layer is not None and kind not in names:
             raise InputValueError(

@@ -40,28 +40,12 @@ class Aligned(NamedTuple):
 def with_features(
     data: AnnData | MuData, sources: Mapping[str, Source], features: Mapping[str, pd.Index]
 ) -> Any:
-    """New cells with the features of a model, in its order; others are left out.
+    """New cells, or a copy, with the features of a model in its order; other features are left out.
 
-    Parameters
-    ----------
-    data
-        The user's cells, which are not changed.
-    sources
-        Where the model has each kind of counts.
-    features
-        Names of the features of the model by kind.
-
-    Returns
-    -------
-    ``data`` itself where its features are those of the model already, else a copy. A modality that
-    it lacks is there without cells.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Not an AnnData or MuData; all modalities, or features of one, are missing.
+    A modality that they lack is there without cells; missing features are refused.
     """
-    where = _check_kind(data, sources, "mdata" if _is_mudata(sources) else "adata")
+    where = "mdata" if _is_mudata(sources) else "adata"
+    _check_kind(data, sources, where)
     there = {k: part_of(data, s.modality) for k, s in sources.items() if _has(data, s)}
     if len(there) == len(sources) and all(
         part.var_names.equals(features[kind]) for kind, part in there.items()
@@ -70,12 +54,13 @@ def with_features(
     for kind, part in there.items():
         missing = features[kind].difference(part.var_names)
         if len(missing):
+            n_known = len(features[kind])
             raise InputValueError(
-                f"Expected the {len(features[kind])} features that the model was trained on, found "
-                f"only {len(features[kind]) - len(missing)} of them: {len(missing)} are missing "
-                f"from var_names, e.g. {missing[0]!r}.",
-                "Pass cells counted with the same features under the same names. Models that have "
-                "load_query_data map cells without some features, too.",
+                f"Expected the {n_known} features that the model was trained on, found only "
+                f"{n_known - len(missing)} of them: {len(missing)} are missing from var_names, "
+                f"e.g. {missing[0]!r}.",
+                "Pass cells counted with the same features under the same names, or use "
+                "load_query_data where the model has it.",
             )
     return align(data, sources, features, where=where).data
 
@@ -90,24 +75,7 @@ def align(
 ) -> Aligned:
     """Cells with the modalities and features of a model; missing ones have no counts, or no cells.
 
-    Parameters
-    ----------
-    data
-        The user's cells, which are not changed.
-    sources
-        Where the model has each kind of counts.
-    features
-        Names of the features of the model by kind.
-    lacking
-        Features that are not read, although they may be there, by kind.
-    where
-        What the user calls the cells.
-
-    Raises
-    ------
-    TypeError, KeyError, ValueError
-        Not an AnnData or MuData, no such layer, names that occur more than once, or none of the
-        modalities is there.
+    Features that are ``lacking`` are not read, although they may be there.
     """
     _check_kind(data, sources, where)
     parts, missing = {}, {}
@@ -137,20 +105,20 @@ def _has(data: Any, source: Source) -> bool:
     return source.modality is None or source.modality in data.mod
 
 
-def _check_kind(data: Any, sources: Mapping[str, Source], where: str) -> str:
-    """Refuse another kind of data than the model was set up with; what the user calls it."""
+def _check_kind(data: Any, sources: Mapping[str, Source], where: str) -> None:
+    """Refuse another kind of data than the model was set up with."""
     if not _is_mudata(sources):
-        check_is_anndata(data, where)
-        return where
+        return check_is_anndata(data, where)
     check_is_mudata(data)
     check_unique(data.obs_names, "barcodes (obs_names)", unique_names_of(where))
     if not any(_has(data, source) for source in sources.values()):
+        known = listed(source.modality for source in sources.values())
         raise InputValueError(
-            "Expected at least one modality that the model was trained on, "
-            f"{listed(source.modality for source in sources.values())}, found {listed(data.mod)}.",
+            f"Expected at least one modality that the model was trained on, {known}, found "
+            f"{listed(data.mod)}.",
             "Give modalities the names that the model knows.",
         )
-    return where
+    return None
 
 
 def _aligned(
@@ -195,13 +163,7 @@ def _without_cells(names: pd.Index, layer: str | None) -> AnnData:
 
 
 def align_conditions(data: AnnData | MuData, conditions: Iterable[Condition]) -> None:
-    """Convert the columns of conditions to the types of the model's; ``data`` are our own.
-
-    Raises
-    ------
-    KeyError, ValueError
-        No such column, cells without a value, or values that are no categories.
-    """
+    """Convert the columns of conditions to the types of the model; ``data`` are our own."""
     for condition in conditions:
         part = part_of(data, condition.modality)
         check_has_modality(data, condition.key, condition.modality)
@@ -212,10 +174,7 @@ def align_conditions(data: AnnData | MuData, conditions: Iterable[Condition]) ->
 
 
 def new_categories(data: AnnData | MuData, conditions: Iterable[Condition]) -> dict[str, list[Any]]:
-    """Categories of each key that the model does not know, of columns that are aligned.
-
-    Categories with a handful of cells are warned about.
-    """
+    """Categories of each key that the model does not know; those with few cells give a warning."""
     found = {}
     for key, known, modality in conditions:
         n_cells = part_of(data, modality).obs[key].astype(object).value_counts()
@@ -245,7 +204,7 @@ def _absent(part: AnnData | MuData, condition: Condition) -> InputKeyError:
 
 
 def _unlike(known: list[Any]) -> Any:
-    """A category that is not known, of the type of those that are; None if there cannot be one."""
+    """An unknown category, of the type of those that are known; None if there cannot be one."""
     if isinstance(known[0], bool | np.bool_):
         return None
     if isinstance(known[0], Real):

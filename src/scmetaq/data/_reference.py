@@ -75,7 +75,7 @@ class Reference(NamedTuple):
     sqrt: LinearMap
     """The same of square-root counts."""
     log_factors: Factors
-    """What the scores of the log view say of its features."""
+    """Regression of the features of the log view on its scores."""
     sqrt_factors: Factors
     """The same of the square-root view."""
     kept: np.ndarray
@@ -91,21 +91,9 @@ def size_factor(counts: sp.csr_matrix | np.ndarray) -> np.ndarray:
 
 
 def select_features(counts: sp.csr_matrix, n_top: int, *, by_variance: bool) -> np.ndarray:
-    """Indices of highly variable features (RNA, ADT) or of the most detected ones (ATAC).
+    """Sorted indices of the ``n_top`` features of largest dispersion, or detected in most cells.
 
-    Parameters
-    ----------
-    counts
-        Raw counts, ``(n_cells, n_features)``.
-    n_top
-        Number of features to keep; all are kept where there are no more.
-    by_variance
-        The dispersion ranking that is scanpy's default for log1p counts; otherwise the
-        features detected in most cells.
-
-    Returns
-    -------
-    Sorted indices, ``(min(n_top, n_features),)`` int64.
+    The dispersion ranking is scanpy's default for log1p counts (RNA, ADT; ATAC: by detection).
     """
     n_features = counts.shape[1]
     if n_features <= n_top:
@@ -140,23 +128,7 @@ def _normalised_dispersion(scaled: sp.csr_matrix) -> np.ndarray:
 def fit_reference(
     counts: sp.csr_matrix, features: np.ndarray, *, n_components: int, seed: int = 0
 ) -> Reference:
-    """Scaling and principal axes of the reference sample.
-
-    Parameters
-    ----------
-    counts
-        Raw counts over all features, ``(n_cells, n_features)``.
-    features
-        Indices of the features that the encoder reads, ``(n_selected,)``.
-    n_components
-        Number of principal axes of the profile.
-    seed
-        Seed of the count splitting and of the randomised decompositions.
-
-    Returns
-    -------
-    Arrays of fixed shape: axes that the sample is too small for are zero.
-    """
+    """Scaling and principal axes of raw counts; axes that the sample is too small for are zero."""
     halves = _halves(counts, seed)
     log = _transformed(counts, features, np.log1p)  # N x M
     sqrt_features = _most_variable(np.sqrt(_normalised(counts)), len(features))
@@ -307,16 +279,7 @@ def fit_state(scores: np.ndarray, smooth: np.ndarray, n_latent: int) -> tuple[Li
     """Maps from neighbourhood means of scores, and from single scores, to the cell state.
 
     The state is the neighbourhood mean on its principal axes, of unit total variance. The
-    second map is its ridge regression on the scores of the cell alone.
-
-    Parameters
-    ----------
-    scores
-        Scores of the reference cells, ``(n_cells, n_scores)``.
-    smooth
-        Their neighbourhood means, ``(n_cells, n_scores)``.
-    n_latent
-        Dimension of the state.
+    second map is its ridge regression on the scores ``(n_cells, n_scores)`` of the cell alone.
     """
     fitted, n_fitted = _pca(smooth, n_latent, 0)
     every = np.arange(scores.shape[1])
@@ -329,15 +292,7 @@ def fit_state(scores: np.ndarray, smooth: np.ndarray, n_latent: int) -> tuple[Li
 
 
 def fit_bridge(source: np.ndarray, target: np.ndarray) -> LinearMap:
-    """Ridge regression from the scores of one modality to what is known of another.
-
-    Parameters
-    ----------
-    source
-        Scores of cells that have both, ``(n_cells, n_scores)``.
-    target
-        Their scores and profile in the other, ``(n_cells, n_values)``.
-    """
+    """Ridge regression from scores of one modality to scores and profile of another."""
     ridge = Ridge(alpha=len(source) / 100).fit(source, target)
     return LinearMap(np.arange(source.shape[1]), ridge.coef_.T, -ridge.intercept_)
 

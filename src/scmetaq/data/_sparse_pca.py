@@ -27,25 +27,10 @@ class PrincipalAxes(NamedTuple):
 def sparse_pca(
     values: sp.csr_matrix, n_components: int, *, row_shift: np.ndarray | None = None, seed: int = 0
 ) -> PrincipalAxes:
-    r"""Principal components of a sparse matrix, which stays sparse.
+    r"""Principal components of a sparse matrix :math:`X - s\,\mathbf 1^\top`, which stays sparse.
 
-    Decomposed is :math:`X - s\,\mathbf 1^\top` with its columns centred, by a randomised range
-    finder; neither the shift nor the centring is ever carried out on the matrix.
-
-    Parameters
-    ----------
-    values
-        :math:`X`, ``(n_cells, n_features)``.
-    n_components
-        Number of axes; at most as many as the matrix has are found.
-    row_shift
-        :math:`s`, subtracted from all values of a cell, ``(n_cells,)``; by default nothing.
-    seed
-        Seed of the random start.
-
-    References
-    ----------
-    Halko et al., SIAM Review 53 (2011), doi:10.1137/090771806.
+    A randomised range finder (Halko et al., SIAM Review 53 (2011), doi:10.1137/090771806), without
+    carrying out the centring or the shift :math:`s` of rows on the matrix.
     """
     n_cells, n_features = values.shape
     n = max(1, min(n_components, min(values.shape) - 1))
@@ -68,23 +53,11 @@ def kept_share(variance: np.ndarray, total: float, shape: tuple[int, int]) -> np
 
     Without one of :math:`n` cells the axis of variance :math:`\lambda_j` turns, to first order,
     such that the cell's score along it is :math:`1 - R / (n (\lambda_j - \bar\lambda))` times as
-    large. :math:`R` is the variance that the axes leave, and :math:`\bar\lambda = R (1/n + 1/p)`
-    the variance along one of the other axes of :math:`p` features, weighted by itself, as it is
-    for noise (Marchenko and Pastur).
-
-    Parameters
-    ----------
-    variance
-        :math:`\lambda`, ``(n_components,)``.
-    total
-        Variance of all features.
-    shape
-        Number of cells and of features.
-
-    References
-    ----------
-    Lee, Zou and Wright, Convergence and prediction of principal component scores in
-    high-dimensional settings, Annals of Statistics 2010, for the bias.
+    large. :math:`R` is the variance of ``total`` that the axes leave, and :math:`\bar\lambda =
+    R (1/n + 1/p)` the variance along one of the other axes of :math:`p` features, weighted by
+    itself, as it is for noise (Marchenko and Pastur). For the bias see Lee, Zou and Wright,
+    Convergence and prediction of principal component scores in high-dimensional settings, Annals of
+    Statistics 2010.
     """
     (n_cells, n_features), rest = shape, max(total - float(variance.sum()), 0)
     above = variance - rest * (1 / n_cells + 1 / n_features)

@@ -35,22 +35,9 @@ def spread(n: int, at_most: int) -> np.ndarray:
 def stratified_sample(
     categories: np.ndarray, n_most: int, *, n_each: int, seed: int = 0
 ) -> np.ndarray:
-    """A random sample of cells in which no category is rare that is not rare altogether.
+    """Sorted indices of a random sample of cells, ``n_each`` of every category first.
 
-    Parameters
-    ----------
-    categories
-        Category of each cell in several ways, ``(n_cells, n_ways)``; negative for none.
-    n_most
-        Most cells to take; all are taken where there are no more.
-    n_each
-        Cells of every category to take first, as far as there are that many and room for them.
-    seed
-        Seed of the choice.
-
-    Returns
-    -------
-    Sorted indices, ``(min(n_most, n_cells),)`` int64.
+    Each column of ``categories``, ``(n_cells, n_ways)``, is one way to sort cells; negative: none.
     """
     order = np.random.default_rng(seed).permutation(len(categories))
     if len(order) <= n_most:
@@ -63,19 +50,7 @@ def stratified_sample(
 
 
 def training_set(inputs: dict[str, np.ndarray | sp.csr_matrix]) -> AnnDataManager:
-    """What training reads of each cell, in the form that scvi-tools' loaders take.
-
-    Everything that does not learn is computed once per cell and not once per epoch.
-
-    Parameters
-    ----------
-    inputs
-        Inputs of the module by name, each ``(n_cells, any)``, dense or CSR.
-
-    Returns
-    -------
-    Manager of an AnnData of its own, whose batches hold the inputs as dense tensors.
-    """
+    """What training reads of each cell, in the form of scvi-tools' loaders."""
     n_cells = next(iter(inputs.values())).shape[0]
     adata = AnnData(shape=(n_cells, 0))
     adata.obsm.update(inputs)

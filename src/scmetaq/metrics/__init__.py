@@ -1,6 +1,5 @@
 """Metrics of metacells: arrays in, numbers out; ``evaluate`` is the one that reads AnnData."""
 
-from scmetaq.metrics._agreement import Agreement, agreement
 from scmetaq.metrics._correlation import compactness, separation
 from scmetaq.metrics._counts import inv, rna_atac_correlation
 from scmetaq.metrics._diffusion import (
@@ -12,7 +11,16 @@ from scmetaq.metrics._diffusion import (
 from scmetaq.metrics._dubious import dubious
 from scmetaq.metrics._evaluate import evaluate
 from scmetaq.metrics._groups import SizeSummary, size_summary
-from scmetaq.metrics._labels import Mixing, accuracy, balanced_accuracy, entropy, mixing, purity
+from scmetaq.metrics._labels import (
+    Agreement,
+    Mixing,
+    accuracy,
+    agreement,
+    balanced_accuracy,
+    entropy,
+    mixing,
+    purity,
+)
 
 __all__ = [
     "Agreement",

@@ -1,7 +1,7 @@
 """The one metric that sees AnnData and MuData: all metrics of an assignment in a tidy table."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,8 @@ def evaluate(
         whole |= {"mixing": mixed.mixing, "one_condition": mixed.one_condition}
     frames = []
     if isinstance(adata, MuData):
-        _check_have_metacells(parts, metacells)
+        for name, part in parts.items():
+            _check_has_metacells(name, metacells.loc[part.obs_names])
         of_all = [_sizes(metacells), *of_labels]
         of_all += _of_embedding(np.asarray(adata.obsm[use_rep]), metacells) if joint else []
         frames, of_labels, whole = [_tidy(of_all, whole, modality=None)], [], {}
@@ -178,15 +179,12 @@ def _parts(adata: Any, modalities: Sequence[str] | None) -> dict[str | None, Ann
     """Modalities to judge by name; an AnnData is one, without a name."""
     if isinstance(adata, AnnData):
         if modalities is not None:
-            raise InputTypeError(
-                "`modalities` are those of a MuData, found an AnnData: leave it out.",
-                argument="modalities",
-            )
+            problem = "`modalities` are those of a MuData, found an AnnData."
+            raise InputTypeError(problem, "Leave it out.", "modalities")
         return {None: adata}
     if not isinstance(adata, MuData):
-        raise InputTypeError(
-            f"Expected an AnnData or a MuData, found {type(adata).__name__}.", argument="adata"
-        )
+        problem = f"Expected an AnnData or a MuData, found {type(adata).__name__}."
+        raise InputTypeError(problem, argument="adata")
     absent = [name for name in modalities or () if name not in adata.mod]
     if absent or not (adata.mod if modalities is None else modalities):
         found = f"no {absent[0]!r}" if absent else "none"
@@ -198,16 +196,15 @@ def _parts(adata: Any, modalities: Sequence[str] | None) -> dict[str | None, Ann
     return {name: adata.mod[name] for name in modalities or adata.mod}
 
 
-def _check_have_metacells(parts: Mapping[Any, AnnData], metacells: pd.Series) -> None:
+def _check_has_metacells(name: str | None, metacells: pd.Series) -> None:
     """Refuse a modality of which no cell has a metacell."""
-    for name, part in parts.items():
-        if len(factorize_metacells(metacells.loc[part.obs_names]).categories) == 0:
-            raise InputValueError(
-                f"Expected cells with a metacell in the modality {name!r}, found none among its "
-                f"{part.n_obs}.",
-                "Pass an assignment of these cells too, or name the other `modalities`.",
-                "assignment",
-            )
+    if len(factorize_metacells(metacells).categories) == 0:
+        found = f"found none among its {len(metacells)}"
+        raise InputValueError(
+            f"Expected cells with a metacell in the modality {name!r}, {found}.",
+            "Pass an assignment of these cells too, or name the other `modalities`.",
+            "assignment",
+        )
 
 
 def _counts(adata: AnnData, layer: str | None, modality: str | None) -> Any:
@@ -216,9 +213,8 @@ def _counts(adata: AnnData, layer: str | None, modality: str | None) -> Any:
     X: Any = adata.X if layer is None else adata.layers[layer]
     where += ("`X`" if where else "`adata.X`") if layer is None else f"layer {layer!r}"
     if X is None:
-        raise InputValueError(
-            f"Expected raw counts in {where}, found nothing. Layers: {layers}.", argument="layer"
-        )
+        problem = f"Expected raw counts in {where}, found nothing. Layers: {layers}."
+        raise InputValueError(problem, argument="layer")
     X = X[:] if adata.isbacked else X
     check_count_values(X, where, layers, stacklevel=4)
     return X

@@ -275,7 +275,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         raise NotImplementedError
 
     def _finish(self, prepared: Preparation) -> str:
-        """Fit what follows from the trained network; say what was trained on the cells."""
+        """Fit what follows from the trained network; return what was trained, in words."""
         raise NotImplementedError
 
     @classmethod

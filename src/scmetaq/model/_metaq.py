@@ -83,15 +83,15 @@ class MetaQModel(
         or Poisson (ATAC).
     modality_weights
         Share of each modality in the distances between cells and codes, a dict by modality; only
-        ratios matter. By default a modality counts by the number of dimensions in which it says
-        reliably how cells differ, which training finds out; see :attr:`modality_weights`.
+        ratios matter. By default the number of dimensions in which cells differ reliably by the
+        modality, as training estimates; see :attr:`modality_weights`.
     distance
         By which cells are assigned to codes, ``"euclidean"`` or ``"cosine"``; by default the
         recipe's: Euclidean in the default recipe, cosine in the published one.
     codebook_init
         How codes are initialised; by default the recipe's.
     evenness
-        How much metacells of like sizes are worth, from 0 to 1: a nat of the entropy of code usage,
+        Weight of even sizes of metacells, from 0 to 1: that of a nat of the entropy of code usage,
         in mean quantization errors of a cell. Less keeps very rare types apart more often, 0 makes
         sizes follow from the error alone. The published recipe does without.
 

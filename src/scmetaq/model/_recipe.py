@@ -12,7 +12,7 @@ class Recipe:
     """Choices of method that belong together."""
 
     n_components: int
-    """Principal components beside the learnt state; 0 for none."""
+    """Principal components concatenated with the learnt state; 0 for none."""
     norm: Norm
     codebook_init: CodebookInit
     distance: Distance

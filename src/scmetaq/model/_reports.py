@@ -14,7 +14,7 @@ from scmetaq._errors import InputValueError
 from scmetaq.data._checks import check_cut
 from scmetaq.data._training_set import spread
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CountParameters, beside, cut_tree, merge_codes, perplexity
+from scmetaq.nn import CountParameters, cut_tree, merge_codes, perplexity, with_condition
 
 from ._base import Block
 
@@ -129,7 +129,7 @@ class ReportsMixin(_Base):
 
         with the distance :math:`s_k` at which the cells of code :math:`k` typically are: their
         median in training, to which ten cells at the median distance of all cells are added,
-        since few cells say little of it. Doublets and damaged cells have high scores, if they are
+        which few cells hardly support. Doublets and damaged cells have high scores, if they are
         few; many alike make a metacell of their own and have lower ones, and so has a cell that is
         alone in its metacell. Cells of the model drew their codes to themselves, so that cells that
         it has never seen score a little higher.
@@ -262,7 +262,8 @@ class ReportsMixin(_Base):
         z = module.inference(block.inputs, block.conditions)["z"]  # B x D
         condition = module.condition_embedding(block.conditions)
         plain = {
-            k: part.decoder(beside(part.block(z), condition)) for k, part in module.parts.items()
+            k: part.decoder(with_condition(part.block(z), condition))
+            for k, part in module.parts.items()
         }
         counts = module.selected_counts(block.counts)
         losses = module.nll(plain, block.inputs, counts)
@@ -285,7 +286,7 @@ class ReportsMixin(_Base):
         module = self.module
         pairs = torch.cat([assignment[:, None], conditions], 1)  # B x (1 + n_keys)
         used, row = pairs.unique(dim=0, return_inverse=True)
-        z_q = beside(codes[used[:, 0]], module.condition_embedding(used[:, 1:]))
+        z_q = with_condition(codes[used[:, 0]], module.condition_embedding(used[:, 1:]))
         return {kind: part.quantized_decoder(z_q).take(row) for kind, part in module.parts.items()}
 
 

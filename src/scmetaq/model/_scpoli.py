@@ -53,9 +53,8 @@ class SCPoli(
 ):
     """Integration of batches by condition embeddings, with prototypes :cite:p:`DeDonno23`.
 
-    A variational autoencoder that is told the conditions of each cell gives it a latent without
-    them. Cells of a label are drawn to its prototype, their mean, so that the latent keeps what the
-    labels say.
+    A conditional variational autoencoder gives each cell a latent without its conditions. Cells of
+    a label are drawn to its prototype, their mean, so that the latent keeps labels apart.
 
     Parameters
     ----------

@@ -14,8 +14,8 @@ from scmetaq.nn import (
     ModalityPart,
     ModalityShape,
     Norm,
-    beside,
     codebook_loss,
+    with_condition,
 )
 from scmetaq.nn._inputs import COUNTS, DENOISED_STATE, PRESENT, Inputs, nested, on_cpu
 from scmetaq.nn._likelihoods import non_zero_counts
@@ -216,7 +216,7 @@ class MetaQModule(ReferenceMappingModule):
         condition = self.condition_embedding(conditions)
         outputs: dict[str, Any] = {
             "plain": {
-                name: part.decoder(beside(part.block(decoded), condition))
+                name: part.decoder(with_condition(part.block(decoded), condition))
                 for name, part in self.parts.items()
             }
         }
@@ -232,10 +232,12 @@ class MetaQModule(ReferenceMappingModule):
         # Batch normalisation needs every cell; a GPU decodes all codes faster than it finds the
         # distinct ones.
         if self.norm == "batch" or not on_cpu(assignment):
-            z_q = beside(self.codebook.embed(assignment), self.condition_embedding(conditions))
+            z_q = with_condition(
+                self.codebook.embed(assignment), self.condition_embedding(conditions)
+            )
             return {name: part.quantized_decoder(z_q) for name, part in parts}
         used, row = _distinct(torch.cat([assignment[:, None], conditions], 1))  # (1 + n_keys)
-        z_q = beside(self.codebook.embed(used[:, 0]), self.condition_embedding(used[:, 1:]))
+        z_q = with_condition(self.codebook.embed(used[:, 0]), self.condition_embedding(used[:, 1:]))
         return {name: part.quantized_decoder(z_q).take(row) for name, part in parts}
 
     def loss(

@@ -10,7 +10,7 @@ from ._codebook import (
     initial_codes,
     perplexity,
 )
-from ._condition_embedding import ConditionEmbedding, beside
+from ._condition_embedding import ConditionEmbedding, with_condition
 from ._count_batch import CountBatch
 from ._distances import distances_without, neighborhood_mean, squared_distances
 from ._gaussian import (
@@ -55,7 +55,7 @@ __all__ = [
     "Scaling",
     "PrototypeFit",
     "PrototypeState",
-    "beside",
+    "with_condition",
     "cluster",
     "codebook_loss",
     "cut_tree",

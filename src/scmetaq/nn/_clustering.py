@@ -21,7 +21,7 @@ _N_BLOCKS: Final = 16
 """Blocks of a sweep; in each, a code gives at most one cell."""
 _APART: Final = 6.0
 """Standard deviations that a group keeps from the other cells of its code, at least, to be set
-apart; 100 / K more, up to 8, since one code of few is worth more. Noise makes five."""
+apart; 100 / K more, up to 8, since one code of few matters more. Noise makes five."""
 _ALIKE: Final = 4.0
 """Standard deviations between codes up to which they are merged for a group that is apart; two
 halves of one group, cut where it is longest, are two to three apart."""

@@ -7,7 +7,7 @@ EMBEDDING_DIM = 10
 _MAX_NORM = 1.0
 
 
-def beside(values: Tensor, condition: Tensor) -> Tensor:
+def with_condition(values: Tensor, condition: Tensor) -> Tensor:
     """Values concatenated with the embedding of conditions, which has no columns without any."""
     return torch.cat([values, condition], 1) if condition.shape[1] else values
 

@@ -3,7 +3,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from ._condition_embedding import beside
+from ._condition_embedding import with_condition
 from ._layers import Norm, hidden_layers
 from ._likelihoods import (
     LOG_DISPERSION_RANGE,
@@ -120,7 +120,7 @@ class ProfileDecoder(nn.Module):
         Shares, of which some features may be missing (``(n_features,)`` bool), are those of the
         features measured.
         """
-        logits = self.logits(self.hidden(beside(z, condition))).float()  # B x M
+        logits = self.logits(self.hidden(with_condition(z, condition))).float()  # B x M
         if is_missing is not None:
             logits = logits.masked_fill(is_missing, -torch.inf)
         log_rate = torch.log_softmax(logits, 1)  # B x M

@@ -7,7 +7,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 
-from ._condition_embedding import beside
+from ._condition_embedding import with_condition
 from ._count_batch import FeatureCoverage
 from ._decoders import CountDecoder, CountParameters, ProfileDecoder
 from ._gaussian import Gaussian, GaussianHead
@@ -169,10 +169,10 @@ class ModalityPart(Part):
             scaled = self.feature_scaling(  # B x M
                 inputs[COUNTS], inputs["size_factor"], self.missing
             )
-            state = self.encoder(beside(scaled, condition))
+            state = self.encoder(with_condition(scaled, condition))
             return state, state * self.scale
         assert all_scores is not None
-        residual = self.encoder(beside(all_scores, condition))
+        residual = self.encoder(with_condition(all_scores, condition))
         state = self.linear_path.to_state(inputs["scores"]) + residual
         block = torch.cat([state, inputs["profile"]], 1)  # B x D
         return state, block * self.scale
@@ -218,7 +218,7 @@ class ConditionalPart(Part):
     def encode(self, inputs: dict[str, Tensor], condition: Tensor) -> Gaussian:
         """Posterior by the output of :meth:`read` and the embedding ``(B, n_conditions)``."""
         scaled = self.feature_scaling(inputs[COUNTS], inputs["size_factor"], self.missing)  # B x M
-        return self.posterior(self.encoder(beside(scaled, condition)))
+        return self.posterior(self.encoder(with_condition(scaled, condition)))
 
     def decode(self, z: Tensor, condition: Tensor) -> CountParameters:
         """Count distributions of latents ``(B, D)`` under conditions ``(B, n_conditions)``."""

@@ -51,7 +51,7 @@ def embedding(
     ------
     KeyError, TypeError, ValueError
         No such column or embedding; decimal numbers in place of labels; no cell has a metacell,
-        too many labels, colours that are none, or an embedding of one column.
+        too many labels, invalid colours, or an embedding of one column.
     """
     style: dict[str, Any]
     cells = _cells(adata, metacell, basis, color)

@@ -28,7 +28,7 @@ _FEW = 20
 
 
 class Picture(NamedTuple):
-    """A picture as a data URI, what it shows in a few words, and what to read from it."""
+    """A picture as a data URI, with a few words and a caption."""
 
     source: str
     alt: str
@@ -36,7 +36,7 @@ class Picture(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Cells to draw, with an embedding, and where that comes from."""
+    """Cells to draw, the name of their embedding, and its origin in words."""
 
     cells: AnnData
     basis: str
@@ -53,9 +53,9 @@ def lay_out(
 ) -> Layout:
     """Find two dimensions for the cells, or for a sample of many.
 
-    A UMAP that the cells bring along is used; else it is computed, by scanpy on the model's latent
-    (``embedding``) if that is given, or else on principal components of log-normalised counts:
-    independent of the method that made the metacells.
+    The UMAP of the cells if they have one; else a UMAP of the model's latent (``embedding``) or,
+    without one, of principal components of log-normalised counts, independent of the metacells'
+    method.
     """
     chosen = np.arange(data.n_obs)
     if data.n_obs > MAX_CELLS:
@@ -65,13 +65,12 @@ def lay_out(
     if stored is not None:
         basis, position, origin = UMAP, stored[chosen], "the UMAP stored in the input"
     elif embedding is not None:
-        space, words = np.asarray(embedding)[chosen], "the model's latent"
-        basis, position, origin = _two_of(space, words, "its own view of the cells")
+        space, remark = np.asarray(embedding)[chosen], "its own view of the cells"
+        basis, position, origin = _two_of(space, "the model's latent", remark)
     else:
         space, words = _space(data, chosen, modalities, layer)
         weights = "of the same weight, " if " and " in words else ""
-        remark = f"{weights}independent of the metacells"
-        basis, position, origin = _two_of(space, words, remark)
+        basis, position, origin = _two_of(space, words, f"{weights}independent of the metacells")
     obs = pd.DataFrame({_keys.METACELL: assignment.to_numpy()[chosen]}, data.obs_names[chosen])
     cells = AnnData(sp.csr_matrix((len(obs), 1), dtype=np.float32), obs=obs)
     cells.obsm[basis] = position
@@ -84,8 +83,7 @@ def _stored(data: AnnData | MuData) -> np.ndarray | None:
     if stored is None or sp.issparse(stored) or np.ndim(stored) != 2 or stored.shape[1] < 2:
         return None
     position = np.asarray(stored)[:, :2]
-    is_drawable = position.dtype.kind in "fiu" and np.isfinite(position).all()
-    return position if is_drawable else None
+    return position if position.dtype.kind in "fiu" and np.isfinite(position).all() else None
 
 
 def _space(
@@ -176,9 +174,8 @@ def purity(summary: LabelSummary, colors: Sequence[str] | None = None) -> Pictur
         "Each dot is a metacell, in the row of its majority label; in brackets, how many there "
         f"are; box: middle half.{rest}"
     )
-    return Picture(
-        svg_source(pl.purity(shown, summary.key)), "Purity of metacells by label", caption
-    )
+    source = svg_source(pl.purity(shown, summary.key))
+    return Picture(source, "Purity of metacells by label", caption)
 
 
 def composition(summary: ConditionSummary) -> Picture:
@@ -197,6 +194,6 @@ def training(history: Mapping[str, pd.DataFrame]) -> Picture:
     axes = pl.training({key: curve for key, curve in history.items() if curve.to_numpy().any()})
     caption = (
         "Losses and the use of the codebook over the epochs of training. A step in the loss marks "
-        "the epoch in which codes join in: from there on it counts what they lose, too."
+        "the epoch from which on it includes the error of the codes."
     )
     return Picture(svg_source(axes[0]), "Training curves", caption)

@@ -51,11 +51,7 @@ class ConditionSummary(NamedTuple):
 
 
 def read_assignments(data: AnnData | MuData, assignments: Any) -> pd.DataFrame:
-    """Table with the metacell of each cell as text, in the order of the cells.
-
-    ``assignments`` are a table with the column ``metacell``, or a Series, by barcode: cells that
-    are not there have no metacell; or a column of ``obs``, or an array in the order of the cells.
-    """
+    """Table with the metacell of each cell as text; of cells that are not in it, none."""
     if isinstance(assignments, pd.DataFrame):
         table = assignments
     elif isinstance(assignments, pd.Series):
@@ -84,22 +80,14 @@ def _check_barcodes(cells: pd.Index, barcodes: pd.Index) -> None:
         raise InputValueError(problem, "Remove the repeats.", "assignments")
     if not barcodes.isin(cells).any():
         found = f"e.g. {barcodes[0]!r}" if len(barcodes) else "none"
-        raise InputValueError(
-            f"Expected `assignments` indexed by the barcodes of the cells (e.g. {cells[0]!r}), "
-            f"found others ({found}).",
-            "Index them by `obs_names`.",
-            "assignments",
-        )
+        problem = f"Expected `assignments` by barcode (e.g. {cells[0]!r}), found others ({found})."
+        raise InputValueError(problem, "Index them by `obs_names`.", "assignments")
 
 
 def find_labels(
     data: AnnData | MuData, key: str, *, what: str
 ) -> tuple[pd.Series, Sequence[str] | None]:
-    """Labels of all cells as categories that are text and, as in scanpy's ``uns``, their colours.
-
-    ``key`` is a column of ``obs``, of a MuData also of a modality, as in ``"rna:cell_type"``: cells
-    that lack the modality lack the label. Categories keep their order, others are sorted.
-    """
+    """Labels of cells as categories that are text, in order, and their colours of ``uns``."""
     owner, column = find_column(data, key, what=what)
     values = cell_values(data, key, what=what)
     if not isinstance(values.dtype, pd.CategoricalDtype):
@@ -109,11 +97,7 @@ def find_labels(
 
 
 def summarize_labels(assignment: pd.Series, labels: pd.Series) -> LabelSummary:
-    """Count, per metacell and per label, the cells of each; cells that lack either are left out.
-
-    ``assignment`` has the metacell of each cell as text, ``labels`` its label as of
-    :func:`find_labels`.
-    """
+    """Count, per metacell and per label, the cells of each; cells that lack either are left out."""
     key = str(labels.name)
     table = pd.crosstab(assignment.to_numpy(), labels.astype(object).to_numpy())  # K x C
     majority, largest = table.idxmax(axis=1), table.max(axis=1)
@@ -125,21 +109,13 @@ def summarize_labels(assignment: pd.Series, labels: pd.Series) -> LabelSummary:
         },
         index=table.index,
     )
-    of_label = largest.groupby(majority.to_numpy())
-    per_label = pd.DataFrame(
-        {
-            "n_cells": table.sum(),
-            "n_metacells": of_label.size().reindex(table.columns, fill_value=0),
-            "kept": of_label.sum().reindex(table.columns, fill_value=0) / table.sum(),
-        }
-    )
-    return LabelSummary(
-        key,
-        metacells,
-        per_label.sort_values("n_cells", ascending=False, kind="stable"),
-        float(purity(assignment, labels).mean()),
-        balanced_accuracy(assignment, labels),
-    )
+    of_label, n_cells = largest.groupby(majority.to_numpy()), table.sum()
+    n_metacells = of_label.size().reindex(table.columns, fill_value=0)
+    kept = of_label.sum().reindex(table.columns, fill_value=0) / n_cells
+    per_label = pd.DataFrame({"n_cells": n_cells, "n_metacells": n_metacells, "kept": kept})
+    per_label = per_label.sort_values("n_cells", ascending=False, kind="stable")
+    mean = float(purity(assignment, labels).mean())
+    return LabelSummary(key, metacells, per_label, mean, balanced_accuracy(assignment, labels))
 
 
 def summarize_conditions(
@@ -149,10 +125,7 @@ def summarize_conditions(
     *,
     colors: Sequence[str] | None = None,
 ) -> ConditionSummary:
-    """Count, per metacell and per category of a condition, the cells of each.
-
-    ``conditions`` and ``labels``, to which mixing is relative, are as of :func:`find_labels`.
-    """
+    """Count, per metacell and per category of a condition, the cells of each."""
     mixed = mixing(assignment, conditions, labels)
     counts = pd.crosstab(assignment.to_numpy(), conditions.astype(object).to_numpy())  # K x B
     counts = counts.reindex(columns=conditions.cat.categories, fill_value=0)
@@ -165,14 +138,10 @@ def summarize_conditions(
         frequent = groups.value_counts()
         order.insert(0, "label", groups.map(lambda name: (-frequent[name], name)))
     names = order.sort_values(list(order), kind="stable").index
-    is_alone, n_cells = (counts > 0).sum(axis=1) == 1, counts.sum()
-    categories = pd.DataFrame(
-        {
-            "n_cells": n_cells,
-            "n_metacells": (counts > 0).sum(),
-            "alone": counts[is_alone].sum() / np.maximum(n_cells, 1),
-        }
-    )
+    n_cells, is_there = counts.sum(), counts > 0
+    alone = counts[is_there.sum(axis=1) == 1].sum() / np.maximum(n_cells, 1)
+    columns = {"n_cells": n_cells, "n_metacells": is_there.sum(), "alone": alone}
+    categories = pd.DataFrame(columns)
     return ConditionSummary(
         str(conditions.name),
         counts.loc[names],

@@ -30,8 +30,6 @@ QUALITY = {
     "mixing": "how evenly a metacell mixes conditions; 1: as its label does in all cells",
     "one_condition": "share of cells in metacells of a single condition",
 }
-NAMES = {"inv": "INV"}
-"""Names of metrics that are not their words."""
 SIZES = {
     "n_metacells": "metacells",
     "size_median": "cells per metacell, median",
@@ -65,9 +63,8 @@ class Row(NamedTuple):
 
 def modalities(metrics: pd.DataFrame) -> list[str]:
     """Modalities that a table of ``scmetaq.metrics.evaluate`` is about; none of AnnData."""
-    if _MODALITY not in metrics:
-        return []
-    return [str(name) for name in metrics[_MODALITY].dropna().unique()]
+    names = metrics[_MODALITY].dropna().unique() if _MODALITY in metrics else ()
+    return [str(name) for name in names]
 
 
 def of_modality(metrics: pd.DataFrame, name: str | None) -> pd.DataFrame:
@@ -118,10 +115,7 @@ def size_rows(metrics: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def metacell_values(metrics: pd.DataFrame) -> pd.DataFrame:
-    """One row per metacell, one column per metric, free of the papers' weights by size.
-
-    Of several modalities, those of each in columns of its own: ``compactness, rna``.
-    """
+    """One row per metacell, one column per metric (``compactness, rna``), without size weights."""
     parts = [_values(of_modality(metrics, None))]
     for name in modalities(metrics):
         part = _values(of_modality(metrics, name)).drop(columns=_keys.N_CELLS)
@@ -150,12 +144,7 @@ def quantization_rows(report: Mapping[str, float]) -> list[Row]:
 def doubtful_metacells(
     values: pd.DataFrame, assignments: pd.DataFrame, majority: pd.DataFrame | None
 ) -> tuple[str, pd.DataFrame]:
-    """Metacells whose cells are least sure of them, or, without margins, least alike.
-
-    ``values`` are as of :func:`metacell_values`, ``assignments`` the metacell and perhaps margin of
-    each cell, ``majority`` the majority label and its fraction per metacell. Returns the column by
-    which the metacells were chosen, and at most ``N_SHOWN`` of them.
-    """
+    """Column to choose by, and metacells of least margin, or without margins least compact."""
     shown = [name for name in values if name.split(",")[0] in WEIGHTED]
     table = values[[_keys.N_CELLS, *shown]].copy()
     if majority is not None:
@@ -186,7 +175,7 @@ def decimal(value: float) -> str:
 
 
 def _in_words(metric: str) -> str:
-    return NAMES.get(metric, metric.replace("_", " "))
+    return "INV" if metric == "inv" else metric.replace("_", " ")
 
 
 def _middle_half(per_metacell: pd.DataFrame, metric: str) -> str:

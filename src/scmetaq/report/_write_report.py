@@ -21,12 +21,7 @@ from scmetaq.metrics._groups import check_categories
 
 from . import _pictures, _tables
 from ._pictures import lay_out
-from ._summaries import (
-    find_labels,
-    read_assignments,
-    summarize_conditions,
-    summarize_labels,
-)
+from ._summaries import find_labels, read_assignments, summarize_conditions, summarize_labels
 
 _VERSIONS = ("scmetaq", "scvi-tools", "torch", "scanpy", "anndata")
 
@@ -65,8 +60,7 @@ def write_report(
         Column, or columns, of ``obs`` with labels, names or whole numbers; in MuData also of a
         modality, as in ``"rna:cell_type"``. The first colours the cells.
     batch_key
-        Column of ``obs`` with the batch, or another condition, whose mixing is shown; in MuData
-        also of a modality.
+        Column of a condition, named in the same way, whose mixing is shown.
     layer
         Layer with the raw counts (in MuData: of each modality that has it). None: ``X``.
     embedding
@@ -74,12 +68,10 @@ def write_report(
         have one in ``obsm``. None: principal components of the counts.
     facts
         What was run: names and values, in order.
-    history
-        A model's ``history``.
-    quantization
-        A model's quantization report.
+    history, quantization
+        A model's ``history`` and quantization report.
     next_steps
-        Python code to go on with.
+        Python code to continue with.
     notes
         What the reader should know about this run.
 
@@ -121,6 +113,7 @@ def write_report(
     chosen_by, doubtful = _tables.doubtful_metacells(
         per_metacell, table, summaries[0].metacells if summaries else None
     )
+    versions = [f"{name} {version(name)}" for name in _VERSIONS]
     page = _render(
         headline=f"{len(per_metacell):,} metacells of {assignment.notna().sum():,} cells",
         written=datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z").lstrip("0"),
@@ -139,7 +132,7 @@ def write_report(
         training=None if history is None else _pictures.training(history),
         quantization=_tables.quantization_rows(quantization or {}),
         next_steps=next_steps,
-        facts={**(facts or {}), "Versions": _versions()},
+        facts={**(facts or {}), "Versions": ", ".join([*versions, f"Python {python_version()}"])},
         notes=notes,
         number=_tables.number,
         decimal=_tables.decimal,
@@ -148,22 +141,17 @@ def write_report(
 
 
 def _check_embedding(embedding: np.ndarray | None, n_cells: int) -> None:
-    shape = None if embedding is None else np.shape(embedding)
-    if shape is not None and (len(shape) != 2 or shape[0] != n_cells):
-        raise InputValueError(
-            f"Expected `embedding` of shape ({n_cells}, n_latent), one row per cell, found shape "
-            f"{shape}.",
-            "Pass the latent of exactly these cells.",
-            "embedding",
-        )
+    shape = () if embedding is None else np.shape(embedding)
+    if embedding is not None and (len(shape) != 2 or shape[0] != n_cells):
+        problem = f"Expected `embedding` of shape ({n_cells}, n_latent), found shape {shape}."
+        raise InputValueError(problem, "Pass the latent of exactly these cells.", "embedding")
 
 
 def _check_path(path: Path) -> None:
     """Refuse a path that no page can be written to."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputValueError(
-            f"Expected `path` to end in .html, found {path}. A report is a page; a file of another "
-            "kind there would be lost.",
+            f"Expected `path` to end in .html, found {path}.",
             f"Name e.g. {path.with_suffix('.html')}.",
             "path",
         )
@@ -193,8 +181,3 @@ def _render(**parts: Any) -> str:
     options: Any = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     templates = Environment(loader=loader, autoescape=True, **options)
     return templates.get_template("report.html.j2").render(**parts)
-
-
-def _versions() -> str:
-    versions = [f"{name} {version(name)}" for name in _VERSIONS]
-    return ", ".join([*versions, f"Python {python_version()}"])
