@@ -169,7 +169,7 @@ def test_axes_that_the_sample_is_too_small_for_are_zero(counts, n_cells, n_featu
     few = counts[:n_cells, :n_features] + sparse.csr_matrix(np.eye(n_cells, n_features))
     few = sparse.csr_matrix(few, dtype=np.float32)
     reference = fit_reference(few, np.arange(n_features), n_components=30)
-    n_axes = min(n_cells, n_features) - 1
+    n_axes = max(1, min(n_cells, n_features) - 1)
     assert reference.profile.axes.shape == (n_features, 30)
     assert (reference.profile.axes[:, n_axes:] == 0).all()
     assert all(np.isfinite(view.axes).all() for view in (reference.log, reference.sqrt))

@@ -37,7 +37,7 @@ def test_bad_assignments_are_refused(adata, assignments):
         read_assignments(adata, assignments.rename(columns={"metacell": "mc"}))
     with pytest.raises(ValueError, match="'cell0' repeatedly"):
         read_assignments(adata, pd.concat([assignments] * 2))
-    with pytest.raises(ValueError, match=r"barcodes of the cells \(e.g. 'cell0'\), .*\(e.g. 0\)"):
+    with pytest.raises(ValueError, match=r"by barcode \(e.g. 'cell0'\), .*\(e.g. 0\)"):
         read_assignments(adata, assignments.reset_index(drop=True))
     with pytest.raises(ValueError, match=r"`assignments` of shape \(60,\).*found shape \(59,\)"):
         read_assignments(adata, np.zeros(59))
