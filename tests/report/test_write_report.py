@@ -187,7 +187,7 @@ def test_mixing_of_a_condition_is_shown(write, adata, assignments):
 
 
 @pytest.mark.parametrize(
-    ("words", "error", "told"),
+    ("words", "error", "message"),
     [
         ({"labels_key": "zz"}, KeyError, "`labels_key` to name a column of `obs`, found no 'zz'"),
         ({"batch_key": "zz"}, KeyError, "`batch_key` to name a column of `obs`, found no 'zz'"),
@@ -198,10 +198,10 @@ def test_mixing_of_a_condition_is_shown(write, adata, assignments):
     ],
 )
 @pytest.mark.usefixtures("_no_work")
-def test_bad_input_is_refused_before_work(tmp_path, adata, assignments, words, error, told):
+def test_bad_input_is_refused_before_work(tmp_path, adata, assignments, words, error, message):
     adata.obs["depth"] = np.linspace(0, 1, 60)
     words = {"table": assignments, **words}
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         write_report(tmp_path / "new" / "report.html", adata, words.pop("table"), **words)
     with pytest.raises(TypeError, match="Expected an AnnData or a MuData with cells, found DataF"):
         write_report(tmp_path / "report.html", adata.obs, assignments)

@@ -79,12 +79,11 @@ class MetaQModel(
         Most features that an encoder reads; by default 3,000 (RNA, ADT) or 30,000 (ATAC). One
         number, or a dict of them by modality: ``"rna"``, ``"adt"``, ``"atac"``.
     likelihood
-        Count distribution, or a dict of them by modality; by default negative binomial (RNA, ADT)
-        or Poisson (ATAC).
+        Count distribution, or a dict by modality; by default ``"nb"`` (RNA, ADT), Poisson (ATAC).
     modality_weights
-        Share of each modality in the distances between cells and codes, a dict by modality; only
-        ratios matter. By default the number of dimensions in which cells differ reliably by the
-        modality, as training estimates; see :attr:`modality_weights`.
+        Share of each modality in the distances between cells and codes, a dict; only ratios matter.
+        By default the number of reliable dimensions of each, as training estimates; see
+        :attr:`modality_weights`.
     distance
         By which cells are assigned to codes, ``"euclidean"`` or ``"cosine"``; by default the
         recipe's: Euclidean in the default recipe, cosine in the published one.
