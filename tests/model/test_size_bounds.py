@@ -7,7 +7,7 @@ import scmetaq
 
 @pytest.fixture(scope="module")
 def bounded(fit, _toy):
-    return fit(_toy.copy(), train={"min_size": 24, "max_size": 26})
+    return fit(_toy.copy(), train={"min_size": 25, "max_size": 25})
 
 
 def sizes(assignments):
@@ -16,11 +16,11 @@ def sizes(assignments):
 
 def test_every_metacell_has_an_allowed_number_of_cells(bounded, toy_model):
     free = sizes(toy_model.get_assignments())
-    assert free.min() < 24 or free.max() > 26
+    assert free.min() < 25 < free.max()
     found = sizes(bounded.get_assignments())
     assert len(found) == 6
-    assert found.between(24, 26).all()
-    assert bounded.get_metacells().obs["n_cells"].between(24, 26).all()
+    assert found.eq(25).all()
+    assert bounded.get_metacells().obs["n_cells"].eq(25).all()
 
 
 def test_cells_are_assigned_one_by_one(bounded, toy):
@@ -41,7 +41,7 @@ def test_a_saved_model_has_the_same_sizes(bounded, tmp_path):
 
 
 def test_nothing_is_random(bounded, fit, toy):
-    again = fit(toy, train={"min_size": 24, "max_size": 26})
+    again = fit(toy, train={"min_size": 25, "max_size": 25})
     pd.testing.assert_frame_equal(again.get_assignments(), bounded.get_assignments())
 
 

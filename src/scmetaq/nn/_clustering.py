@@ -71,9 +71,9 @@ def cluster(
 
        .. math:: \frac{n_b}{n_b+1}\|z-c_b\|^2 < \frac{n_a}{n_a-1}\|z-c_a\|^2 ,
 
-       which leaves local optima where k-means stops. With ``evenness`` :math:`\lambda`, moves
-       lower :math:`\sum_i \|z_i - c_{a_i}\|^2 - \lambda \bar e N H(u)`: the entropy :math:`H` of
-       usage :math:`u_k = n_k / N` is rewarded by :math:`\lambda` mean errors :math:`\bar e` per
+       which leaves local optima where k-means stops. With ``evenness`` :math:`\lambda`, further
+       moves lower :math:`\sum_i \|z_i - c_{a_i}\|^2 - \lambda \bar e N H(u)`: the entropy :math:`H`
+       of usage :math:`u_k = n_k / N` is rewarded by :math:`\lambda` mean errors :math:`\bar e` per
        nat and cell. Then k-means brings each cell to the nearest mean.
 
     Parameters
@@ -108,9 +108,10 @@ def cluster(
     assignment = fill_empty(z, start, nearest_codes(z, start))
     found = split_and_merge(z, assignment, n_codes)
     generator = torch.Generator(z.device).manual_seed(seed)
-    weight = evenness * found.error
-    assignment = exchange(z, found.assignment, n_codes, generator=generator, weight=weight)
-    found = lloyd(z, assignment, n_codes, max_passes=100)
+    for share in dict.fromkeys((0.0, evenness)):  # even sizes last: a higher balanced accuracy
+        weight = share * found.error
+        assignment = exchange(z, found.assignment, n_codes, generator=generator, weight=weight)
+        found = lloyd(z, assignment, n_codes, max_passes=100)
     return set_groups_apart(z, found) if set_apart else found
 
 
