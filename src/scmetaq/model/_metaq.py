@@ -196,14 +196,13 @@ class MetaQModel(
             Epochs, passes over the reference sample (published recipe: all cells); by default
             as many as the recipe needs.
         accelerator, devices
-            As in scvi-tools: ``"auto"``, ``"cpu"``, ``"gpu"``, ...
+            As in scvi-tools.
         min_size, max_size
             Fewest and most cells of the model in a metacell; by default one, and no limit. Other
             cells are assigned as ever, each for itself. See :doc:`/user_guide/granularity`.
         train_size
             Share of the reference sample to train on; by default all, or 0.9 where held-out cells
-            are looked at: with ``early_stopping``, ``enable_checkpointing`` or
-            ``check_val_every_n_epoch``. All cells get a metacell either way.
+            are looked at, e.g. with ``early_stopping``. All cells get a metacell either way.
         batch_size
             Cells per step; by default the recipe's.
         early_stopping
