@@ -137,7 +137,7 @@ def real(model):
 
 
 def test_on_real_cells_exchange_lowers_the_loss_and_sizes_are_even_at_little_cost(real):
-    """Ratios to k-means: .976; .979 after two sweeps; 1 without exchange. Sizes vary half as much."""
+    """Ratios to k-means: .976; .979 after two sweeps; 1 without. Sizes vary half as much."""
     ratios, spreads = [], []
     for seed in range(6):
         kmeans = KMeans(25, n_init=1, random_state=seed).fit(real.numpy())
