@@ -32,10 +32,8 @@ def check_is_mudata(mdata: Any) -> None:
 def check_is_anndata(adata: Any, name: str = "adata") -> None:
     """Refuse anything but an AnnData."""
     if not isinstance(adata, AnnData):
-        raise InputTypeError(
-            f"Expected an AnnData, found {type(adata).__name__}.",
-            f"Read a file first, e.g. {name} = anndata.read_h5ad(path).",
-        )
+        problem = f"Expected an AnnData, found {type(adata).__name__}."
+        raise InputTypeError(problem, f"Read a file first, e.g. {name} = anndata.read_h5ad(path).")
 
 
 def check_cells(
@@ -93,10 +91,8 @@ def check_layer(adata: AnnData, layer: str | None, where: str, argument: str = "
     """Refuse a layer that does not exist, or an empty ``X``."""
     layers = [name for name in adata.layers.keys() if name is not None]  # noqa: SIM118
     if layer is not None and layer not in layers:
-        raise InputKeyError(
-            f"No layer {layer!r} in {where}.layers. Layers there: {listed(layers)}.",
-            argument=argument,
-        )
+        problem = f"No layer {layer!r} in {where}.layers. Layers there: {listed(layers)}."
+        raise InputKeyError(problem, argument=argument)
     if layer is None and adata.X is None:
         raise InputValueError(
             f"{where}.X is empty.",

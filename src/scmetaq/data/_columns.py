@@ -80,10 +80,8 @@ def check_labels(
     keys = label_keys(labels_key)
     repeated = {key for key in keys if keys.count(key) > 1}
     if repeated:
-        raise InputValueError(
-            f"Expected each labels_key once, found {min(repeated)!r} repeatedly.",
-            argument=argument,
-        )
+        problem = f"Expected each labels_key once, found {min(repeated)!r} repeatedly."
+        raise InputValueError(problem, argument=argument)
     check_columns(
         part_of(data, modality),
         keys,
@@ -162,9 +160,8 @@ def check_conditions(
     every = [key for keys in of_argument.values() for key in keys]
     repeated = {key for key in every if every.count(key) > 1}
     if repeated:
-        raise InputValueError(
-            f"Expected each condition once, found {min(repeated)!r} named repeatedly."
-        )
+        problem = f"Expected each condition once, found {min(repeated)!r} named repeatedly."
+        raise InputValueError(problem)
     for argument, keys in of_argument.items():
         modality = (modalities or {}).get(argument)
         part, where = part_of(data, modality), called(own_name(data), modality)
@@ -183,11 +180,8 @@ def check_conditions(
 def _check_condition(column: pd.Series, where: str, argument: str) -> None:
     check_complete(column, where, argument)
     if len({isinstance(value, str) for value in column.unique()}) > 1:
-        raise InputTypeError(
-            f"Expected values of one type in {where}, found text and others.",
-            f"Make all text: {where} = {where}.astype(str).",
-            argument,
-        )
+        problem = f"Expected values of one type in {where}, found text and others."
+        raise InputTypeError(problem, f"Make all text: {where} = {where}.astype(str).", argument)
     n_categories = column.nunique()
     if n_categories > max(1, len(column) / 2):
         raise InputValueError(

@@ -164,10 +164,8 @@ def _by_usual_names(there: list[str]) -> dict[str, str]:
 def _check_there(modalities: Mapping[str, str], there: list[str]) -> None:
     for argument, name in modalities.items():
         if name is not None and name not in there:
-            raise InputKeyError(
-                f"No modality {name!r} for {argument}. Modalities there: {listed(there)}.",
-                argument="modalities",
-            )
+            problem = f"No modality {name!r} for {argument}. Modalities there: {listed(there)}."
+            raise InputKeyError(problem, argument="modalities")
     named = [modalities[argument] for argument in LAYER_ARGUMENTS if modalities.get(argument)]
     repeated = {name for name in named if named.count(name) > 1}
     if repeated:

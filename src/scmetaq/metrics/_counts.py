@@ -51,11 +51,8 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
     if (X.data if sp.issparse(X) else X).min(initial=0) < 0:
-        raise InputValueError(
-            "Expected `X` without negative values, found some: centred or scaled.",
-            "Pass e.g. log1p counts per 10k.",
-            "X",
-        )
+        problem = "Expected `X` without negative values, found some: centred or scaled."
+        raise InputValueError(problem, "Pass e.g. log1p counts per 10k.", "X")
     members = groups.members
     starts = range(0, len(members), block_size)
     values = [_ratios_of(X, members[start : start + block_size]) for start in starts]
@@ -118,10 +115,8 @@ def rna_atac_correlation(
             f"and {weights.shape}."
         )
     if rna.shape[0] < 3:
-        raise InputValueError(
-            f"Expected at least three metacells to correlate across, found {rna.shape[0]}.",
-            argument="rna_metacells",
-        )
+        problem = f"Expected at least three metacells to correlate across, found {rna.shape[0]}."
+        raise InputValueError(problem, argument="rna_metacells")
     _check_names(rna_metacells, atac_metacells, links)
     values = np.full(rna.shape[1], np.nan)
     for start in range(0, len(values), block_size):

@@ -88,10 +88,8 @@ def factorize(values: Any) -> pd.Categorical:
     names = column.categories
     if pd.api.types.is_float_dtype(names):
         if not np.isfinite(names).all():
-            raise InputValueError(
-                "Expected names or whole numbers, one per cell, found an infinite one.",
-                "Mark cells that have none by a missing value.",
-            )
+            problem = "Expected names or whole numbers, one per cell, found an infinite one."
+            raise InputValueError(problem, "Mark cells that have none by a missing value.")
         # integers that share a column with missing values arrive as floats: 7, not 7.0, is the name
         if (names == names.round()).all():
             column = column.rename_categories(names.astype("int64"))

@@ -253,10 +253,8 @@ def _known(what: str, *groupings: Groups) -> np.ndarray:
     """Which cells are in a group of each grouping; there must be some."""
     known = np.logical_and.reduce([of.codes >= 0 for of in groupings])
     if not known.any():
-        raise InputValueError(
-            f"Expected cells with {what}, found none.",
-            "Check that the columns are of the same cells.",
-        )
+        problem = f"Expected cells with {what}, found none."
+        raise InputValueError(problem, "Check that the columns are of the same cells.")
     return known
 
 

@@ -150,11 +150,8 @@ def _check_embedding(embedding: np.ndarray | None, n_cells: int) -> None:
 def _check_path(path: Path) -> None:
     """Refuse a path that no page can be written to."""
     if path.suffix.lower() not in (".html", ".htm"):
-        raise InputValueError(
-            f"Expected `path` to end in .html, found {path}.",
-            f"Name e.g. {path.with_suffix('.html')}.",
-            "path",
-        )
+        problem = f"Expected `path` to end in .html, found {path}."
+        raise InputValueError(problem, f"Name e.g. {path.with_suffix('.html')}.", "path")
     if path.is_dir():
         raise IsADirectoryError(
             f"Expected `path` to be a file to write, found the folder {path}. Name a file in it, "
