@@ -125,5 +125,5 @@ def test_identical_cells_are_kept_together():
 def test_without_the_solver_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setattr("scmetaq.train._size_bounds.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'scmetaq\[bounds\]'"):
-        size_bounds(2, None, 100, 10)
-    assert size_bounds(None, None, 100, 10) is None
+        size_bounds(2, None, n_cells=100, n_metacells=10)
+    assert size_bounds(None, None, n_cells=100, n_metacells=10) is None

@@ -236,7 +236,8 @@ class MetaQModel(
         super().train(**arguments)
 
     def _prepare(self) -> Preparation:
-        self._bounds = size_bounds(*self._sizes, self.adata.n_obs, self.n_metacells)
+        n_cells = self.adata.n_obs
+        self._bounds = size_bounds(*self._sizes, n_cells=n_cells, n_metacells=self.n_metacells)
         seed, recipe, module = settings.seed or 0, self._recipe, self.module
         everything = self._cells(self.adata_manager)
         sample = self._codebook_cells(seed)

@@ -25,7 +25,7 @@ class SizeBounds(NamedTuple):
 
 
 def size_bounds(
-    min_size: int | None, max_size: int | None, n_cells: int, n_metacells: int
+    min_size: int | None, max_size: int | None, *, n_cells: int, n_metacells: int
 ) -> SizeBounds | None:
     """Return checked bounds, None without any."""
     if min_size is None and max_size is None:
