@@ -454,5 +454,5 @@ class TestMuData:
             MetaQModel.load_query_data(mdata["rna"].copy(), reference)
         query = mdata.copy()
         query["adt"].X = query["adt"].X * np.float32(0.5)
-        with pytest.raises(ValueError, match=r"integers\) in query\['adt'\]\.X, found"):
+        with pytest.raises(ValueError, match=r"integers >= 0\) in query\['adt'\]\.X, found"):
             MetaQModel.load_query_data(query, reference)
