@@ -427,6 +427,16 @@ def test_codes_that_are_apart_are_not_merged_for_a_group_but_halves_of_a_group_a
     assert len(after.unique()) == 22
 
 
+@pytest.mark.parametrize("distance", [2, 3, 6, 10])
+def test_codes_more_than_four_standard_deviations_apart_are_not_merged(distance):
+    z = torch.randn(160, 100, generator=torch.Generator().manual_seed(0))
+    z[36:40, 3] += 30  # a group that is apart
+    z[40:, 1] += 60
+    z[100:, 2] += distance
+    found = of(z, torch.tensor([0, 1, 2]).repeat_interleave(torch.tensor([40, 60, 60])), 3)
+    assert (set_groups_apart(z, found) is not found) == (distance < 4)
+
+
 def test_a_twentieth_of_the_codes_is_set_apart_at_most():
     z, found = crowd(n_alone=20)
     generator = torch.Generator().manual_seed(1)

@@ -7,7 +7,7 @@ from sklearn.cluster import KMeans
 
 from scmetaq.module import MetaQModule
 from scmetaq.nn import ModalityShape, squared_distances
-from scmetaq.train import CodebookFit
+from scmetaq.train import CodebookFit, _codebook_fit
 
 K, D = 5, 3
 
@@ -99,6 +99,18 @@ def test_at_the_end_every_code_has_a_cell(module, z, is_fitted):
     make(module, z, warmup_fraction=1.0).finish()
     assert len(module.codebook(z).assignment.unique()) == K
     assert (module.codebook.usage > 0).all()
+
+
+def test_only_the_last_codes_have_even_sizes_and_are_set_apart(module, z, trainer, monkeypatch):
+    options, real = [], _codebook_fit.cluster
+    monkeypatch.setattr(
+        _codebook_fit, "cluster", lambda *a, **k: options.append(k) or real(*a, **k)
+    )
+    callback = make(module, z, refine=True, seed=3)
+    callback.on_train_batch_start(trainer, None, None, 0)
+    callback.finish()
+    first = {"start": None, "seed": 3}
+    assert options == [first, {**first, "evenness": 0.2, "set_apart": True}]
 
 
 def codes_at_the_end(module, z, begun_with, *, trained_before):
