@@ -224,7 +224,7 @@ def count_nll(
     """Negative log-likelihood of raw counts, mean over features (paper Eq. 1, 3).
 
     The paper sums over features; the mean, as in the authors' code, keeps losses comparable between
-    data sets. Values and gradients are computed in one pass over blocks of cells that stay in a
+    data sets. Values and gradients are computed together, in blocks of cells that stay in a
     core's cache.
 
     Parameters
