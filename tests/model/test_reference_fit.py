@@ -98,9 +98,9 @@ def test_statistics_are_those_of_a_random_sample(many_cells, toy, monkeypatch):
     seen = []
     fit_statistics = _metaq.fit_statistics
 
-    def spy(part, kind, counts, seed):
+    def spy(part, kind, counts, **options):
         seen.extend(rows[tuple(row)] for row in counts.toarray())
-        return fit_statistics(part, kind, counts, seed)
+        return fit_statistics(part, kind, counts, **options)
 
     monkeypatch.setattr(_metaq, "fit_statistics", spy)
     many_cells.train(3, accelerator="cpu", enable_progress_bar=False)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -13,14 +13,16 @@ from mudata import MuData
 from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
-from scmetaq._errors import InputValueError, check_int
+from scmetaq._errors import InputValueError, check_choice, check_int
 from scmetaq._progress import with_progress
 from scmetaq.data._cells import Cells, read_cells
 from scmetaq.data._checks import check_cells, check_paired, check_unchanged
 from scmetaq.data._columns import check_categories
-from scmetaq.data._modality import Modality
+from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._query import with_features
+from scmetaq.data._reference import N_SCORES
 from scmetaq.data._training_set import csr_tensor
+from scmetaq.nn import Likelihood, ModalityShape
 from scmetaq.nn._inputs import Inputs, flat, nested
 from scmetaq.train import TrainingSetSplitter, say_trained
 
@@ -56,7 +58,6 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
 
     _data_splitter_cls = TrainingSetSplitter
     module: Any
-    _modalities: dict[str, Modality]
     _aligned_to_query: Callable[[Any], Any]
     """Of models that map queries."""
     reference_: dict[str, Any] | None = None
@@ -89,11 +90,31 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             f"{n:,} {kind}" if len(sizes) > 1 else f"{n:,}" for kind, n in sizes.items()
         )
 
-    def _n_selected(self, kind: str, n_top: int | None) -> int:
-        """How many features of one kind are read: the most variable ones, or all."""
-        check_int("n_top_features", n_top, optional=True)
-        n_most = n_top or self._modalities[kind].n_top_features
-        return min(n_most, len(self._features[kind]))
+    def _shapes(
+        self,
+        n_top_features: int | dict[str, int] | None,
+        likelihood: Likelihood | dict[str, Likelihood] | None,
+        *,
+        likelihoods: Iterable[Likelihood] = get_args(Likelihood),
+        n_components: int = 0,
+    ) -> dict[str, ModalityShape]:
+        """Sizes and count distribution of each modality, ``likelihoods`` being those allowed."""
+        n_top = of_modalities("n_top_features", n_top_features, self._sources)
+        chosen = of_modalities("likelihood", likelihood, self._sources)
+        shapes = {}
+        for kind in self._sources:
+            preset = get_modality(kind)
+            check_int("n_top_features", n_top[kind], optional=True)
+            check_choice("likelihood", chosen[kind], (None, *likelihoods))
+            n = min(n_top[kind] or preset.n_top_features, len(self._features[kind]))
+            shapes[kind] = ModalityShape(
+                n,
+                chosen[kind] or preset.likelihood,
+                preset.decoder_hidden,
+                n_components=min(n_components, n),
+                n_scores=min(N_SCORES, n),
+            )
+        return shapes
 
     def _registered(self, adata: AnnData | MuData | None) -> AnnDataManager:
         """Manager of the cells to read; registers new ones as the model's were."""

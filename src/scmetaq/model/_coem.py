@@ -1,5 +1,5 @@
 from numbers import Real
-from typing import Final, get_args
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -9,13 +9,13 @@ from mudata import MuData
 from scvi import settings
 
 from scmetaq import _keys
-from scmetaq._errors import InputValueError, check_choice, check_int
+from scmetaq._errors import InputValueError, check_int
 from scmetaq.data._cells import Cells
 from scmetaq.data._checks import check_n_metacells
-from scmetaq.data._modality import get_modality, of_modalities
-from scmetaq.data._reference import MAX_REFERENCE_CELLS, N_SCORES
+from scmetaq.data._modality import of_modalities
+from scmetaq.data._reference import MAX_REFERENCE_CELLS
 from scmetaq.module import CoemModule
-from scmetaq.nn import ChannelName, Gaussian, Likelihood, ModalityShape
+from scmetaq.nn import ChannelName, Gaussian, Likelihood
 from scmetaq.nn._inputs import COUNTS, flat
 from scmetaq.tl._spectral import spectral_metacells
 from scmetaq.train import CoemTrainingPlan, MixtureFit
@@ -104,11 +104,11 @@ class COEM(CountModel):
                 f"{consistency_weight!r}.",
                 argument="consistency_weight",
             )
-        self._modalities = {kind: get_modality(kind) for kind in KINDS}
-        n_top = of_modalities("n_top_features", n_top_features, KINDS)
         likelihoods = of_modalities("likelihood", likelihood, KINDS)
+        for kind, usual in _LIKELIHOODS.items():
+            likelihoods[kind] = likelihoods[kind] or usual
         self.module = self._module_cls(
-            {kind: self._shape(kind, n_top[kind], likelihoods[kind]) for kind in KINDS},
+            self._shapes(n_top_features, likelihoods, n_components=_PROFILE_COMPONENTS),
             _CHANNELS,
             n_latent=n_latent,
             n_hidden=n_hidden,
@@ -121,17 +121,6 @@ class COEM(CountModel):
             f"{n_components} components."
         )
 
-    def _shape(self, kind: str, n_top: int | None, likelihood: Likelihood | None) -> ModalityShape:
-        """Sizes of the channels of a modality."""
-        check_choice("likelihood", likelihood, (None, *get_args(Likelihood)))
-        n_selected = self._n_selected(kind, n_top)
-        return ModalityShape(
-            n_selected,
-            likelihood or _LIKELIHOODS[kind],
-            n_components=min(_PROFILE_COMPONENTS, n_selected),
-            n_scores=min(N_SCORES, n_selected),
-        )
-
     def _prepare(self) -> Preparation:
         """Fit the statistics unless they are there; the prior is fitted on the way, then learns."""
         seed = settings.seed or 0
@@ -141,7 +130,7 @@ class COEM(CountModel):
         if not self.module.prior.is_fitted:
             self._check_components(len(cells))
             for kind, of_kind in reference.counts.items():
-                fit_statistics(self.module.parts[kind], kind, of_kind.everything, seed)
+                fit_statistics(self.module.parts[kind], kind, of_kind.everything, seed=seed)
         inputs = self._read_all(reference)
         for kind, of_kind in reference.counts.items():
             inputs[kind][COUNTS] = of_kind.everything[:, self._selected(kind)]

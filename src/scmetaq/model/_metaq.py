@@ -9,11 +9,11 @@ from scvi import settings
 from scmetaq._errors import InputTypeError, InputValueError, check_choice, check_int, check_share
 from scmetaq.data._cells import Cells
 from scmetaq.data._checks import check_n_metacells
-from scmetaq.data._modality import check_weights, get_modality, of_modalities
-from scmetaq.data._reference import MAX_REFERENCE_CELLS, N_SCORES
+from scmetaq.data._modality import check_weights
+from scmetaq.data._reference import MAX_REFERENCE_CELLS
 from scmetaq.data._training_set import spread
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CodebookInit, Distance, Likelihood, ModalityShape
+from scmetaq.nn import CodebookInit, Distance, Likelihood
 from scmetaq.nn._inputs import CONDITIONS, flat
 from scmetaq.train import (
     CodebookFit,
@@ -129,15 +129,12 @@ class MetaQModel(
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
         check_int("n_latent", n_latent)
         check_share("evenness", evenness)
-        self._modalities = {kind: get_modality(kind) for kind in self._sources}
-        n_top = of_modalities("n_top_features", n_top_features, self._modalities)
-        likelihoods = of_modalities("likelihood", likelihood, self._modalities)
-        check_weights(modality_weights, self._modalities)
+        check_weights(modality_weights, self._sources)
         self._recipe = get_recipe(recipe)
         self._codebook_init = codebook_init or self._recipe.codebook_init
         self._evenness = evenness
         self.module = self._module_cls(
-            {kind: self._shape(kind, n_top[kind], likelihoods[kind]) for kind in self._modalities},
+            self._shapes(n_top_features, likelihood, n_components=self._recipe.n_components),
             self.n_metacells,
             conditions={found.key: len(found.categories) for found in self._conditions},
             n_latent=n_latent,
@@ -148,7 +145,7 @@ class MetaQModel(
         )
         self._add_prototypes(self.module.codebook.codes.shape[1])
         self._model_summary_string = (
-            f"MetaQModel: {n_metacells} metacells of {' + '.join(self._modalities)} counts, "
+            f"MetaQModel: {n_metacells} metacells of {' + '.join(self._sources)} counts, "
             f"recipe {recipe!r}, {distance or self._recipe.distance} distance."
         )
 
@@ -156,19 +153,6 @@ class MetaQModel(
     def modality_weights(self) -> dict[str, float]:
         """Share of each modality in the squared distances between cells; they sum to one."""
         return self.module.weights
-
-    def _shape(self, kind: str, n_top: int | None, likelihood: Likelihood | None) -> ModalityShape:
-        """Sizes of the network of a modality."""
-        check_choice("likelihood", likelihood, (None, *get_args(Likelihood)))
-        preset = self._modalities[kind]
-        n_selected = self._n_selected(kind, n_top)
-        return ModalityShape(
-            n_selected,
-            likelihood or preset.likelihood,
-            preset.decoder_hidden,
-            n_components=min(self._recipe.n_components, n_selected),
-            n_scores=min(N_SCORES, n_selected),
-        )
 
     def train(
         self,
@@ -247,7 +231,13 @@ class MetaQModel(
         reliability = {}
         if not module.codebook.is_fitted:
             reliability = {
-                kind: fit_statistics(module.parts[kind], kind, of_kind.measured, seed)
+                kind: fit_statistics(
+                    module.parts[kind],
+                    kind,
+                    of_kind.measured,
+                    starts_at_mean=recipe.n_components > 0,  # as published, at random
+                    seed=seed,
+                )
                 for kind, of_kind in reference.counts.items()
             }
         if recipe.n_components:

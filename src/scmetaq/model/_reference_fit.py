@@ -29,37 +29,29 @@ Arrays = dict[str, dict[str, Any]]
 """Inputs of a module by modality and name, each with one row per cell."""
 
 
-def fit_statistics(part: Any, kind: str, counts: sp.csr_matrix, seed: int) -> float:
-    """Choose features of a modality, fit scaling and principal axes; return their reliability."""
-    features, path = _select(part, kind, counts), part.linear_path
-    n_components = path.profile.axes.shape[1] if path else 1
-    reference = fit_reference(counts, features, n_components=n_components, seed=seed)
-    _set_scaling(part, features, reference.scaling)
-    if path is not None:  # as published, the bias of the decoder starts at random
-        part.decoder.start_at(torch.as_tensor(reference.scaling.rate[features]))
+def fit_statistics(
+    part: Any, kind: str, counts: sp.csr_matrix, *, starts_at_mean: bool = True, seed: int = 0
+) -> float:
+    """Choose features, fit their scaling and principal axes; return the reliability of the axes.
+
+    Where ``starts_at_mean``, the decoder starts at the average profile.
+    """
+    scaling, path, reliability = part.feature_scaling, part.linear_path, 1.0
+    features = select_features(counts, len(scaling.features), by_variance=kind != "atac")
+    if path is None:
+        fitted = fit_scaling(counts, features)
+    else:
+        n_components = path.profile.axes.shape[1]
+        reference = fit_reference(counts, features, n_components=n_components, seed=seed)
+        fitted, reliability = reference.scaling, reference.reliability
         for name in ("profile", "log", "sqrt", "log_factors", "sqrt_factors"):
             getattr(path, name).set_state(getattr(reference, name))
         path.kept.copy_(torch.as_tensor(reference.kept))
-    return reference.reliability
-
-
-def fit_features(part: Any, kind: str, counts: sp.csr_matrix) -> None:
-    """Choose features of a modality, fit their scaling, and start at the average profile."""
-    features = _select(part, kind, counts)
-    scaling = fit_scaling(counts, features)
-    _set_scaling(part, features, scaling)
-    part.decoder.start_at(torch.as_tensor(scaling.rate[features]))
-
-
-def _select(part: Any, kind: str, counts: sp.csr_matrix) -> np.ndarray:
-    n_selected = len(part.feature_scaling.features)
-    return select_features(counts, n_selected, by_variance=kind != "atac")
-
-
-def _set_scaling(part: Any, features: np.ndarray, fitted: Any) -> None:
-    tensors = map(torch.as_tensor, (features, fitted.mean, fitted.scale))
-    part.feature_scaling.set_state(Scaling(*tensors))
+    scaling.set_state(Scaling(*map(torch.as_tensor, (features, fitted.mean, fitted.scale))))
     part.coverage.set_rate(torch.as_tensor(fitted.rate))
+    if starts_at_mean:
+        part.decoder.start_at(torch.as_tensor(fitted.rate[features]))
+    return reliability
 
 
 def selected_inputs(module: Any, cells: Cells) -> Arrays:

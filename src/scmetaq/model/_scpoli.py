@@ -7,12 +7,11 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import settings
 
-from scmetaq._errors import InputValueError, check_choice, check_int
+from scmetaq._errors import InputValueError, check_int
 from scmetaq.data._cells import Cells
-from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._training_set import stratified_sample
 from scmetaq.module import SCPoliModule
-from scmetaq.nn import Likelihood, ModalityShape
+from scmetaq.nn import Likelihood
 from scmetaq.nn._inputs import CONDITIONS, LABELS, flat
 from scmetaq.train import FineTuning, QueryTrainingPlan, SCPoliTrainingPlan
 
@@ -20,7 +19,7 @@ from ._base import CountModel
 from ._conditions import ConditionsMixin
 from ._labels import LabelsMixin
 from ._mapping import MappingMixin
-from ._reference_fit import fit_features, selected_inputs
+from ._reference_fit import fit_statistics, selected_inputs
 from ._training import Preparation, default_batch_size
 
 _LIKELIHOODS: Final = ("nb", "poisson")
@@ -103,11 +102,8 @@ class SCPoli(
             raise InputValueError(
                 f"Expected dropout of at least 0 and below 1, found {dropout}.", argument="dropout"
             )
-        self._modalities = {kind: get_modality(kind) for kind in self._sources}
-        n_top = of_modalities("n_top_features", n_top_features, self._modalities)
-        likelihoods = of_modalities("likelihood", likelihood, self._modalities)
         self.module = self._module_cls(
-            {kind: self._shape(kind, n_top[kind], likelihoods[kind]) for kind in self._modalities},
+            self._shapes(n_top_features, likelihood, likelihoods=_LIKELIHOODS),
             conditions={found.key: len(found.categories) for found in self._conditions},
             n_latent=n_latent,
             dropout=dropout,
@@ -116,18 +112,8 @@ class SCPoli(
         self._add_prototypes(n_latent)
         keys = ", ".join(found.key for found in self._conditions) or "none"
         self._model_summary_string = (
-            f"SCPoli of {' + '.join(self._modalities)} counts: {n_latent} latent dimensions, "
+            f"SCPoli of {' + '.join(self._sources)} counts: {n_latent} latent dimensions, "
             f"conditions: {keys}."
-        )
-
-    def _shape(self, kind: str, n_top: int | None, likelihood: Likelihood | None) -> ModalityShape:
-        """Sizes of the network of a modality."""
-        check_choice("likelihood", likelihood, (None, *_LIKELIHOODS))
-        preset = self._modalities[kind]
-        n_selected = self._n_selected(kind, n_top)
-        return ModalityShape(
-            n_selected,
-            likelihood or preset.likelihood,
         )
 
     def train(
@@ -201,7 +187,7 @@ class SCPoli(
         sample = everything.sample(cells)
         if not self.is_trained_:
             for kind, of_kind in sample.counts.items():
-                fit_features(self.module.parts[kind], kind, of_kind.measured)
+                fit_statistics(self.module.parts[kind], kind, of_kind.measured)
         inputs = self._inputs(sample) | {LABELS: labels[cells].astype(np.float32)}
         callbacks = []
         if self._label_keys and self._eta > 0:
