@@ -1,6 +1,6 @@
 """Errors of user input: what was expected, what was found, how to fix it, and which argument."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -72,9 +72,8 @@ def check_int(name: str, value: int | None, *, least: int = 1, optional: bool = 
         return
     check_is_int(name, value)
     if value is not None and value < least:
-        raise InputValueError(
-            f"Expected {name} to be at least {least}, found {value}.", argument=name
-        )
+        problem = f"Expected {name} to be at least {least}, found {value}."
+        raise InputValueError(problem, argument=name)
 
 
 def check_share(name: str, value: float, *, excluded: Collection[float] = ()) -> None:
@@ -84,3 +83,36 @@ def check_share(name: str, value: float, *, excluded: Collection[float] = ()) ->
         ends = f", but not {' or '.join(map(str, excluded))}" if excluded else ""
         problem = f"Expected {name} between 0 and 1{ends}, found {value!r}."
         raise InputValueError(problem, argument=name)
+
+
+def check_unique(names: Any, what: str, fix: str, argument: str | None = None) -> None:
+    """Refuse names that occur more than once."""
+    repeated = names[names.duplicated()].unique()
+    if len(repeated):
+        problem = f"Expected unique {what}, found {len(repeated)} that occur more than once, e.g."
+        raise InputValueError(f"{problem} {repeated[0]!r}.", f"Fix: {fix}.", argument)
+
+
+def layers_of(adata: Any) -> list[str]:
+    """Names of the layers, without None."""
+    return sorted(filter(None, adata.layers.keys()))
+
+
+def check_layer(cells: Any, layer: str | None) -> None:
+    """Refuse a layer that an AnnData, or every modality of several, lacks."""
+    check_there(cells, layer, layers_of, "layer", "a layer")
+
+
+def check_there(
+    cells: Any, name: str | None, names_of: Callable[[Any], list[str]], argument: str, what: str
+) -> None:
+    """Refuse a name that an AnnData, or every modality of several, lacks."""
+    parts = getattr(cells, "mod", cells)
+    parts = parts if isinstance(parts, Mapping) else {None: parts}
+    there = {of: names_of(part) for of, part in parts.items()}
+    if name is not None and not any(name in names for names in there.values()):
+        raise InputKeyError(
+            f"Expected `{argument}` to name {what}{'' if None in parts else ' of a modality'}, "
+            f"found no {name!r}. There are: {there.get(None, there)}.",
+            argument=argument,
+        )

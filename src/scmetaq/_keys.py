@@ -1,6 +1,7 @@
 """Every key that ``scmetaq`` reads from or writes to AnnData and MuData, spelled once."""
 
-from typing import Final
+from numbers import Integral, Real
+from typing import Any, Final
 
 METACELL: Final = "metacell"
 """``obs`` column with the name of a cell's metacell."""
@@ -27,3 +28,9 @@ UNKNOWN_SUFFIX: Final = "_unknown"
 def is_bookkeeping(column: object) -> bool:
     """Whether a column of ``obs`` is scvi-tools' own, also one pulled from a modality."""
     return str(column).rpartition(":")[2].startswith("_scvi")
+
+
+def as_name(value: Any) -> str:
+    """A value of a column of names as text; whole numbers have no fraction."""
+    is_decimal = isinstance(value, Real) and not isinstance(value, Integral)
+    return str(int(value)) if is_decimal and float(value).is_integer() else str(value)

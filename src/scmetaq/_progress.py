@@ -9,18 +9,7 @@ from scvi import settings
 
 
 def with_progress[T](parts: Sequence[T], description: str, *, at_least: int) -> Iterable[T]:
-    """The parts one by one, with a bar and an estimate of the time left on stderr.
-
-    Parameters
-    ----------
-    parts
-        What is worked through.
-    description
-        What is being done.
-    at_least
-        Number of parts from which it takes so long that a bar is wanted. There is none without
-        somebody to see it, or with ``scvi.settings.verbosity`` above ``INFO``.
-    """
+    """The parts, with a bar on stderr if they are many, somebody sees it and INFO is logged."""
     console = Console(stderr=True)
     is_seen = (console.is_terminal or console.is_jupyter) and settings.verbosity <= logging.INFO
     if len(parts) < at_least or not is_seen:

@@ -127,7 +127,7 @@ def test_a_zarr_store_is_read(run, cells, mcells, tmp_path, untrained, kind):
 
 REFUSED = {
     "--layer lognorm": ("log-normalised", "--layer"),
-    "--layer missing": ("No layer 'missing'", "'lognorm'", "--layer"),
+    "--layer missing": ("found no 'missing'", "'lognorm'", "--layer"),
     "--labels-key missing": ("No column 'missing'", "'cell_type'", "--labels-key"),
     "--batch-key missing": ("No column 'missing'", "'cell_type'", "--batch-key"),
     "--covariate-key run run2": ("No column 'run2'", "'run'", "--covariate-key"),
@@ -142,7 +142,7 @@ REFUSED = {
 }
 REFUSED_OF_MUDATA = {
     "--modality rna": ("--modality", "leave it out"),
-    "--layer missing": ("No layer 'missing'", "rna: 'raw'; adt: none"),
+    "--layer missing": ("found no 'missing'", "'rna': ['raw'], 'adt': []"),
     "--labels-key missing": ("No column 'missing'", "'state', 'rna:state'"),
     "--labels-key donor": ("several modalities", "adt:donor or atac:donor"),
     "--labels-key state kind": ("in one obs", "'kind' in 'rna'"),

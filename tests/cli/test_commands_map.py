@@ -8,7 +8,6 @@ import pytest
 from mudata import MuData
 
 import scmetaq
-from scmetaq.cli._commands import Map
 
 CPU = ("--accelerator", "cpu")
 FILES = {"metacells.h5ad", "assignments.csv", "labels.csv", "model", "report.html"}
@@ -115,12 +114,6 @@ def test_cells_of_unknown_type_and_of_no_labels_are_reported(
         assert "cell_type_predicted" not in page
     assert "Note: nothing learnt" in outcome.err
     assert not (tmp_path / "impossible" / "labels.csv").exists()
-
-
-def test_labels_need_labels():
-    job = Map(input="query.h5ad", command="scmetaq map")
-    job.arguments = {"labels_key": None}
-    assert job._predict_labels() is None
 
 
 @pytest.mark.parametrize(

@@ -73,10 +73,10 @@ def test_evaluate_reads_the_table_of_another_method(run, path, cells, tmp_path):
         ("barcode,metacell\nx,a\ny,b\n", ("None of the barcodes", "'x'")),
         ("barcode,one,two\nx,a,b\n", ("barcode and metacell", "'two'")),
         ("", ("cannot be read as a table",)),
-        ("barcode,metacell\nx,a\nx,b\n", ("one row per barcode", "'x'")),
-        ("barcode;metacell\nx;a\n", ("Expected commas", "semicolons in 'barcode;metacell'")),
-        ("barcode;metacell;margin\nx;a;0,5\n", ("Expected commas", "found semicolons")),
-        ("barcode\tmetacell\nx\ta\n", ("Expected commas", "found tabs")),
+        ("barcode,metacell\nx,a\nx,b\n", ("unique barcodes", "'x'")),
+        ("barcode;metacell\nx;a\n", ("commas in a .csv", "'barcode;metacell'")),
+        ("barcode;metacell;margin\nx;a;0,5\n", ("commas in a .csv",)),
+        ("barcode\tmetacell\nx\ta\n", ("commas in a .csv",)),
     ],
 )
 def test_bad_tables_are_refused(run, path, tmp_path, text, told):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import scmetaq
-from scmetaq.cli._output import code_after
+from scmetaq.cli._job import code_after
 
 
 def names(folder):
@@ -53,7 +53,7 @@ def test_inputs_are_never_replaced(run, inferred_adata, path):
 def test_a_file_is_no_directory(run, path, tmp_path):
     (tmp_path / "file").touch()
     assert run("infer", path, "--out", tmp_path / "file", "--overwrite").refuses("is a file")
-    assert run("infer", path, "--out", tmp_path / "file" / "run").refuses("is a file")
+    assert run("infer", path, "--out", tmp_path / "file" / "run").refuses("Not a directory")
 
 
 @pytest.mark.parametrize("out", ["o" * 300, "o" * 250, "deep/" + "o" * 300])

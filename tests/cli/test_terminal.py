@@ -1,10 +1,9 @@
 """Errors and notes in words of the command."""
 
-import pandas as pd
 import pytest
 
 from scmetaq._errors import InputError, InputValueError
-from scmetaq.cli._terminal import REMEDIES, bad_input, plain, quality_rows
+from scmetaq.cli._terminal import REMEDIES, bad_input, plain
 
 
 def test_the_remedy_is_that_of_the_command():
@@ -18,17 +17,6 @@ def test_the_remedy_is_that_of_the_command():
 def test_key_errors_read_like_sentences():
     with pytest.raises(InputError, match=r"^no 'a' and \"b\" here$"), bad_input():
         raise KeyError("no 'a' and \"b\" here")
-
-
-def test_quality_shows_means_and_accuracy_next_to_purity():
-    names = ["accuracy", "purity", "purity", "unassigned", "compactness"]
-    values = {"value": [0.5, 0.25, 0.75, 0, 1], "modality": [None] * 4 + ["rna"]}
-    frame = pd.DataFrame({"metric": names, **values, "better": ["higher"] * 3 + ["", "higher"]})
-    assert [row[:2] for row in quality_rows(frame)] == [
-        ("compactness, rna", "1.000"),
-        ("purity", "0.500"),
-        ("accuracy", "0.500"),
-    ]
 
 
 def test_debug_shows_the_traceback(run, path, tmp_path, untrained):

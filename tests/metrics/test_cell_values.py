@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from mudata import MuData
 
-from scmetaq.metrics import _cell_values
-from scmetaq.metrics._cell_values import cell_values, check_layer, check_rep, find_column
+from scmetaq._errors import check_layer, layers_of
+from scmetaq.metrics import _groups as _cell_values
+from scmetaq.metrics._groups import cell_values, check_rep, find_column
 
 
 def test_column_series_and_array_are_the_same(adata):
@@ -22,7 +23,7 @@ def test_series_hold_each_cell_once_and_others_are_ignored(adata):
     assert len(cell_values(adata, more, what="assignment")) == adata.n_obs
     with pytest.raises(ValueError, match="found 3 barcodes missing, e.g. 'cell0'"):
         cell_values(adata, names.iloc[3:], what="assignment")
-    with pytest.raises(ValueError, match="per barcode, found 'cell0' repeatedly"):
+    with pytest.raises(ValueError, match="unique barcodes .* e.g. 'cell0'"):
         cell_values(adata, pd.concat([names] * 2), what="assignment")
 
 
@@ -56,21 +57,19 @@ def test_lists_keep_what_is_missing(adata):
 
 def test_layers_and_embeddings_that_are_not_there_are_refused(adata):
     adata.layers["raw"], adata.obsm["X_any"] = adata.X, np.zeros((120, 2))
-    assert _cell_values.layers_of(adata) == ["raw"]
+    assert layers_of(adata) == ["raw"]
     for cells in (adata, {"rna": adata}):
         for layer, use_rep in ((None, None), ("raw", "X_any"), (None, "pca")):
             check_layer(cells, layer)
             check_rep(cells, use_rep)
-    assert [_cell_values.has_rep(adata, name) for name in ("pca", "X_any", None)] == [
-        True,
-        True,
-        False,
-    ]
-    with pytest.raises(KeyError, match=r"a layer, found no 'counts'. Layers: \['raw'\]"):
+    assert _cell_values.reps_of(adata) == ["pca", "X_any"]
+    with pytest.raises(KeyError, match=r"a layer, found no 'counts'. There are: \['raw'\]"):
         check_layer(adata, "counts")
-    with pytest.raises(KeyError, match=r"a layer of a modality, .*. Layers: \{'rna': \['raw'\]\}"):
+    with pytest.raises(
+        KeyError, match=r"a layer of a modality, .*. There are: \{'rna': \['raw'\]\}"
+    ):
         check_layer({"rna": adata}, "counts")
-    with pytest.raises(KeyError, match=r"found 'X_umap'. Embeddings: \['X_any'\]"):
+    with pytest.raises(KeyError, match=r"found no 'X_umap'. There are: \['pca', 'X_any'\]"):
         check_rep(adata, "X_umap")
-    with pytest.raises(KeyError, match=r"the MuData .*'X_umap'. Embeddings: \{'rna'"):
+    with pytest.raises(KeyError, match=r"of a modality, .*'X_umap'. There are: \{'rna'"):
         check_rep({"rna": adata}, "X_umap")

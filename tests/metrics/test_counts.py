@@ -8,7 +8,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scmetaq.metrics import _counts, inv, rna_atac_correlation
-from scmetaq.metrics._counts import check_count_values, log_normalise
+from scmetaq.metrics._counts import counts_of, log_normalise
 
 FORMS = pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_array])
 
@@ -132,10 +132,11 @@ def test_counts_pass_fractions_give_a_warning_and_invalid_values_are_counted(
     monkeypatch.setattr(_counts, "_VALUES", n_values)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_count_values(form(counts), "`X`", [], stacklevel=1)
+        counts_of(AnnData(form(counts)), None)
     counts[89, 39] = 0.5
     with pytest.warns(UserWarning, match="in `X`, found fractions"):
-        check_count_values(form(counts), "`X`", [], stacklevel=1)
+        counts_of(AnnData(form(counts)), None)
     counts[[0, 3, 89], [1, 2, 39]] = [-1, np.nan, np.inf]
+    cells = AnnData(form(counts), layers={"raw": form(counts)})
     with pytest.raises(ValueError, match=r"in `X`, found 3 values .* layers: \['raw'\]"):
-        check_count_values(form(counts), "`X`", ["raw"], stacklevel=1)
+        counts_of(cells, None)

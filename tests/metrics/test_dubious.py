@@ -6,7 +6,8 @@ from scipy import sparse
 import scmetaq
 from scmetaq.metrics import dubious
 from scmetaq.metrics._counts import log_normalise
-from scmetaq.metrics._dubious import _divergence, _thresholds, _unit_columns
+from scmetaq.metrics._dubious import _divergence, _thresholds
+from scmetaq.metrics._groups import unit_rows
 
 
 def of_states(rng, state, depth):
@@ -29,7 +30,7 @@ def test_divergence_is_relative_to_permuted_features(rng, n, p):
 
     X = rng.normal(size=(n, p)) + rng.normal(size=(n, 1))
     permuted = [norm(rng.permuted(X, axis=0)) ** 2 for _ in range(300)]
-    found = _divergence(_unit_columns(X))
+    found = _divergence(unit_rows((X).T).T)
     assert found == pytest.approx(norm(X) / np.sqrt(np.mean(permuted)), rel=0.01)
     assert found == pytest.approx(norm(X) * np.sqrt((n - 1) / (p * (p - 1))))
 

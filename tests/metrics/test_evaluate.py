@@ -206,7 +206,7 @@ def test_embeddings_are_joint_or_of_a_modality(mdata, rng):
         frame = evaluate(mdata, use_rep=use_rep)
         rows = frame[frame["metric"] == "diffusion_compactness"]
         assert set(rows["modality"].fillna("")) == where
-    with pytest.raises(KeyError, match=r"found 'rna'. Embeddings: \{'rna'"):
+    with pytest.raises(KeyError, match=r"found no 'rna'. There are: \{'rna'"):
         evaluate(mdata, use_rep="rna")
 
 
@@ -244,7 +244,7 @@ def test_a_disconnected_embedding_leaves_the_other_metrics(adata):
 @pytest.fixture
 def _no_work(monkeypatch):
     """Nothing gets as far as the counts."""
-    monkeypatch.setattr("scmetaq.metrics._evaluate._counts", lambda *_: pytest.fail("works"))
+    monkeypatch.setattr("scmetaq.metrics._evaluate.counts_of", lambda *_: pytest.fail("works"))
 
 
 @pytest.mark.parametrize(
@@ -255,8 +255,8 @@ def _no_work(monkeypatch):
         ({"max_cells": -3}, ValueError, "max_cells to be at least 1, found -3"),
         ({"max_cells": "10"}, TypeError, "max_cells to be an int, found '10'"),
         ({"seed": -1}, ValueError, "seed to be at least 0, found -1"),
-        ({"layer": "raw"}, KeyError, r"found no 'raw'. Layers: \[\]"),
-        ({"use_rep": "X_umap"}, KeyError, r"'X_umap'. Embeddings: \[\]"),
+        ({"layer": "raw"}, KeyError, r"found no 'raw'. There are: \[\]"),
+        ({"use_rep": "X_umap"}, KeyError, r"'X_umap'. There are: \['pca'\]"),
         ({"labels": "kind"}, KeyError, "no 'kind'"),
         ({"conditions": "donor"}, KeyError, "`conditions` to name a column .*, found no 'donor'"),
         ({"assignment": np.append(np.ones(119), np.inf)}, ValueError, "found an infinite one"),
@@ -303,5 +303,5 @@ def test_labels_may_be_those_of_a_modality(mdata):
 @pytest.mark.usefixtures("_no_work")
 def test_a_modality_without_metacells_is_named(mdata):
     numbers = np.where(mdata.obs_names.isin(mdata["adt"].obs_names), -1, 1)
-    with pytest.raises(ValueError, match="in the modality 'adt', found none among its 90"):
+    with pytest.raises(ValueError, match="in the modality 'adt', found none among 90"):
         evaluate(mdata, numbers)

@@ -7,7 +7,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scmetaq.metrics import compactness, inv, separation
-from scmetaq.metrics._matrix import as_matrix, grouped_rows, unit_rows
+from scmetaq.metrics._groups import as_matrix, grouped_rows, unit_rows
 
 OF_MATRICES = pytest.mark.parametrize("metric", [compactness, separation, inv])
 

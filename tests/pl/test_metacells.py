@@ -83,7 +83,7 @@ def test_a_plot_keeps_its_width_next_to_many_conditions():
         (COUNTS.replace(3, -5), None, r"none below zero.*with \[1, -5\] in 'mc2'"),
         (COUNTS[:0], None, r"found shape \(0, 2\)"),
         (COUNTS, pd.Series("T", ["mc0"]), "found none for 3 of 4, e.g. 'mc1'"),
-        (COUNTS.set_axis(["a", "a"], axis=1), None, "several of the name 'a'. Sum them"),
+        (COUNTS.set_axis(["a", "a"], axis=1), None, "e.g. 'a'. Fix: sum them"),
     ],
 )
 def test_bad_counts_are_named(counts, groups, message):

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from scmetaq.report import _pictures
 from scmetaq.report._pictures import lay_out
-from scmetaq.report._summaries import summarize_labels
+from scmetaq.report._tables import summarize_labels
 
 
 @pytest.fixture(autouse=True)

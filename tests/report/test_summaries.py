@@ -4,7 +4,7 @@ import pytest
 from anndata import AnnData
 
 from scmetaq.metrics import balanced_accuracy, mixing, purity
-from scmetaq.report._summaries import (
+from scmetaq.report._tables import (
     find_labels,
     read_assignments,
     summarize_conditions,
@@ -35,7 +35,7 @@ def test_numbers_are_text_without_a_point_and_missing_ones_are_none(adata):
 def test_bad_assignments_are_refused(adata, assignments):
     with pytest.raises(KeyError, match=r"with the column 'metacell', found \['mc', 'margin'\]"):
         read_assignments(adata, assignments.rename(columns={"metacell": "mc"}))
-    with pytest.raises(ValueError, match="'cell0' repeatedly"):
+    with pytest.raises(ValueError, match="once, e.g. 'cell0'"):
         read_assignments(adata, pd.concat([assignments] * 2))
     with pytest.raises(ValueError, match=r"by barcode \(e.g. 'cell0'\), .*\(e.g. 0\)"):
         read_assignments(adata, assignments.reset_index(drop=True))

@@ -115,3 +115,16 @@ def test_metacells_doubtful_in_all_modalities_come_first(mdata, assignments):
     assert {"compactness, rna", "separation, adt"} <= set(table)
     rank = values.filter(like="compactness").rank().mean(axis=1)
     assert table.index[0] == rank.idxmin()
+
+
+def test_tiles_show_means_and_cells_without_a_metacell_if_there_are_any():
+    names = ["unassigned", "accuracy", "purity", "purity", "unassigned", "compactness"]
+    values = {"value": [0, 0.5, 0.25, 0.75, 3, 1], "modality": [None] * 4 + ["rna"] * 2}
+    better = ["", "higher", "higher", "higher", "", "higher"]
+    frame = pd.DataFrame({"metric": names, **values, "better": better})
+    assert _tables.tiles(frame) == [
+        ("3", "cells without a metacell, rna", ""),
+        ("1.000", "compactness, rna", "higher"),
+        ("0.500", "purity", "higher"),
+        ("0.500", "accuracy", "higher"),
+    ]

@@ -194,7 +194,7 @@ def test_a_layer_of_one_modality(mdata):
         (lambda cells: aggregate(cells, np.full(200, np.nan)), ValueError, "only missing.* 200"),
         (lambda cells: aggregate(cells.to_df()), TypeError, "found DataFrame"),
         (lambda cells: aggregate(cells, ["a", "b"] * 99), ValueError, "200 cells, found 198 val"),
-        (lambda cells: aggregate(AnnData(obs=cells.obs)), ValueError, "nothing. Name their layer"),
+        (lambda cells: aggregate(AnnData(obs=cells.obs)), ValueError, "nothing. Name the layer"),
     ],
 )
 def test_bad_input_is_named(adata, call, error, message):

@@ -170,7 +170,7 @@ def changed(m, X=None, names=None, **columns):
             0,
             lambda m: changed(m, m.X.toarray() - 5),
             ValueError,
-            "in `X` of `rna_m.*found negative",
+            "`rna_metacells`, `X`, found .* negative",
         ),
         (0, lambda m: changed(m, chrom="9"), ValueError, r"found genes on \['9'\] and peaks on"),
         (0, lambda m: AnnData(m.X, m.obs), KeyError, "gene coordinates"),

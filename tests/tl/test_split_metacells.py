@@ -6,7 +6,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq.tl import aggregate
-from scmetaq.tl._split_metacells import (
+from scmetaq.tl._summarize import (
     combinations,
     find_covariates,
     in_small_pieces,

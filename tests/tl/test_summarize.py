@@ -85,8 +85,8 @@ def test_bad_counts_are_named_and_fractions_give_a_warning():
     with pytest.warns(UserWarning, match="raw counts in `X`, found fractions") as warned:
         log_counts_of_a_caller(adata)
     assert warned[0].filename == __file__
-    with pytest.raises(ValueError, match="found nothing. Name `basis`"):
-        log_counts(AnnData(obs=adata.obs), None, otherwise="`basis`")
+    with pytest.raises(ValueError, match="found nothing. Name the layer"):
+        log_counts(AnnData(obs=adata.obs), None)
 
 
 def test_rows_of_each_group_are_averaged():

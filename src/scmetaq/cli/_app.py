@@ -31,13 +31,7 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and leave with its exit status.
-
-    Parameters
-    ----------
-    arguments
-        Words after the name of the program; those it was called with by default.
-    """
+    """Run the command line, by default the words that it was called with, and leave."""
     os.environ.setdefault("MPLBACKEND", "agg")  # the report needs no screen
     words = sys.argv[1:] if arguments is None else list(arguments)
     # schedulers end jobs by SIGTERM: clean up as when the user does
@@ -49,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         repeated = _repeat_options(words)
         status = app(repeated, prog_name="scmetaq", obj=words, standalone_mode=False)
     except _UsageError as error:
-        say(_usage(error), ERROR)
+        message = getattr(error, "format_message", error.__str__)()
+        say(f"{message.rstrip('.')}; see scmetaq --help.", ERROR)
         status = BAD_INPUT
     except (typer.Abort, KeyboardInterrupt):
         status = STOPPED
@@ -111,8 +106,3 @@ def _repeat_options(words: list[str]) -> list[str]:
                 found.append(option)
         found.append(word)
     return found
-
-
-def _usage(error: Exception) -> str:
-    message = getattr(error, "format_message", error.__str__)()
-    return f"{message.replace('Value error, ', '').rstrip('.')}; see scmetaq --help."

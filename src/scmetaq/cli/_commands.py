@@ -18,15 +18,12 @@ from ._inputs import (
     check_accelerator,
     check_assignments,
     read_assignments,
-    read_data,
     with_counts,
 )
-from ._job import Job, JudgingJob
-from ._output import code_after, write_model
+from ._job import Job, JudgingJob, code_after, write_model
 from ._terminal import CELLS_PER_METACELL, say
 
 DEMO_LABELS = "cell_type"
-DEMO_OUT = "scmetaq-demo"
 MIN_CELLS_OF_REPORT = 50
 """With fewer mapped cells there is no report: pictures and quality would mean little."""
 
@@ -77,13 +74,11 @@ class Infer(JudgingJob):
 
     def _check(self) -> list[Path]:
         if self.source.path is None:
-            self.out = self.out or Path(DEMO_OUT)
+            self.out = self.out or Path("scmetaq-demo")
             self.labels_key = self.labels_key or [DEMO_LABELS]
         if self.source.is_mudata and self.modality is not None:
-            raise InputError(
-                "--modality says what an AnnData holds; the modalities of MuData are found by "
-                "their names (rna, adt or prot, atac): leave it out."
-            )
+            problem = "--modality says what an AnnData holds; the modalities of MuData are found"
+            raise InputError(f"{problem} by their names (rna, adt or prot, atac): leave it out.")
         return []
 
     def _set_up(self) -> None:
@@ -235,15 +230,9 @@ class Map(Job):
         if self.model is None:
             raise InputError("Missing option --model DIR: which model should cells be mapped onto?")
         if not (self.model / "model.pt").is_file():
-            raise InputError(
-                f"There is no model in {self.model}: expected the folder that scmetaq infer or "
-                "MetaQModel.save wrote, with a file model.pt."
-            )
+            problem = f"There is no model in {self.model}: expected the folder that scmetaq infer"
+            raise InputError(f"{problem} or MetaQModel.save wrote, with a file model.pt.")
         return [self.model]
-
-    def _read(self) -> Cells:
-        data = read_data(self.source)
-        return Cells(data, {name: name for name in getattr(data, "mod", {})})
 
     def _set_up(self) -> None:
         from scmetaq import MetaQModel
@@ -273,17 +262,12 @@ class Map(Job):
         if self.new_metacells:
             names = mapped.add_metacells()
             say(f"New metacells for cells that the model has none for: {len(names)}.")
-        self.assignments, self.labels = mapped.get_assignments(), self._predict_labels()
-
-    def _predict_labels(self) -> Any:
-        """Table of the labels, if the model has learnt any."""
-        if not self.arguments.get("labels_key"):
-            return None
-        try:
-            return self.mapped.predict_labels()
-        except ValueError as error:
-            self.note(error)
-            return None
+        self.assignments, self.labels = mapped.get_assignments(), None
+        if self.arguments.get("labels_key"):
+            try:
+                self.labels = mapped.predict_labels()
+            except ValueError as error:
+                self.note(error)
 
     def _known_labels(self) -> dict[str, Any]:
         """Label of each cell by key; missing where the type is unknown."""

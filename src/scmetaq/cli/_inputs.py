@@ -1,25 +1,18 @@
 """What a command reads: cells, their modalities and columns, and tables of assignments."""
 
-from __future__ import annotations
-
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from scmetaq._errors import InputError, InputKeyError, listed
+from scmetaq._errors import InputError, InputKeyError, check_layer, check_unique, listed
 
 from ._terminal import bad_input, reason
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    import pandas as pd
 
 DEMO = "demo"
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_SIGNS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zip", ".zst")
 _NO_METACELL = ("", "NA", "nan", "NaN", "<NA>", "-1", "-1.0")
 """What R, pandas and other methods write for a cell without a metacell."""
@@ -52,10 +45,8 @@ def find_source(text: str) -> Source:
         return Source(DEMO, None)
     path = Path(text)
     if path.suffix not in (".h5ad", ".h5mu", ".zarr"):
-        raise InputError(
-            "Expected INPUT to be an .h5ad or .h5mu file, a .zarr store or the word "
-            f"{DEMO}, found {text!r}."
-        )
+        problem = f"Expected INPUT to be an .h5ad or .h5mu file, a .zarr store or the word {DEMO},"
+        raise InputError(f"{problem} found {text!r}.")
     if not path.exists():
         raise InputError(f"There is no {text}: check the spelling and the folder.")
     if path.suffix != ".zarr" and path.is_dir():
@@ -73,11 +64,6 @@ class Columns(NamedTuple):
     def names(self) -> list[str]:
         """The columns with their modality."""
         return [k if self.modality is None else f"{self.modality}:{k}" for k in self.keys]
-
-    @property
-    def first(self) -> str | None:
-        """Name of the first column, if there is one."""
-        return next(iter(self.names), None)
 
 
 @dataclass(frozen=True)
@@ -133,17 +119,17 @@ class Cells:
         """Find where columns are, all in one place; labels are names or whole numbers."""
         keys = [keys] if isinstance(keys, str) else keys or []
         places = [self._place(key, argument) for key in keys]
-        if argument == "labels_key":
-            for modality, column in places:
-                part = self.data if modality is None else self.data.mod[modality]
-                _check_categories(part.obs[column], column)
+        for modality, column in places if argument == "labels_key" else ():
+            part = self.data if modality is None else self.data.mod[modality]
+            numbers = part.obs[column].dropna()
+            if numbers.dtype.kind == "f" and (numbers % 1 != 0).any():
+                problem = f"Expected categories in the column {column!r} for --labels-key, found"
+                raise InputError(f"{problem} decimal numbers: bin them, or name another column.")
         if len({modality for modality, _ in places}) > 1:
             where = ", ".join(f"{c!r} in {'the MuData' if m is None else m!r}" for m, c in places)
             option = "--labels-key" if argument == "labels_key" else "--covariate-key"
-            raise InputError(
-                f"Expected all {option} in one obs, found {where}: copy them to the obs of the "
-                "MuData."
-            )
+            problem = f"Expected all {option} in one obs, found {where}:"
+            raise InputError(f"{problem} copy them to the obs of the MuData.")
         return Columns([column for _, column in places], places[0][0] if places else None)
 
     def _place(self, key: str, argument: str) -> tuple[str | None, str]:
@@ -159,9 +145,8 @@ class Cells:
             return having[0], key
         if having:
             spelled = " or ".join(f"{name}:{key}" for name in having)
-            raise InputError(
-                f"Column {key!r} is in several modalities: say which is meant, {spelled}."
-            )
+            problem = f"Column {key!r} is in several modalities: say which is meant, {spelled}."
+            raise InputError(problem)
         there = [str(c) for c in self.data.obs if str(c).split(":")[0] not in parts]
         there += [f"{name}:{c}" for name, part in parts.items() for c in part.obs]
         where = "the obs of the MuData or of a modality" if parts else "obs"
@@ -181,8 +166,9 @@ def read_cells(source: Source, layer: str | None, note: Callable[[object], None]
         others = [name for name in cells.mod if name not in kinds.values()]
         if others:
             note(f"Modalities of no known kind are left out: {', '.join(others)}.")
-    _check_layer(cells, kinds, layer)
-    return Cells(cells, kinds, layer)
+    found = Cells(cells, kinds, layer)
+    check_layer(found.parts or cells, layer)
+    return found
 
 
 def read_data(source: Source) -> Any:
@@ -203,32 +189,9 @@ def read_data(source: Source) -> Any:
             "of another format, so copy or download it again."
         ) from error
     if source.is_mudata and not cells.mod:
-        raise InputError(
-            f"{source.name} cannot be read as MuData: it holds no modalities. If it is AnnData, "
-            "give it the ending .h5ad."
-        )
+        problem = f"{source.name} cannot be read as MuData: it holds no modalities."
+        raise InputError(f"{problem} If it is AnnData, give it the ending .h5ad.")
     return cells
-
-
-def _check_layer(data: Any, kinds: Mapping[str, str], layer: str | None) -> None:
-    parts = {name: data.mod[name] for name in kinds.values()} or {"": data}
-    layers = {name: sorted(filter(None, part.layers)) for name, part in parts.items()}
-    if layer is not None and not any(layer in names for names in layers.values()):
-        there = "; ".join(f"{name}: {listed(of)}" for name, of in layers.items()).lstrip(": ")
-        where = " in any modality" if kinds else ""
-        raise InputKeyError(f"No layer {layer!r}{where}. Layers there: {there}.", argument="layer")
-
-
-def _check_categories(column: pd.Series, key: str) -> None:
-    """Refuse decimal numbers, which the report would refuse after all work."""
-    from pandas.api.types import is_float_dtype
-
-    numbers = column.dropna()
-    if is_float_dtype(numbers) and (numbers != numbers.round()).any():
-        raise InputError(
-            f"Expected categories in the column {key!r} for --labels-key, found decimal numbers: "
-            "bin them, or name another column."
-        )
 
 
 def _at(layer: str | None) -> str:
@@ -255,9 +218,8 @@ def check_accelerator(name: str) -> None:
     """Refuse a device that is not there."""
     import torch
 
-    has_mps = torch.backends.mps.is_available()
-    there = {"gpu": torch.cuda.is_available() or has_mps, "mps": has_mps}
-    if not there.get(name, True):
+    mps = torch.backends.mps.is_available()
+    if not {"gpu": torch.cuda.is_available() or mps, "mps": mps}.get(name, True):
         raise InputError(f"PyTorch finds no {name} here: leave --accelerator out, or pass cpu.")
 
 
@@ -272,7 +234,7 @@ def check_assignments(path: Path) -> None:
         )
 
 
-def read_assignments(path: Path) -> pd.DataFrame:
+def read_assignments(path: Path) -> Any:
     """Metacell, and margin if there is one, by barcode; missing where a cell has none."""
     import pandas as pd
 
@@ -282,8 +244,14 @@ def read_assignments(path: Path) -> pd.DataFrame:
         raw = pd.read_csv(path, sep=_SEPARATORS[_ending(path)], **options)
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read as a table: {reason(error)}.") from error
-    barcodes, metacells = _two_columns(list(raw.columns), path)
-    names = raw[metacells].str.strip()
+    barcodes = "barcode" if "barcode" in raw else raw.columns[0]
+    rest = raw.columns.drop(barcodes)
+    if "metacell" not in rest and len(rest) != 1:
+        raise InputError(
+            f"Expected {path} to have a header and the columns barcode and metacell, with commas "
+            f"in a .csv and tabs in a .tsv file, found {listed(raw.columns)}: write it like that."
+        )
+    names = raw["metacell" if "metacell" in rest else rest[0]].str.strip()
     table = pd.DataFrame({"metacell": names.where(~names.isin(_NO_METACELL))})
     if "margin" in raw:
         table["margin"] = pd.to_numeric(raw["margin"], errors="coerce")
@@ -291,19 +259,15 @@ def read_assignments(path: Path) -> pd.DataFrame:
 
 
 def align_assignments(
-    table: pd.DataFrame, cells: pd.Index, path: Path, source: Source, note: Callable[[object], None]
-) -> pd.DataFrame:
+    table: Any, cells: Any, path: Path, source: Source, note: Callable[[object], None]
+) -> Any:
     """Bring a table into the order of the cells, and note what does not match."""
     barcodes = table.index
     if barcodes.name in cells:
         tab = "barcode,metacell" if _ending(path) == ".csv" else "barcode and metacell with a tab"
-        raise InputError(
-            f"Expected {path} to have a header, found the cell {barcodes.name!r} in its first "
-            f"line: write a line above it that names the columns, {tab}."
-        )
-    if not barcodes.is_unique:
-        repeated = barcodes[barcodes.duplicated()][0]
-        raise InputError(f"Expected one row per barcode in {path}, found {repeated!r} repeatedly.")
+        problem = f"Expected {path} to have a header, found the cell {barcodes.name!r} in its first"
+        raise InputError(f"{problem} line: write a line above it that names the columns, {tab}.")
+    check_unique(barcodes, f"barcodes in {path}", "keep one row of each")
     n_known = int(barcodes.isin(cells).sum())
     if n_known == 0:
         raise InputError(
@@ -323,22 +287,3 @@ def _ending(path: Path) -> str:
     """Last part of the name, without that of a compression."""
     name = path.with_suffix("") if path.suffix in _COMPRESSED else path
     return name.suffix.lower()
-
-
-def _two_columns(names: list[str], path: Path) -> tuple[str, str]:
-    """Names of the columns with barcodes and metacells."""
-    expected = _SEPARATORS[_ending(path)]
-    others = [sign for sign in _SIGNS if sign != expected and sign in names[0]]
-    if len(names) == 1 and others:
-        raise InputError(
-            f"Expected {_SIGNS[expected]} between the columns of {path}, found {_SIGNS[others[0]]} "
-            f"in {names[0]!r}: write it as .csv with commas or as .tsv with tabs."
-        )
-    barcodes = "barcode" if "barcode" in names else names[0]
-    rest = [name for name in names if name != barcodes]
-    if "metacell" in rest or len(rest) == 1:
-        return barcodes, "metacell" if "metacell" in rest else rest[0]
-    raise InputError(
-        f"Expected {path} to have a header and the columns barcode and metacell, found "
-        f"{listed(names)}: rename the one with metacells to 'metacell'."
-    )

@@ -1,7 +1,11 @@
-"""One job: read, set up, work, write, report. Commands say what differs."""
+"""One job: read, set up, work, write, report; its results are there as a whole or not at all."""
 
+import json
+import secrets
+import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,10 +14,10 @@ import typer
 
 from scmetaq._errors import InputError
 
-from ._inputs import Cells, Columns, find_source, read_cells
-from ._output import check_output, report_of, staged
-from ._terminal import NOTE, REMEDIES, bad_input, plain, quality_rows, quiet, say, show_results
+from ._inputs import Cells, Columns, find_source, read_cells, read_data
+from ._terminal import ERROR, NOTE, REMEDIES, bad_input, plain, quiet, say, show_results
 
+_MADE_BY_DESKTOPS = {".DS_Store", "desktop.ini"}
 _NAMES = {
     "labels_key": "Labels",
     "batch_key": "Batch",
@@ -85,7 +89,8 @@ class Job:
         return []
 
     def _read(self) -> Cells:
-        raise NotImplementedError
+        data = read_data(self.source)
+        return Cells(data, {name: name for name in getattr(data, "mod", {})})
 
     def _set_up(self) -> None:
         """Do what checks the input: any refusal is bad input."""
@@ -101,7 +106,7 @@ class Job:
 
     def _rows(self) -> Iterable[tuple[str, ...]]:
         """Numbers to show at the end."""
-        raise NotImplementedError
+        return ()
 
 
 @dataclass(kw_only=True)
@@ -126,19 +131,139 @@ class JudgingJob(Job):
         """Compute the metrics, and return what the report says of these cells."""
         from scmetaq import metrics
 
-        cells, labels, batch = self.cells, self.columns["labels_key"], self.columns["batch_key"]
+        cells, labels = self.cells, self.columns["labels_key"].names
+        batch = next(iter(self.columns["batch_key"].names), None)
         names = {_NAMES[key]: ", ".join(of.names) or "none" for key, of in self.columns.items()}
         page: dict[str, Any] = {"adata": cells.data, "assignments": assignments}
         self.metrics = page["metrics"] = metrics.evaluate(
             cells.data,
             assignments["metacell"],
-            labels.first,
-            conditions=batch.first,
+            next(iter(labels), None),
+            conditions=batch,
             layer=cells.layer,
             modalities=list(cells.kinds.values()) or None,
         )
-        page |= {"labels_key": labels.names, "batch_key": batch.first, "layer": cells.layer}
+        page |= {"labels_key": labels, "batch_key": batch, "layer": cells.layer}
         return page | {"notes": self.notes, "facts": {**facts, **names}}
 
     def _rows(self) -> Iterable[tuple[str, ...]]:
-        return quality_rows(self.metrics)
+        from scmetaq.report import tiles
+
+        for value, name, better in tiles(self.metrics):
+            yield name, value, f"{better} is better" if better else ""
+
+
+def check_output(
+    out: Path, *, overwrite: bool, results: Collection[str], inputs: Collection[Path]
+) -> None:
+    """Refuse, before any work, a directory that results cannot or must not be written to.
+
+    A directory that holds anything but ``results`` is never replaced, nor one with an input. What
+    only the file system knows, such as which names are too long, is found by making a directory
+    next to it, and removing that again.
+    """
+    with _bad_output(out):
+        if out.exists():
+            _check_replaceable(out, overwrite, results)
+        for path in inputs:
+            if path.resolve().is_relative_to(out.resolve()):
+                problem = f"{path} lies in {out}, which would be replaced: choose another --out."
+                raise InputError(problem)
+        _make_staging(out).rmdir()
+
+
+@contextmanager
+def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Directory to write results in, which becomes ``out`` if all goes well.
+
+    Until then it is a hidden sibling; if anything fails it goes, and an earlier ``out`` stays.
+    """
+    out = out.resolve()
+    with _bad_output(out):
+        staging = _make_staging(out)
+    try:
+        yield staging
+        with _bad_output(out):
+            _put_in_place(staging, out, overwrite)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def report_of(out: Path) -> Iterator[Path]:
+    """File of the report: if it cannot be written, the results stay, and the error says so."""
+    kept = f"Everything but the report is in {out}."
+    try:
+        yield out / "report.html"
+    except KeyboardInterrupt:
+        say(kept, ERROR)
+        raise
+    except Exception as error:
+        error.add_note(kept)
+        raise
+
+
+@contextmanager
+def _bad_output(out: Path) -> Iterator[None]:
+    """Regard what the file system refuses as bad input."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"{out} cannot be made ({error.strerror or error}): choose another --out."
+        raise InputError(problem) from error
+
+
+def _check_replaceable(out: Path, overwrite: bool, results: Collection[str]) -> None:
+    if not out.is_dir():
+        raise InputError(f"{out} is a file: choose another name for --out.")
+    if not overwrite:
+        raise InputError(f"{out} exists: choose another --out, or pass --overwrite to replace it.")
+    others = {path.name for path in out.iterdir()} - set(results) - _MADE_BY_DESKTOPS
+    if others:
+        problem = f"{out} holds more than results of this command, e.g."
+        raise InputError(f"{problem} {min(others)!r}, and is not replaced: choose another --out.")
+
+
+def _make_staging(out: Path) -> Path:
+    # in the closest ancestor that exists: the same file system, so that renaming is one step
+    parent = next(parent for parent in out.resolve().parents if parent.exists())
+    staging = parent / f".{out.name}-{secrets.token_hex(4)}"
+    staging.mkdir()
+    return staging
+
+
+def _put_in_place(staging: Path, out: Path, overwrite: bool) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not (overwrite and out.exists()):
+        staging.rename(out)
+        return
+    earlier = out.with_name(f".{out.name}-{secrets.token_hex(4)}")
+    out.rename(earlier)
+    try:
+        staging.rename(out)
+    except OSError:
+        earlier.rename(out)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def write_model(folder: Path, model: Any, assignments: Any) -> None:
+    """Write a model, its metacells and the assignments."""
+    metacells = model.get_metacells()
+    if hasattr(metacells, "mod"):
+        metacells.write_h5mu(folder / "metacells.h5mu", compression="gzip")
+    else:
+        metacells.write_h5ad(folder / "metacells.h5ad", compression="gzip")
+    assignments.to_csv(folder / "assignments.csv", index_label="barcode")
+    model.save(str(folder / "model"))
+
+
+def code_after(command: str, out: Any, files: Collection[str], **facts: Any) -> str:
+    """Python code to go on with after a command, for the very files that it wrote."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    options: Any = {"undefined": StrictUndefined, "trim_blocks": True}
+    code = Environment(loader=PackageLoader("scmetaq.cli"), **options)
+    paths = {file.split(".")[0]: json.dumps((out / file).as_posix()) for file in files}
+    template = code.get_template(f"after_{command}.py.j2")
+    return template.render(quoted=json.dumps, list=list, **paths, **facts) + "\n"

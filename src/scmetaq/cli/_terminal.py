@@ -1,26 +1,20 @@
 """What a command says: progress and errors on stderr, results on stdout."""
 
-from __future__ import annotations
-
 import io
 import logging
 import sys
 import traceback
 import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from scmetaq._errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    import pandas as pd
 
 OURS = 1
 BAD_INPUT = 2
@@ -31,32 +25,14 @@ ERROR = "[bold red]Error:[/]"
 CELLS_PER_METACELL = 50
 
 _PACKAGE = Path(__file__).parents[1]
-_DIRECTIONS = {"higher": "higher is better", "lower": "lower is better"}
-_QUALITY = {
-    "n_metacells": "metacells",
-    "size_median": "cells per metacell, median",
-    "unassigned": "cells without a metacell",
-    "compactness": "compactness",
-    "separation": "separation",
-    "purity": "purity",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "mixing": "mixing of batches",
-}
-_COUNTS = ("n_metacells", "size_median", "unassigned")
 _LAYER = "Name the layer with the raw counts with --layer."
 _COLUMN = "Name another column with {}, or leave it out."
 REMEDIES = {
-    "layer": _LAYER,
-    "rna_layer": _LAYER,
-    "adt_layer": _LAYER,
-    "atac_layer": _LAYER,
+    **dict.fromkeys(["layer", "rna_layer", "adt_layer", "atac_layer"], _LAYER),
+    **dict.fromkeys(["labels", "labels_key"], _COLUMN.format("--labels-key")),
+    **dict.fromkeys(["conditions", "batch_key"], _COLUMN.format("--batch-key")),
     "n_metacells": "Choose another number with --n-metacells, or leave it out for one per "
     f"{CELLS_PER_METACELL} cells.",
-    "labels": _COLUMN.format("--labels-key"),
-    "labels_key": _COLUMN.format("--labels-key"),
-    "conditions": _COLUMN.format("--batch-key"),
-    "batch_key": _COLUMN.format("--batch-key"),
     "categorical_covariate_keys": _COLUMN.format("--covariate-key"),
     "modalities": "Name the modalities in the file rna, adt (or prot) and atac, one of each, or "
     "choose them in Python with MetaQModel.setup_mudata.",
@@ -147,10 +123,8 @@ def show_results(
     rows: Iterable[tuple[str, ...]], out: Path, descriptions: Mapping[str, str]
 ) -> None:
     """Print rows of name, value and direction, and which of the files there are now."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
+    columns = Column(style="bold"), Column(justify="right"), Column(style="dim")
+    table = Table(*columns, box=None, pad_edge=False, show_header=False)
     for row in rows:
         table.add_row(*row)
     files = {name: text for name, text in descriptions.items() if (out / name).exists()}
@@ -162,17 +136,3 @@ def show_results(
     console.print(f"Written to {out}{'' if str(out).endswith('/') else '/'}", markup=False)
     for name, text in files.items():
         console.print(f"  {name.ljust(width)}  {text}", markup=False, soft_wrap=True)
-
-
-def quality_rows(metrics: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
-    """Rows of a table of ``scmetaq.metrics.evaluate``, means of each modality one by one."""
-    modality = metrics["modality"].fillna("") if "modality" in metrics else ""
-    metrics = metrics.assign(modality=modality)
-    values = metrics.groupby(["metric", "modality"], sort=False)["value"].mean()
-    directions = metrics.groupby("metric")["better"].first()
-    for metric, words in _QUALITY.items():
-        for modality, value in values.get(metric, {}).items():
-            if metric != "unassigned" or value > 0:
-                name = f"{words}, {modality}" if modality else words
-                shown = f"{value:,g}" if metric in _COUNTS else f"{value:.3f}"
-                yield name, shown, _DIRECTIONS.get(directions[metric], "")

@@ -10,7 +10,14 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
-from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, check_is_int, listed
+from scmetaq._errors import (
+    InputKeyError,
+    InputTypeError,
+    InputValueError,
+    check_is_int,
+    check_unique,
+    listed,
+)
 
 from ._cells import BLOCK, Source, called, own_name, part_of, presence, raw_counts
 
@@ -70,17 +77,6 @@ def unique_names_of(mdata: str) -> str:
     )
 
 
-def check_unique(names: pd.Index, what: str, fix: str) -> None:
-    """Refuse names that occur more than once."""
-    repeated = names[names.duplicated()].unique()
-    if len(repeated):
-        raise InputValueError(
-            f"Expected unique {what}, found {len(repeated)} that occur more than once, e.g. "
-            f"{repeated[0]!r}.",
-            f"Fix: {fix}.",
-        )
-
-
 def check_names(adata: AnnData, where: str) -> None:
     """Refuse barcodes or names of features that occur more than once."""
     check_unique(adata.obs_names, "barcodes (obs_names)", f"{where}.obs_names_make_unique()")
@@ -94,22 +90,17 @@ def check_layer(adata: AnnData, layer: str | None, where: str, argument: str = "
         problem = f"No layer {layer!r} in {where}.layers. Layers there: {listed(layers)}."
         raise InputKeyError(problem, argument=argument)
     if layer is None and adata.X is None:
-        raise InputValueError(
-            f"{where}.X is empty.",
-            f"Name a layer with raw counts; layers there: {listed(layers)}.",
-            argument,
-        )
+        fix = f"Name a layer with raw counts; layers there: {listed(layers)}."
+        raise InputValueError(f"{where}.X is empty.", fix, argument)
 
 
 def _check_counts(
     adata: AnnData, layer: str | None, where: str, *, is_query: bool, argument: str
 ) -> None:
     if adata.n_obs == 0 or adata.n_vars == 0:
-        raise InputValueError(
-            f"The data are empty: {adata.n_obs} cells x {adata.n_vars} features in {where}. "
-            "Expected at least one cell and one feature;",
-            "look at the filtering before this step.",
-        )
+        problem = f"The data are empty: {adata.n_obs} cells x {adata.n_vars} features in {where}."
+        fix = "look at the filtering before this step."
+        raise InputValueError(f"{problem} Expected at least one cell and one feature;", fix)
     check_layer(adata, layer, where, argument)
     check_names(adata, where)
     counts, found = raw_counts(adata, layer), _Tally(adata.n_vars)
@@ -160,12 +151,9 @@ class _Tally:
             (self.n_fraction, "non-integer", f", the largest {self.largest:.4g}. {guess}"),
         ):
             if n:
-                raise InputValueError(
-                    f"Expected raw counts (integers >= 0) in {where}, found {n} {what} values of "
-                    f"{self.n_values} stored{more}",
-                    f"Name the layer that holds the raw counts with {argument}=...",
-                    argument,
-                )
+                problem = f"Expected raw counts (integers >= 0) in {where}, found {n} {what} values"
+                fix = f"Name the layer that holds the raw counts with {argument}=..."
+                raise InputValueError(f"{problem} of {self.n_values} stored{more}", fix, argument)
 
 
 def _refuse_empty_cells(per_cell: np.ndarray, barcodes: pd.Index, held: str, where: str) -> None:
@@ -186,33 +174,26 @@ def _check_is_up_to_date(mdata: MuData, name: str) -> None:
     there = row >= 0
     is_valid = there.sum() == adata.n_obs and (row < adata.n_obs).all()
     if not is_valid or not mdata.obs_names[there].equals(adata.obs_names[row[there]]):
-        raise InputValueError(
-            f"The cells of mdata[{name!r}] are not those that the MuData has on record: it was "
-            "changed since.",
-            "Fix: mdata.update().",
-        )
+        problem = f"The cells of mdata[{name!r}] are not those that the MuData has on record:"
+        raise InputValueError(f"{problem} it was changed since.", "Fix: mdata.update().")
 
 
 def _check_go_together(mdata: MuData, names: list[str], *, is_query: bool) -> None:
     present = presence(mdata, names)
     n_without = int((~present.any(1)).sum())
     if n_without:
-        raise InputValueError(
-            f"{n_without} of {mdata.n_obs} cells have none of the modalities in use "
-            f"({listed(names)}).",
-            "Leave them out: mdata[...].copy() of the others.",
-        )
+        problem = f"{n_without} of {mdata.n_obs} cells have none of the modalities in use"
+        fix = "Leave them out: mdata[...].copy() of the others."
+        raise InputValueError(f"{problem} ({listed(names)}).", fix)
     if is_query or len(names) < 2:
         return
     for i, name in enumerate(names):
         shared = int((present[:, [i]] & np.delete(present, i, axis=1)).any(1).sum())
         n_cells = int(present[:, i].sum())
         if not shared:
-            raise InputValueError(
-                f"Expected cells that have mdata[{name!r}] and another modality, found none among "
-                f"{mdata.n_obs}.",
-                "Give the same cell the same barcode in each modality, or train on each alone.",
-            )
+            problem = f"Expected cells that have mdata[{name!r}] and another modality, found"
+            fix = "Give the same cell the same barcode in each modality, or train on each alone."
+            raise InputValueError(f"{problem} none among {mdata.n_obs}.", fix)
         if shared < min(_FEW_SHARED, n_cells / 10):
             warnings.warn(
                 f"Only {shared} of the {n_cells} cells of mdata[{name!r}] have another modality "
@@ -277,9 +258,6 @@ def check_cut(n_metacells: int, n_trained: int) -> None:
     """Refuse a number of metacells that those of a model cannot be merged to."""
     check_is_int("n_metacells", n_metacells)
     if not 2 <= n_metacells <= n_trained:
-        raise InputValueError(
-            f"Expected n_metacells between 2 and the {n_trained} that the model was trained for, "
-            f"found {n_metacells}.",
-            "Train a model with more to have more.",
-            "n_metacells",
-        )
+        problem = f"Expected n_metacells between 2 and the {n_trained} that the model was trained"
+        fix = "Train a model with more to have more."
+        raise InputValueError(f"{problem} for, found {n_metacells}.", fix, "n_metacells")

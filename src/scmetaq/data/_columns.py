@@ -10,6 +10,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, listed
+from scmetaq._keys import as_name
 
 from ._cells import Condition, called, own_name, part_of
 
@@ -49,18 +50,13 @@ def check_columns(
     """Refuse columns of ``obs`` that do not exist or hold nothing."""
     for key in keys:
         if key not in data.obs:
-            raise InputKeyError(
-                f"No column {key!r} in {where}.obs. Columns there: {listed(data.obs.columns)}.",
-                argument=argument,
-            )
+            problem = f"No column {key!r} in {where}.obs. Columns there:"
+            raise InputKeyError(f"{problem} {listed(data.obs.columns)}.", argument=argument)
         values = data.obs[key].astype(object)  # nullable text compares to a missing value
         if (values.isna() | is_unlabeled(values, missing_value)).all():
-            raise InputValueError(
-                f"All values of {where}.obs[{key!r}] are missing. Expected labels for at least "
-                "some cells;",
-                "choose another column or leave the argument out.",
-                argument,
-            )
+            problem = f"All values of {where}.obs[{key!r}] are missing. Expected labels for at"
+            fix = "choose another column or leave the argument out."
+            raise InputValueError(f"{problem} least some cells;", fix, argument)
 
 
 def check_labels(
@@ -72,11 +68,8 @@ def check_labels(
     """Refuse columns of labels that do not exist, are named twice, or hold no shared labels."""
     argument = "labels_key"
     if labels_key is not None and not isinstance(labels_key, str | list | tuple):
-        raise InputTypeError(
-            "Expected labels_key to be the name of a column or a list of them, found "
-            f"{labels_key!r}.",
-            argument=argument,
-        )
+        problem = "Expected labels_key to be the name of a column or a list of them, found"
+        raise InputTypeError(f"{problem} {labels_key!r}.", argument=argument)
     keys = label_keys(labels_key)
     repeated = {key for key in keys if keys.count(key) > 1}
     if repeated:
@@ -92,12 +85,9 @@ def check_labels(
     for key in keys:
         names, codes = read_labels(data, key, unlabeled_category, modality)
         if len(names) == (codes >= 0).sum():
-            raise InputValueError(
-                f"Expected labels that cells share, found {len(names)} different values for as "
-                f"many cells in obs[{key!r}]:",
-                "choose a column with categories.",
-                argument,
-            )
+            problem = f"Expected labels that cells share, found {len(names)} different values for"
+            fix = "choose a column with categories."
+            raise InputValueError(f"{problem} as many cells in obs[{key!r}]:", fix, argument)
 
 
 def read_labels(
@@ -116,13 +106,6 @@ def read_labels(
     column = column.map(as_name, na_action="ignore").reindex(data.obs_names)
     codes, names = pd.factorize(column, sort=True)
     return Labels([str(name) for name in names], codes.astype(np.int64))
-
-
-def as_name(value: object) -> str:
-    """A value of a column of names as text; whole numbers have no fraction."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def is_unlabeled(values: pd.Series, missing_value: Any) -> pd.Series:
@@ -151,11 +134,9 @@ def check_conditions(
             "categorical_covariate_keys",
         )
     if batch_key is not None and not isinstance(batch_key, str):
-        raise InputTypeError(
-            f"Expected batch_key to be the name of a column, found {batch_key!r}.",
-            "Further columns go into categorical_covariate_keys.",
-            "batch_key",
-        )
+        problem = f"Expected batch_key to be the name of a column, found {batch_key!r}."
+        fix = "Further columns go into categorical_covariate_keys."
+        raise InputTypeError(problem, fix, "batch_key")
     of_argument = condition_columns(batch_key, covariate_keys)
     every = [key for keys in of_argument.values() for key in keys]
     repeated = {key for key in every if every.count(key) > 1}
@@ -166,12 +147,9 @@ def check_conditions(
         modality = (modalities or {}).get(argument)
         part, where = part_of(data, modality), called(own_name(data), modality)
         if keys and not part.obs_names.equals(data.obs_names):
-            raise InputValueError(
-                f"Expected conditions of all {data.n_obs} cells, found {part.n_obs} cells, or "
-                f"another order, in {where}.",
-                "Put the columns into mdata.obs.",
-                argument,
-            )
+            problem = f"Expected conditions of all {data.n_obs} cells, found {part.n_obs} cells,"
+            fix = "Put the columns into mdata.obs."
+            raise InputValueError(f"{problem} or another order, in {where}.", fix, argument)
         for key in keys:
             check_columns(part, [key], where=where, argument=argument)
             _check_condition(part.obs[key], f"{where}.obs[{key!r}]", argument)
@@ -184,23 +162,18 @@ def _check_condition(column: pd.Series, where: str, argument: str) -> None:
         raise InputTypeError(problem, f"Make all text: {where} = {where}.astype(str).", argument)
     n_categories = column.nunique()
     if n_categories > max(1, len(column) / 2):
-        raise InputValueError(
-            f"Expected conditions that cells share, found {n_categories} different values for "
-            f"{len(column)} cells in {where}:",
-            "choose a column with categories.",
-            argument,
-        )
+        problem = f"Expected conditions that cells share, found {n_categories} different values for"
+        fix = "choose a column with categories."
+        raise InputValueError(f"{problem} {len(column)} cells in {where}:", fix, argument)
 
 
 def check_complete(column: pd.Series, where: str, argument: str | None = None) -> None:
     """Refuse a column of conditions in which cells have no value."""
     n_missing = int(column.isna().sum())
     if n_missing:
-        raise InputValueError(
-            f"Expected a condition of every cell, found {n_missing} missing values in {where}.",
-            'Fill them, e.g. with "unknown", or leave these cells out.',
-            argument,
-        )
+        problem = "Expected a condition of every cell, found"
+        fix = 'Fill them, e.g. with "unknown", or leave these cells out.'
+        raise InputValueError(f"{problem} {n_missing} missing values in {where}.", fix, argument)
 
 
 @contextmanager
@@ -243,11 +216,9 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
         if unknown or column.isna().any():
             shown = ", ".join(known[:5]) + (", ..." if len(known) > 5 else "")
             found = repr(unknown[0]) if unknown else "a missing value"
-            raise InputValueError(
-                f"Expected {key!r} of new cells to be one of the {len(known)} categories that the "
-                f"model knows ({shown}), found {found}.",
-                "Map cells of new ones onto it with load_query_data, or train with cells of them.",
-            )
+            problem = f"Expected {key!r} of new cells to be one of the {len(known)} categories that"
+            fix = "Map cells of new ones onto it with load_query_data, or train with cells of them."
+            raise InputValueError(f"{problem} the model knows ({shown}), found {found}.", fix)
 
 
 def check_has_modality(data: AnnData | MuData, key: str, modality: str | None) -> None:

@@ -81,11 +81,9 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None = None) 
         }
         _check_there(modalities, there)
     if not found:
-        raise InputValueError(
-            f"Expected a modality with counts of RNA, ADT or ATAC, found {listed(there)}.",
-            'Say which is which, e.g. modalities={"rna_layer": "rna", "adt_layer": "adt"}.',
-            "modalities",
-        )
+        problem = f"Expected a modality with counts of RNA, ADT or ATAC, found {listed(there)}."
+        fix = 'Say which is which, e.g. modalities={"rna_layer": "rna", "adt_layer": "adt"}.'
+        raise InputValueError(problem, fix, "modalities")
     return found
 
 
@@ -139,11 +137,8 @@ def check_weights(weights: Mapping[str, float] | None, modalities: Collection[st
     numbers = list(weights.values())
     are_numbers = all(isinstance(w, Real) and np.isfinite(w) and w >= 0 for w in numbers)
     if not are_numbers or not sum(numbers):
-        raise InputValueError(
-            "Expected modality_weights as numbers of zero or more, and one above zero, found "
-            f"{weights!r}.",
-            argument="modality_weights",
-        )
+        problem = "Expected modality_weights as numbers of zero or more, and one above zero, found"
+        raise InputValueError(f"{problem} {weights!r}.", argument="modality_weights")
 
 
 def _by_usual_names(there: list[str]) -> dict[str, str]:
@@ -151,11 +146,9 @@ def _by_usual_names(there: list[str]) -> dict[str, str]:
     for kind, modality in MODALITIES.items():
         named = [name for name in there if name.lower() in modality.usual_names]
         if len(named) > 1:
-            raise InputValueError(
-                f"Expected one modality of {kind.upper()} counts, found {', '.join(named)}.",
-                f'Say which is meant: modalities={{"{kind}_layer": "{named[0]}", ...}}.',
-                "modalities",
-            )
+            problem = f"Expected one modality of {kind.upper()} counts, found {', '.join(named)}."
+            fix = f'Say which is meant: modalities={{"{kind}_layer": "{named[0]}", ...}}.'
+            raise InputValueError(problem, fix, "modalities")
         if named:
             found[kind] = named[0]
     return found
@@ -169,7 +162,5 @@ def _check_there(modalities: Mapping[str, str], there: list[str]) -> None:
     named = [modalities[argument] for argument in LAYER_ARGUMENTS if modalities.get(argument)]
     repeated = {name for name in named if named.count(name) > 1}
     if repeated:
-        raise InputValueError(
-            f"Expected one kind of counts per modality, found {min(repeated)!r} named for several.",
-            argument="modalities",
-        )
+        problem = f"Expected one kind of counts per modality, found {min(repeated)!r} named for"
+        raise InputValueError(f"{problem} several.", argument="modalities")

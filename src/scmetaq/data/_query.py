@@ -12,17 +12,10 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
-from scmetaq._errors import InputKeyError, InputValueError, listed
+from scmetaq._errors import InputKeyError, InputValueError, check_unique, listed
 
 from ._cells import Condition, Source, called, part_of, raw_counts
-from ._checks import (
-    check_is_anndata,
-    check_is_mudata,
-    check_layer,
-    check_names,
-    check_unique,
-    unique_names_of,
-)
+from ._checks import check_is_anndata, check_is_mudata, check_layer, check_names, unique_names_of
 from ._columns import check_complete, check_has_modality
 
 _FEW_CELLS = 10
@@ -113,11 +106,9 @@ def _check_kind(data: Any, sources: Mapping[str, Source], where: str) -> None:
     check_unique(data.obs_names, "barcodes (obs_names)", unique_names_of(where))
     if not any(_has(data, source) for source in sources.values()):
         known = listed(source.modality for source in sources.values())
-        raise InputValueError(
-            f"Expected at least one modality that the model was trained on, {known}, found "
-            f"{listed(data.mod)}.",
-            "Give modalities the names that the model knows.",
-        )
+        problem = f"Expected at least one modality that the model was trained on, {known}, found"
+        fix = "Give modalities the names that the model knows."
+        raise InputValueError(f"{problem} {listed(data.mod)}.", fix)
     return None
 
 
@@ -252,7 +243,5 @@ def _typed(text: str, condition: Condition) -> Any:
             raise ValueError(text)
         return type(first)(text)
     except ValueError as error:
-        raise InputValueError(
-            f"Expected {condition.key!r} of new cells to be {type(first).__name__} as the "
-            f"reference's ({first}, ...), found {text!r}."
-        ) from error
+        problem = f"Expected {condition.key!r} of new cells to be {type(first).__name__} as the"
+        raise InputValueError(f"{problem} reference's ({first}, ...), found {text!r}.") from error

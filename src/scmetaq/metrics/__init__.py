@@ -1,17 +1,12 @@
 """Metrics of metacells: arrays in, numbers out; ``evaluate`` is the one that reads AnnData."""
 
-from scmetaq.metrics._correlation import compactness, separation
-from scmetaq.metrics._counts import inv, rna_atac_correlation
-from scmetaq.metrics._diffusion import (
-    DiffusionMap,
-    diffusion_compactness,
-    diffusion_map,
-    diffusion_separation,
-)
-from scmetaq.metrics._dubious import dubious
-from scmetaq.metrics._evaluate import evaluate
-from scmetaq.metrics._groups import SizeSummary, size_summary
-from scmetaq.metrics._labels import (
+from ._correlation import compactness, separation
+from ._counts import inv, rna_atac_correlation
+from ._diffusion import DiffusionMap, diffusion_compactness, diffusion_map, diffusion_separation
+from ._dubious import dubious
+from ._evaluate import evaluate
+from ._groups import SizeSummary, size_summary
+from ._labels import (
     Agreement,
     Mixing,
     accuracy,

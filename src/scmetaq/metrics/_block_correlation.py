@@ -6,20 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scmetaq.metrics._matrix import unit_rows
-
-
-def padded_block(
-    X: Any, rows: np.ndarray, codes: np.ndarray, start: int, block_size: int
-) -> tuple[jax.Array, jax.Array]:
-    """Unit rows and codes of one block, padded so that every block has the same shape."""
-    stop = min(start + block_size, len(rows))
-    padding = block_size - (stop - start)
-    units = unit_rows(X[rows[start:stop]]).astype(np.float32)  # B x F
-    units = np.pad(units, ((0, padding), (0, 0)))
-    return jnp.asarray(units), jnp.asarray(
-        np.pad(codes[start:stop], (0, padding), constant_values=-1)
-    )
+from ._groups import unit_rows
 
 
 @jax.jit
@@ -35,34 +22,30 @@ def best_of_block(
     return correlation.max(axis=1), correlation.max(axis=0)
 
 
-def nearest_outside(X: Any, rows: np.ndarray, codes: np.ndarray, block_size: int) -> np.ndarray:
-    """Largest correlation of each row with a row of another metacell, shape ``(len(rows),)``."""
-    starts = range(0, len(rows), block_size)
-    best = np.full(len(starts) * block_size, -np.inf, dtype=np.float32)
-    for start in starts:
-        here = padded_block(X, rows, codes, start, block_size)
-        for other in range(start, len(rows), block_size):
-            same = other == start
-            there = here if same else padded_block(X, rows, codes, other, block_size)
-            # the block of correlations serves its rows and its columns
-            of_here, of_there = best_of_block(*here, *there)
-            for at, found in ((start, of_here), (other, of_there)):
-                window = best[at : at + block_size]
-                np.maximum(window, found, out=window)
-    return best[: len(rows)].astype(np.float64)
-
-
-def nearest_of_sample(
-    X: Any, rows: np.ndarray, codes: np.ndarray, sample: np.ndarray, block_size: int
+def nearest_outside(
+    X: Any, rows: np.ndarray, codes: np.ndarray, block_size: int, sample: np.ndarray | None = None
 ) -> np.ndarray:
-    """Largest correlation of each sampled row with any row of another metacell."""
-    asking = [
-        padded_block(X, rows[sample], codes[sample], start, block_size)
-        for start in range(0, len(sample), block_size)
-    ]
-    best = np.full((len(asking), block_size), -np.inf, dtype=np.float32)
-    for start in range(0, len(rows), block_size):
-        there = padded_block(X, rows, codes, start, block_size)
-        for window, here in zip(best, asking, strict=True):
-            np.maximum(window, best_of_block(*here, *there)[0], out=window)
-    return best.ravel()[: len(sample)].astype(np.float64)
+    """Largest correlation of each row, or of some of them, with a row of another metacell."""
+
+    def block(positions: np.ndarray, i: int) -> tuple[jax.Array, jax.Array]:
+        """Unit rows and codes, padded so that every block has the same shape."""
+        at = positions[i * block_size : (i + 1) * block_size]
+        units = unit_rows(X[rows[at]]).astype(np.float32)  # B x F
+        padding = (0, block_size - len(at))
+        padded = np.pad(units, (padding, (0, 0))), np.pad(codes[at], padding, constant_values=-1)
+        return jnp.asarray(padded[0]), jnp.asarray(padded[1])
+
+    every = np.arange(len(rows))
+    asking = every if sample is None else sample
+    best = np.full((-(-len(asking) // block_size), block_size), -np.inf, dtype=np.float32)
+    held = [block(asking, i) for i in range(len(best))] if sample is not None else []
+    for j in range(-(-len(rows) // block_size)):
+        there = block(every, j)
+        for i in range(len(held) or j + 1):
+            here = held[i] if held else there if i == j else block(every, i)
+            # the block of correlations serves its rows and, if all ask, its columns
+            of_here, of_there = best_of_block(*here, *there)
+            np.maximum(best[i], of_here, out=best[i])
+            if not held:
+                np.maximum(best[j], of_there, out=best[j])
+    return best.ravel()[: len(asking)].astype(np.float64)

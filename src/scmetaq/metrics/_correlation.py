@@ -7,7 +7,8 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from scmetaq._errors import InputValueError, check_int
-from scmetaq.metrics._matrix import grouped_rows, unit_rows
+
+from ._groups import grouped_rows, unit_rows
 
 
 def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.Series:
@@ -83,27 +84,24 @@ def separation(
     Weighted value of each metacell, shape ``(n_metacells,)``, of which the mean is the paper's
     number; higher is better. Divide by :math:`K |M| / N` for the mean distance of its cells.
     """
-    from scmetaq.metrics._block_correlation import nearest_of_sample, nearest_outside
+    from ._block_correlation import nearest_outside
 
     check_int("block_size", block_size)
     check_int("max_cells", max_cells, optional=True)
     X, groups = grouped_rows(X, assignment)
     if len(groups.names) < 2:
-        raise InputValueError(
-            f"Expected at least two metacells, found only {groups.names[0]!r}.",
-            "Separation compares cells of different metacells; pass a finer assignment.",
-            "assignment",
-        )
+        problem = f"Expected at least two metacells, found only {groups.names[0]!r}."
+        fix = "Separation compares cells of different metacells; pass a finer assignment."
+        raise InputValueError(problem, fix, "assignment")
     kept = np.flatnonzero(groups.codes >= 0)
     codes = groups.codes[kept]
     block_size = min(block_size, len(kept))
-    if max_cells is None or len(kept) <= max_cells:
-        sample = np.arange(len(kept))
-        nearest = nearest_outside(X, kept, codes, block_size)  # N
-    else:
+    sample = None
+    if max_cells is not None and len(kept) > max_cells:
         sample = _sample(codes, max_cells, seed)
-        nearest = nearest_of_sample(X, kept, codes, sample, block_size)  # S
-    mean = np.bincount(codes[sample], weights=1 - nearest) / np.bincount(codes[sample])  # K
+    nearest = nearest_outside(X, kept, codes, block_size, sample)  # N, or S
+    of = codes if sample is None else codes[sample]
+    mean = np.bincount(of, weights=1 - nearest) / np.bincount(of)  # K
     return groups.series(mean * groups.sizes * (len(groups.names) / len(kept)), "separation")
 
 

@@ -1,7 +1,6 @@
 """Raw counts checked and normalised, and metrics of expression itself."""
 
 import warnings
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -9,8 +8,9 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, DTypeLike
 
-from scmetaq._errors import InputValueError, InputWarning, check_int
-from scmetaq.metrics._matrix import as_matrix, grouped_rows, unit_rows
+from scmetaq._errors import InputValueError, InputWarning, check_int, layers_of
+
+from ._groups import as_matrix, grouped_rows, unit_rows
 
 _VALUES = 1 << 24
 """Values that are checked at a time."""
@@ -53,24 +53,21 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
     if (X.data if sp.issparse(X) else X).min(initial=0) < 0:
         problem = "Expected `X` without negative values, found some: centred or scaled."
         raise InputValueError(problem, "Pass e.g. log1p counts per 10k.", "X")
-    members = groups.members
-    starts = range(0, len(members), block_size)
-    values = [_ratios_of(X, members[start : start + block_size]) for start in starts]
-    return groups.series(np.concatenate(values), "inv")
-
-
-def _ratios_of(X: Any, members: list[np.ndarray]) -> np.ndarray:
-    """95th percentile over genes of variance over mean, of some metacells."""
-    sizes = np.array([len(rows) for rows in members])  # B
-    cells = sp.csr_array(X[np.concatenate(members)], dtype=np.float64)
-    ends = np.concatenate([[0], np.cumsum(sizes)])
-    member_of = sp.csr_array((np.ones(ends[-1]), np.arange(ends[-1]), ends))  # B x cells
-    mean = (member_of @ cells).toarray() / sizes[:, None]  # B x G
-    square = (member_of @ cells.power(2)).toarray() / sizes[:, None]  # B x G
-    unbiased = np.divide(sizes, sizes - 1, out=np.full(len(sizes), np.nan), where=sizes > 1)
-    variance = np.maximum(square - mean**2, 0) * unbiased[:, None]  # B x G
-    ratio = np.divide(variance, mean, out=np.ones_like(mean), where=mean > 0)
-    return np.where(sizes > 1, np.quantile(ratio, 0.95, axis=1), np.nan)
+    members, values = groups.members, np.empty(len(groups.names))  # K
+    for start in range(0, len(members), block_size):
+        block = members[start : start + block_size]
+        sizes = np.array([len(rows) for rows in block])  # B
+        cells = sp.csr_array(X[np.concatenate(block)], dtype=np.float64)
+        ends = np.concatenate([[0], np.cumsum(sizes)])
+        member_of = sp.csr_array((np.ones(ends[-1]), np.arange(ends[-1]), ends))  # B x cells
+        mean = (member_of @ cells).toarray() / sizes[:, None]  # B x G
+        square = (member_of @ cells.power(2)).toarray() / sizes[:, None]  # B x G
+        unbiased = np.divide(sizes, sizes - 1, out=np.full(len(sizes), np.nan), where=sizes > 1)
+        variance = np.maximum(square - mean**2, 0) * unbiased[:, None]  # B x G
+        ratio = np.divide(variance, mean, out=np.ones_like(mean), where=mean > 0)
+        quantile = np.quantile(ratio, 0.95, axis=1)
+        values[start : start + block_size] = np.where(sizes > 1, quantile, np.nan)
+    return groups.series(values, "inv")
 
 
 def rna_atac_correlation(
@@ -136,11 +133,9 @@ def _check_names(rna: Any, atac: Any, links: Any) -> None:
     ):
         both_named = isinstance(first, pd.DataFrame) and isinstance(second, pd.DataFrame)
         if both_named and not first.axes[along].equals(second.axes[across]):
-            raise InputValueError(
-                f"Expected the same {what}, in the same order, found different names or another "
-                "order.",
-                "Align them first, e.g. by `reindex`, or pass arrays in the same order.",
-            )
+            problem = f"Expected the same {what}, in the same order, found"
+            fix = "Align them first, e.g. by `reindex`, or pass arrays in the same order."
+            raise InputValueError(f"{problem} different names or another order.", fix)
 
 
 def log_normalise(counts: Any, dtype: DTypeLike = np.float32) -> sp.csr_matrix:
@@ -152,27 +147,27 @@ def log_normalise(counts: Any, dtype: DTypeLike = np.float32) -> sp.csr_matrix:
     return X
 
 
-def check_count_values(X: Any, where: str, layers: Collection[str], *, stacklevel: int) -> None:
-    """Refuse values that are negative, missing or infinite; warn of fractions."""
-    X = X.data if sp.issparse(X) else X
-    n_rows = max(1, _VALUES // (1 if len(X.shape) == 1 else max(X.shape[1], 1)))
+def counts_of(adata: Any, layer: str | None, owner: str = "", *, stacklevel: int = 3) -> Any:
+    """Raw counts, N x F: invalid ones are refused; fractions give a warning, but at level 0."""
+    X: Any = adata.X if layer is None else adata.layers[layer]
+    where = owner + ("`X`" if layer is None else f"layer {layer!r}")
+    named = f"the layer with raw counts by `layer=`; layers: {layers_of(adata)}."
+    problem = f"Expected raw counts in {where}, found"
+    if X is None:
+        raise InputValueError(f"{problem} nothing.", f"Name {named}", "layer")
+    values = X.data if sp.issparse(X) else X
+    n_rows = max(1, _VALUES // max((1, *values.shape[1:])))
     n_wrong, has_fractions = 0, False
-    for start in range(0, X.shape[0], n_rows):
-        block = X[start : start + n_rows]
-        values = np.asarray(block.data if sp.issparse(block) else block)
-        n_wrong += int((~((values >= 0) & np.isfinite(values))).sum())
-        has_fractions = has_fractions or bool((values != np.floor(values)).any())
+    for start in range(0, values.shape[0], n_rows):
+        block = values[start : start + n_rows]
+        block = np.asarray(block.data if sp.issparse(block) else block)
+        n_wrong += int((~((block >= 0) & np.isfinite(block))).sum())
+        has_fractions = has_fractions or bool((block != np.floor(block)).any())
     if n_wrong:
-        raise InputValueError(
-            f"Expected raw counts in {where}, found {n_wrong} values that are negative, NaN or "
-            "infinite.",
-            f"Name the layer with raw counts by `layer=`; layers: {list(layers)}.",
-            "layer",
-        )
-    if has_fractions:
-        warning = InputWarning(
-            f"Expected raw counts in {where}, found fractions; layers: {list(layers)}.",
-            "If these are normalised values, name the layer with raw counts by `layer=`.",
-            "layer",
-        )
+        wrong = f"{problem} {n_wrong} values that are negative, NaN or infinite."
+        raise InputValueError(wrong, f"Name {named}", "layer")
+    if has_fractions and stacklevel:
+        fix = f"If these are normalised values, name {named}"
+        warning = InputWarning(f"{problem} fractions.", fix, "layer")
         warnings.warn(warning, stacklevel=stacklevel)
+    return X

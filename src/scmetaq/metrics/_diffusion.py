@@ -1,7 +1,7 @@
 """Diffusion map of cells, and how compact and how far apart metacells are in it."""
 
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
 from sklearn.neighbors import NearestNeighbors
 
-from scmetaq._errors import InputTypeError, InputValueError, check_int
-from scmetaq.metrics._groups import Groups
-from scmetaq.metrics._matrix import as_matrix, check_finite, grouped_rows
+from scmetaq._errors import InputValueError, check_int
+
+from ._groups import Groups, as_embedding, grouped_rows
 
 
 class DiffusionMap(NamedTuple):
@@ -32,7 +32,7 @@ class DiffusionMap(NamedTuple):
     eigenvalues: np.ndarray
 
 
-class NoDiffusionMapError(InputValueError):
+class NoMapError(InputValueError):
     """Too few cells, or a graph of neighbours that has no piece with nearly all of them."""
 
 
@@ -73,7 +73,17 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
     Setty et al., Palantir, Nature Biotechnology 2019. Coifman and Lafon, Diffusion maps, Applied
     and Computational Harmonic Analysis 2006.
     """
-    kernel = _adaptive_kernel(_checked(X, n_components, n_neighbors), n_neighbors)
+    check_int("n_components", n_components, least=2)
+    check_int("n_neighbors", n_neighbors, least=4)
+    embedding = as_embedding(X, "X")
+    if len(embedding) <= max(n_components, n_neighbors):
+        raise NoMapError(
+            f"Expected more cells than `n_neighbors` ({n_neighbors}) and `n_components` "
+            f"({n_components}) of `diffusion_map`, found {len(embedding)}.",
+            "Pass more cells, or lower these there.",
+            "n_neighbors",
+        )
+    kernel = _adaptive_kernel(embedding, n_neighbors)
     inside = _largest_piece(kernel, n_neighbors)  # N
     eigenvalues, vectors = _slowest_modes(kernel[inside][:, inside], n_components)
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]  # L
@@ -129,11 +139,9 @@ def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> 
     components, groups = _grouped_components(X, assignment)
     means = components.groupby(level=0).mean()  # up to K x L
     if len(means) < 2:
-        raise InputValueError(
-            f"Expected at least two metacells, found only {groups.names[means.index].tolist()}.",
-            "Separation compares metacells; pass a finer assignment.",
-            "assignment",
-        )
+        problem = "Expected at least two metacells, found only"
+        fix = "Separation compares metacells; pass a finer assignment."
+        raise InputValueError(f"{problem} {groups.names[means.index].tolist()}.", fix, "assignment")
     # a tree computes each distance from differences: exact however near two means are
     search = NearestNeighbors(n_neighbors=1, algorithm="kd_tree").fit(means.to_numpy())
     values = np.full(len(groups.names), np.nan)
@@ -152,27 +160,6 @@ def _grouped_components(
         components = diffusion_map(rows).components
     kept = (groups.codes >= 0) & ~np.isnan(components).any(axis=1)
     return pd.DataFrame(components[kept], index=groups.codes[kept]), groups
-
-
-def _checked(X: Any, n_components: int, n_neighbors: int) -> np.ndarray:
-    check_int("n_components", n_components, least=2)
-    check_int("n_neighbors", n_neighbors, least=4)
-    if sp.issparse(X):
-        raise InputTypeError(
-            "Expected `X` as a dense cells by dimensions embedding, found a sparse matrix.",
-            'Pass e.g. `adata.obsm["X_pca"]`.',
-            "X",
-        )
-    embedding = np.ascontiguousarray(as_matrix(X, "X", "cells by dimensions"), dtype=np.float64)
-    check_finite(embedding)
-    if len(embedding) <= max(n_components, n_neighbors):
-        raise NoDiffusionMapError(
-            f"Expected more cells than `n_neighbors` ({n_neighbors}) and `n_components` "
-            f"({n_components}) of `diffusion_map`, found {len(embedding)}.",
-            "Pass more cells, or lower these there.",
-            "n_neighbors",
-        )
-    return embedding
 
 
 def _adaptive_kernel(embedding: np.ndarray, n_neighbors: int) -> sp.csr_array:
@@ -203,7 +190,7 @@ def _largest_piece(kernel: sp.csr_array, n_neighbors: int) -> np.ndarray:
     advice = f"Raise `n_neighbors` of `diffusion_map` ({n_neighbors}), or judge the pieces alone."
     if n_outside > 0.2 * len(inside):
         problem = f"{problem}; distances between pieces are infinite."
-        raise NoDiffusionMapError(problem, advice, "n_neighbors")
+        raise NoMapError(problem, advice, "n_neighbors")
     if n_outside > 0:
         left_out = "these cells are left out of the diffusion map and of what is measured in it."
         warnings.warn(f"{problem}: {left_out} {advice}", UserWarning, stacklevel=3)

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq._errors import check_int, check_share
-from scmetaq.metrics._matrix import grouped_rows, unit_rows
+
+from ._groups import grouped_rows, unit_rows
 
 
 def dubious(
@@ -103,17 +104,12 @@ def _judge(
         rows = np.sort(rng.choice(rows, most, replace=False))
     cells = X[rows].toarray() if sp.issparse(X) else X[rows]  # n x F
     detected = (cells != 0).mean(axis=0) > least
-    Z = _unit_columns(cells[:, detected].astype(np.float64))  # n x p
+    Z = unit_rows(cells[:, detected].T).T  # n x p
     Z = Z[:, Z.any(axis=0)]
     if len(rows) < 3 or Z.shape[1] < 2:
         return len(rows), Z.shape[1], np.nan, np.full(n_draws, np.nan)
-    null = [_divergence(_unit_columns(rng.permuted(Z, axis=1))) for _ in range(n_draws)]
+    null = [_divergence(unit_rows(rng.permuted(Z, axis=1).T).T) for _ in range(n_draws)]
     return len(rows), Z.shape[1], _divergence(Z), np.array(null)
-
-
-def _unit_columns(values: np.ndarray) -> np.ndarray:
-    """Centre each column and scale it to length one; zeros if it has no spread."""
-    return unit_rows(values.T).T
 
 
 def _divergence(Z: np.ndarray) -> float:

@@ -13,19 +13,14 @@ from mudata import MuData
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, check_int
-from scmetaq.metrics._cell_values import cell_values, check_layer, check_rep, has_rep, layers_of
-from scmetaq.metrics._correlation import compactness, separation
-from scmetaq.metrics._counts import check_count_values, inv, log_normalise
-from scmetaq.metrics._diffusion import (
-    NoDiffusionMapError,
-    diffusion_compactness,
-    diffusion_map,
-    diffusion_separation,
-)
-from scmetaq.metrics._dubious import dubious
-from scmetaq.metrics._groups import factorize_metacells, group_cells, size_summary
-from scmetaq.metrics._labels import accuracy, balanced_accuracy, entropy, mixing, purity
+from scmetaq._errors import InputKeyError, InputTypeError, check_int, check_layer, layers_of
+
+from ._correlation import compactness, separation
+from ._counts import counts_of, inv, log_normalise
+from ._diffusion import NoMapError, diffusion_compactness, diffusion_map, diffusion_separation
+from ._dubious import dubious
+from ._groups import cell_values, check_rep, group_cells, reps_of, size_summary
+from ._labels import accuracy, balanced_accuracy, entropy, mixing, purity
 
 _HIGHER = [
     "compactness", "separation", "purity", "diffusion_separation", "accuracy",
@@ -134,12 +129,14 @@ def evaluate(
     frames = []
     if isinstance(adata, MuData):
         for name, part in parts.items():
-            _check_has_metacells(name, metacells.loc[part.obs_names])
+            group_cells(metacells.loc[part.obs_names], f" in the modality {name!r}")
         of_all = [_sizes(metacells), *of_labels]
         of_all += _of_embedding(np.asarray(adata.obsm[use_rep]), metacells) if joint else []
         frames, of_labels, whole = [_tidy(of_all, whole, modality=None)], [], {}
     for name, part in parts.items():
-        counts = _counts(part, layer if layer in part.layers else None, name)
+        owner, of_part = f"modality {name!r}, " if name else "", layers_of(part)
+        counts = counts_of(part, layer if layer in of_part else None, owner)
+        counts = counts[:] if part.isbacked else counts
         own = metacells if name is None else metacells.loc[part.obs_names]
         kept = group_cells(own).codes >= 0
         assigned, genes = own[kept], log_normalise(counts[kept])
@@ -148,8 +145,10 @@ def evaluate(
         if len(numbers[0]) > 1:
             numbers.append(separation(X, assigned, max_cells=max_cells, seed=seed))
         numbers.append(inv(genes, assigned))
-        if has_rep(part, use_rep) and not joint:
-            numbers += _of_embedding(_embedding(part, str(use_rep), counts, n_top_genes), own)
+        if use_rep in reps_of(part) and not joint:
+            rep = part.obsm.get(use_rep)  # that of ``obsm`` if it has the name
+            rep = principal_components(counts, n_top_genes) if rep is None else np.asarray(rep)
+            numbers += _of_embedding(rep, own)
         if find_dubious:
             table = dubious(X, assigned, seed=seed)
             numbers += [table["statistic"].rename("divergence"), table["dubious"]]
@@ -169,7 +168,7 @@ def _of_embedding(embedding: np.ndarray, metacells: pd.Series) -> list[pd.Series
     metrics = (diffusion_compactness, diffusion_separation)[: len(groups.names)]
     try:
         components = diffusion_map(embedding)
-    except NoDiffusionMapError as error:
+    except NoMapError as error:
         warnings.warn(f"No diffusion metrics: {error}", UserWarning, stacklevel=3)
         return [groups.series(np.full(len(groups.names), np.nan), of.__name__) for of in metrics]
     return [of(components, metacells) for of in metrics]
@@ -188,42 +187,13 @@ def _parts(adata: Any, modalities: Sequence[str] | None) -> dict[str | None, Ann
     absent = [name for name in modalities or () if name not in adata.mod]
     if absent or not (adata.mod if modalities is None else modalities):
         found = f"no {absent[0]!r}" if absent else "none"
-        raise InputKeyError(
-            f"Expected `modalities` to name modalities, found {found}. Modalities there: "
-            f"{list(adata.mod)}.",
-            argument="modalities",
-        )
+        problem = f"Expected `modalities` to name modalities, found {found}. Modalities there:"
+        raise InputKeyError(f"{problem} {list(adata.mod)}.", argument="modalities")
     return {name: adata.mod[name] for name in modalities or adata.mod}
 
 
-def _check_has_metacells(name: str | None, metacells: pd.Series) -> None:
-    """Refuse a modality of which no cell has a metacell."""
-    if len(factorize_metacells(metacells).categories) == 0:
-        found = f"found none among its {len(metacells)}"
-        raise InputValueError(
-            f"Expected cells with a metacell in the modality {name!r}, {found}.",
-            "Pass an assignment of these cells too, or name the other `modalities`.",
-            "assignment",
-        )
-
-
-def _counts(adata: AnnData, layer: str | None, modality: str | None) -> Any:
-    """Raw counts, N x F; values that cannot be counts are refused."""
-    layers, where = layers_of(adata), "" if modality is None else f"modality {modality!r}, "
-    X: Any = adata.X if layer is None else adata.layers[layer]
-    where += ("`X`" if where else "`adata.X`") if layer is None else f"layer {layer!r}"
-    if X is None:
-        problem = f"Expected raw counts in {where}, found nothing. Layers: {layers}."
-        raise InputValueError(problem, argument="layer")
-    X = X[:] if adata.isbacked else X
-    check_count_values(X, where, layers, stacklevel=4)
-    return X
-
-
-def _embedding(adata: AnnData, use_rep: str, counts: Any, n_top_genes: int) -> np.ndarray:
-    """Embedding of all cells, N x D; that of ``obsm`` if it has the name."""
-    if use_rep in adata.obsm:
-        return np.asarray(adata.obsm[use_rep])
+def principal_components(counts: Any, n_top_genes: int) -> np.ndarray:
+    """Principal components of log1p counts per 10k, N x D; if there is one gene or cell, these."""
     X = _most_variable(log_normalise(counts), n_top_genes)
     if min(X.shape) < 2:
         return X.toarray()  # nothing to reduce

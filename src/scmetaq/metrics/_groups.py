@@ -1,13 +1,24 @@
-"""Cells grouped by metacell: the one reading of an assignment that every metric shares."""
+"""Matrices and assignments of cells as every metric reads them: rows, groups, unit vectors."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq._errors import InputTypeError, InputValueError
+from scmetaq._errors import (
+    InputKeyError,
+    InputTypeError,
+    InputValueError,
+    check_there,
+    check_unique,
+)
+
+PCA = "pca"
+"""Name of an embedding that is computed by the metrics."""
+_LARGEST = 1e100  # coordinates must be below: distances are squared
 
 
 class Groups(NamedTuple):
@@ -98,15 +109,10 @@ def factorize(values: Any) -> pd.Categorical:
 
 def _merge_spellings(column: pd.Categorical) -> pd.Categorical:
     """Make one category of those that are the same as text: the number, if there is one."""
-    names = [
-        int(name) if isinstance(name, float) and name.is_integer() else name
-        for name in column.categories
-    ]
-    chosen: dict[str, Any] = {}
-    for name in names:
-        if isinstance(chosen.get(str(name), ""), str):
-            chosen[str(name)] = name
-    place = pd.Index(chosen, dtype=object).get_indexer([str(name) for name in names])
+    names = [int(n) if isinstance(n, float) and n.is_integer() else n for n in column.categories]
+    chosen = {str(name): name for name in names}
+    chosen |= {str(name): name for name in names if not isinstance(name, str)}
+    place = pd.Index(chosen, dtype=object).get_indexer(list(map(str, names)))
     codes = np.append(place, -1)[column.codes]  # a missing value has the code -1
     kept = pd.Index(list(chosen.values()), dtype=object)
     return pd.Categorical.from_codes(codes, kept, ordered=column.ordered)
@@ -118,13 +124,13 @@ def factorize_metacells(assignment: pd.Series) -> pd.Categorical:
     return column.remove_categories([name for name in column.categories if str(name) == "-1"])
 
 
-def group_cells(assignment: Any) -> Groups:
+def group_cells(assignment: Any, where: str = "") -> Groups:
     """Read an assignment, leaving out cells without a metacell (missing, or -1)."""
     column = factorize_metacells(_one_column(assignment, "assignment"))
     if len(column.categories) == 0:
         raise InputValueError(
-            f"Expected at least one cell with a metacell, found none among {len(column)} cells "
-            "(missing values and -1 mean 'no metacell').",
+            f"Expected at least one cell with a metacell{where}, found none among {len(column)} "
+            "cells (missing values and -1 mean 'no metacell').",
             "Pass another assignment.",
             "assignment",
         )
@@ -136,11 +142,9 @@ def group_labels(labels: Any, *, what: str = "labels") -> Groups:
     values = pd.Series(_one_column(labels, what))
     column = factorize(values.astype(object).where(values.notna(), None).map(str, "ignore"))
     if len(column.categories) == 0:
-        raise InputValueError(
-            f"Expected {what}, found {len(values)} cells of which every one is missing.",
-            f"Pass {what} for at least one cell, or leave out the metrics that need them.",
-            what,
-        )
+        problem = f"Expected {what}, found {len(values)} cells of which every one is missing."
+        fix = f"Pass {what} for at least one cell, or leave out the metrics that need them."
+        raise InputValueError(problem, fix, what)
     return Groups(column.codes.astype(np.int64), column.categories)
 
 
@@ -172,10 +176,9 @@ def check_same_order(first: Any, second: Any) -> None:
     """Refuse two tables or columns that both have an index, but not the same."""
     both_indexed = all(isinstance(of, pd.Series | pd.DataFrame) for of in (first, second))
     if both_indexed and not first.index.equals(second.index):
-        raise InputValueError(
-            "Expected the same index in both, found different barcodes or another order.",
-            "Align them, e.g. `assignment.reindex(labels.index)`, or pass arrays in one order.",
-        )
+        problem = "Expected the same index in both, found different barcodes or another order."
+        fix = "Align them, e.g. `assignment.reindex(labels.index)`, or pass arrays in one order."
+        raise InputValueError(problem, fix)
 
 
 def as_array(values: Any) -> Any:
@@ -189,10 +192,120 @@ def _one_column(values: Any, what: str) -> Any:
     """Return one-dimensional values, keeping the dtype (a Categorical stays one)."""
     values = as_array(values.array if isinstance(values, pd.Series | pd.Index) else values)
     if values.ndim != 1 or len(values) == 0:
-        raise InputValueError(
-            f"Expected `{what}` with one value per cell, shape (n_cells,), "
-            f"found shape {tuple(values.shape)}.",
-            "Pass one non-empty column.",
-            what,
-        )
+        problem = f"Expected `{what}` with one value per cell, shape (n_cells,), found"
+        fix = "Pass one non-empty column."
+        raise InputValueError(f"{problem} shape {tuple(values.shape)}.", fix, what)
     return values
+
+
+def as_matrix(values: Any, name: str, shape: str) -> np.ndarray | sp.csr_array:
+    """Return numbers as an array or in CSR form; ``shape`` says what rows and columns are."""
+    values = np.asarray(values) if isinstance(values, list) else values
+    n_dimensions = getattr(values, "ndim", "no")
+    if n_dimensions != 2:
+        raise InputTypeError(
+            f"Expected `{name}` as a {shape} matrix (numpy array, DataFrame or scipy sparse), "
+            f"found {type(values).__name__} with {n_dimensions} dimensions.",
+            "Of an AnnData pass a matrix, e.g. `adata.X` after log-normalisation, or an embedding.",
+            name,
+        )
+    matrix = sp.csr_array(values) if sp.issparse(values) else np.asarray(values)
+    if matrix.dtype.kind not in "biuf":
+        problem = f"Expected real numbers in `{name}`, found values of the type {matrix.dtype}."
+        fix = f"If they are, convert them: `{name}.astype(float)`; leave columns of text out."
+        raise InputTypeError(problem, fix, name)
+    return matrix
+
+
+def grouped_rows(X: Any, assignment: Any) -> tuple[Any, Groups]:
+    """Check a matrix against an assignment; return it row-sliceable, with the cells' groups."""
+    matrix = as_matrix(X, "X", "cells by features")
+    if matrix.shape[0] != len(assignment):
+        problem = f"Expected one metacell per row of `X`, found {len(assignment)} for"
+        fix = "Pass the assignment of exactly these cells."
+        raise InputValueError(f"{problem} {matrix.shape[0]} rows.", fix, "assignment")
+    check_same_order(X, assignment)
+    if not np.isfinite(matrix.data if sp.issparse(matrix) else matrix).all():
+        problem = "Expected finite values in `X`, found NaN or infinity."
+        fix = "Remove or replace them; similarities and distances are undefined there."
+        raise InputValueError(problem, fix, "X")
+    return matrix, group_cells(assignment)
+
+
+def as_embedding(values: Any, name: str) -> np.ndarray:
+    """Coordinates of cells, N x D, which must be dense and finite, also after squaring."""
+    if sp.issparse(values):
+        problem = f"Expected `{name}` as a dense array, found a sparse matrix."
+        raise InputTypeError(problem, 'Pass e.g. `adata.obsm["X_pca"]`.', name)
+    matrix = np.ascontiguousarray(as_matrix(values, name, "cells by dimensions"), dtype=np.float64)
+    n_bad = int((~(np.abs(matrix) < _LARGEST)).any(axis=1).sum())
+    if n_bad or matrix.shape[1] == 0:
+        problem = f"Expected `{name}` of shape (n, d) with finite numbers, found shape"
+        raise InputValueError(
+            f"{problem} {matrix.shape} with missing or huge ones in {n_bad} cells.", argument=name
+        )
+    return matrix
+
+
+def unit_rows(X: Any) -> np.ndarray:
+    """Centre each row and scale it to length one: dot products are Pearson correlations.
+
+    A row without spread has no Pearson correlation; it becomes zeros, as if uncorrelated.
+    """
+    dense = np.array(X.toarray() if sp.issparse(X) else X, np.float64)  # N x F
+    # a constant row keeps a rounding error after centring: measure against its length before
+    floor = 1e-10 * np.linalg.norm(dense, axis=1, keepdims=True)
+    dense -= dense.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(dense, axis=1, keepdims=True)
+    return np.divide(dense, length, out=np.zeros_like(dense), where=length > floor)
+
+
+def cell_values(data: Any, values: Any, *, what: str) -> pd.Series:
+    """Values of a column, of a Series by barcode or of an array, as a Series by barcode."""
+    if isinstance(values, str):
+        owner, column = find_column(data, values, what=what)
+        # cells that lack the modality lack the value
+        return owner.obs[column] if owner is data else owner.obs[column].reindex(data.obs_names)
+    if isinstance(values, pd.Series):
+        check_unique(values.index, f"barcodes in `{what}`", "remove the repeats", what)
+        absent = data.obs_names.difference(values.index)
+        if len(absent) > 0:
+            problem = f"Expected `{what}` for all {data.n_obs} cells, found {len(absent)} barcodes"
+            fix = "Index it by `obs_names`, with missing values for cells without, or an array."
+            raise InputValueError(f"{problem} missing, e.g. {absent[0]!r}.", fix, what)
+        return values.loc[data.obs_names]
+    if isinstance(values, pd.DataFrame):
+        names = list(values.columns)
+        problem = f"Expected `{what}` as one column, found a DataFrame with the columns {names}."
+        raise InputTypeError(problem, f"Pass one of them, e.g. `frame[{names[0]!r}]`.", what)
+    barcodes, values = data.obs_names, as_array(values)
+    if values.shape != (len(barcodes),):
+        problem = f"Expected `{what}` of shape ({len(barcodes)},), one value per cell, found"
+        fix = "Pass the values of exactly these cells."
+        raise InputValueError(f"{problem} shape {tuple(values.shape)}.", fix, what)
+    return pd.Series(values, index=barcodes).infer_objects()
+
+
+def find_column(data: Any, name: str, *, what: str) -> tuple[Any, str]:
+    """What has a column, ``data`` or a modality, as in ``"rna:cell_type"``; and its name there."""
+    parts = getattr(data, "mod", {})
+    modality, _, column = name.partition(":")
+    if modality in parts and column in parts[modality].obs:  # not a copy pulled from there
+        return parts[modality], column
+    if name in data.obs:
+        return data, name
+    own = {str(c) for c in data.obs}
+    own |= {f"{key}:{c}" for key, part in parts.items() for c in part.obs}
+    own = {column for column in own if "_scvi" not in column}  # what set-up wrote
+    problem = f"Expected `{what}` to name a column of `obs`, found no {name!r}. Columns there:"
+    raise InputKeyError(f"{problem} {sorted(own)}.", argument=what)
+
+
+def reps_of(adata: Any) -> list[str]:
+    """Names of the embeddings, and of the one that can be computed."""
+    return [PCA, *sorted(map(str, adata.obsm))]
+
+
+def check_rep(cells: Any, use_rep: str | None) -> None:
+    """Refuse an embedding that an AnnData, or every modality of several, lacks."""
+    check_there(cells, use_rep, reps_of, "use_rep", "an embedding in `obsm`")

@@ -14,13 +14,8 @@ from sklearn.metrics import (
 )
 
 from scmetaq._errors import InputValueError, check_choice
-from scmetaq.metrics._groups import (
-    Groups,
-    check_categories,
-    check_same_cells,
-    group_cells,
-    group_labels,
-)
+
+from ._groups import Groups, check_categories, check_same_cells, group_cells, group_labels
 
 _Mean = Literal["arithmetic", "max", "min", "geometric"]
 
@@ -46,7 +41,7 @@ def purity(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
     """
     counts, metacells = _count_labels(assignment, labels)
     labelled = counts.sum(axis=1)  # K
-    largest = counts.max(axis=1).toarray().ravel()  # K
+    largest = counts.max(axis=1).toarray()  # K
     values = np.divide(largest, labelled, out=np.full(len(labelled), np.nan), where=labelled > 0)
     return metacells.series(values, "purity")
 
@@ -84,9 +79,9 @@ def balanced_accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
     A number in [0, 1]; higher is better.
     """
     counts, _ = _count_labels(assignment, labels)
-    largest, majority = counts.max(axis=1).toarray().ravel(), _most_frequent(counts)  # K
     totals = counts.sum(axis=0)  # C
-    recalled = np.bincount(majority, weights=largest, minlength=len(totals))  # C
+    largest = counts.max(axis=1).toarray()  # K
+    recalled = np.bincount(counts.argmax(axis=1), weights=largest, minlength=len(totals))  # C
     return float((recalled[totals > 0] / totals[totals > 0]).mean())
 
 
@@ -158,7 +153,7 @@ def mixing(assignment: ArrayLike, conditions: ArrayLike, labels: ArrayLike | Non
         kinds = _read_labels(assignment, labels)
     known = _known("a metacell, a condition and a label", metacells, batches, kinds)
     counts = _tally(metacells, batches, known)
-    inside, majority = _row_entropies(counts), _most_frequent(_tally(metacells, kinds, known))  # K
+    inside, majority = _row_entropies(counts), _tally(metacells, kinds, known).argmax(axis=1)  # K
     possible = _row_entropies(_tally(kinds, batches, known))[majority]  # K
     ratio = np.divide(inside, possible, out=np.full(len(inside), np.nan), where=possible > 0)
     ratio = np.minimum(ratio, 1)
@@ -256,11 +251,6 @@ def _known(what: str, *groupings: Groups) -> np.ndarray:
         problem = f"Expected cells with {what}, found none."
         raise InputValueError(problem, "Check that the columns are of the same cells.")
     return known
-
-
-def _most_frequent(counts: sp.csr_array) -> np.ndarray:
-    """Column of the largest count of each row, the first on a tie."""
-    return np.asarray(counts.argmax(axis=1)).ravel()
 
 
 def _tally(first: Groups, second: Groups, known: np.ndarray) -> sp.csr_array:

@@ -120,9 +120,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         """Manager of the cells to read; registers new ones as the model's were."""
         self._check_if_trained(warn=False)
         if adata is None and self.adata is None:
-            raise InputValueError(
-                "The model was loaded without cells:", "pass some as adata.", "adata"
-            )
+            problem = "The model was loaded without cells:"
+            raise InputValueError(problem, "pass some as adata.", "adata")
         if adata is not None and not self._is_registered(adata):
             adata = self._aligned_cells(adata)
         else:

@@ -99,10 +99,9 @@ class COEM(CountModel):
         check_int("n_components", n_components)
         _check_hidden(n_hidden)
         if not isinstance(consistency_weight, Real) or not 0 <= consistency_weight < np.inf:
+            problem = "Expected consistency_weight to be a number of at least 0, found"
             raise InputValueError(
-                f"Expected consistency_weight to be a number of at least 0, found "
-                f"{consistency_weight!r}.",
-                argument="consistency_weight",
+                f"{problem} {consistency_weight!r}.", argument="consistency_weight"
             )
         likelihoods = of_modalities("likelihood", likelihood, KINDS)
         for kind, usual in _LIKELIHOODS.items():
@@ -152,12 +151,9 @@ class COEM(CountModel):
     def _check_components(self, n_cells: int) -> None:
         n_components = self.module.prior.n_components
         if n_components > n_cells:
-            raise InputValueError(
-                f"Expected at most as many components of the prior as cells, found {n_components} "
-                f"and {n_cells}.",
-                f"Make the model with n_components={max(1, n_cells // 50)}.",
-                "n_components",
-            )
+            problem = "Expected at most as many components of the prior as cells, found"
+            fix = f"Make the model with n_components={max(1, n_cells // 50)}."
+            raise InputValueError(f"{problem} {n_components} and {n_cells}.", fix, "n_components")
 
     def get_latent_representation(self, adata: MuData | None = None) -> np.ndarray:
         """Latents of cells, the means of their joint posteriors, ``(n_cells, n_latent)``.
@@ -248,6 +244,5 @@ class COEM(CountModel):
 def _check_hidden(n_hidden: int) -> None:
     check_int("n_hidden", n_hidden)
     if n_hidden < 32 or n_hidden % 32:
-        raise InputValueError(
-            f"Expected n_hidden to be a multiple of 32, found {n_hidden}.", argument="n_hidden"
-        )
+        problem = f"Expected n_hidden to be a multiple of 32, found {n_hidden}."
+        raise InputValueError(problem, argument="n_hidden")

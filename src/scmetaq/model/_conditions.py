@@ -41,10 +41,8 @@ class ConditionsMixin(_Base):
         """
         self._check_if_trained(warn=False)
         if not self._conditions:
-            raise ValueError(
-                "The model knows no conditions: name some at set-up with batch_key or "
-                "categorical_covariate_keys."
-            )
+            problem = "The model knows no conditions: name some at set-up with batch_key or"
+            raise ValueError(f"{problem} categorical_covariate_keys.")
         embedding = self.module.condition_embedding
         found = {
             key: AnnData(

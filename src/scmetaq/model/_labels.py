@@ -165,20 +165,16 @@ class LabelsMixin(_Base):
         manager = self._registered(adata)
         names, codes = self._labels_of(manager, labels_key)
         if not names:
-            raise InputKeyError(
-                f"Expected labels in obs[{labels_key!r}] of the cells, found no such column or no "
-                "value in it.",
-                "Put the names of the new types there.",
-                "adata",
-            )
+            problem = f"Expected labels in obs[{labels_key!r}] of the cells, found"
+            fix = "Put the names of the new types there."
+            raise InputKeyError(f"{problem} no such column or no value in it.", fix, "adata")
         known = prototypes.labels
         new = [i for i, name in enumerate(names) if name not in known]
         if not new:
+            problem = f"Expected new types in obs[{labels_key!r}], found only labels that the model"
+            fix = "They keep their prototypes."
             raise InputValueError(
-                f"Expected new types in obs[{labels_key!r}], found only labels that the model "
-                f"knows: {', '.join(map(repr, names[:5]))}.",
-                "They keep their prototypes.",
-                "adata",
+                f"{problem} knows: {', '.join(map(repr, names[:5]))}.", fix, "adata"
             )
         chosen = np.flatnonzero(np.isin(codes, new))
         sums = np.zeros((len(names), prototypes.means.shape[1]))
@@ -194,10 +190,8 @@ class LabelsMixin(_Base):
         """Means of clusters of latents."""
         z = self._latents(self._cells(self._registered(adata)))
         if len(z) <= _NEIGHBORS:
-            raise InputValueError(
-                f"Expected more than {_NEIGHBORS} cells to find landmarks in, found {len(z)}.",
-                argument="landmarks_of",
-            )
+            problem = f"Expected more than {_NEIGHBORS} cells to find landmarks in, found {len(z)}."
+            raise InputValueError(problem, argument="landmarks_of")
         graph = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(len(z))]))
         affinity = neighbor_affinity(z, _NEIGHBORS, seed=seed)
         options: dict[str, Any] = {"flavor": "igraph", "n_iterations": 2, "directed": False}
@@ -210,17 +204,13 @@ class LabelsMixin(_Base):
     def _check_has_prototypes(self) -> None:
         self._check_if_trained(warn=False)
         if not self._label_keys:
-            raise InputValueError(
-                "The model knows no labels.",
-                "Name their columns at set-up with labels_key, and train it.",
-            )
+            fix = "Name their columns at set-up with labels_key, and train it."
+            raise InputValueError("The model knows no labels.", fix)
         for key, prototypes in self._prototypes.items():
             if not prototypes.labels:
-                raise InputValueError(
-                    f"The model has no prototypes of {key!r}: no two cells that it was trained on "
-                    "had a label in common.",
-                    "Train it with labelled cells.",
-                )
+                problem = f"The model has no prototypes of {key!r}: no two cells that it was"
+                fix = "Train it with labelled cells."
+                raise InputValueError(f"{problem} trained on had a label in common.", fix)
 
     @property
     def _prototypes(self) -> dict[str, LabelPrototypes]:

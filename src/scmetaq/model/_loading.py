@@ -18,10 +18,8 @@ def check_model_file(folder: Path, name: str, options: dict[str, Any]) -> None:
     file = folder / name
     if not file.exists():
         if options.get("backup_url") is None:
-            raise InputValueError(
-                f"Expected a saved model in {folder}, found no {name} there.",
-                "Name the folder that save() wrote.",
-            )
+            problem = f"Expected a saved model in {folder}, found no {name} there."
+            raise InputValueError(problem, "Name the folder that save() wrote.")
         return
     try:
         with ZipFile(file) as archive:
@@ -29,10 +27,8 @@ def check_model_file(folder: Path, name: str, options: dict[str, Any]) -> None:
     except BadZipFile:
         is_whole = False
     if not is_whole:
-        raise InputValueError(
-            f"{file} cannot be read: it is cut short, damaged or no saved model.",
-            "Save the model again, or copy the whole folder.",
-        )
+        problem = f"{file} cannot be read: it is cut short, damaged or no saved model."
+        raise InputValueError(problem, "Save the model again, or copy the whole folder.")
 
 
 @contextmanager
@@ -53,10 +49,8 @@ def refusing_others(model: str, folder: str | Path, *, has_cells: bool) -> Itera
     except ValueError as error:
         if "different class" not in str(error):
             raise
-        raise InputValueError(
-            f"Expected a model of {model} in {folder}, found one of a different class.",
-            "Load it with the class that it was made with.",
-        ) from error
+        problem = f"Expected a model of {model} in {folder}, found one of a different class."
+        raise InputValueError(problem, "Load it with the class that it was made with.") from error
     except _OF_OTHER_CONTENT as error:
         is_other = isinstance(error, RuntimeError) and "state_dict" not in str(error)
         if has_cells or is_other:

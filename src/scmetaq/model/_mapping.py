@@ -124,15 +124,13 @@ class MappingMixin(_Base):
         if isinstance(reference, str | Path):
             reference = cls.load(reference, False, **device)
         if not isinstance(reference, cls):
+            problem = f"Expected a trained {cls.__name__} or the folder of a saved one as"
             raise InputTypeError(
-                f"Expected a trained {cls.__name__} or the folder of a saved one as reference, "
-                f"found {type(reference).__name__}.",
-                argument="reference",
+                f"{problem} reference, found {type(reference).__name__}.", argument="reference"
             )
         if not reference.is_trained_:
-            raise InputValueError(
-                "The reference is not trained:", "call its train() first.", "reference"
-            )
+            problem = "The reference is not trained:"
+            raise InputValueError(problem, "call its train() first.", "reference")
         return reference
 
     def _aligned(
@@ -149,11 +147,10 @@ class MappingMixin(_Base):
         for kind, absent in aligned.missing.items():
             further = absent.difference(self.missing_features[kind])
             if len(further):
+                problem = f"Expected the {kind} features that the query was measured in, found"
+                fix = "Map these cells on their own with load_query_data."
                 raise InputValueError(
-                    f"Expected the {kind} features that the query was measured in, found "
-                    f"{len(further)} missing, e.g. {further[0]!r}.",
-                    "Map these cells on their own with load_query_data.",
-                    "adata",
+                    f"{problem} {len(further)} missing, e.g. {further[0]!r}.", fix, "adata"
                 )
         check_cells(aligned.data, self._sources, is_query=True, where="query")
         check_categories(aligned.data, self._conditions)
@@ -211,10 +208,8 @@ class MappingMixin(_Base):
         trains = (UnsupervisedTrainingMixin.train, Trainer, Trainer.__mro__[1])
         known = {name for of in trains for name in signature(of).parameters}
         if odd := sorted(set(kwargs) - known):
-            raise InputTypeError(
-                f"Expected arguments of train or of its Trainer, found {odd[0]!r}.",
-                argument=odd[0],
-            )
+            problem = f"Expected arguments of train or of its Trainer, found {odd[0]!r}."
+            raise InputTypeError(problem, argument=odd[0])
         if self.adata is None:
             raise InputValueError("The model was loaded without cells: there are none to train on.")
         if early_stopping or train_size is not None:

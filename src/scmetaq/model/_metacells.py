@@ -15,7 +15,7 @@ from scmetaq.data._checks import check_cut
 from scmetaq.module import MetaQModule
 from scmetaq.nn import cut_tree, merge_codes
 from scmetaq.tl._aggregate import aggregate_cells, aggregate_modalities
-from scmetaq.tl._split_metacells import (
+from scmetaq.tl._summarize import (
     combinations,
     find_covariates,
     in_small_pieces,

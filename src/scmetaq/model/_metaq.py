@@ -208,12 +208,9 @@ class MetaQModel(
         }
         if self.is_query:
             if min_size is not None or max_size is not None:
-                raise InputValueError(
-                    "Expected no min_size or max_size, found some: the metacells of a query are "
-                    "those of its reference.",
-                    "Bound the sizes when you train the reference.",
-                    "min_size",
-                )
+                problem = "Expected no min_size or max_size, found some: the metacells of a query"
+                fix = "Bound the sizes when you train the reference."
+                raise InputValueError(f"{problem} are those of its reference.", fix, "min_size")
             self._train_query(**arguments)
             return
         self._sizes = min_size, max_size
@@ -331,10 +328,8 @@ class MetaQModel(
         n_cells = np.iinfo(np.int64).max if is_loading else self.adata.n_obs
         if n_metacells is None:
             advice = "" if is_loading else f": n_metacells={max(2, round(n_cells / 50))}"
-            raise InputTypeError(
-                "n_metacells is missing: how many metacells should there be?",
-                f"One per 50 cells is a good start{advice}.",
-                "n_metacells",
-            )
+            problem = "n_metacells is missing: how many metacells should there be?"
+            fix = f"One per 50 cells is a good start{advice}."
+            raise InputTypeError(problem, fix, "n_metacells")
         check_n_metacells(n_metacells, n_cells)
         return int(n_metacells)

@@ -89,13 +89,11 @@ class QueryMixin(_Base):
         """
         check_int("min_cells", min_cells)
         if not 0 < quantile < 1:
-            raise InputValueError(
-                f"Expected quantile between 0 and 1, found {quantile}.", argument="quantile"
-            )
+            problem = f"Expected quantile between 0 and 1, found {quantile}."
+            raise InputValueError(problem, argument="quantile")
         if not self.is_query or self.adata is None:
-            raise InputValueError(
-                "Expected the model of a query, with its cells:", "make one with load_query_data."
-            )
+            problem = "Expected the model of a query, with its cells:"
+            raise InputValueError(problem, "make one with load_query_data.")
         z = torch.from_numpy(self._latents(self._cells(self.adata_manager)))
         codes, sizes = self._codes_of_far_cells(z.to(self.module.device), quantile, min_cells)
         if len(codes):

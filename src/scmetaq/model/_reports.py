@@ -152,11 +152,9 @@ class ReportsMixin(_Base):
         cells = self._cells(self._registered(adata))
         codebook = self.module.codebook
         if not bool((codebook.typical_distance > 0).any()):
-            raise InputValueError(
-                "Expected distances of cells to their codes, found none: all cells of the model "
-                "are alone in their metacells.",
-                "Train with fewer metacells.",
-            )
+            problem = "Expected distances of cells to their codes, found none: all cells of the"
+            fix = "Train with fewer metacells."
+            raise InputValueError(f"{problem} model are alone in their metacells.", fix)
 
         def score(block: Block) -> dict[str, torch.Tensor]:
             z = self.module.inference(block.inputs, block.conditions)["z"]
@@ -237,9 +235,8 @@ class ReportsMixin(_Base):
     def _checked_cuts(self, n_metacells: Sequence[int]) -> list[int]:
         numbers = sorted(set(np.asarray(n_metacells).tolist()))
         if not numbers:
-            raise InputValueError(
-                "Expected at least one number of metacells, found none.", argument="n_metacells"
-            )
+            problem = "Expected at least one number of metacells, found none."
+            raise InputValueError(problem, argument="n_metacells")
         for number in numbers:
             check_cut(number, self.n_metacells)
         return numbers

@@ -99,9 +99,8 @@ class SCPoli(
         self.init_params_ = self._get_init_params(locals())
         check_int("n_latent", n_latent)
         if not 0 <= dropout < 1:
-            raise InputValueError(
-                f"Expected dropout of at least 0 and below 1, found {dropout}.", argument="dropout"
-            )
+            problem = f"Expected dropout of at least 0 and below 1, found {dropout}."
+            raise InputValueError(problem, argument="dropout")
         self.module = self._module_cls(
             self._shapes(n_top_features, likelihood, likelihoods=_LIKELIHOODS),
             conditions={found.key: len(found.categories) for found in self._conditions},
@@ -254,7 +253,5 @@ def _check_prototype_training(eta: float, pretraining_fraction: float) -> None:
     if eta < 0:
         raise InputValueError(f"Expected eta >= 0, found {eta}.", argument="eta")
     if not 0 <= pretraining_fraction <= 1:
-        raise InputValueError(
-            f"Expected pretraining_fraction from 0 to 1, found {pretraining_fraction}.",
-            argument="pretraining_fraction",
-        )
+        problem = f"Expected pretraining_fraction from 0 to 1, found {pretraining_fraction}."
+        raise InputValueError(problem, argument="pretraining_fraction")

@@ -221,12 +221,9 @@ class SetupMixin(_Base):
             argument = f"{kind}_layer"
             is_given = given[argument] is not None or argument in (given["modalities"] or {})
             if kind not in cls._paired_kinds and is_given:
-                raise InputValueError(
-                    f"{cls.__name__} embeds RNA and ATAC counts, found a layer of {kind.upper()} "
-                    "counts.",
-                    f"Leave {argument} out, or use MetaQModel, which takes all three.",
-                    argument,
-                )
+                problem = f"{cls.__name__} embeds RNA and ATAC counts, found"
+                fix = f"Leave {argument} out, or use MetaQModel, which takes all three."
+                raise InputValueError(f"{problem} a layer of {kind.upper()} counts.", fix, argument)
         batch_key, keys = given["batch_key"], given["categorical_covariate_keys"]
         if batch_key is not None or keys:
             raise InputValueError(
@@ -242,11 +239,10 @@ class SetupMixin(_Base):
         """Modalities of the kinds that every cell must have."""
         missing = [kind for kind in cls._paired_kinds if kind not in names]
         if missing:
+            problem = f"{cls.__name__} needs counts of RNA and ATAC, found no {missing[0].upper()}"
+            fix = 'Say which they are: modalities={"rna_layer": "rna", "atac_layer": "atac"}.'
             raise InputValueError(
-                f"{cls.__name__} needs counts of RNA and ATAC, found no {missing[0].upper()} among "
-                f"the modalities {listed(mdata.mod)}.",
-                'Say which they are: modalities={"rna_layer": "rna", "atac_layer": "atac"}.',
-                "modalities",
+                f"{problem} among the modalities {listed(mdata.mod)}.", fix, "modalities"
             )
         paired = {kind: names[kind] for kind in cls._paired_kinds}
         check_paired(mdata, list(paired.values()))

@@ -85,17 +85,12 @@ def holds_out(
 def check_train_size(train_size: float | None, *, early_stopping: bool) -> None:
     """Refuse a share of the cells to train on that is none, or leaves none to stop by."""
     if train_size is not None and not 0 < train_size <= 1:
-        raise InputValueError(
-            f"Expected train_size above 0 and at most 1, found {train_size}: the share of the "
-            "cells to train on.",
-            argument="train_size",
-        )
+        problem = f"Expected train_size above 0 and at most 1, found {train_size}: the share of the"
+        raise InputValueError(f"{problem} cells to train on.", argument="train_size")
     if early_stopping and train_size is not None and train_size >= 1:
-        raise InputValueError(
-            f"Expected cells held out for early_stopping, found train_size={train_size}.",
-            "Leave train_size out, or pass a share below one.",
-            "train_size",
-        )
+        problem = f"Expected cells held out for early_stopping, found train_size={train_size}."
+        fix = "Leave train_size out, or pass a share below one."
+        raise InputValueError(problem, fix, "train_size")
 
 
 def check_plan_kwargs(plan: type, loss: Any, plan_kwargs: dict[str, Any] | None) -> None:
@@ -104,8 +99,5 @@ def check_plan_kwargs(plan: type, loss: Any, plan_kwargs: dict[str, Any] | None)
     known = {name for of in (*inits, loss) for name in signature(of).parameters}
     odd = sorted(set(plan_kwargs or {}) - known)
     if odd:
-        raise InputTypeError(
-            f"Expected plan_kwargs to be arguments of scmetaq.train.{plan.__name__}, found "
-            f"{odd[0]!r}.",
-            argument="plan_kwargs",
-        )
+        problem = f"Expected plan_kwargs to be arguments of scmetaq.train.{plan.__name__}, found"
+        raise InputTypeError(f"{problem} {odd[0]!r}.", argument="plan_kwargs")

@@ -253,9 +253,8 @@ def count_nll(
     if isinstance(counts, Tensor):
         counts = non_zero_counts(counts.to(rate.dtype))
     if tuple(rate.shape) != counts.shape:
-        raise ValueError(
-            f"Expected parameters of all {counts.shape} counts, found {tuple(rate.shape)}."
-        )
+        problem = f"Expected parameters of all {counts.shape} counts, found {tuple(rate.shape)}."
+        raise ValueError(problem)
     if counts.values.dtype != rate.dtype:
         values, log_factorial = counts.values.to(rate.dtype), counts.log_factorial.to(rate.dtype)
         counts = counts._replace(values=values, log_factorial=log_factorial)

@@ -1,9 +1,8 @@
 """Plots of finished results; each draws on Axes and returns them."""
 
-from ._curves import granularity, training
 from ._embedding import conditions, embedding
 from ._metacells import composition, confusion, purity, size
-from ._metrics import metrics
+from ._metrics import granularity, metrics, training
 
 __all__ = [
     "composition",

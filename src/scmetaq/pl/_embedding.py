@@ -59,7 +59,12 @@ def embedding(
     colors = _style.label_colors(list(cells["label"].cat.categories), chosen)
     present = set(cells["label"])
     colors = {label: tint for label, tint in colors.items() if label in present}
-    metacells = _metacells(cells)
+    groups = cells.groupby("metacell", observed=True)
+    metacells = groups[["x", "y"]].mean().assign(size=groups.size())
+    counts = pd.crosstab(cells["metacell"], cells["label"])
+    metacells["label"] = counts.idxmax(axis=1) if len(counts) > 0 else None
+    # the large first, so that no small one is hidden
+    metacells = metacells.sort_values("size", ascending=False)
     widen = ax is None
     ax = _style.new_axes(ax, 6.4 if color else 5.6, 4.4)
     plain = GREY if color else ACCENT
@@ -96,13 +101,11 @@ def _cells(adata: AnnData, metacell: str, basis: str, color: str | None) -> pd.D
     names = _style.entry(adata.obs, metacell, "obs", "metacell").astype(object)
     names = names.where(names != -1)
     if names.isna().all():
-        raise InputValueError(
-            f"Expected cells with a `metacell` in {metacell!r}, found none among {adata.n_obs}."
-        )
+        problem = f"Expected cells with a `metacell` in {metacell!r}, found"
+        raise InputValueError(f"{problem} none among {adata.n_obs}.")
     if position.ndim != 2 or position.shape[1] < 2:
-        raise InputValueError(
-            f"Expected `basis` of two columns, found shape {position.shape} of {basis!r}."
-        )
+        problem = f"Expected `basis` of two columns, found shape {position.shape} of {basis!r}."
+        raise InputValueError(problem)
     labels = [None] * adata.n_obs
     if color is not None:
         labels = _style.entry(adata.obs, color, "obs", "color")
@@ -118,20 +121,9 @@ def _few_categories(values: Any, color: str | None, most: int) -> pd.Categorical
     labels = _style.as_categories(values)
     n_present = len(labels.remove_unused_categories().categories)
     if n_present > most:
-        raise InputValueError(
-            f"Expected at most {most} labels in the `color` {color!r}, found {n_present:,}."
-        )
+        problem = f"Expected at most {most} labels in the `color` {color!r}, found {n_present:,}."
+        raise InputValueError(problem)
     return labels
-
-
-def _metacells(cells: pd.DataFrame) -> pd.DataFrame:
-    """Mean position, size and majority label of each metacell."""
-    groups = cells.groupby("metacell", observed=True)
-    table = groups[["x", "y"]].mean().assign(size=groups.size())
-    counts = pd.crosstab(cells["metacell"], cells["label"])
-    table["label"] = counts.idxmax(axis=1) if len(counts) > 0 else None
-    # the large first, so that no small one is hidden
-    return table.sort_values("size", ascending=False)
 
 
 def _dot(color: str, diameter: float) -> Line2D:
@@ -169,10 +161,8 @@ def conditions(
         Axes to draw on; None: of a new figure.
     """
     if not isinstance(samples, AnnData):
-        raise InputTypeError(
-            f"Expected `samples` as an AnnData, found {type(samples).__name__}.",
-            "Of `get_condition_embeddings()` pass the entry of one key.",
-        )
+        problem = f"Expected `samples` as an AnnData, found {type(samples).__name__}."
+        raise InputTypeError(problem, "Of `get_condition_embeddings()` pass the entry of one key.")
     fix = "Compute components, e.g. by `sc.pp.pca`."
     components = np.asarray(_style.entry(samples.obsm, basis, "obsm", "basis", fix), dtype=float)
     is_line = components.shape[1] == 1

@@ -13,7 +13,7 @@ from mudata import MuData
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq._errors import InputKeyError, InputValueError
+from scmetaq._errors import InputKeyError, InputValueError, check_unique
 from scmetaq.pl import _style
 
 UNKNOWN = "unknown"  # column of cells that were taken to be of an unknown type
@@ -50,8 +50,18 @@ def composition(
         No counts, a negative one, a metacell without cells, conditions of one name, or metacells
         without an entry in ``groups``.
     """
-    names = [_style.as_name(name) for name in counts.columns]
-    _check_composition(counts, names, groups)
+    names = [_keys.as_name(name) for name in counts.columns]
+    wrong = counts.index[(counts.sum(axis=1) <= 0) | (counts < 0).any(axis=1)]
+    if counts.empty or len(wrong):
+        row = f" with {counts.loc[wrong[0]].tolist()} in {wrong[0]!r}" if len(wrong) else ""
+        problem = "Expected `counts`, none below zero, with cells in each metacell, found shape"
+        raise InputValueError(f"{problem} {counts.shape}{row}.")
+    fix = "sum them, e.g. by `counts.T.groupby(level=0).sum().T`"
+    check_unique(pd.Index(names), "columns of `counts`", fix)
+    without = [] if groups is None else counts.index.difference(groups.index)
+    if len(without):
+        missing = f"{len(without)} of {len(counts)}, e.g. {without[0]!r}"
+        raise InputValueError(f"Expected `groups` of all metacells, found none for {missing}.")
     widen = ax is None
     ax = _style.new_axes(ax, 7.2, 2.6)
     shares = counts.div(counts.sum(axis=1), axis=0).to_numpy()
@@ -72,25 +82,6 @@ def composition(
         _style.draw_legend(ax, entries, n_rows=14, widen=widen)
     _style.finish(ax, f"{len(counts):,} metacells", "share of cells", ticks=7)
     return ax
-
-
-def _check_composition(counts: pd.DataFrame, names: list[str], groups: pd.Series | None) -> None:
-    wrong = counts.index[(counts.sum(axis=1) <= 0) | (counts < 0).any(axis=1)]
-    twice = [name for i, name in enumerate(names) if name in names[:i]]
-    without = [] if groups is None else counts.index.difference(groups.index)
-    problem, fix = "", ""
-    if counts.empty or len(wrong):
-        problem = "`counts`, none below zero, with cells in each metacell, found shape "
-        problem += str(counts.shape)
-        problem += f" with {counts.loc[wrong[0]].tolist()} in {wrong[0]!r}" if len(wrong) else ""
-    elif twice:
-        problem = f"one column of `counts` per condition, found several of the name {twice[0]!r}"
-        fix = "Sum them, e.g. by `counts.T.groupby(level=0).sum().T`."
-    elif len(without):
-        missing = f"{len(without)} of {len(counts)}, e.g. {without[0]!r}"
-        problem = f"`groups` of all metacells, found none for {missing}"
-    if problem:
-        raise InputValueError(f"Expected {problem}.", fix)
 
 
 def _draw_groups(ax: Axes, groups: pd.Series) -> None:
@@ -132,23 +123,28 @@ def purity(
     there = [str(c) for c in obs.columns if f"{c}{suffix}" in obs]
     found = there[0] if label is None and there else label
     if found not in there:
-        raise InputKeyError(
-            f"Expected `label` {label!r} with its fraction in columns of `obs`, found such pairs "
-            f"for {there}.",
-            _MAKE,
-        )
+        problem = f"Expected `label` {label!r} with its fraction in columns of `obs`, found"
+        raise InputKeyError(f"{problem} such pairs for {there}.", _MAKE)
     majority = _style.as_categories(obs[found])
     if majority.isna().all():
-        raise InputValueError(
-            f"Expected metacells with a label in {found!r}, found none among {len(obs)}."
-        )
+        problem = f"Expected metacells with a label in {found!r}, found none among {len(obs)}."
+        raise InputValueError(problem)
     uns = {} if isinstance(metacells, pd.DataFrame) else metacells.uns
     colors = _style.label_colors(list(majority.categories), uns.get(f"{found}_colors"))
     names = list(majority.remove_unused_categories().categories)
     values = [obs.loc[majority == name, f"{found}{suffix}"].to_numpy() for name in names]
     ax = _style.new_axes(ax, 3.8 + 0.06 * max(map(len, names)), 0.8 + 0.26 * len(names))
     for row, (name, fractions) in enumerate(zip(names, values, strict=True)):
-        _draw_fractions(ax, row, fractions, colors[name])
+        if len(fractions) > 3:  # points over their quartiles and median
+            first, median, third = np.percentile(fractions, [25, 50, 75])
+            box: dict[str, Any] = {"color": colors[name], "alpha": 0.25, "linewidth": 0}
+            ax.barh(row, third - first, 0.62, left=first, **box)
+            at = [row - 0.31, row + 0.31]
+            ax.plot([median] * 2, at, color=_style.INK, linewidth=1.4, zorder=4)
+        # multiples of the golden ratio fill the band evenly, and are always the same
+        heights = row + ((np.arange(len(fractions)) * 0.6180339887498949 + 0.5) % 1 - 0.5) * 0.5
+        dots: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.4, "clip_on": False}
+        ax.scatter(fractions, heights, s=14, color=colors[name], zorder=3, **dots)
     rows = [f"{_style.literal(n)}  ({len(v)})" for n, v in zip(names, values, strict=True)]
     ax.set_yticks(range(len(names)), rows)
     ax.set_ylim(len(names) - 0.4, -0.6)
@@ -161,19 +157,6 @@ def purity(
 
 def _obs_of(data: Any) -> Any:
     return data if isinstance(data, pd.DataFrame | pd.Series) else getattr(data, "obs", data)
-
-
-def _draw_fractions(ax: Axes, row: int, values: np.ndarray, color: str) -> None:
-    """Draw the metacells of one label as points over their quartiles and median."""
-    if len(values) > 3:
-        first, median, third = np.percentile(values, [25, 50, 75])
-        ax.barh(row, third - first, 0.62, left=first, color=color, alpha=0.25, linewidth=0)
-        at = [row - 0.31, row + 0.31]
-        ax.plot([median] * 2, at, color=_style.INK, linewidth=1.4, zorder=4)
-    # multiples of the golden ratio fill the band evenly, and are always the same
-    heights = row + ((np.arange(len(values)) * 0.6180339887498949 + 0.5) % 1 - 0.5) * 0.5
-    edges: dict[str, Any] = {"edgecolors": "white", "linewidths": 0.4}
-    ax.scatter(values, heights, s=14, color=color, clip_on=False, zorder=3, **edges)
 
 
 def size(
@@ -245,10 +228,8 @@ def confusion(
         No such column; or no cell has both labels.
     """
     obs = _obs_of(cells)
-    labels = (
-        _style.entry(obs, truth, "obs", "truth"),
-        _style.entry(obs, predicted, "obs", "predicted"),
-    )
+    names = {"truth": truth, "predicted": predicted}
+    labels = [_style.entry(obs, name, "obs", argument) for argument, name in names.items()]
     has_both = labels[0].notna() & labels[1].notna()
     if not has_both.any():
         raise InputValueError(f"Expected cells with both {truth!r} and {predicted!r}, found none.")
@@ -262,7 +243,11 @@ def confusion(
     ax = _style.new_axes(ax, 1.4 + side + 0.36 * n_columns, 0.9 + side + 0.3 * n_rows)
     ax.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     if max(table.shape) <= _MOST_LABELS:
-        _write_fractions(ax, table.to_numpy())
+        for row, column in zip(*np.nonzero(table.to_numpy() >= _LEAST_SHOWN), strict=True):
+            value = table.iat[row, column]
+            color = "white" if value > 0.6 else _style.INK
+            text = f"{value:.2f}".removeprefix("0") if value < 1 else "1"
+            ax.text(column, row, text, ha="center", va="center", fontsize=6.5, color=color)
     ax.set_yticks(range(n_rows), list(map(_style.literal, table.index)), fontsize=8)
     ax.set_xticks(
         range(n_columns), list(map(_style.literal, table.columns)), fontsize=8, rotation=90
@@ -285,11 +270,3 @@ def _fractions(known: Any, given: Any) -> pd.DataFrame:
     table = table.div(sizes, axis=0)
     table.index = pd.Index([f"{name}  ({n:,})" for name, n in sizes.items()])
     return table
-
-
-def _write_fractions(ax: Axes, fractions: np.ndarray) -> None:
-    for row, column in zip(*np.nonzero(fractions >= _LEAST_SHOWN), strict=True):
-        value = fractions[row, column]
-        color = "white" if value > 0.6 else _style.INK
-        text = f"{value:.2f}".removeprefix("0") if value < 1 else "1"
-        ax.text(column, row, text, ha="center", va="center", fontsize=6.5, color=color)

@@ -15,6 +15,7 @@ from matplotlib.colors import is_color_like
 from matplotlib.transforms import Bbox
 
 from scmetaq._errors import InputKeyError, InputValueError
+from scmetaq._keys import as_name
 
 INK = "#333333"  # lines and text that carry meaning
 GREY = "#BDBDBD"  # context: cells without a label, boxes, grid
@@ -71,9 +72,8 @@ def new_panels(
         return grid[:n]
     panels = np.atleast_1d(np.asarray(axes, dtype=object)).ravel()
     if len(panels) != n:
-        raise InputValueError(
-            f"Expected one Axes per {panel} in `axes`, found {len(panels)} for {n} {panel}s."
-        )
+        problem = f"Expected one Axes per {panel} in `axes`, found {len(panels)} for {n} {panel}s."
+        raise InputValueError(problem)
     return panels
 
 
@@ -119,10 +119,9 @@ def label_colors(labels: Sequence[str], chosen: Sequence[str] | None = None) -> 
     colors = COLORS if chosen is None or len(chosen) < len(labels) else list(chosen)
     for color in colors:
         if not is_color_like(color):
-            raise InputValueError(
-                f"Expected colours such as {ACCENT!r}, found {color!r} among those of the labels.",
-                "Correct it, or delete them (they may be in `uns['<column>_colors']`).",
-            )
+            problem = f"Expected colours such as {ACCENT!r}, found"
+            fix = "Correct it, or delete them (they may be in `uns['<column>_colors']`)."
+            raise InputValueError(f"{problem} {color!r} among those of the labels.", fix)
     return {label: colors[i % len(colors)] for i, label in enumerate(labels)}
 
 
@@ -131,13 +130,6 @@ def as_categories(values: Any) -> pd.Categorical:
     labels = pd.Categorical(values)
     names = list(dict.fromkeys(map(as_name, labels.categories)))
     return pd.Categorical(labels.map(as_name, na_action="ignore"), categories=names)
-
-
-def as_name(value: object) -> str:
-    """Write a label as text; whole numbers have no fraction."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def literal(name: str) -> str:

@@ -11,10 +11,10 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys, pl
-from scmetaq.metrics._counts import log_normalise
+from scmetaq.metrics._evaluate import principal_components
 from scmetaq.pl._style import svg_source
 
-from ._summaries import ConditionSummary, LabelSummary
+from ._tables import ConditionSummary, LabelSummary
 
 MAX_CELLS = 50_000
 """Cells drawn at most: more would only hide each other."""
@@ -94,36 +94,25 @@ def _space(
     if isinstance(data, MuData):
         parts = {name: data.mod[name] for name in modalities}
         parts = {name: p for name, p in parts.items() if p.n_obs == data.n_obs} or parts
-    blocks, words = [], ""
+    blocks = []
     for part in parts.values():
         row = part.obs_names.get_indexer(data.obs_names[chosen])
         counts = part.X if layer is None else part.layers.get(layer, part.X)
-        components, words = _principal_components(counts[row[row >= 0]])
+        components = principal_components(counts[row[row >= 0]], _N_GENES)
         block = np.zeros((len(row), components.shape[1]))  # cells without it: at the mean
         scale = np.sqrt(components.var(0).sum()) or 1.0
         block[row >= 0] = (components - components.mean(0)) / scale
         blocks.append(block)
     names = " and ".join(filter(None, parts))
+    words = "principal components of log-normalised counts"
     return np.hstack(blocks), words + (f" of {names}" if names else "")
-
-
-def _principal_components(counts: Any) -> tuple[np.ndarray, str]:
-    """Principal components of log1p counts per 10k, N x D, and what they are."""
-    cells = AnnData(log_normalise(counts), uns={"log1p": {}})
-    if cells.n_vars > _N_GENES:
-        sc.pp.highly_variable_genes(cells, n_top_genes=_N_GENES)
-    n_comps = min(50, cells.n_obs - 1, cells.n_vars - 1)
-    if n_comps < 2:
-        few: Any = cells.X[:, :2].toarray()  # type: ignore[union-attr, index]
-        return np.pad(few, ((0, 0), (0, 2 - few.shape[1]))), "log-normalised counts"
-    sc.pp.pca(cells, n_comps=n_comps, random_state=0)
-    return np.asarray(cells.obsm["X_pca"]), "principal components of log-normalised counts"
 
 
 def _two_of(space: np.ndarray, words: str, remark: str) -> tuple[str, np.ndarray, str]:
     """UMAP of a space of many dimensions, or its first two if there are few cells."""
     if space.shape[1] <= 2 or len(space) < _FEW:
-        return "X_pca", space[:, :2], words
+        missing = max(0, 2 - space.shape[1])  # of one gene, or two cells
+        return "X_pca", np.pad(space[:, :2], ((0, 0), (0, missing))), words
     cells = AnnData(obs=pd.DataFrame(index=np.arange(len(space)).astype(str)))
     cells.obsm[_SPACE] = space
     sc.pp.neighbors(cells, use_rep=_SPACE, random_state=0)

@@ -14,14 +14,13 @@ from mudata import MuData
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq._errors import InputTypeError, InputValueError
+from scmetaq._errors import InputTypeError, InputValueError, check_layer
 from scmetaq.metrics import evaluate
-from scmetaq.metrics._cell_values import cell_values, check_layer
-from scmetaq.metrics._groups import check_categories
+from scmetaq.metrics._groups import cell_values, check_categories
 
 from . import _pictures, _tables
 from ._pictures import lay_out
-from ._summaries import find_labels, read_assignments, summarize_conditions, summarize_labels
+from ._tables import find_labels, read_assignments, summarize_conditions, summarize_labels
 
 _VERSIONS = ("scmetaq", "scvi-tools", "torch", "scanpy", "anndata")
 
@@ -90,7 +89,10 @@ def write_report(
     keys = [labels_key] if isinstance(labels_key, str) else list(labels_key or [])
     for key in keys:
         check_categories(cell_values(adata, key, what="labels_key"), f"labels_key={key!r}")
-    _check_embedding(embedding, adata.n_obs)
+    shape = () if embedding is None else np.shape(embedding)
+    if embedding is not None and (len(shape) != 2 or shape[0] != adata.n_obs):
+        problem = f"Expected `embedding` of shape ({adata.n_obs}, n_latent), found shape {shape}."
+        raise InputValueError(problem, "Pass the latent of exactly these cells.", "embedding")
     check_layer(adata, layer)
     found = [find_labels(adata, key, what="labels_key") for key in keys]
     labels, colors = [column for column, _ in found], [chosen for _, chosen in found]
@@ -140,23 +142,14 @@ def write_report(
     _write(path, page)
 
 
-def _check_embedding(embedding: np.ndarray | None, n_cells: int) -> None:
-    shape = () if embedding is None else np.shape(embedding)
-    if embedding is not None and (len(shape) != 2 or shape[0] != n_cells):
-        problem = f"Expected `embedding` of shape ({n_cells}, n_latent), found shape {shape}."
-        raise InputValueError(problem, "Pass the latent of exactly these cells.", "embedding")
-
-
 def _check_path(path: Path) -> None:
     """Refuse a path that no page can be written to."""
     if path.suffix.lower() not in (".html", ".htm"):
         problem = f"Expected `path` to end in .html, found {path}."
         raise InputValueError(problem, f"Name e.g. {path.with_suffix('.html')}.", "path")
     if path.is_dir():
-        raise IsADirectoryError(
-            f"Expected `path` to be a file to write, found the folder {path}. Name a file in it, "
-            f"e.g. {path / 'report.html'}."
-        )
+        problem = f"Expected `path` to be a file to write, found the folder {path}."
+        raise IsADirectoryError(f"{problem} Name a file in it, e.g. {path / 'report.html'}.")
     at = next(parent for parent in path.absolute().parents if parent.exists())
     if not at.is_dir():
         raise NotADirectoryError(f"Expected a folder for {path}, found the file {at} there.")

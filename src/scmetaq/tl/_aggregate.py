@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,23 +12,23 @@ from mudata import MuData
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq._errors import InputTypeError, InputValueError
-from scmetaq.metrics._cell_values import cell_values, check_layer, layers_of
-from scmetaq.metrics._counts import check_count_values
-from scmetaq.metrics._groups import factorize_metacells
-from scmetaq.tl._split_metacells import find_covariates, split_metacells, write_whole
-from scmetaq.tl._summarize import described, matrix_of, sum_rows, summarize_obs
+from scmetaq._errors import InputTypeError, InputValueError, check_layer, layers_of
+from scmetaq.metrics._counts import counts_of
+from scmetaq.metrics._groups import cell_values, factorize_metacells
+from scmetaq.tl._summarize import (
+    find_covariates,
+    split_metacells,
+    sum_rows,
+    summarize_obs,
+    write_whole,
+)
 
 type By = str | Sequence[str] | pd.Series | ArrayLike
 
 
-@overload
-def aggregate(adata_or_mdata: AnnData, by: By = ..., *, layer: str | None = ...) -> AnnData: ...
-@overload
-def aggregate(adata_or_mdata: MuData, by: By = ..., *, layer: str | None = ...) -> MuData: ...
-def aggregate(
-    adata_or_mdata: AnnData | MuData, by: By = _keys.METACELL, *, layer: str | None = None
-) -> AnnData | MuData:
+def aggregate[T: (AnnData, MuData)](
+    adata_or_mdata: T, by: By = _keys.METACELL, *, layer: str | None = None
+) -> T:
     r"""Make metacells of cells by any assignment: means and sums of raw counts, majority labels.
 
     .. math:: \hat x_k = \frac{1}{|M_k|} \sum_{i \in M_k} x_i
@@ -74,11 +74,10 @@ def aggregate(
     ----------
     Li et al., MetaQ, Nature Communications 2025, Eq. 17.
     """
-    data = adata_or_mdata
+    data: Any = adata_or_mdata
     if not isinstance(data, AnnData | MuData):
-        raise InputTypeError(
-            f"Expected an AnnData or a MuData with cells, found {type(data).__name__}."
-        )
+        problem = f"Expected an AnnData or a MuData with cells, found {type(data).__name__}."
+        raise InputTypeError(problem)
     columns = _columns_to_split_by(data, by)
     if columns:
         table = find_covariates(data, columns, what="by")
@@ -90,8 +89,7 @@ def aggregate(
     parts = data.mod if isinstance(data, MuData) else {"": data}
     layers = {name: layer if layer in layers_of(part) else None for name, part in parts.items()}
     for name, part in parts.items():
-        where = (f"modality {name!r}, " if name else "") + described(layers[name])
-        check_count_values(_counts(part, layers[name]), where, layers_of(part), stacklevel=3)
+        counts_of(part, layers[name], f"modality {name!r}, " if name else "")
     metacells = (
         aggregate_modalities(data, assignment, layers=layers)
         if isinstance(data, MuData)
@@ -122,7 +120,8 @@ def aggregate_cells(
 ) -> AnnData:
     """Aggregate one modality, in the order of ``categories``; ``categorical`` columns are names."""
     column = _metacells(assignment, categories)
-    sums = sum_rows(_counts(adata, layer), column.codes, len(column.categories))
+    X = adata.X if layer is None else adata.layers[layer]
+    sums = sum_rows(X, column.codes, len(column.categories))
     sizes = np.bincount(column.codes[column.codes >= 0], minlength=len(column.categories))
     means = sums.copy()
     means.data /= np.repeat(sizes, np.diff(sums.indptr))
@@ -166,10 +165,8 @@ def _columns_to_split_by(data: AnnData | MuData, by: Any) -> list[str]:
     if not is_list or (len(by) == data.n_obs and not set(by) <= set(data.obs)):
         return []
     if len(set(by)) < len(by) and not set(by) & set(data.obs):
-        raise InputValueError(
-            f"Expected `by` as columns of `obs`, or one value for each of the {data.n_obs} cells, "
-            f"found {len(by)} values."
-        )
+        problem = f"Expected `by` as columns of `obs`, or one value for each of the {data.n_obs}"
+        raise InputValueError(f"{problem} cells, found {len(by)} values.")
     return list(by)
 
 
@@ -182,14 +179,9 @@ def _metacells(assignment: pd.Series, categories: Sequence[str] | None) -> pd.Ca
         assert present <= set(categories), "categories must name every metacell"
         column = column.set_categories([name for name in categories if name in present])
     if len(column.categories) == 0:
-        raise InputValueError(
-            f"Expected `by` to name metacells, found only missing values of {len(column)} cells."
-        )
+        problem = "Expected `by` to name metacells, found"
+        raise InputValueError(f"{problem} only missing values of {len(column)} cells.")
     return column
-
-
-def _counts(adata: AnnData, layer: str | None) -> Any:
-    return matrix_of(adata, layer, f"their layer: {layers_of(adata)}")
 
 
 def _user_columns(obs: pd.DataFrame, by: Any) -> pd.DataFrame:

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy.spatial.distance import cdist
-from scipy.stats import f as f_distribution
-from scipy.stats import t as t_distribution
+from scipy.stats import pearsonr
+from sklearn.feature_selection import f_classif, f_regression
 
-from scmetaq._errors import InputKeyError, InputValueError, check_is_int
-from scmetaq.metrics._cell_values import cell_values
-from scmetaq.metrics._matrix import unit_rows
+from scmetaq._errors import InputValueError, check_is_int
+from scmetaq.metrics._groups import cell_values
 from scmetaq.tl._summarize import check_anndata, coordinates, is_numeric, log_counts, mean_rows
 
 _FIX = "Of `get_condition_embeddings()` pass the entry of one key."
@@ -73,12 +72,11 @@ def covariate_association(
             warnings.warn(f"{problem} {fix}", UserWarning, stacklevel=2)
     rows = []
     for name in names:
-        values = _column(samples, name, "covariates")
+        values = cell_values(samples, name, what="covariates")
         reason = _why_not(values)
         if reason is not None:
-            raise InputValueError(
-                f"Expected `covariates` that can explain something, with {name!r}, {reason}"
-            )
+            problem = f"Expected `covariates` that can explain something, with {name!r}, {reason}"
+            raise InputValueError(problem)
         n_samples, *found = _regress(components, values)
         for i, row in enumerate(zip(*found, strict=True)):
             rows.append((name, f"PC{i + 1}", n_samples, *row))
@@ -128,29 +126,17 @@ def feature_association(
     of_cell = samples.obs_names.get_indexer(cell_values(adata, by, what="by").astype(str))
     found = np.unique(of_cell[of_cell >= 0])
     if len(found) < 3:
-        raise InputValueError(
-            f"Expected `by` to name at least three of the {samples.n_obs} samples, found those of "
-            f"{len(found)} in {by!r}."
-        )
+        problem = f"Expected `by` to name at least three of the {samples.n_obs} samples, found"
+        raise InputValueError(f"{problem} those of {len(found)} in {by!r}.")
     means = mean_rows(log_counts(adata, layer), of_cell, samples.n_obs).toarray()[found]  # S x F
-    x, y = unit_rows(means.T), unit_rows(components[found].T)  # F x S, D x S
-    r = np.clip(x @ y.T, -1, 1)  # F x D
-    r[~np.outer(x.any(1), y.any(1))] = np.nan
-    left = len(found) - 2
-    with np.errstate(divide="ignore"):
-        statistic = np.abs(r) * np.sqrt(left / (1 - r**2))
-    n_features, n_components = r.shape
-    table = {
-        "feature": np.tile(adata.var_names.to_numpy(), n_components),
-        "component": np.repeat([f"PC{i + 1}" for i in range(n_components)], n_features),
-        "mean": np.tile(means.mean(0), n_components),
-        "r": r.T.ravel(),
-        "pvalue": 2 * t_distribution.sf(statistic, left).T.ravel(),
-    }
-    frame = pd.DataFrame(table)
-    strength = np.nan_to_num(np.abs(frame["r"]), nan=-1)
-    order = np.lexsort((-strength, np.arange(len(frame)) // n_features))
-    return frame.iloc[order].reset_index(drop=True)
+    frames = []
+    for i, component in enumerate(components[found].T):
+        with warnings.catch_warnings(action="ignore"):  # features that do not vary
+            test = pearsonr(means, component[:, None], axis=0)
+        table = {"feature": adata.var_names, "component": f"PC{i + 1}", "mean": means.mean(0)}
+        frame = pd.DataFrame({**table, "r": test.statistic, "pvalue": test.pvalue})
+        frames.append(frame.sort_values("r", key=lambda r: -np.abs(r), kind="stable"))
+    return pd.concat(frames, ignore_index=True)
 
 
 def classify_conditions(
@@ -184,7 +170,7 @@ def classify_conditions(
         samples.
     """
     values = coordinates(samples, use_rep, "use_rep", "samples", _FIX)
-    labels = _column(samples, label, "label")
+    labels = cell_values(samples, label, what="label")
     known = np.flatnonzero(labels.notna().to_numpy())
     names = labels.iloc[known].astype(str).to_numpy()
     check_is_int("n_neighbors", n_neighbors)
@@ -208,33 +194,20 @@ def classify_conditions(
     return pd.DataFrame(table, index=samples.obs_names)
 
 
-def _column(samples: AnnData, name: str, what: str) -> pd.Series:
-    try:
-        return cell_values(samples, name, what=what)
-    except InputKeyError as error:
-        fix = "Of a model's embeddings these are the same in all cells of a sample."
-        raise InputKeyError(error.problem, fix, what) from None
-
-
 def _regress(components: np.ndarray, values: pd.Series) -> tuple[int, Any, Any, Any]:
     """Number of samples, R2, adjusted R2 and p-value of least squares on one covariate."""
     known = values.notna().to_numpy()
-    y = components[known] - components[known].mean(0)  # n x D
-    values = values[known]
-    if not is_numeric(values):  # indicators of all categories but the first
-        values = pd.get_dummies(values.astype(str), drop_first=True)
-    x = values.to_numpy(dtype=float).reshape(len(y), -1)  # n x p
-    x = x - x.mean(0)
-    fitted = x @ np.linalg.lstsq(x, y, rcond=None)[0]
-    total = (y**2).sum(0)
-    nothing = np.full(len(total), np.nan)
-    explained = np.divide((fitted**2).sum(0), total, out=nothing, where=total > 0)
-    n, p = x.shape
-    left = np.clip(1 - explained, 0, None)
-    with np.errstate(divide="ignore"):
-        statistic = (explained / p) / (left / (n - p - 1))
-    pvalue = f_distribution.sf(statistic, p, n - p - 1)
-    return n, explained, 1 - left * (n - 1) / (n - p - 1), pvalue
+    y, values = components[known], values[known]
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):  # constant ones
+        if is_numeric(values):
+            x, p = values.to_numpy(dtype=float), 1
+            statistic, pvalue = f_regression(y, x, force_finite=False)
+        else:
+            names, p = values.astype(str), values.nunique() - 1
+            statistic, pvalue = f_classif(y, names)
+    n, left = len(y), len(y) - p - 1
+    unexplained = left / (left + p * statistic)
+    return n, 1 - unexplained, 1 - unexplained * (n - 1) / left, pvalue
 
 
 def _why_not(values: pd.Series) -> str | None:

@@ -1,15 +1,12 @@
 """How many metacells the cells can bear."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scmetaq._errors import InputTypeError
-
-N_NUMBERS: Final = 20  # tried by default
-SPAN: Final = 50  # largest over smallest of them
 
 
 def choose_n_metacells(model: Any, grid: Sequence[int] | None = None) -> pd.DataFrame:
@@ -57,11 +54,11 @@ def choose_n_metacells(model: Any, grid: Sequence[int] | None = None) -> pd.Data
     """
     if not hasattr(model, "get_granularity_report"):
         raise InputTypeError(f"Expected a trained MetaQModel, found {type(model).__name__}.")
-    if grid is not None and not isinstance(grid, Iterable):
+    if not isinstance(grid, Sequence | np.ndarray | None):
         raise InputTypeError(f"Expected `grid` as a list of numbers of metacells, found {grid!r}.")
     if grid is None:
         largest = model.n_metacells
-        numbers = np.geomspace(max(2, largest / SPAN), largest, N_NUMBERS).round()
+        numbers = np.geomspace(max(2, largest / 50), largest, 20).round()
         grid = sorted(set(numbers.astype(int).tolist()))
     curve = model.get_granularity_report(list(grid))
     excess = curve["prediction_error"] - curve["prediction_error"].min()

@@ -11,10 +11,10 @@ from anndata import AnnData
 from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
-from scmetaq._errors import InputKeyError, InputValueError, check_int
-from scmetaq.metrics._counts import log_normalise
-from scmetaq.metrics._matrix import unit_rows
-from scmetaq.tl._summarize import check_anndata, matrix_of
+from scmetaq._errors import InputKeyError, InputValueError, check_int, check_unique
+from scmetaq.metrics._counts import counts_of, log_normalise
+from scmetaq.metrics._groups import unit_rows
+from scmetaq.tl._summarize import check_anndata
 
 _BLOCK = 4_000_000  # most numbers in a dense block
 _LEAST_BACKGROUND = 10  # peaks from which a standard deviation can be estimated
@@ -146,10 +146,9 @@ def _traits(access: sp.csr_matrix, var: pd.DataFrame) -> np.ndarray:
         gc = pd.to_numeric(var["gc"], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         known = np.isfinite(gc)
         if not known.any():
-            raise InputValueError(
-                "Expected GC content in `atac_metacells.var['gc']`, found no number.",
-                "Fill the column, or drop it to match the background in mean only.",
-            )
+            problem = "Expected GC content in `atac_metacells.var['gc']`, found no number."
+            fix = "Fill the column, or drop it to match the background in mean only."
+            raise InputValueError(problem, fix)
         columns.append(np.where(known, gc, np.median(gc[known])))
     traits = np.stack(columns, axis=1)
     return (traits - traits.mean(0)) / np.maximum(traits.std(0), 1e-12)
@@ -166,9 +165,8 @@ def _background(
     fewest, name = min(((len(others), name) for name, others in others_of.items()), default=(n, ""))
     found = f"found {fewest} varying peaks on chromosomes other than {name!r}"
     if fewest < _LEAST_BACKGROUND:
-        raise InputValueError(
-            f"Expected at least {_LEAST_BACKGROUND} peaks for the background of a link, {found}."
-        )
+        problem = f"Expected at least {_LEAST_BACKGROUND} peaks for the background of a link,"
+        raise InputValueError(f"{problem} {found}.")
     if fewest < n:
         problem = f"Expected {n} peaks for the background of each link, {found}: p-values of fewer"
         warnings.warn(f"{problem} are coarser.", UserWarning, stacklevel=3)
@@ -184,18 +182,15 @@ def _background(
 
 def _log(adata: AnnData, names: pd.Index, what: str) -> sp.csr_matrix:
     """Log1p counts per 10k, features as rows, metacells in the order of ``names``."""
-    counts = sp.csr_matrix(matrix_of(adata[names], None, f"`{what}` with counts"))
-    if not (np.isfinite(counts.data) & (counts.data >= 0)).all():
-        problem = f"Expected raw counts, mean or summed, in `X` of `{what}`,"
-        raise InputValueError(f"{problem} found negative or missing values.")
+    counts = counts_of(adata[names], None, f"`{what}`, ", stacklevel=0)
     return sp.csr_matrix(log_normalise(counts, np.float64).T)
 
 
 def _shared_names(objects: dict[str, AnnData]) -> pd.Index:
     for what, adata in objects.items():
         check_anndata(adata, what)
-        if not adata.obs_names.is_unique:
-            raise InputValueError(f"Expected unique names of metacells in `{what}`, found repeats.")
+        names_of = f"names of metacells in `{what}`"
+        check_unique(adata.obs_names, names_of, f"{what}.obs_names_make_unique()")
     rna, atac = (adata.obs_names for adata in objects.values())
     names = rna[rna.isin(atac)]
     if len(names) < 3:
@@ -219,10 +214,8 @@ def gene_starts(var: pd.DataFrame) -> pd.DataFrame:
     text = var["strand"].astype(object).map(lambda value: str(value).strip())
     odd = sorted(set(text) - _STRANDS.keys() - _NO_STRAND)
     if odd:
-        raise InputValueError(
-            f'Expected "+" or "-" in `rna_metacells.var["strand"]`, found {odd[:3]}.',
-            "Rename the strands; genes without one are left out.",
-        )
+        problem = f'Expected "+" or "-" in `rna_metacells.var["strand"]`, found {odd[:3]}.'
+        raise InputValueError(problem, "Rename the strands; genes without one are left out.")
     strand = text.map(lambda value: _STRANDS.get(value, 0)).to_numpy(dtype=np.int64)
     places = _places(var)
     places["tss"] = np.where(strand > 0, places["start"], places["end"])
@@ -260,10 +253,8 @@ def check_chromosomes(genes: pd.DataFrame, peaks: pd.DataFrame) -> None:
     """Refuse genes and peaks that share no chromosome, as when one says "1" and one "chr1"."""
     of_genes, of_peaks = (sorted(set(frame["chrom"]) - {""}) for frame in (genes, peaks))
     if not set(of_genes) & set(of_peaks):
-        raise InputValueError(
-            f"Expected genes and peaks on chromosomes of the same names, found genes on "
-            f"{of_genes[:3]} and peaks on {of_peaks[:3]}."
-        )
+        problem = "Expected genes and peaks on chromosomes of the same names, found"
+        raise InputValueError(f"{problem} genes on {of_genes[:3]} and peaks on {of_peaks[:3]}.")
 
 
 def _places(frame: pd.DataFrame) -> pd.DataFrame:
@@ -281,31 +272,19 @@ def _places(frame: pd.DataFrame) -> pd.DataFrame:
 
 def near_pairs(genes: pd.DataFrame, peaks: pd.DataFrame, window: int) -> pd.DataFrame:
     """Positions and ``distance`` of genes and peaks within ``window``, along the genome."""
-    found = [
-        _near_pairs_of_one(genes.iloc[rows], rows, peaks, of_chrom, window)
-        for chrom, rows in genes.groupby("chrom", observed=True).indices.items()
-        if chrom != "" and len(of_chrom := np.flatnonzero(peaks["chrom"] == chrom)) > 0
-    ]
-    empty = pd.DataFrame({"gene": [], "peak": [], "distance": []}, dtype=np.int64)
-    return pd.concat([empty, *found]).sort_values("gene", kind="stable", ignore_index=True)
-
-
-def _near_pairs_of_one(
-    genes: pd.DataFrame, rows: np.ndarray, peaks: pd.DataFrame, of_chrom: np.ndarray, window: int
-) -> pd.DataFrame:
-    """Pairs on one chromosome: peaks sorted by start, a range of them for each gene."""
-    starts, ends = (peaks[name].to_numpy()[of_chrom] for name in ("start", "end"))
-    order = np.lexsort((ends, starts))
-    of_chrom, starts, ends = of_chrom[order], starts[order], ends[order]
-    tss = genes["tss"].to_numpy()
-    widest = int((ends - starts).max())
-    first = np.searchsorted(starts, tss - window - widest, side="left")
-    counts = np.searchsorted(starts, tss + window, side="right") - first
-    gene = np.repeat(np.arange(len(rows)), counts)
-    peak = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts) + first[gene]
-    # to the right of the site positive, to the left negative, covering it zero
-    offset = np.maximum(starts[peak] - tss[gene], 0) + np.minimum(ends[peak] - tss[gene], 0)
-    near = np.abs(offset) <= window
-    distance = np.where(genes["forward"].to_numpy()[gene], offset, -offset)
-    pairs = {"gene": rows[gene[near]], "peak": of_chrom[peak[near]], "distance": distance[near]}
-    return pd.DataFrame(pairs)
+    found = [pd.DataFrame({"gene": [], "peak": [], "distance": []}, dtype=np.int64)]
+    for chrom in {*genes["chrom"]} & {*peaks["chrom"]} - {""}:
+        near_by = genes[genes["chrom"] == chrom]
+        # peaks sorted by start, a range of them for each gene
+        there = peaks[peaks["chrom"] == chrom].sort_values(["start", "end"])
+        tss, starts, ends = (of.to_numpy() for of in (near_by["tss"], there["start"], there["end"]))
+        first = np.searchsorted(starts, tss - window - (ends - starts).max(), side="left")
+        counts = np.searchsorted(starts, tss + window, side="right") - first
+        gene = np.repeat(np.arange(len(tss)), counts)
+        peak = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts) + first[gene]
+        # to the right of the site positive, to the left negative, covering it zero
+        offset = np.maximum(starts[peak] - tss[gene], 0) + np.minimum(ends[peak] - tss[gene], 0)
+        pairs = pd.DataFrame({"gene": near_by.index[gene], "peak": there.index[peak]})
+        pairs["distance"] = np.where(near_by["forward"].to_numpy()[gene], offset, -offset)
+        found.append(pairs[np.abs(offset) <= window])
+    return pd.concat(found).sort_values("gene", kind="stable", ignore_index=True)

@@ -10,9 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 
 from scmetaq import _keys
-from scmetaq._errors import InputValueError
-from scmetaq.metrics._cell_values import cell_values
-from scmetaq.metrics._groups import factorize_metacells
+from scmetaq._errors import InputValueError, check_unique
+from scmetaq.metrics._groups import cell_values, factorize_metacells
 from scmetaq.tl._summarize import check_anndata, coordinates, log_counts, mean_rows
 
 _N_HIDDEN, _N_EPOCHS, _BATCH_SIZE, _N_COMPONENTS = 256, 1_000, 512, 50
@@ -85,8 +84,7 @@ def recover_embedding(
     """
     check_anndata(adata, "adata")
     target = coordinates(metacells, use_rep, "use_rep", "metacells")
-    if not metacells.obs_names.is_unique:
-        raise InputValueError("Expected unique names of `metacells`, found repeats.")
+    check_unique(metacells.obs_names, "names of `metacells`", "metacells.obs_names_make_unique()")
     column, known = factorize_metacells(cell_values(adata, by, what="by")), metacells.obs_names
     of_names = known.get_indexer(column.categories.astype(str))
     unknown = [str(name) for name in column.categories[of_names < 0]]
@@ -97,17 +95,15 @@ def recover_embedding(
         )
     position = np.append(of_names, -1)[column.codes]  # of each cell's metacell; -1: in none
     if basis is None:
-        log = log_counts(adata, layer, otherwise="a layer or `basis`")
+        log = log_counts(adata, layer)
         n_components = min(_N_COMPONENTS, min(log.shape) - 1)
         x = PCA(n_components, svd_solver="arpack", random_state=seed).fit_transform(log)
     else:
         x = coordinates(adata, basis, "basis", "adata")
     learnt = np.unique(position[position >= 0])
     if len(learnt) < 2:
-        raise InputValueError(
-            f"Expected at least two of the {metacells.n_obs} `metacells` with cells to learn from, "
-            f"found {len(learnt)}."
-        )
+        problem = f"Expected at least two of the {metacells.n_obs} `metacells` with cells to learn"
+        raise InputValueError(f"{problem} from, found {len(learnt)}.")
     means, target = mean_rows(x, position, metacells.n_obs)[learnt], target[learnt]
     # one scale of all axes keeps their proportions
     centre, scale = means.mean(0), _scale(means)

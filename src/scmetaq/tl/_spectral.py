@@ -14,13 +14,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.extmath import randomized_svd
 
-from scmetaq._errors import InputTypeError, InputValueError, check_int, check_is_int
-from scmetaq.metrics._matrix import as_matrix
+from scmetaq._errors import InputValueError, check_int, check_is_int
+from scmetaq.metrics._groups import as_embedding
 
 MAX_VECTORS: Final = 100
 N_STEPS: Final = 2  # power of the eigenvalues
 MAX_EXACT_CELLS: Final = 100_000  # exact search takes quadratic time; up to here it is the faster
-_LARGEST: Final = 1e100  # coordinates must be below: distances are squared
 _MAX_DENSE_CELLS: Final = 512
 # with more cells Lanczos iterations take ever more steps to separate close eigenvalues
 _MAX_LANCZOS_CELLS: Final = 20_000
@@ -88,7 +87,7 @@ def spectral_metacells(
     Zelnik-Manor and Perona, Self-tuning spectral clustering, NIPS 2004 (the kernel).
     Mao et al., COEM: Cross-Modal Embedding for MetaCell Identification, 2022.
     """
-    z = _checked_embedding(z)
+    z = as_embedding(z, "z")
     check_is_int("n_metacells", n_metacells)
     check_int("n_neighbors", n_neighbors)
     if not 2 <= n_metacells < len(z):
@@ -111,8 +110,7 @@ def _cluster(z: np.ndarray, n_metacells: int, n_neighbors: int, seed: int) -> np
         cells = np.flatnonzero(part == i)
         labels[cells] = first
         if share > 1:
-            of_part, n_vectors = affinity[cells][:, cells], min(share, MAX_VECTORS)
-            rows = spectral_rows(of_part, n_vectors, n_steps=N_STEPS, seed=seed)
+            rows = spectral_rows(affinity[cells][:, cells], min(share, MAX_VECTORS), seed)
             labels[cells] += _kmeans(rows.astype(np.float32), share, seed)
         first += share
     return labels
@@ -182,14 +180,12 @@ def _nearest(z: np.ndarray, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return neighbors, distances.astype(np.float64)
 
 
-def spectral_rows(
-    affinity: sp.csr_matrix, n_vectors: int, *, n_steps: int, seed: int = 0
-) -> np.ndarray:
+def spectral_rows(affinity: sp.csr_matrix, n_vectors: int, seed: int = 0) -> np.ndarray:
     """Unit rows of leading eigenvectors of a connected graph times powers of eigenvalues, N x R."""
     scale = 1 / np.sqrt(np.asarray(affinity.sum(1)).ravel())
     normalised = sp.csr_matrix(sp.diags_array(scale) @ affinity @ sp.diags_array(scale))
     values, vectors = _leading(normalised, n_vectors, seed)
-    rows = vectors * np.clip(values, 0, 1) ** n_steps  # N x R
+    rows = vectors * np.clip(values, 0, 1) ** N_STEPS  # N x R
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
 
 
@@ -212,16 +208,3 @@ def _leading(matrix: sp.csr_matrix, n: int, seed: int) -> tuple[np.ndarray, np.n
         values, vectors = found
     order = np.argsort(-values, kind="stable")[:n]
     return values[order], vectors[:, order]
-
-
-def _checked_embedding(z: Any) -> np.ndarray:
-    if sp.issparse(z):
-        raise InputTypeError("Expected `z` as a dense array, found a sparse matrix.")
-    values: Any = as_matrix(np.asarray(z), "z", "cells by dimensions").astype(np.float64)
-    n_bad = int((~(np.abs(values) < _LARGEST)).any(1).sum())
-    if n_bad or values.shape[1] == 0:
-        raise InputValueError(
-            "Expected `z` of shape (n_cells, d) with finite numbers, found shape "
-            f"{values.shape} with missing or huge ones in {n_bad} cells."
-        )
-    return values

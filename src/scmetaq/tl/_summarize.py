@@ -1,6 +1,6 @@
-"""Cells summarised by group: log counts, sums and means of rows, columns of ``obs``."""
+"""Cells by group: log counts, sums and means of rows, columns of ``obs``, pieces of metacells."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,18 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from scmetaq import _keys
-from scmetaq._errors import InputKeyError, InputTypeError, InputValueError
-from scmetaq.metrics._cell_values import check_layer, layers_of
-from scmetaq.metrics._counts import check_count_values, log_normalise
+from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, check_layer
+from scmetaq.metrics._counts import counts_of, log_normalise
+from scmetaq.metrics._groups import (
+    as_embedding,
+    cell_values,
+    check_categories,
+    factorize,
+    factorize_metacells,
+)
 
 _BLOCK = 65_536  # cells that are read at once
+SEPARATOR = ":"  # as in "mc0007:stim"
 
 
 def check_anndata(data: Any, argument: str, fix: str = "Of a MuData pass one modality.") -> None:
@@ -28,43 +35,18 @@ def coordinates(
     """Return an entry of ``obsm`` (None: ``X``), which must be dense and finite."""
     check_anndata(adata, owner, *fix)
     if name is not None and name not in adata.obsm:
-        raise InputKeyError(
-            f"Expected `{argument}` to name an entry of `{owner}.obsm`, found no {name!r}. "
-            f"Entries there: {sorted(map(str, adata.obsm.keys()))}."
-        )
+        problem = f"Expected `{argument}` to name an entry of `{owner}.obsm`, found no {name!r}."
+        raise InputKeyError(f"{problem} Entries there: {sorted(map(str, adata.obsm.keys()))}.")
     found: Any = adata.X if name is None else adata.obsm[name]
-    where = f"`{owner}.X`" if name is None else f"`{owner}.obsm[{name!r}]`"
-    if sp.issparse(found) and name is not None:
-        raise InputTypeError(f"Expected a dense matrix in {where}, found a sparse one.")
-    values: np.ndarray = np.asarray(found.toarray() if sp.issparse(found) else found, dtype=float)
-    n_bad = int((~np.isfinite(values)).sum())
-    if values.ndim != 2 or n_bad:
-        raise InputValueError(
-            f"Expected a matrix of finite numbers in {where}, found shape {values.shape} with "
-            f"{n_bad} missing or infinite values."
-        )
-    return values
+    if name is None and sp.issparse(found):
+        found = found.toarray()
+    return as_embedding(found, f"{owner}.X" if name is None else f"{owner}.obsm[{name!r}]")
 
 
-def matrix_of(adata: AnnData, layer: str | None, otherwise: str) -> Any:
-    """Return a layer, or ``X``, else say what to name ``otherwise``."""
-    check_layer(adata, layer)
-    X: Any = adata.X if layer is None else adata.layers[layer]
-    if X is None:
-        problem = "Expected raw counts in `X`, found nothing."
-        raise InputValueError(problem, f"Name {otherwise}.", "layer")
-    return X
-
-
-def described(layer: str | None) -> str:
-    return "`X`" if layer is None else f"layer {layer!r}"
-
-
-def log_counts(adata: AnnData, layer: str | None, *, otherwise: str = "a layer") -> sp.csr_matrix:
+def log_counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     """log1p counts per 10k in double precision; warns the caller's caller of fractions."""
-    counts = matrix_of(adata, layer, otherwise)
-    check_count_values(counts, described(layer), layers_of(adata), stacklevel=4)
-    return log_normalise(counts, np.float64)
+    check_layer(adata, layer)
+    return log_normalise(counts_of(adata, layer, stacklevel=4), np.float64)
 
 
 def sum_rows(X: Any, codes: np.ndarray, n_groups: int, block_size: int = _BLOCK) -> sp.csr_matrix:
@@ -106,7 +88,8 @@ def summarize_obs(
     obs = obs.loc[:, obs.columns != _keys.N_CELLS]
     for name, column in obs.items():
         if is_numeric(column):
-            summary[str(name)] = _means(column, codes, n)
+            values = pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan))
+            summary[str(name)] = values.groupby(codes).mean().reindex(range(n)).to_numpy()
     for name, column in obs.items():
         categories = _as_categories(column)
         if categories is not None:
@@ -134,27 +117,109 @@ def _as_categories(column: pd.Series) -> pd.Categorical | None:
     return pd.Categorical(column) if kind == "string" else None
 
 
-def _means(column: pd.Series, codes: np.ndarray, n: int) -> np.ndarray:
-    """Mean per metacell of the cells that have a value, shape ``(n,)``."""
-    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    has = ~np.isnan(values)
-    sums = np.bincount(codes[has], weights=values[has], minlength=n)
-    counts = np.bincount(codes[has], minlength=n)
-    return np.divide(sums, counts, out=np.full(n, np.nan), where=counts > 0)
-
-
 def _majority(
     values: pd.Categorical, codes: np.ndarray, n: int
 ) -> tuple[pd.Categorical, np.ndarray]:
     """Most frequent value per metacell (first category on a tie), and its fraction of the known."""
-    has = values.codes >= 0
-    width = max(len(values.categories), 1)
-    pairs, counts = np.unique(codes[has] * width + values.codes[has], return_counts=True)
-    metacell, value = np.divmod(pairs, width)
-    best = np.lexsort((value, -counts, metacell))
-    first = best[np.unique(metacell[best], return_index=True)[1]]
-    known = metacell[first]
-    majority, fraction = np.full(n, -1), np.full(n, np.nan)
-    majority[known] = value[first]
-    fraction[known] = counts[first] / np.bincount(codes[has], minlength=n)[known]
-    return pd.Categorical.from_codes(majority, dtype=values.dtype), fraction
+    known = pd.DataFrame({"metacell": codes, "value": values.codes})[values.codes >= 0]
+    counts = known.groupby(["metacell", "value"]).size().reset_index(name="n")
+    best = counts.sort_values("n", ascending=False, kind="stable").drop_duplicates("metacell")
+    best = best.set_index("metacell").reindex(range(n))
+    majority = best["value"].fillna(-1).astype(int)
+    fraction = best["n"] / known.groupby("metacell").size()
+    return pd.Categorical.from_codes(majority, dtype=values.dtype), fraction.to_numpy()
+
+
+def find_covariates(data: Any, names: str | Sequence[str], *, what: str) -> pd.DataFrame:
+    """Return the columns of cells by which to split metacells."""
+    chosen = [names] if isinstance(names, str) else names
+    is_list = isinstance(chosen, Sequence) and all(isinstance(name, str) for name in chosen)
+    if not is_list or len(chosen) == 0:
+        problem = f"Expected `{what}` to be a column of `obs` or a list of columns, found"
+        raise InputTypeError(f"{problem} {names!r}.")
+    repeated = {name for name in chosen if list(chosen).count(name) > 1}
+    if repeated:
+        problem = f"Expected each column of `{what}` once, found"
+        raise InputValueError(f"{problem} {min(repeated)!r} named repeatedly.")
+    columns = {name: cell_values(data, name, what=what) for name in chosen}
+    for name, column in columns.items():
+        check_categories(column, f"{what}={name!r}")
+    return pd.DataFrame(columns, copy=False)
+
+
+def combinations(covariates: pd.DataFrame) -> np.ndarray:
+    """Number of the combination of categories of each cell, ``(n_cells,)``; -1: some missing."""
+    return _pieces([factorize(covariates[name]) for name in covariates])[1]
+
+
+def split_metacells(assignment: pd.Series, covariates: pd.DataFrame) -> pd.Series:
+    """Split metacells into ``"<metacell>:<category>:..."``, in the order of all categories."""
+    columns = [factorize_metacells(assignment), *(factorize(covariates[c]) for c in covariates)]
+    rows, piece = _pieces(columns)
+    if len(rows) == 0:
+        listed = ", ".join(map(repr, covariates.columns))
+        problem = f"Expected cells with a metacell and values of {listed}, found"
+        raise InputValueError(f"{problem} none of {len(piece)}.")
+    texts = [column.categories.astype(str).to_numpy() for column in columns]
+    parts = [text[of] for text, of in zip(texts, rows.T, strict=True)]
+    names = pd.Series(map(SEPARATOR.join, zip(*parts, strict=True)))
+    twice = names[names.duplicated()]
+    if len(twice):
+        problem = f"Two pieces would have the name {twice.iloc[0]!r}, since categories contain"
+        raise InputValueError(f"{problem} {SEPARATOR!r}: rename the categories.")
+    pieces = pd.Categorical.from_codes(piece, names)
+    return pd.Series(pieces, index=assignment.index, name=assignment.name)
+
+
+def write_whole(metacells: Any, assignment: pd.Series, pieces: pd.Series, name: str) -> None:
+    """Write which metacell each piece is a part of into ``obs``, of modalities too."""
+    whole = factorize_metacells(assignment)
+    whole = whole.rename_categories(whole.categories.astype(str))
+    first = ~pieces.duplicated().to_numpy() & pieces.notna().to_numpy()
+    of_piece = pd.Series(whole[first], index=pd.Index(pieces[first].astype(str)))
+    for part in (metacells, *getattr(metacells, "mod", {}).values()):
+        part.obs[name] = of_piece.loc[part.obs_names].array
+
+
+def _pieces(columns: list[pd.Categorical]) -> tuple[np.ndarray, np.ndarray]:
+    """Combinations of codes that occur, sorted, and the one of each cell; -1: a code is missing."""
+    codes = np.column_stack([column.codes for column in columns])  # N x C
+    known = (codes >= 0).all(axis=1)
+    of_cell = np.full(len(codes), -1)
+    rows, of_cell[known] = np.unique(codes[known], axis=0, return_inverse=True)
+    return rows, of_cell
+
+
+def in_small_pieces(code: np.ndarray, combination: np.ndarray, min_cells: int) -> np.ndarray:
+    """Cells that share code and combination (-1: unknown) with too few others, sorted indices."""
+    pairs = np.column_stack([combination, code])
+    _, piece, sizes = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+    return np.flatnonzero((sizes[piece] < min_cells) & (combination >= 0))
+
+
+def join_small_pieces(
+    code: np.ndarray,
+    combination: np.ndarray,
+    min_cells: int,
+    preference: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Dissolve pieces that are too small, the smallest first, but not the last of a combination."""
+    # cells go to the code they prefer (by index, higher is better) among those with cells of the
+    # same combination
+    code = code.copy()
+    small = in_small_pieces(code, combination, min_cells)
+    for this in np.unique(combination[small]):
+        members = np.flatnonzero(combination == this)
+        used, piece = np.unique(code[members], return_inverse=True)
+        sizes, is_open = np.bincount(piece), np.ones(len(used), dtype=bool)
+        while is_open.sum() > 1:
+            smallest = np.where(is_open, sizes, len(code)).argmin()
+            if sizes[smallest] >= min_cells:
+                break
+            is_open[smallest] = False
+            leaving = piece == smallest
+            wanted = preference(members[leaving])[:, used]
+            piece[leaving] = np.where(is_open, wanted, -np.inf).argmax(1)
+            sizes = np.bincount(piece, minlength=len(used))
+        code[members] = used[piece]
+    return code

@@ -35,29 +35,19 @@ def size_bounds(
     least, most = min_size or 1, min(max_size or n_cells, n_cells)
     mean = f"{n_metacells} metacells of {n_cells} cells have {n_cells / n_metacells:.4g} on average"
     if max_size is not None and least > max_size:
-        raise InputValueError(
-            f"Expected min_size of at most max_size, found min_size={min_size} and "
-            f"max_size={max_size}.",
-            argument="min_size",
-        )
+        problem = f"Expected min_size of at most max_size, found min_size={min_size} and"
+        raise InputValueError(f"{problem} max_size={max_size}.", argument="min_size")
     if least * n_metacells > n_cells:
-        raise InputValueError(
-            f"Expected min_size of at most {n_cells // n_metacells}, found {min_size}: {mean}.",
-            f"Lower min_size, or ask for at most {n_cells // least} metacells.",
-            "min_size",
-        )
+        problem = f"Expected min_size of at most {n_cells // n_metacells}, found {min_size}:"
+        fix = f"Lower min_size, or ask for at most {n_cells // least} metacells."
+        raise InputValueError(f"{problem} {mean}.", fix, "min_size")
     if most * n_metacells < n_cells:
-        raise InputValueError(
-            f"Expected max_size of at least {-(-n_cells // n_metacells)}, found {max_size}: "
-            f"{mean}.",
-            f"Raise max_size, or ask for at least {-(-n_cells // most)} metacells.",
-            "max_size",
-        )
+        problem = f"Expected max_size of at least {-(-n_cells // n_metacells)}, found {max_size}:"
+        fix = f"Raise max_size, or ask for at least {-(-n_cells // most)} metacells."
+        raise InputValueError(f"{problem} {mean}.", fix, "max_size")
     if find_spec("ot") is None:
-        raise ImportError(
-            "Expected POT for min_size and max_size, found that it is not installed. Run: pip "
-            "install 'scmetaq[bounds]'."
-        )
+        problem = "Expected POT for min_size and max_size, found that it is not installed. Run:"
+        raise ImportError(f"{problem} pip install 'scmetaq[bounds]'.")
     return SizeBounds(least, most)
 
 
