@@ -153,7 +153,7 @@ def test_every_key_is_spelled_once():
             assert literals.isdisjoint(keys), path.name
 
 
-MOST_LINES = 17_200
+MOST_LINES = 15_600
 """Lines of the package at the end of its last rebuilding, and 5 %. Whoever needs more changes this
 number in the same commit, and says there what the lines are for."""
 

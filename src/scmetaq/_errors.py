@@ -10,14 +10,9 @@ import numpy as np
 class InputError(Exception):
     """Input that cannot be used.
 
-    Parameters
-    ----------
-    problem
-        What was expected and what was found, in whole sentences.
-    fix
-        What to do about it, in the terms of the Python interface.
-    argument
-        Name of the argument of the public function; None where no single one is to blame.
+    ``problem`` says what was expected and what was found, in whole sentences, ``fix`` what to do
+    about it, in the terms of the Python interface; ``argument`` is that of the public function that
+    is to blame, if a single one is.
     """
 
     def __init__(self, problem: str, fix: str = "", argument: str | None = None):

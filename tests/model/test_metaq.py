@@ -394,8 +394,8 @@ def test_without_cells_held_out_all_are_trained_on(fit, toy, tmp_path, monkeypat
     [
         ({"max_epochs": 1.5}, TypeError, "max_epochs to be an int, found 1.5"),
         ({"batch_size": 2.5}, TypeError, "batch_size to be an int, found 2.5"),
-        ({"train_size": 0.0}, ValueError, "train_size above 0 and at most 1, found 0.0"),
-        ({"train_size": 1.5}, ValueError, "train_size above 0 and at most 1, found 1.5"),
+        ({"train_size": 0.0}, ValueError, "train_size between 0 and 1, but not 0, found 0.0"),
+        ({"train_size": 1.5}, ValueError, "train_size between 0 and 1, but not 0, found 1.5"),
     ],
 )
 def test_arguments_of_training_are_checked_first(toy, options, error, message):

@@ -228,7 +228,7 @@ def test_the_cells_are_not_changed(fit, toy_mdata):
     ("arguments", "message"),
     [
         ({"modality_weights": {"rna": 1}}, "each of rna, adt"),
-        ({"modality_weights": {"rna": -1, "adt": 1}}, "zero or more"),
+        ({"modality_weights": {"rna": -1, "adt": 1}}, "none negative"),
         ({"modality_weights": {"rna": 0, "adt": 0}}, "one above zero"),
         ({"likelihood": {"atac": "nb"}}, "Unknown modality in likelihood 'atac'"),
         ({"likelihood": {"adt": "normal"}}, "Unknown likelihood 'normal'"),

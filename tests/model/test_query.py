@@ -95,7 +95,7 @@ def test_bad_input(reference, grown, tmp_path):
     with pytest.raises(ValueError, match="load_query_data"):
         reference.add_metacells()
     assert reference.new_metacells == []
-    with pytest.raises(ValueError, match="quantile between 0 and 1, found 2"):
+    with pytest.raises(ValueError, match="quantile between 0 and 1, but not 0 or 1, found 2"):
         grown[0].add_metacells(quantile=2)
     with pytest.raises(ValueError, match="min_cells"):
         grown[0].add_metacells(min_cells=0)

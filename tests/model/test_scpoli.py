@@ -238,7 +238,7 @@ def test_cells_are_not_changed(scpoli, cells):
         ({"likelihood": "zip"}, "Unknown likelihood 'zip'"),
         ({"likelihood": {"adt": "nb"}}, "Unknown modality in likelihood 'adt'"),
         ({"n_top_features": 0}, "n_top_features to be at least 1"),
-        ({"dropout": 1.0}, "dropout of at least 0 and below 1, found 1.0"),
+        ({"dropout": 1.0}, "dropout between 0 and 1, but not 1, found 1.0"),
     ],
 )
 def test_bad_arguments_are_refused(toy, arguments, message):
@@ -251,7 +251,7 @@ def test_bad_arguments_are_refused(toy, arguments, message):
     ("arguments", "message"),
     [
         ({"eta": -1}, "eta >= 0, found -1"),
-        ({"pretraining_fraction": 1.5}, "pretraining_fraction from 0 to 1, found 1.5"),
+        ({"pretraining_fraction": 1.5}, "pretraining_fraction between 0 and 1, found 1.5"),
         ({"batch_size": 0}, "batch_size to be at least 1"),
     ],
 )

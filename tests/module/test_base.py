@@ -35,8 +35,3 @@ def test_a_share_is_decoded_in_training_only(module):
     module.decoded_share = 0.25
     assert module.train().n_decoded(10) == 3
     assert module.eval().n_decoded(10) == 10
-
-
-def test_cells_are_not_drawn(module):
-    with pytest.raises(NotImplementedError, match="ModalityModule does not sample cells"):
-        module.sample()

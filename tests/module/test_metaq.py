@@ -223,7 +223,8 @@ def test_copying_the_decoder(counts):
     z = encode(module, counts)["z"]
     part = part_of(module)
     assert not torch.allclose(part.decoder(z).log_rate, part.quantized_decoder(z).log_rate)
-    module.copy_decoder()
+    for part in module.parts.values():
+        part.copy_decoder()
     assert torch.equal(part.decoder(z).log_rate, part.quantized_decoder(z).log_rate)
     with torch.no_grad():
         part.decoder.log_rate.bias.add_(1)
@@ -303,7 +304,8 @@ def test_the_code_as_a_whole_is_decoded_to_every_modality(counts, peaks):
 
 def test_decoders_of_codes_start_at_those_of_cells(counts, peaks):
     module = make_two()
-    module.copy_decoder()
+    for part in module.parts.values():
+        part.copy_decoder()
     z = encode_two(module, counts, peaks)["z"]
     for name, part in module.parts.items():
         expected = decode(module, z)["plain"][name]
@@ -428,7 +430,8 @@ def test_effects_of_conditions_are_subtracted_before_encoding(counts, conditions
 
 def test_the_decoder_of_codes_starts_with_the_same_conditions(counts, conditions):
     module = make_conditioned()
-    module.copy_decoder()
+    for part in module.parts.values():
+        part.copy_decoder()
     _, z = run_conditioned(module, counts, conditions)
     whole = torch.cat([z, module.condition_embedding(conditions)], 1)
     part = part_of(module)

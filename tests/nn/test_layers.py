@@ -7,7 +7,6 @@ from torch import nn
 
 from scmetaq.nn._layers import (
     AttentionLayer,
-    Encoder,
     FeatureScaling,
     GatedLayer,
     Scaling,
@@ -146,11 +145,3 @@ def test_clips_on_both_sides():
     scaling.set_state(Scaling([0, 1], [9.0, 0.0], [0.1, 0.1]))
     scaled = scaling(torch.tensor([[0.0, 100.0]]), torch.tensor([[0.01]]))
     assert scaled.tolist() == [[-10, 10]]
-
-
-def test_can_start_as_the_zero_function(counts):
-    encoder = Encoder(20, 3)
-    encoder.start_at_zero()
-    latent = encoder(torch.from_numpy(counts))
-    assert latent.shape == (300, 3)
-    assert (latent == 0).all()

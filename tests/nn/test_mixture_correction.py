@@ -283,7 +283,9 @@ class TestQuery:
         """The ridge has the weight of ten cells."""
         _, values = self.cells(effects[2], n, 7)
         found = self.mapped(correction, values)
-        full = (values - correction.centroids[correction.shares(values).argmax(1)]).mean(0)
+        full = (
+            values - correction.centroids[code._cosine(values, correction.centroids).argmax(1)]
+        ).mean(0)
         assert low < (values - found).mean(0) @ full / full.square().sum() < high
 
 

@@ -44,7 +44,7 @@ def make(module, z, **kwargs):
 
 def finished(module, z, **kwargs):
     """Codes of a training without steps."""
-    module.codebook.forget_codes()
+    module.codebook.is_fitted = False
     make(module, z, **kwargs).finish()
     return module.codebook.codes.detach().clone()
 
@@ -76,7 +76,7 @@ def test_random_codes_are_cells_or_without_warm_up_as_published(module, z, train
     make(module, z, init="random", warmup_fraction=0).on_train_batch_start(trainer, None, None, 0)
     assert torch.equal(module.codebook.codes, before)
     assert module.codebook.is_fitted
-    module.codebook.forget_codes()
+    module.codebook.is_fitted = False
     make(module, z, init="random").on_train_batch_start(trainer, None, None, 0)
     assert squared_distances(module.codebook.codes, z).amin(1).max() < 1e-9
 
@@ -115,7 +115,7 @@ def test_only_the_last_codes_have_even_sizes_and_are_set_apart(module, z, traine
 
 def codes_at_the_end(module, z, begun_with, *, trained_before):
     """Codes after a training in whose middle there were others."""
-    module.codebook.forget_codes()
+    module.codebook.is_fitted = False
     callback = make(module, z, refine=True)
     if trained_before:
         module.codebook.set_codes(begun_with)

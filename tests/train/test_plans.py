@@ -6,7 +6,6 @@ from scipy import sparse
 
 from scmetaq.data._training_set import training_set
 from scmetaq.train import MetaQTrainingPlan, TrainingSetSplitter
-from scmetaq.train._plans import EpochMeans
 
 
 class Watch(Callback):
@@ -156,13 +155,15 @@ def test_batches_are_those_of_the_training_set():
     np.testing.assert_array_equal(found, counts.toarray()[cells])
 
 
-def test_means_of_an_epoch_weight_batches_by_their_cells():
-    means = EpochMeans()
-    means.add({"a": torch.tensor(1.0), "b": torch.tensor(5.0)}, 30)
-    means.add({"a": torch.tensor(4.0, requires_grad=True) * 1}, 10)
-    found = means.pop()
-    assert not found["a"].requires_grad
-    assert {name: value.item() for name, value in found.items()} == {"a": 1.75, "b": 5.0}
-    assert means.pop() == {}
-    means.add({"a": torch.tensor(2.0)}, 3)
-    assert means.pop()["a"] == 2
+def test_means_of_an_epoch_weight_batches_by_their_cells(toy_model, monkeypatch):
+    monkeypatch.setattr(MetaQTrainingPlan, "use_sync_dist", False)
+    plan, logged = MetaQTrainingPlan(toy_model.module), {}
+    plan.log = lambda name, value, **options: logged.update({name: value})
+    plan._add("train", {"a": torch.tensor(1.0), "b": torch.tensor(5.0)}, 30)
+    plan._add("train", {"a": torch.tensor(4.0, requires_grad=True) * 1}, 10)
+    plan._log_epoch("train")
+    assert not logged["a_train"].requires_grad
+    assert {k: v.item() for k, v in logged.items()} == {"a_train": 1.75, "b_train": 5.0}
+    plan._add("train", {"a": torch.tensor(2.0)}, 3)
+    plan._log_epoch("train")
+    assert logged["a_train"] == 2

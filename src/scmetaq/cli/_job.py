@@ -18,11 +18,7 @@ from ._inputs import Cells, Columns, find_source, read_cells, read_data
 from ._terminal import ERROR, NOTE, REMEDIES, bad_input, plain, quiet, say, show_results
 
 _MADE_BY_DESKTOPS = {".DS_Store", "desktop.ini"}
-_NAMES = {
-    "labels_key": "Labels",
-    "batch_key": "Batch",
-    "categorical_covariate_keys": "Covariates",
-}
+_NAMES = {"labels_key": "Labels", "batch_key": "Batch", "categorical_covariate_keys": "Covariates"}
 
 
 @dataclass(kw_only=True)

@@ -63,11 +63,10 @@ def canonical(rows: Any) -> sp.csr_matrix:
     return block
 
 
-def row_of_cell(data: AnnData | MuData, modality: str | None) -> np.ndarray | None:
+def row_of_cell(data: Any, modality: str | None) -> np.ndarray | None:
     """Row of each cell in a modality, -1 where it has none; None if cells and rows are the same."""
     if modality is None:
         return None
-    assert isinstance(data, MuData)
     row = np.asarray(data.obsmap[modality]).ravel().astype(np.int64) - 1
     is_same = len(row) == data.mod[modality].n_obs and np.array_equal(row, np.arange(len(row)))
     return None if is_same else row

@@ -103,13 +103,19 @@ def _check_counts(
         raise InputValueError(f"{problem} Expected at least one cell and one feature;", fix)
     check_layer(adata, layer, where, argument)
     check_names(adata, where)
-    counts, found = raw_counts(adata, layer), _Tally(adata.n_vars)
-    for start in range(0, adata.n_obs, BLOCK):
-        found.add(counts[start : start + BLOCK])
+    counts = raw_counts(adata, layer)
     held = f"{where}.X" if layer is None else f"{where}.layers[{layer!r}]"
-    found.refuse_bad_values(held, argument)
-    _refuse_empty_cells(np.concatenate(found.per_cell), adata.obs_names, held, where)
-    n_silent = int((found.per_feature == 0).sum())
+    per_cell, per_feature = _refuse_bad_values(counts, held, argument)
+    empty = np.flatnonzero(per_cell == 0)
+    if len(empty):
+        whole, bracket, _ = where.partition("[")
+        update = f"; {whole}.update()" if bracket else ""  # of a modality
+        raise InputValueError(
+            f"{len(empty)} of {len(per_cell)} cells have no counts in {held}, e.g. "
+            f"{adata.obs_names[empty[0]]!r}. Expected at least one count per cell.",
+            f"Fix: sc.pp.filter_cells({where}, min_counts=1){update}.",
+        )
+    n_silent = int((per_feature == 0).sum())
     if n_silent and not is_query:
         warnings.warn(
             f"{n_silent} of {adata.n_vars} features have no counts in {held} and are ignored. To "
@@ -119,53 +125,31 @@ def _check_counts(
         )
 
 
-class _Tally:
-    """Running counts of what is wrong with a matrix, block by block."""
-
-    def __init__(self, n_features: int):
-        self.n_nan = self.n_negative = self.n_fraction = self.n_values = 0
-        self.largest = 0.0
-        self.per_cell: list[np.ndarray] = []
-        self.per_feature = np.zeros(n_features)
-
-    def add(self, block: Any) -> None:
+def _refuse_bad_values(counts: Any, held: str, argument: str) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of cells and of features, read block by block, unless values are no counts."""
+    n_bad, n_values, largest = np.zeros(3, int), 0, 0.0
+    per_cell, per_feature = [], np.zeros(counts.shape[1])
+    for start in range(0, counts.shape[0], BLOCK):
+        block = counts[start : start + BLOCK]
         values = np.asarray(block.data if sp.issparse(block) else block).ravel()
-        finite = np.isfinite(values)
-        self.n_values += len(values)
-        self.n_nan += int((~finite).sum())
-        self.n_negative += int((values[finite] < 0).sum())
-        self.n_fraction += int((values[finite] % 1 != 0).sum())
-        self.largest = max(self.largest, float(values[finite].max(initial=0)))
-        self.per_cell.append(np.asarray(block.sum(axis=1)).ravel())
-        self.per_feature += np.asarray(abs(block).sum(axis=0)).ravel()
-
-    def refuse_bad_values(self, where: str, argument: str) -> None:
-        guess = "They look normalised or scaled."
-        if 2 * self.n_fraction < self.n_values:
-            guess = "Most values are whole numbers."
-        elif self.largest < 16:
-            guess = "They look log-normalised (log1p)."
-        for n, what, more in (
-            (self.n_nan, "NaN or infinite", "."),
-            (self.n_negative, "negative", "."),
-            (self.n_fraction, "non-integer", f", the largest {self.largest:.4g}. {guess}"),
-        ):
-            if n:
-                problem = f"Expected raw counts (integers >= 0) in {where}, found {n} {what} values"
-                fix = f"Name the layer that holds the raw counts with {argument}=..."
-                raise InputValueError(f"{problem} of {self.n_values} stored{more}", fix, argument)
-
-
-def _refuse_empty_cells(per_cell: np.ndarray, barcodes: pd.Index, held: str, where: str) -> None:
-    empty = np.flatnonzero(per_cell == 0)
-    if len(empty):
-        whole, bracket, _ = where.partition("[")
-        update = f"; {whole}.update()" if bracket else ""  # of a modality
-        raise InputValueError(
-            f"{len(empty)} of {len(per_cell)} cells have no counts in {held}, e.g. "
-            f"{barcodes[empty[0]]!r}. Expected at least one count per cell.",
-            f"Fix: sc.pp.filter_cells({where}, min_counts=1){update}.",
-        )
+        finite = values[np.isfinite(values)]
+        n_bad += len(values) - len(finite), (finite < 0).sum(), (finite % 1 != 0).sum()
+        n_values, largest = n_values + len(values), max(largest, float(finite.max(initial=0)))
+        per_cell.append(np.asarray(block.sum(axis=1)).ravel())
+        per_feature += np.asarray(abs(block).sum(axis=0)).ravel()
+    guess = "They look normalised or scaled."
+    if 2 * n_bad[2] < n_values:
+        guess = "Most values are whole numbers."
+    elif largest < 16:
+        guess = "They look log-normalised (log1p)."
+    details = (".", ".", f", the largest {largest:.4g}. {guess}")
+    kinds = ("NaN or infinite", "negative", "non-integer")
+    for n, kind, more in zip(n_bad, kinds, details, strict=True):
+        if n:
+            problem = f"Expected raw counts (integers >= 0) in {held}, found {n} {kind} values of"
+            fix = f"Name the layer that holds the raw counts with {argument}=..."
+            raise InputValueError(f"{problem} {n_values} stored{more}", fix, argument)
+    return np.concatenate(per_cell), per_feature
 
 
 def _check_is_up_to_date(mdata: MuData, name: str) -> None:

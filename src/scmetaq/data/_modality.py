@@ -18,7 +18,6 @@ ModalityName = Literal["rna", "adt", "atac"]
 class Modality:
     """How the counts of one kind of data are modelled."""
 
-    name: ModalityName
     likelihood: Literal["nb", "poisson"]
     """Count distribution: negative binomial for RNA and ADT, Poisson for ATAC (Eq. 1, 3)."""
     n_top_features: int
@@ -30,9 +29,9 @@ class Modality:
 
 
 MODALITIES: Final[dict[str, Modality]] = {
-    "rna": Modality("rna", "nb", 3_000, (128, 512), ("rna", "gex")),
-    "adt": Modality("adt", "nb", 3_000, (128, 512), ("adt", "prot", "protein")),
-    "atac": Modality("atac", "poisson", 30_000, (), ("atac", "peaks")),
+    "rna": Modality("nb", 3_000, (128, 512), ("rna", "gex")),
+    "adt": Modality("nb", 3_000, (128, 512), ("adt", "prot", "protein")),
+    "atac": Modality("poisson", 30_000, (), ("atac", "peaks")),
 }
 LAYER_ARGUMENTS: Final = {f"{kind}_layer": kind for kind in MODALITIES}
 """Arguments of ``setup_mudata`` that name layers, and the kind of counts of each."""
@@ -128,17 +127,15 @@ def check_weights(weights: Mapping[str, float] | None, modalities: Collection[st
     """Refuse anything but one number per modality, none negative and one above zero."""
     if weights is None:
         return
-    if not isinstance(weights, Mapping) or set(weights) != set(modalities):
+    is_whole = isinstance(weights, Mapping) and set(weights) == set(modalities)
+    numbers = list(weights.values()) if is_whole else []
+    if not all(isinstance(w, Real) and 0 <= w < np.inf for w in numbers) or not sum(numbers):
         raise InputValueError(
-            f"Expected modality_weights with a number for each of {', '.join(modalities)}, e.g. "
-            f"{dict.fromkeys(modalities, 1.0)}, found {weights!r}.",
+            f"Expected modality_weights with a number for each of {', '.join(modalities)}, none "
+            f"negative and one above zero, e.g. {dict.fromkeys(modalities, 1.0)}, found "
+            f"{weights!r}.",
             argument="modality_weights",
         )
-    numbers = list(weights.values())
-    are_numbers = all(isinstance(w, Real) and np.isfinite(w) and w >= 0 for w in numbers)
-    if not are_numbers or not sum(numbers):
-        problem = "Expected modality_weights as numbers of zero or more, and one above zero, found"
-        raise InputValueError(f"{problem} {weights!r}.", argument="modality_weights")
 
 
 def _by_usual_names(there: list[str]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterable, Mapping
-from itertools import count
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ from scmetaq._errors import InputKeyError, InputValueError, check_unique, listed
 
 from ._cells import Condition, Source, called, part_of, raw_counts
 from ._checks import check_is_anndata, check_is_mudata, check_layer, check_names, unique_names_of
-from ._columns import check_complete, check_has_modality
+from ._columns import as_name, check_complete, check_has_modality
 
 _FEW_CELLS = 10
 
@@ -159,7 +158,19 @@ def align_conditions(data: AnnData | MuData, conditions: Iterable[Condition]) ->
         part = part_of(data, condition.modality)
         check_has_modality(data, condition.key, condition.modality)
         if condition.key not in part.obs:
-            raise _absent(part, condition)
+            where, known = called("query", condition.modality), condition.categories
+            new = (
+                int(max(known)) + 1
+                if isinstance(known[0], Real)
+                else "new" + "er" * ("new" in known)
+            )
+            column = f"{where}.obs[{condition.key!r}]"
+            has_others = not isinstance(known[0], bool | np.bool_)
+            raise InputKeyError(
+                f"No column {condition.key!r} in {where}.obs, a condition of the reference. "
+                f"Columns there: {listed(part.obs.columns)}.",
+                f"If all cells are of one new category: {column} = {new!r}." if has_others else "",
+            )
         check_complete(part.obs[condition.key], f"query.obs[{condition.key!r}]")
         part.obs[condition.key] = _converted(part.obs[condition.key], condition)
 
@@ -183,30 +194,14 @@ def new_categories(data: AnnData | MuData, conditions: Iterable[Condition]) -> d
     return found
 
 
-def _absent(part: AnnData | MuData, condition: Condition) -> InputKeyError:
-    where = called("query", condition.modality)
-    new = _unlike(condition.categories)
-    advice = f"If all cells are of one new category: {where}.obs[{condition.key!r}] = {new!r}."
-    return InputKeyError(
-        f"No column {condition.key!r} in {where}.obs, a condition of the reference. Columns there: "
-        f"{listed(part.obs.columns)}.",
-        "" if new is None else advice,
-    )
-
-
-def _unlike(known: list[Any]) -> Any:
-    """An unknown category, of the type of those that are known; None if there cannot be one."""
-    if isinstance(known[0], bool | np.bool_):
-        return None
-    if isinstance(known[0], Real):
-        return int(max(known)) + 1
-    return next(name for i in count() if (name := "new" + "er" * i) not in known)
-
-
 def _converted(column: pd.Series, condition: Condition) -> np.ndarray:
     """Values of the model's own type, known ones being recognised by how they are written."""
-    known = {str(category): category for category in condition.categories}
-    written = _written(column, are_numbers=_are_numbers(condition.categories))
+    known = {as_name(category): category for category in condition.categories}
+    column = column.astype(object)
+    if all(isinstance(c, Real) and not isinstance(c, bool | np.bool_) for c in known.values()):
+        numbers = pd.to_numeric(column, errors="coerce")  # also of text that says numbers
+        column = column.where(numbers.isna(), numbers)
+    written = [as_name(value) for value in column]
     new = sorted(set(written) - set(known))
     if len(new) > 1 and len(new) > len(column) / 2:
         raise InputValueError(
@@ -218,26 +213,9 @@ def _converted(column: pd.Series, condition: Condition) -> np.ndarray:
     return pd.Series(values, dtype=object).infer_objects().to_numpy()
 
 
-def _are_numbers(categories: list[Any]) -> bool:
-    return all(isinstance(c, Real) and not isinstance(c, bool | np.bool_) for c in categories)
-
-
-def _written(column: pd.Series, *, are_numbers: bool) -> list[str]:
-    """Values as text; whole numbers without a fraction, also where only the model has numbers."""
-    column = column.astype(object).infer_objects()
-    if are_numbers and not pd.api.types.is_numeric_dtype(column):
-        numbers = pd.to_numeric(column, errors="coerce")
-        column = column.where(numbers.isna(), numbers).infer_objects()
-    if pd.api.types.is_float_dtype(column) and bool((column % 1 == 0).all()):
-        column = column.astype(np.int64)
-    return [str(value) for value in column]
-
-
 def _typed(text: str, condition: Condition) -> Any:
     """A new value, of the type of the known ones."""
     first = condition.categories[0]
-    if isinstance(first, str):
-        return text
     try:
         if isinstance(first, bool | np.bool_):  # anything is true to bool
             raise ValueError(text)

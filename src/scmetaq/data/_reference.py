@@ -229,8 +229,10 @@ def _state_axes(
     fitted = sparse_pca(scaled, n_scores, seed=seed)
     axes = np.zeros((len(features), n_scores), np.float32)
     axes[:, : len(fitted.components)] = (fitted.components * weight).T  # M x S
-    half, rest = (_transformed(part, features, transform) @ axes for part in halves)
-    r = np.clip(_column_correlation(half, rest), 0, 1)
+    a, b = (_transformed(part, features, transform) @ axes for part in halves)
+    a, b = a - a.mean(0), b - b.mean(0)
+    norm = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
+    r = np.clip((a * b).sum(0) / np.maximum(norm, _MIN_SCALE), 0, 1)
     reliability = 2 * r / (1 + r)  # S
     variance = (full @ axes).var(0)  # S
     axes = axes * reliability
@@ -255,12 +257,6 @@ def _halves(counts: sp.csr_matrix, seed: int) -> tuple[sp.csr_matrix, sp.csr_mat
     return half, counts - half
 
 
-def _column_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    a, b = a - a.mean(0), b - b.mean(0)
-    norm = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
-    return (a * b).sum(0) / np.maximum(norm, _MIN_SCALE)
-
-
 def _fit_factors(values: sp.csr_matrix, scores: np.ndarray) -> Factors:
     """Least-squares regression of transformed counts on uncorrelated scores of the same cells."""
     n_cells = values.shape[0]
@@ -281,10 +277,12 @@ def fit_state(scores: np.ndarray, smooth: np.ndarray, n_latent: int) -> tuple[Li
     The state is the neighbourhood mean on its principal axes, of unit total variance. The
     second map is its ridge regression on the scores ``(n_cells, n_scores)`` of the cell alone.
     """
-    fitted, n_fitted = _pca(smooth, n_latent, 0)
+    n = max(1, min(n_latent, min(smooth.shape) - 1))
+    solver = "randomized" if n < 0.8 * min(smooth.shape) else "full"
+    fitted = PCA(n, svd_solver=solver, random_state=0).fit(smooth)
     every = np.arange(scores.shape[1])
     axes = np.zeros((len(every), n_latent), np.float32)
-    axes[:, :n_fitted] = fitted.components_.T
+    axes[:, :n] = fitted.components_.T
     axes /= np.sqrt(max(smooth.var(0).sum(), _MIN_SCALE))
     smooth_to_state = LinearMap(every, axes, fitted.mean_ @ axes)
     ridge = Ridge(alpha=len(scores) / 100).fit(scores, smooth_to_state(smooth))
@@ -295,10 +293,3 @@ def fit_bridge(source: np.ndarray, target: np.ndarray) -> LinearMap:
     """Ridge regression from scores of one modality to scores and profile of another."""
     ridge = Ridge(alpha=len(source) / 100).fit(source, target)
     return LinearMap(np.arange(source.shape[1]), ridge.coef_.T, -ridge.intercept_)
-
-
-def _pca(values: np.ndarray, n_components: int, seed: int) -> tuple[PCA, int]:
-    """Randomised PCA with at most as many components as the matrix has."""
-    n = max(1, min(n_components, min(values.shape) - 1))
-    solver = "randomized" if n < 0.8 * min(values.shape) else "full"
-    return PCA(n, svd_solver=solver, random_state=seed).fit(values), n

@@ -40,9 +40,8 @@ def sparse_pca(
         dense = values.toarray() - shift[:, None] - mean
         _, scale, axes = np.linalg.svd(dense, full_matrices=False)
     else:
-        product = _Centred(values, shift, mean)
         start = np.random.default_rng(seed).standard_normal((n_features, n + _OVERSAMPLES))
-        axes, scale = _randomised(product, start.astype(np.float32))
+        axes, scale = _randomised(values, shift, mean, start.astype(np.float32))
     axes, scale = axes[:n], scale[:n]
     axes = svd_flip(None, axes, u_based_decision=False)[1]
     return PrincipalAxes(axes, np.square(scale) / max(1, n_cells - 1), mean)
@@ -64,33 +63,22 @@ def kept_share(variance: np.ndarray, total: float, shape: tuple[int, int]) -> np
     return np.clip(1 - rest / n_cells / np.maximum(above, 1e-12), 0, 1)
 
 
-class _Centred:
-    """``values - shift 1' - 1 mean'``, known by its products only."""
+def _randomised(
+    values: sp.csr_matrix, shift: np.ndarray, mean: np.ndarray, basis: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Leading right singular vectors of ``values - shift 1' - 1 mean'``, in rows, and values."""
+    # torch multiplies sparse matrices several times faster than scipy
+    is_dense = values.nnz > _DENSE_SHARE * np.prod(values.shape)
+    matrix = torch.from_numpy(values.toarray()) if is_dense else csr_tensor(values)
+    transposed = matrix.T if is_dense else csr_tensor(values.T)
 
-    def __init__(self, values: sp.csr_matrix, shift: np.ndarray, mean: np.ndarray):
-        self.shift = shift
-        self.mean = mean
-        if values.nnz > _DENSE_SHARE * np.prod(values.shape):
-            self.values = torch.from_numpy(values.toarray())
-            self.transposed = self.values.T
-        else:  # torch multiplies sparse matrices several times faster than scipy
-            self.values, self.transposed = csr_tensor(values), csr_tensor(values.T)
+    def times(right: np.ndarray) -> np.ndarray:
+        product = (matrix @ torch.from_numpy(right)).numpy()
+        return product - np.outer(shift, right.sum(0)) - mean @ right
 
-    def times(self, right: np.ndarray) -> np.ndarray:
-        """Product with ``(n_features, k)``."""
-        product = (self.values @ torch.from_numpy(right)).numpy()
-        return product - np.outer(self.shift, right.sum(0)) - self.mean @ right
-
-    def transposed_times(self, right: np.ndarray) -> np.ndarray:
-        """Product of the transpose with ``(n_cells, k)``."""
-        product = (self.transposed @ torch.from_numpy(right)).numpy()
-        return product - self.shift @ right - np.outer(self.mean, right.sum(0))
-
-
-def _randomised(product: _Centred, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Leading right singular vectors, in rows, and singular values."""
     for _ in range(_N_POWER_ITERATIONS):
-        cells, _ = np.linalg.qr(product.times(basis))
-        basis, _ = np.linalg.qr(product.transposed_times(cells))
-    _, scale, rotation = np.linalg.svd(product.times(basis), full_matrices=False)
+        cells, _ = np.linalg.qr(times(basis))
+        product = (transposed @ torch.from_numpy(cells)).numpy()
+        basis, _ = np.linalg.qr(product - shift @ cells - np.outer(mean, cells.sum(0)))
+    _, scale, rotation = np.linalg.svd(times(basis), full_matrices=False)
     return rotation @ basis.T, scale

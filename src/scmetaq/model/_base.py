@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args
 
 import numpy as np
-import pandas as pd
 import torch
 from anndata import AnnData
 from mudata import MuData
@@ -33,7 +32,7 @@ from ._training import (
     check_plan_kwargs,
     check_train_size,
     few_cells_allowed,
-    holds_out,
+    looks_at_held_out,
 )
 
 _BLOCK = 1_024
@@ -59,8 +58,9 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     _data_splitter_cls = TrainingSetSplitter
     module: Any
     _aligned_to_query: Callable[[Any], Any]
+    _check_query_training: Callable[..., None]
     """Of models that map queries."""
-    reference_: dict[str, Any] | None = None
+    reference_: Any = None
     """Of a query's model: ``n_categories`` of each condition key that its reference knows, and the
     features ``missing`` from the query by kind. None otherwise."""
 
@@ -77,18 +77,11 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         return {**params["non_kwargs"], **dict(others)}
 
     @property
-    def _missing_features(self) -> dict[str, pd.Index]:
-        """Features of the model that its cells were not measured in, by kind."""
-        missing = (self.reference_ or {}).get("missing", {})
-        return {kind: pd.Index(missing.get(kind, []), dtype=object) for kind in self._sources}
-
-    @property
     def _n_features_read(self) -> str:
         """How many features are read, of each modality where there are several."""
         sizes = {k: len(p.feature_scaling.features) for k, p in self.module.parts.items()}
-        return " + ".join(
-            f"{n:,} {kind}" if len(sizes) > 1 else f"{n:,}" for kind, n in sizes.items()
-        )
+        named = [f"{n:,} {kind}" if len(sizes) > 1 else f"{n:,}" for kind, n in sizes.items()]
+        return " + ".join(named)
 
     def _shapes(
         self,
@@ -122,19 +115,14 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         if adata is None and self.adata is None:
             problem = "The model was loaded without cells:"
             raise InputValueError(problem, "pass some as adata.", "adata")
-        if adata is not None and not self._is_registered(adata):
-            adata = self._aligned_cells(adata)
+        managers = self._per_instance_manager_store.get(self.id, {}).values()
+        if adata is None or any(manager.adata is adata for manager in managers):
+            check_unchanged(self.adata if adata is None else adata, self._sources, self._features)
         else:
-            known = self.adata if adata is None else adata
-            check_unchanged(known, self._sources, self._features)
+            adata = self._aligned_cells(adata)
         with few_cells_allowed():
             adata = self._validate_anndata(adata)
         return self.get_anndata_manager(adata, required=True)
-
-    def _is_registered(self, adata: AnnData | MuData) -> bool:
-        """Whether this very object was checked and registered before."""
-        managers = self._per_instance_manager_store.get(self.id, {}).values()
-        return any(manager.adata is adata for manager in managers)
 
     def _aligned_cells(self, adata: AnnData | MuData) -> AnnData | MuData:
         """New cells with the features of the model, refused if they are not raw counts."""
@@ -185,11 +173,13 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         """Inputs of the module for all cells, by modality and name."""
         return nested(self._in_blocks(lambda block: flat(block.inputs), cells), cells.counts)
 
-    def _latents(self, cells: Cells) -> np.ndarray:
-        """Latents of cells, ``(n_cells, n_latent)``."""
+    def _latents(
+        self, cells: Cells, change: Callable[[Inputs], Inputs] = lambda inputs: inputs
+    ) -> np.ndarray:
+        """Latents of cells, ``(n_cells, n_latent)``, on request of changed inputs."""
 
         def encode(block: Block) -> dict[str, torch.Tensor]:
-            return {"z": self.module.inference(block.inputs, block.conditions)["z"]}
+            return {"z": self.module.inference(change(block.inputs), block.conditions)["z"]}
 
         return self._in_blocks(encode, cells)["z"]
 
@@ -237,19 +227,33 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         check_int("max_epochs", max_epochs, optional=True)
         check_int("batch_size", batch_size, optional=True)
         check_train_size(train_size, early_stopping=early_stopping)
+        if self.is_query:
+            self._check_query_training(train_size, early_stopping, kwargs)
         started = time.perf_counter()
         prepared = self._prepare()
-        self._run(
-            prepared,
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            train_size=train_size,
+        if prepared is None:
+            return
+        batch_size = batch_size or prepared.batch_size
+        callbacks = list(kwargs.pop("callbacks", None) or [])
+        holds_out = early_stopping or looks_at_held_out(callbacks, kwargs)
+        if early_stopping and prepared.monitor:
+            kwargs.setdefault("early_stopping_monitor", prepared.monitor)
+        splitter = prepared.splitter(batch_size, kwargs.pop("datasplitter_kwargs", None) or {})
+        super().train(
+            max_epochs or prepared.n_epochs(batch_size),
+            accelerator,
+            devices,
+            train_size=train_size or (0.9 if holds_out else 1.0),
             batch_size=batch_size,
             early_stopping=early_stopping,
-            plan_kwargs=plan_kwargs,
+            plan_kwargs={**prepared.plan, **(plan_kwargs or {})},
+            datasplitter_kwargs=splitter,
+            callbacks=[*callbacks, *prepared.callbacks],
             **kwargs,
         )
+        for name in ("train_indices", "validation_indices", "test_indices"):
+            if (chosen := getattr(self, name)) is not None:
+                setattr(self, name, prepared.cells[np.asarray(chosen, dtype=int)])
         what = self._finish(prepared)
         say_trained(
             self.trainer,
@@ -257,41 +261,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             seconds=time.perf_counter() - started,
         )
 
-    def _run(
-        self,
-        prepared: Preparation,
-        *,
-        max_epochs: int | None = None,
-        train_size: float | None = None,
-        batch_size: int | None = None,
-        early_stopping: bool = False,
-        plan_kwargs: dict[str, Any] | None = None,
-        datasplitter_kwargs: dict[str, Any] | None = None,
-        callbacks: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Take the steps of scvi-tools' training, on what was prepared."""
-        batch_size = batch_size or prepared.batch_size
-        callbacks = list(callbacks or [])
-        looks = holds_out(early_stopping=early_stopping, callbacks=callbacks, **kwargs)
-        if early_stopping and prepared.monitor:
-            kwargs.setdefault("early_stopping_monitor", prepared.monitor)
-        super().train(
-            max_epochs=max_epochs or prepared.n_epochs(batch_size),
-            train_size=train_size or (0.9 if looks else 1.0),
-            batch_size=batch_size,
-            early_stopping=early_stopping,
-            plan_kwargs={**prepared.plan, **(plan_kwargs or {})},
-            datasplitter_kwargs=prepared.splitter(batch_size, datasplitter_kwargs or {}),
-            callbacks=[*callbacks, *prepared.callbacks],
-            **kwargs,
-        )
-        for name in ("train_indices", "validation_indices", "test_indices"):
-            if (chosen := getattr(self, name)) is not None:
-                setattr(self, name, prepared.cells[np.asarray(chosen, dtype=int)])
-
-    def _prepare(self) -> Preparation:
-        """Fit what training begins with; what it reads of which cells."""
+    def _prepare(self) -> Preparation | None:
+        """Fit what training begins with; what it reads of which cells, None if nothing is left."""
         raise NotImplementedError
 
     def _finish(self, prepared: Preparation) -> str:
@@ -335,6 +306,13 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     def _load(cls, dir_path: str | Path, adata: Any, **kwargs: Any) -> Self:
         with refusing_others(cls.__name__, dir_path, has_cells=adata is not False):
             return super().load(str(dir_path), adata, **kwargs)
+
+
+if TYPE_CHECKING:
+    Mixin = CountModel
+else:
+    Mixin = object
+"""Base of flat capabilities, which tells type checkers what they are mixed into."""
 
 
 def _padded(rows: np.ndarray) -> torch.Tensor:

@@ -3,24 +3,22 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi import settings
 
 from scmetaq import _keys
 from scmetaq._errors import InputValueError, check_int
-from scmetaq.data._cells import Cells
 from scmetaq.data._checks import check_n_metacells
 from scmetaq.data._modality import of_modalities
 from scmetaq.data._reference import MAX_REFERENCE_CELLS
 from scmetaq.module import CoemModule
-from scmetaq.nn import ChannelName, Gaussian, Likelihood
+from scmetaq.nn import ChannelName, Likelihood
 from scmetaq.nn._inputs import COUNTS, flat
 from scmetaq.tl._spectral import spectral_metacells
 from scmetaq.train import CoemTrainingPlan, MixtureFit
 
-from ._base import Block, CountModel
+from ._base import CountModel
 from ._metacells import aggregated, metacell_names
 from ._reference_fit import fit_statistics
 from ._training import Preparation, default_batch_size
@@ -97,7 +95,10 @@ class COEM(CountModel):
         self.init_params_ = self._get_init_params(locals())
         check_int("n_latent", n_latent)
         check_int("n_components", n_components)
-        _check_hidden(n_hidden)
+        check_int("n_hidden", n_hidden)
+        if n_hidden < 32 or n_hidden % 32:
+            problem = f"Expected n_hidden to be a multiple of 32, found {n_hidden}."
+            raise InputValueError(problem, argument="n_hidden")
         if not isinstance(consistency_weight, Real) or not 0 <= consistency_weight < np.inf:
             problem = "Expected consistency_weight to be a number of at least 0, found"
             raise InputValueError(
@@ -127,7 +128,13 @@ class COEM(CountModel):
         cells = np.sort(order[:MAX_REFERENCE_CELLS])
         reference = self._cells(self.adata_manager).sample(cells)
         if not self.module.prior.is_fitted:
-            self._check_components(len(cells))
+            if (n_components := len(self.module.prior.logits)) > len(cells):
+                raise InputValueError(
+                    "Expected at most as many components of the prior as cells, found "
+                    f"{n_components} and {len(cells)}.",
+                    f"Make the model with n_components={max(1, len(cells) // 50)}.",
+                    "n_components",
+                )
             for kind, of_kind in reference.counts.items():
                 fit_statistics(self.module.parts[kind], kind, of_kind.everything, seed=seed)
         inputs = self._read_all(reference)
@@ -148,13 +155,6 @@ class COEM(CountModel):
     def _finish(self, prepared: Preparation) -> str:
         return "an embedding of"
 
-    def _check_components(self, n_cells: int) -> None:
-        n_components = self.module.prior.n_components
-        if n_components > n_cells:
-            problem = "Expected at most as many components of the prior as cells, found"
-            fix = f"Make the model with n_components={max(1, n_cells // 50)}."
-            raise InputValueError(f"{problem} {n_components} and {n_cells}.", fix, "n_components")
-
     def get_latent_representation(self, adata: MuData | None = None) -> np.ndarray:
         """Latents of cells, the means of their joint posteriors, ``(n_cells, n_latent)``.
 
@@ -163,22 +163,10 @@ class COEM(CountModel):
         adata
             Cells with both modalities and the features of the model; by default the model's.
         """
-        return self._posteriors(self._cells(self._registered(adata))).mean.numpy()
-
-    def _posteriors(self, cells: Cells) -> Gaussian:
-        def encode(block: Block) -> dict[str, torch.Tensor]:
-            return self.module.inference(block.inputs)["joint"]._asdict()
-
-        found = self._in_blocks(encode, cells)
-        return Gaussian(**{name: torch.from_numpy(values) for name, values in found.items()})
+        return self._latents(self._cells(self._registered(adata)))
 
     def get_assignments(
-        self,
-        adata: MuData | None = None,
-        *,
-        n_metacells: int,
-        n_neighbors: int = 15,
-        seed: int = 0,
+        self, adata: MuData | None = None, *, n_metacells: int, n_neighbors: int = 15, seed: int = 0
     ) -> pd.DataFrame:
         """Metacell of each cell, by spectral clustering of the latents.
 
@@ -205,18 +193,13 @@ class COEM(CountModel):
         manager = self._registered(adata)
         check_n_metacells(n_metacells, manager.adata.n_obs)
         check_int("n_neighbors", n_neighbors)
-        z = self._posteriors(self._cells(manager)).mean.numpy()
+        z = self._latents(self._cells(manager))
         found = spectral_metacells(z, n_metacells, n_neighbors=n_neighbors, seed=seed)
         names = np.array(metacell_names(n_metacells), dtype=object)
         return pd.DataFrame({_keys.METACELL: names[found]}, index=manager.adata.obs_names)
 
     def get_metacells(
-        self,
-        adata: MuData | None = None,
-        *,
-        n_metacells: int,
-        n_neighbors: int = 15,
-        seed: int = 0,
+        self, adata: MuData | None = None, *, n_metacells: int, n_neighbors: int = 15, seed: int = 0
     ) -> AnnData | MuData:
         r"""Metacells: mean and summed raw counts of the cells of each group.
 
@@ -239,10 +222,3 @@ class COEM(CountModel):
         settings_ = {"n_metacells": n_metacells, "n_neighbors": n_neighbors, "seed": seed}
         assignment = self.get_assignments(adata, **settings_)[_keys.METACELL]
         return aggregated(self, adata, assignment, metacell_names(n_metacells), **settings_)
-
-
-def _check_hidden(n_hidden: int) -> None:
-    check_int("n_hidden", n_hidden)
-    if n_hidden < 32 or n_hidden % 32:
-        problem = f"Expected n_hidden to be a multiple of 32, found {n_hidden}."
-        raise InputValueError(problem, argument="n_hidden")

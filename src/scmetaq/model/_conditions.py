@@ -1,5 +1,3 @@
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 import scanpy as sc
@@ -8,13 +6,10 @@ from anndata import AnnData
 from scmetaq import _keys
 from scmetaq.module import MetaQModule, SCPoliModule
 
-if TYPE_CHECKING:
-    from ._base import CountModel as _Base
-else:
-    _Base = object
+from ._base import Mixin
 
 
-class ConditionsMixin(_Base):
+class ConditionsMixin(Mixin):
     """Embeddings of batches, donors and other conditions."""
 
     module: MetaQModule | SCPoliModule

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+import anndata
 import numpy as np
 import pandas as pd
 import scanpy as sc
@@ -14,15 +15,11 @@ from scmetaq._progress import with_progress
 from scmetaq.data._cells import Cells
 from scmetaq.data._columns import Labels, read_labels
 from scmetaq.nn import LabelPrototypes, PrototypeFit, PrototypeState
+from scmetaq.nn._inputs import Inputs
 from scmetaq.nn._prototype_fit import N_FOLDS
 from scmetaq.tl._spectral import neighbor_affinity
 
-from ._base import Block
-
-if TYPE_CHECKING:
-    from ._base import CountModel as _Base
-else:
-    _Base = object
+from ._base import Mixin
 
 _CHUNK = 16_384
 """Cells whose latents are held at a time."""
@@ -32,7 +29,7 @@ _NEIGHBORS = 15
 """Neighbours of each cell in the graph whose clusters are landmarks."""
 
 
-class LabelsMixin(_Base):
+class LabelsMixin(Mixin):
     """Labels of cells by the nearest prototype in the latent, for any model with latents.
 
     A model calls :meth:`_add_prototypes` when it makes its module, so that prototypes are part of
@@ -134,9 +131,9 @@ class LabelsMixin(_Base):
         ]
         if landmarks_of is not None:
             parts.append(self._landmarks(landmarks_of, resolution, seed))
-        X, obs = (list(found) for found in zip(*parts, strict=True))
-        names = [f"z{i}" for i in range(X[0].shape[1])]
-        return AnnData(np.vstack(X), obs=pd.concat(obs), var=pd.DataFrame(index=names))
+        found = anndata.concat(parts)
+        found.var_names = [f"z{i}" for i in range(found.n_vars)]
+        return found
 
     def add_labels(self, adata: AnnData | MuData, labels_key: str) -> None:
         """Make prototypes of new types from labelled cells; nothing is retrained.
@@ -184,9 +181,7 @@ class LabelsMixin(_Base):
         means = torch.from_numpy(sums[new] / n_cells[:, None])
         prototypes.add([names[i] for i in new], means, torch.from_numpy(n_cells))
 
-    def _landmarks(
-        self, adata: AnnData | MuData, resolution: float, seed: int
-    ) -> tuple[np.ndarray, pd.DataFrame]:
+    def _landmarks(self, adata: AnnData | MuData, resolution: float, seed: int) -> AnnData:
         """Means of clusters of latents."""
         z = self._latents(self._cells(self._registered(adata)))
         if len(z) <= _NEIGHBORS:
@@ -230,11 +225,7 @@ class LabelsMixin(_Base):
     def _fit_prototypes(self, fitted_to: np.ndarray | None = None) -> None:
         """Fit prototypes to the labels of the model's cells; keys without any stay as they are.
 
-        Parameters
-        ----------
-        fitted_to
-            Sorted indices of the cells that the latent was fitted to, where others differ from
-            them.
+        ``fitted_to`` are sorted indices of the cells that the latent was fitted to, if not to all.
         """
         manager = self.adata_manager
         cells = self._cells(manager)
@@ -266,25 +257,18 @@ class LabelsMixin(_Base):
             in_sample = np.isin(some, sample)
             as_new = z[in_sample]
             if len(fitted_to):
-                as_new = self._latents_if_new(cells.sample(some[in_sample]))
+                found = self._latents(cells.sample(some[in_sample]), self._without_own_part)
+                as_new = torch.from_numpy(found)
             sampled.append((z[in_sample], as_new, ~torch.isin(number[in_sample], fitted_to)))
         z, as_new, is_new = map(torch.cat, zip(*sampled, strict=True))
         of_sample = (torch.from_numpy(of_cell[sample]) for of_cell in (codes, fold))
         state = fit.finish(z, *of_sample, as_new=as_new, is_new=is_new)
         return state._replace(fitted_to=fitted_to)
 
-    def _latents_if_new(self, cells: Cells) -> torch.Tensor:
-        """Latents that cells of the reference sample would have if axes were not fitted to them."""
-        parts: Any = self.module.parts
-
-        def encode(block: Block) -> dict[str, torch.Tensor]:
-            inputs = {
-                kind: read | {"scores": read["scores"] * parts[kind].linear_path.kept}
-                for kind, read in block.inputs.items()
-            }
-            return {"z": self.module.inference(inputs, block.conditions)["z"]}
-
-        return torch.from_numpy(self._in_blocks(encode, cells)["z"])
+    def _without_own_part(self, inputs: Inputs) -> Inputs:
+        """Inputs that cells of the reference sample would have if axes were not fitted to them."""
+        kept = {kind: part.linear_path.kept for kind, part in self.module.parts.items()}
+        return {k: read | {"scores": read["scores"] * kept[k]} for k, read in inputs.items()}
 
     def _latents_in_chunks(
         self, cells: Cells, chosen: np.ndarray | None = None
@@ -298,21 +282,13 @@ class LabelsMixin(_Base):
             yield some, torch.from_numpy(self._latents(sampled)), _numbers(sampled)
 
 
-def _rows(
-    means: np.ndarray, n_cells: np.ndarray, labels: list[str] | None, key: str
-) -> tuple[np.ndarray, pd.DataFrame]:
-    """Positions and the table of prototypes, or of landmarks, which have no labels."""
-    shown = [str(i) for i in range(len(means))] if labels is None else labels
-    obs = pd.DataFrame(
-        {
-            "label": [""] * len(means) if labels is None else labels,
-            "labels_key": key,
-            _keys.N_CELLS: n_cells,
-            "kind": "landmark" if labels is None else "label",
-        },
-        index=[f"{'landmark' if labels is None else key}:{name}" for name in shown],
-    )
-    return means, obs
+def _rows(means: np.ndarray, n_cells: np.ndarray, labels: list[str] | None, key: str) -> AnnData:
+    """Prototypes, or landmarks, which have no labels."""
+    kind, shown = ("landmark", [""] * len(means)) if labels is None else ("label", labels)
+    obs = {"label": shown, "labels_key": key, _keys.N_CELLS: n_cells, "kind": kind}
+    named = range(len(means)) if labels is None else labels
+    names = [f"{key or kind}:{name}" for name in named]
+    return AnnData(means, obs=pd.DataFrame(obs, index=names))
 
 
 def _numbers(cells: Cells) -> torch.Tensor:

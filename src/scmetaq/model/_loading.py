@@ -35,14 +35,7 @@ def check_model_file(folder: Path, name: str, options: dict[str, Any]) -> None:
 def refusing_others(model: str, folder: str | Path, *, has_cells: bool) -> Iterator[None]:
     """Turn what scvi-tools raises on models of another class or version into one form.
 
-    Parameters
-    ----------
-    model
-        Name of the class to load.
-    folder
-        Folder of the saved model.
-    has_cells
-        Whether cells are loaded too: then other errors are about them.
+    Where cells are loaded too, other errors are about them.
     """
     try:
         yield

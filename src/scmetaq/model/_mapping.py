@@ -1,35 +1,31 @@
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
 from mudata import MuData
+from scvi import settings
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer
 
-from scmetaq._errors import InputTypeError, InputValueError, check_int, check_share
-from scmetaq.data._cells import Cells
+from scmetaq._errors import InputTypeError, InputValueError, check_share
 from scmetaq.data._checks import check_cells
 from scmetaq.data._columns import check_categories
 from scmetaq.data._query import Aligned, align, align_conditions, new_categories
 from scmetaq.train import say
 
-from ._training import check_plan_kwargs, few_cells_allowed
-
-if TYPE_CHECKING:
-    from ._base import CountModel as _Base
-else:
-    _Base = object
+from ._base import Mixin
+from ._training import few_cells_allowed
 
 _MOST_CELLS = 5_000
 """Cells of new conditions that are fitted to, where there are more."""
 
 
-class MappingMixin(_Base):
+class MappingMixin(Mixin):
     """Mapping of new cells, also of new conditions, onto a trained model.
 
     The module is a :class:`~scmetaq.module.ReferenceMappingModule`.
@@ -108,12 +104,13 @@ class MappingMixin(_Base):
     @property
     def missing_features(self) -> dict[str, pd.Index]:
         """Features of the reference that the query lacks, by kind of counts."""
-        return self._missing_features
+        missing = self.reference_["missing"] if self.is_query else {}
+        return {kind: pd.Index(missing.get(kind, []), dtype=object) for kind in self._sources}
 
     @property
     def new_conditions(self) -> dict[str, list[Any]]:
         """Categories of each condition key that the reference does not know."""
-        n_known = self.reference_["n_categories"] if self.reference_ is not None else {}
+        n_known = self.reference_["n_categories"] if self.is_query else {}
         return {
             found.key: found.categories[n_known.get(found.key, len(found.categories)) :]
             for found in self._conditions
@@ -189,59 +186,36 @@ class MappingMixin(_Base):
         self.is_trained_ = True
         self.history_: dict[str, Any] = {}
 
-    def _query_training_cells(
-        self,
-        *,
-        plan: type,
-        seed: int,
-        max_epochs: int | None,
-        train_size: float | None,
-        batch_size: int | None,
-        early_stopping: bool,
-        plan_kwargs: dict[str, Any] | None,
-        **kwargs: Any,
-    ) -> np.ndarray:
-        """Indices of the cells of new conditions; refuse arguments that a query cannot have."""
-        check_int("max_epochs", max_epochs, optional=True)
-        check_int("batch_size", batch_size, optional=True)
-        check_plan_kwargs(plan, self.module.loss, plan_kwargs)
+    def _check_query_training(
+        self, train_size: float | None, early_stopping: bool, others: Mapping[str, Any]
+    ) -> None:
+        """Refuse arguments that a query cannot have, also where no network is trained."""
         trains = (UnsupervisedTrainingMixin.train, Trainer, Trainer.__mro__[1])
         known = {name for of in trains for name in signature(of).parameters}
-        if odd := sorted(set(kwargs) - known):
+        if odd := sorted(set(others) - known):
             problem = f"Expected arguments of train or of its Trainer, found {odd[0]!r}."
             raise InputTypeError(problem, argument=odd[0])
-        if self.adata is None:
-            raise InputValueError("The model was loaded without cells: there are none to train on.")
         if early_stopping or train_size is not None:
             raise InputValueError(
                 "Expected no train_size or early_stopping, found some: new conditions of a query "
                 "are fitted to all its cells, and none are held out.",
                 argument="early_stopping" if early_stopping else "train_size",
             )
-        if not any(self.new_conditions.values()):
-            say("No condition of the query is new: there is nothing to train.")
-            return np.empty(0, int)
-        return self._cells_of_new_conditions(self._cells(self.adata_manager), seed)
 
-    def _cells_of_new_conditions(self, cells: Cells, seed: int) -> np.ndarray:
+    def _cells_of_new_conditions(self) -> np.ndarray:
         """Sorted indices of at most 5,000 cells with a new category, evenly of each."""
-        assert self.reference_ is not None
-        n_known = [self.reference_["n_categories"][found.key] for found in self._conditions]
-        is_new = cells.conditions >= np.array(n_known)  # n_cells x n_keys
         n_new = sum(map(len, self.new_conditions.values()))
-        rng, chosen = np.random.default_rng(seed), set()
-        for codes, of_key in zip(cells.conditions.T, is_new.T, strict=True):
+        if not n_new:
+            say("No condition of the query is new: there is nothing to train.")
+        conditions = self._cells(self.adata_manager).conditions
+        n_known = [self.reference_["n_categories"][found.key] for found in self._conditions]
+        is_new = conditions >= np.array(n_known)  # n_cells x n_keys
+        rng, chosen = np.random.default_rng(settings.seed or 0), set()
+        for codes, of_key in zip(conditions.T, is_new.T, strict=True):
             for category in np.unique(codes[of_key]):
                 found = rng.permutation(np.flatnonzero(codes == category))
                 chosen |= set(found[: max(1, _MOST_CELLS // n_new)].tolist())
-        return np.array(sorted(chosen))
-
-    def _say_fitted(self, n_cells: int, seconds: float) -> None:
-        new = {key: categories for key, categories in self.new_conditions.items() if categories}
-        say(
-            f"Fitted {sum(map(len, new.values()))} new categories of {', '.join(map(repr, new))} "
-            f"to {n_cells:,} cells in {seconds:.0f} s; all else is as in the reference."
-        )
+        return np.array(sorted(chosen), dtype=int)
 
 
 def _summary(model: MappingMixin, new: Mapping[str, list[Any]]) -> str:

@@ -1,6 +1,6 @@
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,15 +24,10 @@ from scmetaq.tl._summarize import (
     write_whole,
 )
 
-from ._base import Block
-
-if TYPE_CHECKING:
-    from ._base import CountModel as _Base
-else:
-    _Base = object
+from ._base import Block, Mixin
 
 
-class MetacellsMixin(_Base):
+class MetacellsMixin(Mixin):
     """Metacells of a trained model, of each cell and aggregated; nothing changes the model."""
 
     module: MetaQModule
@@ -77,8 +72,7 @@ class MetacellsMixin(_Base):
             ``within`` does not name columns with categories, or ``min_cells`` is below 1.
         """
         cells = self._cells(self._registered(adata))
-        covariates = _covariates(cells.data, within, min_cells)
-        assignment, margin = self._assigned(cells, n_metacells, covariates, min_cells)
+        assignment, margin, covariates = self._assigned(cells, n_metacells, within, min_cells)
         if covariates is not None:
             assignment = split_metacells(assignment, covariates)
         return pd.DataFrame(
@@ -125,8 +119,7 @@ class MetacellsMixin(_Base):
         - ``uns["metaq"]``: how the metacells were made.
         """
         cells = self._cells(self._registered(adata))
-        covariates = _covariates(cells.data, within, min_cells)
-        whole, _ = self._assigned(cells, n_metacells, covariates, min_cells)
+        whole, _, covariates = self._assigned(cells, n_metacells, within, min_cells)
         if covariates is None:
             return aggregated(self, cells.data, whole.astype(object), sorted(whole.unique()))
         pieces = split_metacells(whole, covariates)
@@ -170,59 +163,37 @@ class MetacellsMixin(_Base):
         return metacell_names(self.n_metacells)
 
     def _assigned(
-        self,
-        cells: Cells,
-        n_metacells: int | None,
-        covariates: pd.DataFrame | None,
-        min_cells: int,
-    ) -> tuple[pd.Series, np.ndarray]:
-        """Metacell of each cell, to be split by covariates, and its margin."""
+        self, cells: Cells, n_metacells: int | None, within: Any, min_cells: int
+    ) -> tuple[pd.Series, np.ndarray, pd.DataFrame | None]:
+        """Metacell of each cell, its margin, and the covariates to split metacells by, if any."""
+        check_int("min_cells", min_cells)
+        covariates = None if within is None else find_covariates(cells.data, within, what="within")
+        codebook, device = self.module.codebook, self.module.device
         n = self.n_metacells if n_metacells is None else n_metacells
         check_cut(n, self.n_metacells)
-        group = self._groups(n)
+        group = None
+        if n < codebook.n_codes:
+            group = cut_tree(merge_codes(codebook.codes, codebook.usage), n).to(device)
 
         def assign(block: Block) -> dict[str, torch.Tensor]:
             z = self.module.inference(block.inputs, block.conditions)["z"]
-            codebook = self.module.codebook
-            is_whole = n == codebook.n_codes
-            return (codebook(z) if is_whole else codebook.lookup_groups(z, group))._asdict()
+            return codebook(z, group)._asdict()
 
         found = self._in_blocks(assign, cells)
         code = found["assignment"]
         if covariates is not None and min_cells > 1:
-            code = self._joined(cells, code, combinations(covariates), group, min_cells)
+            combination = combinations(covariates)
+            if len(small := in_small_pieces(code, combination, min_cells)):
+                z = torch.from_numpy(self._latents(cells.sample(small))).to(device)
+
+                @torch.no_grad()
+                def preference(chosen: np.ndarray) -> Any:
+                    rows = z[np.searchsorted(small, chosen)]
+                    return codebook.preference(rows, group).cpu().numpy()
+
+                code = join_small_pieces(code, combination, min_cells, preference)
         names = pd.Categorical.from_codes(code, metacell_names(n))
-        return pd.Series(names, cells.names), found["margin"]
-
-    def _groups(self, n_groups: int) -> torch.Tensor:
-        """Group of each code in a cut of the tree of codes, ``(n_codes,)``."""
-        codebook = self.module.codebook
-        if n_groups == codebook.n_codes:
-            return torch.arange(n_groups, device=self.module.device)
-        merges = merge_codes(codebook.codes.cpu(), codebook.usage.cpu())
-        return cut_tree(merges, n_groups).to(self.module.device)
-
-    def _joined(
-        self,
-        cells: Cells,
-        code: np.ndarray,
-        combination: np.ndarray,
-        group: torch.Tensor,
-        min_cells: int,
-    ) -> np.ndarray:
-        """Groups of codes of cells, without pieces that are too small."""
-        small = in_small_pieces(code, combination, min_cells)
-        if len(small) == 0:
-            return code
-        z = torch.from_numpy(self._latents(cells.sample(small))).to(self.module.device)
-
-        @torch.no_grad()
-        def preference(chosen: np.ndarray) -> np.ndarray:
-            rows = z[np.searchsorted(small, chosen)]
-            found: np.ndarray = self.module.codebook.group_preference(rows, group).cpu().numpy()
-            return found
-
-        return join_small_pieces(code, combination, min_cells, preference)
+        return pd.Series(names, cells.names), found["margin"], covariates
 
 
 def metacell_names(n_metacells: int) -> list[str]:
@@ -234,21 +205,7 @@ def metacell_names(n_metacells: int) -> list[str]:
 def aggregated(
     model: Any, data: Any, assignment: pd.Series, names: list[str], **settings: Any
 ) -> AnnData | MuData:
-    """Metacells of cells by a model.
-
-    Parameters
-    ----------
-    model
-        Model that assigned the cells.
-    data
-        AnnData or MuData of the cells.
-    assignment
-        Metacell of each, in their order.
-    names
-        Names of all metacells in the order wanted.
-    **settings
-        What decided the assignment besides the settings of the model.
-    """
+    """Metacells of cells by a model, all ``names`` in their order, and how they were made."""
     sources = model._sources
     named = [found.key for found in model._conditions] + model._label_keys
     options: dict[str, Any] = {"categories": names, "categorical": named}
@@ -279,30 +236,16 @@ def aggregated(
 
 def _measured(metacells: Any, model: Any) -> AnnData | MuData:
     """Metacells of a query without the features, and modalities, that it lacks."""
-    missing = model._missing_features
+    parts = {}
+    for kind, (name, _) in model._sources.items():
+        part = metacells if name is None else metacells.mod.get(name)
+        missing = model.missing_features[kind]
+        if part is not None and len(missing):
+            part = part[:, ~part.var_names.isin(missing)].copy()
+            part.var = pd.DataFrame(part.var).infer_objects()
+        parts[name] = part
     if not model._reads_mudata:
-        return _without(metacells, next(iter(missing.values())))
-    parts = {
-        source.modality: _without(metacells.mod[source.modality], missing[kind])
-        for kind, source in model._sources.items()
-        if source.modality in metacells.mod
-    }
-    measured = MuData(parts)
+        return parts[None]
+    measured = MuData({name: part for name, part in parts.items() if part is not None})
     measured.obs = metacells.obs.loc[measured.obs_names]
     return measured
-
-
-def _without(metacells: AnnData, missing: pd.Index) -> AnnData:
-    if not len(missing):
-        return metacells
-    measured = metacells[:, ~metacells.var_names.isin(missing)].copy()
-    measured.var = pd.DataFrame(measured.var).infer_objects()
-    return measured
-
-
-def _covariates(
-    data: Any, within: str | Sequence[str] | None, min_cells: int
-) -> pd.DataFrame | None:
-    """Covariates to split metacells by, if any."""
-    check_int("min_cells", min_cells)
-    return None if within is None else find_covariates(data, within, what="within")

@@ -14,7 +14,7 @@ from scmetaq.data._reference import MAX_REFERENCE_CELLS
 from scmetaq.data._training_set import spread
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, Distance, Likelihood
-from scmetaq.nn._inputs import CONDITIONS, flat
+from scmetaq.nn._inputs import CONDITIONS, PRESENT, flat
 from scmetaq.train import (
     CodebookFit,
     MetaQTrainingPlan,
@@ -31,12 +31,7 @@ from ._mapping import MappingMixin
 from ._metacells import MetacellsMixin
 from ._query import QueryMixin
 from ._recipe import RecipeName, get_recipe
-from ._reference_fit import (
-    fit_statistics,
-    linear_inputs,
-    selected_inputs,
-    without_needless_presence,
-)
+from ._reference_fit import fit_statistics, linear_inputs, selected_inputs
 from ._reports import ReportsMixin
 from ._training import Preparation, default_batch_size
 
@@ -47,13 +42,7 @@ _MOST_SIMILARITIES = 25_000_000
 
 
 class MetaQModel(
-    QueryMixin,
-    MappingMixin,
-    ConditionsMixin,
-    MetacellsMixin,
-    ReportsMixin,
-    LabelsMixin,
-    CountModel,
+    QueryMixin, MappingMixin, ConditionsMixin, MetacellsMixin, ReportsMixin, LabelsMixin, CountModel
 ):
     """Metacells by quantization :cite:p:`Li25`.
 
@@ -133,6 +122,7 @@ class MetaQModel(
         self._recipe = get_recipe(recipe)
         self._codebook_init = codebook_init or self._recipe.codebook_init
         self._evenness = evenness
+        check_weights(modality_weights, self._sources)
         self.module = self._module_cls(
             self._shapes(n_top_features, likelihood, n_components=self._recipe.n_components),
             self.n_metacells,
@@ -196,27 +186,18 @@ class MetaQModel(
         **kwargs
             Arguments of scvi-tools' ``train`` and of the Lightning trainer.
         """
-        arguments = {
-            "max_epochs": max_epochs,
-            "accelerator": accelerator,
-            "devices": devices,
-            "train_size": train_size,
-            "batch_size": batch_size,
-            "early_stopping": early_stopping,
-            "plan_kwargs": plan_kwargs,
-            **kwargs,
-        }
-        if self.is_query:
-            if min_size is not None or max_size is not None:
-                problem = "Expected no min_size or max_size, found some: the metacells of a query"
-                fix = "Bound the sizes when you train the reference."
-                raise InputValueError(f"{problem} are those of its reference.", fix, "min_size")
-            self._train_query(**arguments)
-            return
+        if self.is_query and (min_size, max_size) != (None, None):
+            problem = "Expected no min_size or max_size, found some: the metacells of a query are"
+            fix = "Bound the sizes when you train the reference."
+            raise InputValueError(f"{problem} those of its reference.", fix, "min_size")
         self._sizes = min_size, max_size
-        super().train(**arguments)
+        kwargs |= {"train_size": train_size, "batch_size": batch_size, "plan_kwargs": plan_kwargs}
+        super().train(max_epochs, accelerator, devices, early_stopping=early_stopping, **kwargs)
 
-    def _prepare(self) -> Preparation:
+    def _prepare(self) -> Preparation | None:
+        if self.is_query:
+            self._fit_new_conditions()
+            return None
         n_cells = self.adata.n_obs
         self._bounds = size_bounds(*self._sizes, n_cells=n_cells, n_metacells=self.n_metacells)
         seed, recipe, module = settings.seed or 0, self._recipe, self.module
@@ -250,11 +231,14 @@ class MetaQModel(
         else:  # as published: all cells
             cells, prepared = np.arange(self.adata.n_obs), selected_inputs(module, everything)
         conditions = everything.conditions[cells].astype(np.float32)
-        inputs = flat(without_needless_presence(prepared)) | {CONDITIONS: conditions}
+        needed = flat(prepared).items()  # without which cells have a modality that all have
+        inputs = {k: v for k, v in needed if not (k.endswith(f"_{PRESENT}") and v.all())}
+        inputs |= {CONDITIONS: conditions}
         self._codebook_fit = CodebookFit(
             module,
             self._codebook_inputs(inputs, sampled, sample),
-            warmup_fraction=self._warmup_fraction,
+            # the published recipe trains an autoencoder first where codes come from latents
+            warmup_fraction=recipe.warmup_fraction or 0.2 * (self._codebook_init != "random"),
             init=self._codebook_init,
             refine=recipe.refine,
             evenness=self._evenness,
@@ -285,13 +269,6 @@ class MetaQModel(
         n_cells = self.adata.n_obs
         n_sampled = min(n_cells, max(MAX_REFERENCE_CELLS, _CELLS_PER_CODE * self.n_metacells))
         return np.sort(np.random.default_rng(seed).permutation(n_cells)[:n_sampled])
-
-    @property
-    def _warmup_fraction(self) -> float:
-        """The published recipe trains an autoencoder first where codes come from latents."""
-        if self._recipe.warmup_fraction == 0 and self._codebook_init != "random":
-            return 0.2
-        return self._recipe.warmup_fraction
 
     def _codebook_inputs(
         self, inputs: dict[str, Any], sampled: Cells, sample: np.ndarray

@@ -1,63 +1,51 @@
-import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
+import numpy as np
 import torch
 from scvi import settings
 
-from scmetaq._errors import InputValueError, check_int
-from scmetaq.data._cells import Cells
+from scmetaq._errors import InputValueError, check_int, check_share
 from scmetaq.module import MetaQModule
 from scmetaq.nn import distances_without, fit_query_offsets, initial_codes, squared_distances
 from scmetaq.nn._codebook import N_QUANTILES
 from scmetaq.nn._inputs import PRESENT
 from scmetaq.train import say
 
-from ._base import Block
-
-if TYPE_CHECKING:
-    from ._mapping import MappingMixin
-    from ._metacells import MetacellsMixin
-
-    class _Base(MappingMixin, MetacellsMixin): ...
-else:
-    _Base = object
+from ._base import Block, Mixin
 
 
-class QueryMixin(_Base):
+class QueryMixin(Mixin):
     """What a MetaQ model of a query fits: effects of new conditions, and new metacells."""
 
     module: MetaQModule
-
-    def _train_query(self, **arguments: Any) -> None:
-        """Estimate the effects of new conditions; their embeddings stay the mean of known ones."""
-        started, seed = time.perf_counter(), settings.seed or 0
-        chosen = self._query_training_cells(plan=self._training_plan_cls, seed=seed, **arguments)
-        if not len(chosen):
-            return
-        if self.module.correction is not None:
-            self._fit_query_offsets(self._cells(self.adata_manager).sample(chosen))
-        self._say_fitted(len(chosen), time.perf_counter() - started)
+    n_metacells: int
+    metacell_names: list[str]
+    _cells_of_new_conditions: Callable[[], np.ndarray]
 
     @torch.no_grad()
-    def _fit_query_offsets(self, cells: Cells) -> None:
-        module, device = self.module, self.module.device
-        correction = module.correction
-        assert correction is not None
-        assert self.reference_ is not None
+    def _fit_new_conditions(self) -> None:
+        """Estimate the effects of new conditions; their embeddings stay the mean of known ones."""
+        module, chosen = self.module, self._cells_of_new_conditions()
+        if not len(chosen):
+            return
+        if module.correction is not None:
+            cells = self._cells(self.adata_manager).sample(chosen)
 
-        def uncorrected(block: Block) -> dict[str, torch.Tensor]:
-            present = {kind: of_kind[PRESENT] for kind, of_kind in block.inputs.items()}
-            return {"values": module.linear_values(module.read_as_is(block.counts, present))}
+            def uncorrected(block: Block) -> dict[str, torch.Tensor]:
+                present = {kind: of_kind[PRESENT] for kind, of_kind in block.inputs.items()}
+                read = module.imputation(module.read_parts(block.counts, present))
+                return {"values": module.linear_values(read)}
 
-        values = self._in_blocks(uncorrected, cells)["values"]
-        n_known = self.reference_["n_categories"]
-        new = [range(n_known[found.key], len(found.categories)) for found in self._conditions]
-        fit_query_offsets(
-            correction,
-            torch.from_numpy(values).to(device),
-            torch.from_numpy(cells.conditions).to(device),
-            new=correction.columns(new),
-        )
+            values = torch.from_numpy(self._in_blocks(uncorrected, cells)["values"])
+            n_known = self.reference_["n_categories"]
+            new = [range(n_known[of.key], len(of.categories)) for of in self._conditions]
+            fit_query_offsets(
+                module.correction,
+                values.to(module.device),
+                torch.from_numpy(cells.conditions).to(module.device),
+                new=module.correction.columns(new),
+            )
+        say(f"Fitted the new conditions to {len(chosen):,} cells; all else is as in the reference.")
 
     def add_metacells(self, *, quantile: float = 0.9, min_cells: int = 10) -> list[str]:
         """Add metacells for cells of the query that are far from those of the reference.
@@ -88,9 +76,7 @@ class QueryMixin(_Base):
             The model is not that of a query, or has no cells.
         """
         check_int("min_cells", min_cells)
-        if not 0 < quantile < 1:
-            problem = f"Expected quantile between 0 and 1, found {quantile}."
-            raise InputValueError(problem, argument="quantile")
+        check_share("quantile", quantile, excluded=(0, 1))
         if not self.is_query or self.adata is None:
             problem = "Expected the model of a query, with its cells:"
             raise InputValueError(problem, "make one with load_query_data.")
@@ -106,9 +92,7 @@ class QueryMixin(_Base):
     @property
     def new_metacells(self) -> list[str]:
         """Names of the metacells that :meth:`add_metacells` has added to those of the reference."""
-        if self.reference_ is None:
-            return []
-        return self.metacell_names[self.reference_["n_metacells"] :]
+        return self.metacell_names[self.reference_["n_metacells"] :] if self.is_query else []
 
     @torch.no_grad()
     def _codes_of_far_cells(

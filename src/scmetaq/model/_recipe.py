@@ -9,45 +9,32 @@ RecipeName = Literal["default", "published"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Choices of method that belong together."""
+    """Choices of method that belong together, by default those of the default recipe."""
 
-    n_components: int
+    n_components: int = 200
     """Principal components concatenated with the learnt state; 0 for none."""
-    norm: Norm
-    codebook_init: CodebookInit
-    distance: Distance
-    refine: bool
+    norm: Norm = "layer"
+    codebook_init: CodebookInit = "kmeans"
+    distance: Distance = "euclidean"
+    refine: bool = True
     """Whether codes are those of least quantization error (:func:`scmetaq.nn.cluster`)."""
-    adjust_codes: bool
+    adjust_codes: bool = False
     """Whether codes are disturbed at each step, and training stops when their losses have
     converged, as published (Eq. 11-15)."""
-    lr: float
-    one_cycle: bool
+    lr: float = 2e-3
+    one_cycle: bool = True
     """Whether the learning rate rises and falls over the training."""
-    batch_size: int
-    max_steps: int | None
+    batch_size: int = 256
+    max_steps: int | None = 200
     """Steps after which default training ends; None: the published 300 epochs."""
-    warmup_fraction: float
+    warmup_fraction: float = 0.6
     """Share of the steps before there are codes."""
-    decoded_share: float
+    decoded_share: float = 0.25
     """Share of each batch that is decoded in training."""
 
 
 RECIPES: Final[dict[str, Recipe]] = {
-    "default": Recipe(
-        n_components=200,
-        norm="layer",
-        codebook_init="kmeans",
-        distance="euclidean",
-        refine=True,
-        adjust_codes=False,
-        lr=2e-3,
-        one_cycle=True,
-        batch_size=256,
-        max_steps=200,
-        warmup_fraction=0.6,
-        decoded_share=0.25,
-    ),
+    "default": Recipe(),
     "published": Recipe(
         n_components=0,
         norm="batch",

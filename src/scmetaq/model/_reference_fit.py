@@ -8,7 +8,6 @@ import torch
 
 from scmetaq.data._cells import Cells
 from scmetaq.data._reference import (
-    LinearMap,
     fit_bridge,
     fit_reference,
     fit_scaling,
@@ -82,56 +81,9 @@ def linear_inputs(
 ) -> Arrays:
     """Add the denoised states that the network of MetaQ learns, and counts, to its inputs.
 
-    Parameters
-    ----------
-    module
-        The module; its linear maps are fitted if the statistics have just been.
-    inputs
-        What the module reads of the cells.
-    cells
-        The cells.
-    reliability
-        Reliability of each modality; empty if the statistics were fitted before.
-    has_weights
-        Whether the weights of the modalities were given.
-    seed
-        Seed of the fits.
+    If the statistics have just been fitted, of the ``reliability`` given, so are the linear maps.
     """
-    if reliability:
-        inputs = _fit_maps(module, inputs, cells, reliability, has_weights=has_weights, seed=seed)
-    for kind, smooth in _smooth_scores(module, inputs).items():
-        path, of_kind = module.parts[kind].linear_path, cells.counts[kind]
-        assert path is not None
-        if reliability:
-            maps = fit_state(inputs[kind]["scores"], smooth.numpy(), path.to_state.out_features)
-            for layer, fitted in zip((path.smooth_to_state, path.to_state), maps, strict=True):
-                _set_linear(layer, fitted)
-        with torch.no_grad():
-            state = path.smooth_to_state(smooth.to(module.device)).cpu().numpy()
-        features = module.parts[kind].feature_scaling.features.cpu().numpy()
-        inputs[kind] |= {DENOISED_STATE: state, COUNTS: of_kind.everything[:, features]}
-    return inputs
-
-
-def without_needless_presence(inputs: Arrays) -> Arrays:
-    """Leave out which cells have a modality where all do."""
-    return {
-        kind: {k: v for k, v in part.items() if k != PRESENT or not part[PRESENT].all()}
-        for kind, part in inputs.items()
-    }
-
-
-def _fit_maps(
-    module: MetaQModule,
-    inputs: Arrays,
-    cells: Cells,
-    reliability: dict[str, float],
-    *,
-    has_weights: bool,
-    seed: int,
-) -> Arrays:
-    """Fit imputation, weights and correction; return the inputs that follow from them."""
-    if len(inputs) > 1:
+    if reliability and len(inputs) > 1:
         _fit_imputation(module, inputs)
         if not has_weights:
             present = {k: part["scores"][part[PRESENT][:, 0] > 0] for k, part in inputs.items()}
@@ -140,9 +92,23 @@ def _fit_maps(
             )
         if not all(part[PRESENT].all() for part in inputs.values()):
             inputs = _completed(module, inputs, cells.conditions)
-    if module.correction is not None:
+    if reliability and module.correction is not None:
         _fit_correction(module, inputs, cells.conditions, seed)
         inputs = _completed(module, inputs, cells.conditions)
+    for kind, smooth in _smooth_scores(module, inputs).items():
+        path, of_kind = module.parts[kind].linear_path, cells.counts[kind]
+        assert path is not None
+        if reliability:
+            maps = fit_state(inputs[kind]["scores"], smooth.numpy(), path.to_state.out_features)
+            for layer, (_, axes, offset) in zip(
+                (path.smooth_to_state, path.to_state), maps, strict=True
+            ):
+                weight, bias = torch.as_tensor(axes.T), torch.as_tensor(-offset)
+                layer.load_state_dict({"weight": weight, "bias": bias})
+        with torch.no_grad():
+            state = path.smooth_to_state(smooth.to(module.device)).cpu().numpy()
+        features = module.parts[kind].feature_scaling.features.cpu().numpy()
+        inputs[kind] |= {DENOISED_STATE: state, COUNTS: of_kind.everything[:, features]}
     return inputs
 
 
@@ -215,9 +181,3 @@ def _shared_dimensions(scores: np.ndarray) -> float:
     variances = torch.linalg.eigvalsh(torch.cov(smooth.T)).clamp_min(0)
     kept = variances.sum() / some.var(0).sum()
     return float(kept * variances.sum().square() / variances.square().sum())
-
-
-@torch.no_grad()
-def _set_linear(layer: torch.nn.Linear, fitted: LinearMap) -> None:
-    layer.weight.copy_(torch.as_tensor(fitted.axes.T))
-    layer.bias.copy_(torch.as_tensor(-fitted.offset))

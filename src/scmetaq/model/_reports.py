@@ -1,7 +1,7 @@
 """How well codes stand for cells: reports of a trained model."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,9 @@ from scmetaq._errors import InputValueError
 from scmetaq.data._checks import check_cut
 from scmetaq.data._training_set import spread
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CountParameters, cut_tree, merge_codes, perplexity, with_condition
+from scmetaq.nn import cut_tree, merge_codes, perplexity
 
-from ._base import Block
-
-if TYPE_CHECKING:
-    from ._base import CountModel as _Base
-else:
-    _Base = object
+from ._base import Block, Mixin
 
 _MOST_CELLS = 10_000
 """Cells that means are taken over; their standard error is then far below what cuts differ by."""
@@ -52,7 +47,7 @@ class _Cut(NamedTuple):
         return {"codebook_loss": error, "prediction_error": torch.where(n > 1, others, alone)}
 
 
-class ReportsMixin(_Base):
+class ReportsMixin(Mixin):
     """How much of the cells is left after quantization. Nothing here changes the model."""
 
     module: MetaQModule
@@ -89,25 +84,23 @@ class ReportsMixin(_Base):
         found = self._in_blocks(self._losses, cells)
         sizes = torch.bincount(torch.from_numpy(found["assignment"]), minlength=self.n_metacells)
         present = {kind: of_kind.is_present for kind, of_kind in cells.counts.items()}
-        losses = {
-            name: sum(_mean(found[f"{name}_{kind}"], here) for kind, here in present.items())
-            for name in ("plain", "quantized")
-        }
-        report = {
-            **_report(losses["plain"], losses["quantized"]),
+        several = {f"_{kind}": [kind] for kind, here in present.items() if here.any()}
+        report: dict[str, float] = {}
+        for suffix, kinds in {"": present, **(several if len(present) > 1 else {})}.items():
+            plain, quantized = (
+                sum(_mean(found[f"{name}_{kind}"], present[kind]) for kind in kinds)
+                for name in ("plain", "quantized")
+            )
+            report[f"reconstruction_ratio{suffix}"] = plain / quantized
+            report[f"reconstruction_loss{suffix}"] = plain
+            report[f"quantized_loss{suffix}"] = quantized
+        return report | {
             "codebook_loss": _mean(found["held"]),
             "mean_margin": _mean(found["margin"]),
             "perplexity": float(perplexity(sizes)),
             "n_metacells": self.n_metacells,
             "n_empty": int((sizes == 0).sum()),
         }
-        if len(present) > 1:
-            for kind, here in present.items():
-                if not here.any():  # a query may lack a modality
-                    continue
-                of_kind = (_mean(found[f"{name}_{kind}"], here) for name in ("plain", "quantized"))
-                report |= {f"{name}_{kind}": value for name, value in _report(*of_kind).items()}
-        return report
 
     def _losses(self, block: Block) -> dict[str, Tensor]:
         """Losses of each cell of a block, its code and its margin."""
@@ -205,7 +198,12 @@ class ReportsMixin(_Base):
         ValueError
             No number, one below 2, or more than the model has.
         """
-        numbers = self._checked_cuts(n_metacells)
+        numbers = sorted(set(np.asarray(n_metacells).tolist()))
+        if not numbers:
+            problem = "Expected at least one number of metacells, found none."
+            raise InputValueError(problem, argument="n_metacells")
+        for number in numbers:
+            check_cut(number, self.n_metacells)
         everything = self._cells(self._registered(None))
         n_cells = everything.n_cells
         chosen = spread(n_cells, _MOST_CELLS)
@@ -220,26 +218,19 @@ class ReportsMixin(_Base):
             sum(mean[f"{name}_{kind}"] / of for kind, of in share.items())
             for name in ("plain", "quantized")
         )
+        errors = found["prediction_error"]
+        above = errors - errors[:, [errors.mean(0).argmin()]]
         return pd.DataFrame(
             {
                 "margin": mean["margin"],
                 "reconstruction_ratio": plain / quantized,
                 "codebook_loss": mean["codebook_loss"],
                 "prediction_error": mean["prediction_error"],
-                "prediction_error_se": _standard_error(found["prediction_error"]),
+                "prediction_error_se": above.std(0, dtype=np.float64, ddof=1) / len(above) ** 0.5,
                 "cells_per_metacell": n_cells / np.array(numbers),
             },
             index=pd.Index(numbers, name="n_metacells"),
         )
-
-    def _checked_cuts(self, n_metacells: Sequence[int]) -> list[int]:
-        numbers = sorted(set(np.asarray(n_metacells).tolist()))
-        if not numbers:
-            problem = "Expected at least one number of metacells, found none."
-            raise InputValueError(problem, argument="n_metacells")
-        for number in numbers:
-            check_cut(number, self.n_metacells)
-        return numbers
 
     def _cut(self, group: Tensor, n_cells: int) -> _Cut:
         codebook = self.module.codebook
@@ -257,17 +248,12 @@ class ReportsMixin(_Base):
         """Losses of each cell of a block at each cut, ``(n_cells, n_cuts)`` or ``(n_cells, 1)``."""
         module = self.module
         z = module.inference(block.inputs, block.conditions)["z"]  # B x D
-        condition = module.condition_embedding(block.conditions)
-        plain = {
-            k: part.decoder(with_condition(part.block(z), condition))
-            for k, part in module.parts.items()
-        }
         counts = module.selected_counts(block.counts)
-        losses = module.nll(plain, block.inputs, counts)
+        losses = module.nll(module.decode(z, block.conditions), block.inputs, counts)
         found = {f"plain_{kind}": [loss] for kind, loss in losses.items()}
         for cut in cuts:
-            chosen = module.codebook.lookup_groups(z, cut.group)
-            decoded = self._decode_groups(cut.codes, chosen.assignment, block.conditions)
+            chosen = module.codebook(z, cut.group)
+            decoded = module.decode_codes(cut.codes, chosen.assignment, block.conditions)
             losses = module.nll(decoded, block.inputs, counts)
             of_cut = {f"quantized_{kind}": loss for kind, loss in losses.items()}
             of_cut["margin"] = chosen.margin
@@ -276,33 +262,8 @@ class ReportsMixin(_Base):
                 found.setdefault(name, []).append(values)
         return {name: torch.stack(values, 1) for name, values in found.items()}
 
-    def _decode_groups(
-        self, codes: Tensor, assignment: Tensor, conditions: Tensor
-    ) -> dict[str, CountParameters]:
-        """Count distributions of cells, by modality, decoded from the codes of their groups."""
-        module = self.module
-        pairs = torch.cat([assignment[:, None], conditions], 1)  # B x (1 + n_keys)
-        used, row = pairs.unique(dim=0, return_inverse=True)
-        z_q = with_condition(codes[used[:, 0]], module.condition_embedding(used[:, 1:]))
-        return {kind: part.quantized_decoder(z_q).take(row) for kind, part in module.parts.items()}
-
 
 def _mean(values: np.ndarray, of: np.ndarray | None = None) -> float:
     """Mean over cells, or over those that have a modality."""
     n = len(values) if of is None else max(1, int(of.sum()))
     return float(values.sum(dtype=np.float64) / n)
-
-
-def _report(plain: float, quantized: float) -> dict[str, float]:
-    return {
-        "reconstruction_ratio": plain / quantized,
-        "reconstruction_loss": plain,
-        "quantized_loss": quantized,
-    }
-
-
-def _standard_error(values: np.ndarray) -> np.ndarray:
-    """Standard error of the difference of each column's mean to the lowest mean."""
-    lowest = values[:, values.mean(0).argmin()]
-    spread: np.ndarray = (values - lowest[:, None]).std(0, dtype=np.float64, ddof=1)
-    return spread / np.sqrt(len(values))

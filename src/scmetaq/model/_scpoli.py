@@ -1,4 +1,3 @@
-import time
 import warnings
 from typing import Any, Final
 
@@ -7,7 +6,7 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import settings
 
-from scmetaq._errors import InputValueError, check_int
+from scmetaq._errors import InputValueError, check_int, check_share
 from scmetaq.data._cells import Cells
 from scmetaq.data._training_set import stratified_sample
 from scmetaq.module import SCPoliModule
@@ -44,12 +43,7 @@ _EXPECTED = r"(?s).*(Last batch will have a small size|module\(s\) in eval mode)
 _PLAN: Final = {"one_cycle": True, "lr": 2e-2, "max_kl_weight": 1.0}
 
 
-class SCPoli(
-    MappingMixin,
-    ConditionsMixin,
-    LabelsMixin,
-    CountModel,
-):
+class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
     """Integration of batches by condition embeddings, with prototypes :cite:p:`DeDonno23`.
 
     A conditional variational autoencoder gives each cell a latent without its conditions. Cells of
@@ -98,9 +92,7 @@ class SCPoli(
         super().__init__(adata, registry)
         self.init_params_ = self._get_init_params(locals())
         check_int("n_latent", n_latent)
-        if not 0 <= dropout < 1:
-            problem = f"Expected dropout of at least 0 and below 1, found {dropout}."
-            raise InputValueError(problem, argument="dropout")
+        check_share("dropout", dropout, excluded=(1,))
         self.module = self._module_cls(
             self._shapes(n_top_features, likelihood, likelihoods=_LIKELIHOODS),
             conditions={found.key: len(found.categories) for found in self._conditions},
@@ -158,24 +150,20 @@ class SCPoli(
             Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
             them those of the Lightning trainer.
         """
-        arguments = {
-            "max_epochs": max_epochs,
-            "accelerator": accelerator,
-            "devices": devices,
-            "train_size": train_size,
-            "batch_size": batch_size,
-            "early_stopping": early_stopping,
-            "plan_kwargs": plan_kwargs,
-            **kwargs,
-        }
-        if self.is_query:
-            self._train_query(**arguments)
-            return
-        _check_prototype_training(eta, pretraining_fraction)
+        if eta < 0:
+            raise InputValueError(f"Expected eta >= 0, found {eta}.", argument="eta")
+        check_share("pretraining_fraction", pretraining_fraction)
         self._eta, self._pretraining_fraction = eta, pretraining_fraction
-        super().train(**arguments)
+        kwargs |= {"train_size": train_size, "batch_size": batch_size, "plan_kwargs": plan_kwargs}
+        with warnings.catch_warnings():
+            if self.is_query:  # most of the network is frozen, and batches may be small
+                self._training_plan_cls = QueryTrainingPlan
+                warnings.filterwarnings("ignore", _EXPECTED, UserWarning)
+            super().train(max_epochs, accelerator, devices, early_stopping=early_stopping, **kwargs)
 
-    def _prepare(self) -> Preparation:
+    def _prepare(self) -> Preparation | None:
+        if self.is_query:
+            return self._prepare_query()
         everything, labels = self._cells(self.adata_manager), self._labels()
         cells = stratified_sample(
             np.hstack([everything.conditions, labels]),
@@ -213,30 +201,27 @@ class SCPoli(
         conditions = cells.conditions.astype(np.float32)
         return flat(selected_inputs(self.module, cells)) | {CONDITIONS: conditions}
 
-    def _finish(self, prepared: Preparation) -> str:
-        self._fit_prototypes()
-        return "an embedding of"
-
-    def _train_query(self, **arguments: Any) -> None:
-        started, seed = time.perf_counter(), settings.seed or 0
-        chosen = self._query_training_cells(plan=QueryTrainingPlan, seed=seed, **arguments)
-        if not len(chosen):
-            return
-        prepared = Preparation(
-            chosen,
-            self._inputs(self._cells(self.adata_manager).sample(chosen)),
-            batch_size=default_batch_size(_QUERY_BATCH_SIZE, len(chosen)),
+    def _prepare_query(self) -> Preparation | None:
+        """What embeddings of new conditions are learnt from; None without any."""
+        cells = self._cells_of_new_conditions()
+        if not len(cells):
+            return None
+        return Preparation(
+            cells,
+            self._inputs(self._cells(self.adata_manager).sample(cells)),
+            batch_size=default_batch_size(_QUERY_BATCH_SIZE, len(cells)),
             n_steps=_MAX_QUERY_STEPS,
             most_epochs=10_000,
             plan=_QUERY_PLAN,
         )
-        self._training_plan_cls = QueryTrainingPlan
-        with warnings.catch_warnings():  # most of the network is frozen, and batches may be small
-            warnings.filterwarnings("ignore", _EXPECTED, UserWarning)
-            self._run(prepared, **arguments)
-        if not self.history_:  # scvi-tools continues the history of an earlier training
-            self.history_ = getattr(self.trainer.logger, "history", {})  # none without a logger
-        self._say_fitted(len(chosen), time.perf_counter() - started)
+
+    def _finish(self, prepared: Preparation) -> str:
+        if self.is_query:
+            if not self.history_:  # scvi-tools continues the history of an earlier training
+                self.history_ = getattr(self.trainer.logger, "history", {})  # none without a logger
+            return "embeddings of new conditions on"
+        self._fit_prototypes()
+        return "an embedding of"
 
     def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
         """Latents of cells, the means of their posteriors, ``(n_cells, n_latent)``.
@@ -247,11 +232,3 @@ class SCPoli(
             Cells with the features of the model, of conditions that it knows; by default its own.
         """
         return self._latents(self._cells(self._registered(adata)))
-
-
-def _check_prototype_training(eta: float, pretraining_fraction: float) -> None:
-    if eta < 0:
-        raise InputValueError(f"Expected eta >= 0, found {eta}.", argument="eta")
-    if not 0 <= pretraining_fraction <= 1:
-        problem = f"Expected pretraining_fraction from 0 to 1, found {pretraining_fraction}."
-        raise InputValueError(problem, argument="pretraining_fraction")

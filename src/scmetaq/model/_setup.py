@@ -5,15 +5,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager, AnnDataManagerValidationCheck
-from scvi.data.fields import (
-    CategoricalJointObsField,
-    CategoricalObsField,
-    LayerField,
-    MuDataCategoricalJointObsField,
-    MuDataCategoricalObsField,
-    MuDataLayerField,
-)
+from scvi.data import AnnDataManager, AnnDataManagerValidationCheck, fields
 
 from scmetaq._errors import InputValueError, listed
 from scmetaq.data._cells import Condition, Source
@@ -28,7 +20,6 @@ from scmetaq.data._columns import (
 from scmetaq.data._modality import (
     COLUMN_ARGUMENTS,
     LAYER_ARGUMENTS,
-    MODALITIES,
     ModalityName,
     check_layers_have_modalities,
     find_modalities,
@@ -40,6 +31,11 @@ if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass as _Base
 else:
     _Base = object
+
+_CONDITION_FIELDS = (
+    ("batch_key", "CategoricalObsField", REGISTRY_KEYS.BATCH_KEY),
+    ("categorical_covariate_keys", "CategoricalJointObsField", REGISTRY_KEYS.CAT_COVS_KEY),
+)
 
 
 class Manager(AnnDataManager):
@@ -169,13 +165,11 @@ class SetupMixin(_Base):
         given = dict(locals())
         check_is_mudata(mdata)
         layers = {"rna": rna_layer, "adt": adt_layer, "atac": atac_layer}
-        if cls._paired_kinds:
-            cls._check_kinds_and_conditions(given)
         names = find_modalities(mdata, modalities)
-        check_layers_have_modalities(mdata, names, layers)
         if cls._paired_kinds:
-            names = cls._paired_modalities(mdata, names)
-        elif modalities is None:
+            names = cls._paired_modalities(given, mdata, names)
+        check_layers_have_modalities(mdata, names, layers)
+        if modalities is None and not cls._paired_kinds:
             warn_of_others(mdata, names)
         columns = {k: v for k, v in (modalities or {}).items() if k in COLUMN_ARGUMENTS}
         given["modalities"] = {f"{kind}_layer": name for kind, name in names.items()} | columns
@@ -187,27 +181,17 @@ class SetupMixin(_Base):
     def _set_up(
         cls, given: dict[str, Any], sources: Mapping[str, Source], columns: Mapping[str, str]
     ) -> None:
-        """Check and register cells.
-
-        Parameters
-        ----------
-        given
-            Arguments of set-up by name.
-        sources
-            Where each kind of counts is.
-        columns
-            Modality of a MuData whose ``obs`` has the columns of an argument.
-        """
+        """Check and register cells: arguments by name, where counts are, and columns of ``obs``."""
         data = given.get("adata", given.get("mdata"))
-        batch_key, covariates = given["batch_key"], given["categorical_covariate_keys"]
         is_transfer = given["kwargs"].get("source_registry") is not None
         check_cells(data, sources, is_query=is_transfer)
         if not is_transfer:
             key, unlabeled = given["labels_key"], given["unlabeled_category"]
             check_labels(data, key, unlabeled, columns.get("labels_key"))
+            batch_key, covariates = given["batch_key"], given["categorical_covariate_keys"]
             check_conditions(data, batch_key, covariates, modalities=columns)
         manager = Manager(
-            fields=_fields(sources, batch_key, covariates, columns),
+            fields=_fields(sources, given, columns),
             setup_method_args=cls._get_setup_method_args(**given),
             validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
         )
@@ -215,10 +199,11 @@ class SetupMixin(_Base):
         cls.register_manager(manager)
 
     @classmethod
-    def _check_kinds_and_conditions(cls, given: Mapping[str, Any]) -> None:
-        """Refuse counts and conditions that a model of paired kinds does not take."""
-        for kind in MODALITIES:
-            argument = f"{kind}_layer"
+    def _paired_modalities(
+        cls, given: Mapping[str, Any], mdata: MuData, names: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Modalities of the kinds that every cell must have; refuse other kinds and conditions."""
+        for argument, kind in LAYER_ARGUMENTS.items():
             is_given = given[argument] is not None or argument in (given["modalities"] or {})
             if kind not in cls._paired_kinds and is_given:
                 problem = f"{cls.__name__} embeds RNA and ATAC counts, found"
@@ -233,10 +218,6 @@ class SetupMixin(_Base):
                 "across batches.",
                 "batch_key",
             )
-
-    @classmethod
-    def _paired_modalities(cls, mdata: MuData, names: Mapping[str, str]) -> dict[str, str]:
-        """Modalities of the kinds that every cell must have."""
         missing = [kind for kind in cls._paired_kinds if kind not in names]
         if missing:
             problem = f"{cls.__name__} needs counts of RNA and ATAC, found no {missing[0].upper()}"
@@ -297,32 +278,23 @@ class SetupMixin(_Base):
 
 
 def _fields(
-    sources: Mapping[str, Source],
-    batch_key: str | None,
-    covariates: list[str] | None,
-    columns: Mapping[str, str],
+    sources: Mapping[str, Source], given: Mapping[str, Any], columns: Mapping[str, str]
 ) -> list[Any]:
     """What scvi-tools registers: counts and conditions."""
-    batch, covs = REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.CAT_COVS_KEY
-    fields: list[Any] = []
     is_mudata = any(source.modality is not None for source in sources.values())
-    for kind, (name, layer) in sources.items():
-        if not is_mudata:
-            fields.append(LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False))
-            continue
-        options = {"mod_key": name, "mod_required": True, "is_count_data": False}
-        fields.append(MuDataLayerField(kind, layer, **options))
-    if batch_key is not None:
-        fields.append(
-            MuDataCategoricalObsField(batch, batch_key, mod_key=columns.get("batch_key"))
-            if is_mudata
-            else CategoricalObsField(batch, batch_key)
+
+    def field(name: str, key: str, column: Any, modality: str | None, **options: Any) -> Any:
+        where = {"mod_key": modality} if is_mudata else {}
+        return getattr(fields, f"MuData{name}" if is_mudata else name)(
+            key, column, **options, **where
         )
-    if covariates:
-        where = columns.get("categorical_covariate_keys")
-        fields.append(
-            MuDataCategoricalJointObsField(covs, covariates, mod_key=where)
-            if is_mudata
-            else CategoricalJointObsField(covs, covariates)
-        )
-    return fields
+
+    keys = {kind: kind if is_mudata else REGISTRY_KEYS.X_KEY for kind in sources}
+    found = [
+        field("LayerField", keys[kind], layer, name, is_count_data=False)
+        for kind, (name, layer) in sources.items()
+    ]
+    for argument, name, key in _CONDITION_FIELDS:
+        if given[argument]:
+            found.append(field(name, key, given[argument], columns.get(argument)))
+    return found

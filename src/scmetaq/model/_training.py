@@ -1,7 +1,7 @@
 """What is decided before training: defaults, and refusal of arguments that cannot be used."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scvi.train import SaveCheckpoint
 
-from scmetaq._errors import InputTypeError, InputValueError
+from scmetaq._errors import InputTypeError, InputValueError, check_share
 from scmetaq.data._training_set import training_set
 
 
@@ -68,26 +68,18 @@ def few_cells_allowed() -> Iterator[None]:
         yield
 
 
-def holds_out(
-    *,
-    early_stopping: bool,
-    enable_checkpointing: bool = False,
-    check_val_every_n_epoch: int | None = None,
-    callbacks: Iterable[Any] | None = None,
-    **_: Any,
-) -> bool:
-    """Whether arguments of training ask for cells that are held out."""
-    monitors = [str(c.monitor) for c in callbacks or () if isinstance(c, SaveCheckpoint)]
-    looks = early_stopping or enable_checkpointing or check_val_every_n_epoch is not None
-    return looks or any("validation" in monitor for monitor in monitors)
+def looks_at_held_out(callbacks: list[Any], options: dict[str, Any]) -> bool:
+    """Whether callbacks and arguments of the trainer ask for cells that are held out."""
+    monitors = [str(c.monitor) for c in callbacks if isinstance(c, SaveCheckpoint)]
+    saves = options.get("enable_checkpointing") or any("validation" in m for m in monitors)
+    return bool(saves) or options.get("check_val_every_n_epoch") is not None
 
 
 def check_train_size(train_size: float | None, *, early_stopping: bool) -> None:
     """Refuse a share of the cells to train on that is none, or leaves none to stop by."""
-    if train_size is not None and not 0 < train_size <= 1:
-        problem = f"Expected train_size above 0 and at most 1, found {train_size}: the share of the"
-        raise InputValueError(f"{problem} cells to train on.", argument="train_size")
-    if early_stopping and train_size is not None and train_size >= 1:
+    if train_size is not None:
+        check_share("train_size", train_size, excluded=(0,))
+    if early_stopping and train_size == 1:
         problem = f"Expected cells held out for early_stopping, found train_size={train_size}."
         fix = "Leave train_size out, or pass a share below one."
         raise InputValueError(problem, fix, "train_size")

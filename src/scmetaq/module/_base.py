@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import torch
 from scvi.module.base import BaseModuleClass, auto_move_data
-from torch import Tensor, nn
+from torch import Tensor
 
 from scmetaq.nn import ConditionEmbedding, CountBatch, CountParameters, count_nll
 from scmetaq.nn._inputs import CONDITIONS, COUNTS, PRESENT, Inputs, nested
@@ -102,10 +102,6 @@ class ModalityModule(BaseModuleClass):
             n_measured[name] = len(part.feature_scaling.features) - n_missing
         return {name: n_measured[name] * nll for name, nll in self.nll(decoded, data).items()}
 
-    def sample(self, *args: Any, **kwargs: Any) -> Any:
-        """Not a model to draw cells from."""
-        raise NotImplementedError(f"{type(self).__name__} does not sample cells.")
-
 
 class ReferenceMappingModule(ModalityModule):
     """A module that cells of new conditions can be mapped onto.
@@ -134,20 +130,11 @@ class ReferenceMappingModule(ModalityModule):
     def take_over(self, reference: Self) -> None:
         """Become the module of a query: copy a reference's, add rows for new conditions.
 
-        Parameters
-        ----------
-        reference
-            Trained module of the same sizes, except for the number of conditions.
+        ``reference`` is trained and of the same sizes, except for the number of conditions.
         """
-        grown = self.grown_parts()
-        known = {
-            name: values
-            for name, values in reference.state_dict().items()
-            if name.split(".")[0] not in grown
-        }
-        lacking = self.load_state_dict(known, strict=False).missing_keys
-        assert all(name.split(".")[0] in grown for name in lacking)
-        of_reference = reference.grown_parts()
+        grown, of_reference = self.grown_parts(), reference.grown_parts()
+        known = {k: v for k, v in reference.state_dict().items() if k.split(".")[0] not in grown}
+        self.load_state_dict(known, strict=False)
         for name, part in grown.items():
             part.take_over(of_reference[name])
         self._freeze_the_rest()
@@ -162,8 +149,7 @@ class ReferenceMappingModule(ModalityModule):
     def _freeze_the_rest(self) -> None:
         """Let only the embeddings of new conditions learn."""
         self.requires_grad_(False)
-        learnt: nn.Module = self.condition_embedding
-        learnt.requires_grad_(True)
+        self.condition_embedding.requires_grad_(True)
 
 
 def total(parts: Iterable[Tensor]) -> Tensor:

@@ -74,13 +74,15 @@ class CoemModule(ModalityModule):
         return {"inputs": nested(tensors, self.parts)}
 
     @auto_move_data
-    def inference(self, inputs: Inputs) -> dict[str, Any]:
+    def inference(self, inputs: Inputs, conditions: Tensor | None = None) -> dict[str, Any]:
         """Posteriors of cells.
 
         Parameters
         ----------
         inputs
             Output of :meth:`read`.
+        conditions
+            Ignored: this model knows none.
 
         Returns
         -------

@@ -1,7 +1,7 @@
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scmetaq.nn import Axes, ModalityShape
 from scmetaq.nn._inputs import PRESENT, Inputs
@@ -11,12 +11,8 @@ class CrossModalImputation(nn.Module):
     """Linear imputation of the modalities that a cell lacks from those that it has.
 
     A cell without a modality gets scores and a profile that are predicted from each of its others,
-    and averaged. Without a fitted map it gets those of the average cell, which are zero.
-
-    Parameters
-    ----------
-    modalities
-        Sizes of each modality; nothing is imputed unless all have a linear path.
+    and averaged. Without a fitted map it gets those of the average cell, which are zero. Nothing
+    is imputed unless all modalities have a linear path.
     """
 
     maps: dict[str, Axes]
@@ -35,35 +31,21 @@ class CrossModalImputation(nn.Module):
         self.maps = cast(Any, nn.ModuleDict(maps))
 
     def forward(self, inputs: Inputs) -> Inputs:
-        """Impute the scores and the profile of modalities that cells lack.
-
-        Parameters
-        ----------
-        inputs
-            ``present``, ``scores`` and ``profile`` of each modality, and anything else.
-
-        Returns
-        -------
-        The same, imputed.
-        """
+        """Impute the scores and the profile of modalities that cells lack, and keep the rest."""
         if not self.maps:
             return inputs
-        return {name: self._imputed(name, inputs) for name in inputs}
-
-    def _imputed(self, target: str, inputs: Inputs) -> dict[str, Tensor]:
-        own = inputs[target]
-        sources = {name: part for name, part in inputs.items() if name != target}
-        total = sum(
-            part[PRESENT] * self.maps[f"{name}_to_{target}"](part["scores"])
-            for name, part in sources.items()
-        )
-        n_sources = torch.cat([part[PRESENT] for part in sources.values()], 1).sum(1, keepdim=True)
-        estimate = total / n_sources.clamp_min(1)  # B x (2S + C)
-        is_there = own[PRESENT] > 0  # B x 1
-        width = self.width[target]
-        scores, profile = estimate[:, :width], estimate[:, width:]
-        return {
-            **own,
-            "scores": torch.where(is_there, own["scores"], scores),
-            "profile": torch.where(is_there, own["profile"], profile),
-        }
+        imputed = {}
+        for target, own in inputs.items():
+            sources = {name: part for name, part in inputs.items() if name != target}
+            total = sum(
+                part[PRESENT] * self.maps[f"{name}_to_{target}"](part["scores"])
+                for name, part in sources.items()
+            )
+            n_sources = sum(part[PRESENT] for part in sources.values())
+            estimate = total / torch.as_tensor(n_sources).clamp_min(1)  # B x (2S + C)
+            new = estimate.tensor_split([self.width[target]], 1)
+            imputed[target] = own | {
+                name: torch.where(own[PRESENT] > 0, own[name], values)
+                for name, values in zip(("scores", "profile"), new, strict=True)
+            }
+        return imputed

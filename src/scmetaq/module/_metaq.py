@@ -2,6 +2,7 @@ import math
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from scvi.module.base import LossOutput, auto_move_data
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ from ._imputation import CrossModalImputation
 
 MAX_CLUSTERS = 100
 """Most clusters in which effects of conditions are estimated."""
+_LINEAR = ("scores", "profile")
 
 
 class MetaQModule(ReferenceMappingModule):
@@ -77,6 +79,7 @@ class MetaQModule(ReferenceMappingModule):
         for shape in modalities.values():
             ends.append(ends[-1] + n_latent + shape.n_components)
         blocks = [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        n_scores = 2 * sum(shape.n_scores for shape in modalities.values())
         self.condition_embedding = ConditionEmbedding(conditions or {})
         parts = {
             name: ModalityPart(
@@ -84,7 +87,7 @@ class MetaQModule(ReferenceMappingModule):
                 columns=columns,
                 n_joint=ends[-1],
                 n_latent=n_latent,
-                n_read=2 * sum(shape.n_scores for shape in modalities.values()),
+                n_read=n_scores,
                 n_conditions=self.condition_embedding.n_dims,
                 norm=norm,
             )
@@ -95,17 +98,16 @@ class MetaQModule(ReferenceMappingModule):
         self.imputation = CrossModalImputation(modalities)
         self.correction = None
         if conditions and all(shape.n_components for shape in modalities.values()):
-            n_clusters, n_read = min(n_codes, MAX_CLUSTERS), _n_read(modalities)
-            self.correction = MixtureCorrection(n_clusters, list(conditions.values()), n_read)
+            n_dims = n_scores + sum(shape.n_components for shape in modalities.values())
+            n_clusters, n_categories = min(n_codes, MAX_CLUSTERS), list(conditions.values())
+            self.correction = MixtureCorrection(n_clusters, n_categories, n_dims)
         self.codebook = Codebook(n_codes, ends[-1], distance=distance)
 
     @property
     def state_dimensions(self) -> Tensor:
         """Dimensions of the latent that are learnt states, with little noise in them."""
-        found: list[int] = []
-        for part in self.parts.values():
-            start, n_states = part.columns.start, part.encoder.head.out_features
-            found += range(start, start + n_states)
+        parts = [(of.columns.start, of.encoder.head.out_features) for of in self.parts.values()]
+        found = [start + i for start, n_states in parts for i in range(n_states)]
         return torch.tensor(found, device=self.device)
 
     def grown_parts(self) -> dict[str, Any]:
@@ -145,34 +147,18 @@ class MetaQModule(ReferenceMappingModule):
         inputs = self.imputation(inputs)
         if self.correction is None:
             return inputs
-        return self._replaced(inputs, self.correction(self.linear_values(inputs), conditions))
-
-    def read_as_is(self, counts: dict[str, Tensor], present: dict[str, Tensor]) -> Inputs:
-        """The same as :meth:`read` with the effects of conditions."""
-        return self.imputation(self.read_parts(counts, present))
+        values = self.correction(self.linear_values(inputs), conditions)
+        widths = [inputs[kind][name].shape[1] for kind in self.parts for name in _LINEAR]
+        new = iter(values.split(widths, 1))
+        return {
+            kind: inputs[kind] | {name: next(new) / part.scale.clamp_min(1e-12) for name in _LINEAR}
+            for kind, part in self.parts.items()
+        }
 
     def linear_values(self, inputs: Inputs) -> Tensor:
         """Scores and profiles of all modalities, concatenated and scaled by their weights."""
-        return torch.cat(
-            [
-                torch.cat([inputs[name]["scores"], inputs[name]["profile"]], 1) * part.scale
-                for name, part in self.parts.items()
-            ],
-            1,
-        )
-
-    def _replaced(self, inputs: Inputs, values: Tensor) -> Inputs:
-        """Inputs with other :meth:`linear_values`."""
-        replaced, start = {}, 0
-        for name, part in self.parts.items():
-            known = inputs[name]
-            middle = start + known["scores"].shape[1]
-            end = middle + known["profile"].shape[1]
-            scale = part.scale.clamp_min(1e-12)
-            new = {"scores": values[:, start:middle], "profile": values[:, middle:end]}
-            replaced[name] = {**known, **{key: v / scale for key, v in new.items()}}
-            start = end
-        return replaced
+        read = [(inputs[kind], part.scale) for kind, part in self.parts.items()]
+        return torch.cat([of[name] * scale for of, scale in read for name in _LINEAR], 1)
 
     @auto_move_data
     def inference(self, inputs: Inputs, conditions: Tensor) -> dict[str, Any]:
@@ -191,7 +177,11 @@ class MetaQModule(ReferenceMappingModule):
         the learnt part of each.
         """
         states, blocks = {}, []
-        all_scores, condition = _joined_scores(inputs), self.condition_embedding(conditions)
+        condition = self.condition_embedding(conditions)
+        # of mean square one in each modality, on the scale of a network's input
+        scores = [part["scores"] for part in inputs.values() if "scores" in part]
+        scaled = [values * math.sqrt(values.shape[1]) for values in scores]  # each B x 2S
+        all_scores = _joined(scaled) if scaled else None
         for name, part in self.parts.items():
             states[name], block = part.encode(inputs[name], all_scores, condition)
             if part.linear_path is None and PRESENT in inputs[name]:
@@ -212,33 +202,33 @@ class MetaQModule(ReferenceMappingModule):
         ``plain`` and ``quantized``, parameters of each modality; ``assignment`` and ``z_q``.
         """
         n = self.n_decoded(len(z))
-        decoded, conditions = z[:n], conditions[:n]
-        condition = self.condition_embedding(conditions)
-        outputs: dict[str, Any] = {
-            "plain": {
-                name: part.decoder(with_condition(part.block(decoded), condition))
-                for name, part in self.parts.items()
-            }
-        }
+        outputs: dict[str, Any] = {"plain": self.decode(z[:n], conditions[:n])}
         if self.codebook.is_fitted:
             assignment = self.codebook(z.detach()).assignment  # B
             outputs["assignment"] = assignment
             outputs["z_q"] = self.codebook.embed(assignment)  # B x D
-            outputs["quantized"] = self._decode_codes(assignment[:n], conditions)
+            codes = self.codebook.codes
+            outputs["quantized"] = self.decode_codes(codes, assignment[:n], conditions[:n])
         return outputs
 
-    def _decode_codes(self, assignment: Tensor, conditions: Tensor) -> dict[str, CountParameters]:
-        parts = self.parts.items()
+    def decode(self, z: Tensor, conditions: Tensor) -> dict[str, CountParameters]:
+        """Count distributions of each modality decoded from latents ``(B, D)``."""
+        condition, parts = self.condition_embedding(conditions), self.parts.items()
+        return {k: part.decoder(with_condition(z[:, part.columns], condition)) for k, part in parts}
+
+    def decode_codes(
+        self, codes: Tensor, assignment: Tensor, conditions: Tensor
+    ) -> dict[str, CountParameters]:
+        """The same decoded from assigned codes, ``(K, D)`` and ``(B,)``."""
+        rows, row = torch.cat([assignment[:, None], conditions], 1), None  # B x (1 + n_keys)
         # Batch normalisation needs every cell; a GPU decodes all codes faster than it finds the
         # distinct ones.
-        if self.norm == "batch" or not on_cpu(assignment):
-            z_q = with_condition(
-                self.codebook.embed(assignment), self.condition_embedding(conditions)
-            )
-            return {name: part.quantized_decoder(z_q) for name, part in parts}
-        used, row = _distinct(torch.cat([assignment[:, None], conditions], 1))  # (1 + n_keys)
-        z_q = with_condition(self.codebook.embed(used[:, 0]), self.condition_embedding(used[:, 1:]))
-        return {name: part.quantized_decoder(z_q).take(row) for name, part in parts}
+        if self.norm == "layer" and on_cpu(assignment):
+            rows, row = _distinct(rows)
+        z_q = F.embedding(rows[:, 0], codes)
+        z_q = with_condition(z_q, self.condition_embedding(rows[:, 1:]))
+        found = {name: part.quantized_decoder(z_q) for name, part in self.parts.items()}
+        return found if row is None else {name: of.take(row) for name, of in found.items()}
 
     def loss(
         self,
@@ -282,12 +272,6 @@ class MetaQModule(ReferenceMappingModule):
             n_obs_minibatch=n,
         )
 
-    @torch.no_grad()
-    def copy_decoder(self) -> None:
-        """Start the decoders of codes as copies of the decoders of cells (paper: g-hat)."""
-        for part in self.parts.values():
-            part.copy_decoder()
-
 
 def _mean_over_cells(losses: dict[str, Tensor], data: Inputs) -> dict[str, Tensor]:
     """Mean loss of each modality over the cells that have it."""
@@ -297,18 +281,6 @@ def _mean_over_cells(losses: dict[str, Tensor], data: Inputs) -> dict[str, Tenso
         n_cells = None if present is None else present[: len(loss), 0].sum().clamp_min(1)
         means[name] = loss.mean() if n_cells is None else loss.sum() / n_cells
     return means
-
-
-def _joined_scores(inputs: Inputs) -> Tensor | None:
-    """Concatenated scores of all modalities, of mean square one in each; None without any."""
-    scores = [part["scores"] for part in inputs.values() if "scores" in part]
-    scaled = [values * math.sqrt(values.shape[1]) for values in scores]  # each B x 2S
-    return _joined(scaled) if scaled else None
-
-
-def _n_read(modalities: dict[str, ModalityShape]) -> int:
-    """Scores and components of all modalities together."""
-    return sum(2 * shape.n_scores + shape.n_components for shape in modalities.values())
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -1,6 +1,5 @@
 from typing import Any, cast
 
-import torch
 from scvi.module.base import LossOutput, auto_move_data
 from torch import Tensor, nn
 
@@ -8,7 +7,6 @@ from scmetaq.nn import (
     ConditionalPart,
     ConditionEmbedding,
     CountParameters,
-    Gaussian,
     ModalityShape,
     prototype_loss,
 )
@@ -117,7 +115,7 @@ class SCPoliModule(ReferenceMappingModule):
         n = self.n_decoded(len(posterior.mean))
         by_modality = self.summed_nll(generative_outputs, data)
         reconstruction = total(by_modality.values())  # n
-        kl = gaussian_kl(posterior, _standard_normal(posterior))  # B
+        kl = gaussian_kl(posterior, posterior.standard())  # B
         loss = reconstruction.mean() + kl_weight * kl.mean()
         extra = {f"reconstruction_loss_{k}": v.mean() for k, v in by_modality.items()}
         if len(extra) == 1:
@@ -136,8 +134,3 @@ class SCPoliModule(ReferenceMappingModule):
             kl_local=kl[:n],
             extra_metrics={k: v.detach() for k, v in extra.items()},
         )
-
-
-def _standard_normal(like: Gaussian) -> Gaussian:
-    zero = torch.zeros_like(like.mean)
-    return Gaussian(zero, zero)

@@ -8,24 +8,12 @@ def merge_codes(codes: Tensor, n_cells: Tensor) -> Tensor:
 
     The loss of a merger is Ward's, by which the squared distances of cells to their code grow:
     :math:`\frac{n_a n_b}{n_a + n_b} \|c_a - c_b\|^2`. It never falls on the way up, so that cuts
-    at any number of groups are nested.
+    at any number of groups are nested. Codes ``(n_codes, n_latent)`` without cells, by their number
+    or share ``(n_codes,)``, merge first. Losses with merged groups follow by the formula of Lance
+    and Williams (1967); time and memory grow with the square of the number of codes.
 
-    Parameters
-    ----------
-    codes
-        ``(n_codes, n_latent)``.
-    n_cells
-        Cells of each code, or shares of them, ``(n_codes,)``; codes without cells merge first.
-
-    Returns
-    -------
-    ``(n_codes - 1, 2)`` int64: the groups merged at each step; those of earlier steps are
+    Returns ``(n_codes - 1, 2)`` int64: the groups merged at each step; those of earlier steps are
     numbered from ``n_codes``.
-
-    Notes
-    -----
-    Losses with merged groups follow by the formula of Lance and Williams (1967); time and memory
-    grow with the square of the number of codes.
     """
     weight = n_cells.detach().cpu().double().numpy().clip(1e-12)
     points = codes.detach().cpu().double()
@@ -53,15 +41,7 @@ def merge_codes(codes: Tensor, n_cells: Tensor) -> Tensor:
 
 
 def cut_tree(merges: Tensor, n_groups: int) -> Tensor:
-    """Group of each code in a cut to ``n_groups``, ``(n_codes,)``, numbered by their first codes.
-
-    Parameters
-    ----------
-    merges
-        Output of :func:`merge_codes`.
-    n_groups
-        Number of groups, from one to the number of codes.
-    """
+    """Group of each code in a cut to ``n_groups``, ``(n_codes,)``, numbered by first codes."""
     n = len(merges) + 1
     members: list[list[int]] = [[code] for code in range(n)]
     for a, b in merges[: n - n_groups].tolist():

@@ -63,13 +63,6 @@ class Codebook(Fitted[CodebookState]):
     Looking up never changes the codebook; codes change by the named methods that training calls.
     """
 
-    codes: nn.Parameter
-    usage: Tensor
-    offsets: Tensor
-    distance_quantiles: Tensor
-    typical_distance: Tensor
-    n_cells: Tensor
-
     def __init__(self, n_codes: int, n_latent: int, *, distance: Distance = "euclidean"):
         super().__init__(_no_cells(n_codes))
         self.distance = distance
@@ -93,15 +86,20 @@ class Codebook(Fitted[CodebookState]):
             return F.normalize(z) @ F.normalize(codes).T  # B x K
         return -squared_distances(z, codes)  # B x K
 
-    def preference(self, z: Tensor) -> Tensor:
+    def preference(self, z: Tensor, group: Tensor | None = None) -> Tensor:
         """Similarity plus the offsets that keep sizes within bounds, ``(n_cells, n_codes)``.
 
         With offsets in double precision, where the device has it: cells stand near the borders
-        between codes.
+        between codes. With the ``group`` of each code, ``(n_codes,)``, that for the best code of
+        each group, ``(n_cells, n_groups)``.
         """
-        if not self.is_bounded:
-            return self.similarity(z)
-        return self.similarity(z if z.device.type == "mps" else z.double()) + self.offsets  # B x K
+        found = self.similarity(z.double() if self.is_bounded and z.device.type != "mps" else z)
+        if self.is_bounded:
+            found = found + self.offsets  # B x K
+        if group is None:
+            return found
+        best = torch.full((len(z), int(group.max()) + 1), -torch.inf).to(found)
+        return best.scatter_reduce(1, group.expand(len(z), -1), found, "amax")
 
     @torch.no_grad()
     def assign(self, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,27 +111,10 @@ class Codebook(Fitted[CodebookState]):
         best = [self.preference(rows).max(1) for rows in z.split(n_rows)]
         return torch.cat([of.values for of in best]), torch.cat([of.indices for of in best])
 
-    def forward(self, z: Tensor) -> Lookup:
-        """Most similar code of each cell and the margin to the second (Eq. 5)."""
-        best = self.preference(z).topk(2, dim=1)  # B x 2
+    def forward(self, z: Tensor, group: Tensor | None = None) -> Lookup:
+        """Most similar code, or group of codes, of each cell, and margin to the second, Eq. 5."""
+        best = self.preference(z, group).topk(2, dim=1)  # B x 2
         return Lookup(best.indices[:, 0], (best.values[:, 0] - best.values[:, 1]).to(z.dtype))
-
-    def lookup_groups(self, z: Tensor, group: Tensor) -> Lookup:
-        """Group of the most similar code of each cell, and the margin to the other groups.
-
-        ``group`` is that of each code, ``(n_codes,)``; there are at least two.
-        """
-        preference = self.preference(z)  # B x K
-        best = preference.max(1)
-        found = group[best.indices]  # B
-        others = preference.masked_fill(found[:, None] == group, -torch.inf).amax(1)  # B
-        return Lookup(found, (best.values - others).to(z.dtype))
-
-    def group_preference(self, z: Tensor, group: Tensor) -> Tensor:
-        """Preference for the best code of each group, ``(n_cells, n_groups)``; see above."""
-        preference = self.preference(z)  # B x K
-        best = torch.full((len(z), int(group.max()) + 1), -torch.inf).to(preference)
-        return best.scatter_reduce(1, group.expand(len(z), -1), preference, "amax")
 
     def merged(self, group: Tensor, n_groups: int) -> Tensor:
         """Means of the codes of each group by usage, ``(n_groups, n_latent)``."""
@@ -167,23 +148,12 @@ class Codebook(Fitted[CodebookState]):
         is_none = not bool(offsets.any())
         self.offsets = offsets[:0].to(self.usage) if is_none else offsets.to(self.usage, copy=True)
 
-    def forget_codes(self) -> None:
-        """Count the codes as not fitted, so that training puts new ones in their place."""
-        self.fitted.fill_(False)
-        self.is_fitted = False
-
     @torch.no_grad()
     def describe_cells(self, z: Tensor, assignment: Tensor, dimensions: Tensor) -> None:
         """Store usage and distances of the cells that the codes were fitted to.
 
-        Parameters
-        ----------
-        z
-            Their latents, ``(n_cells, D)``.
-        assignment
-            Their codes, ``(n_cells,)``.
-        dimensions
-            Those in which quantiles of distances are taken, ``(n_dims,)``.
+        These are their latents, ``(n_cells, D)``, and their codes, ``(n_cells,)``. Quantiles are
+        of distances in the given ``dimensions``, ``(n_dims,)``.
         """
         size = self.count_cells(assignment)
         apart = distances_without(z[:, dimensions], self.codes[:, dimensions], assignment)
@@ -196,23 +166,21 @@ class Codebook(Fitted[CodebookState]):
 
     @torch.no_grad()
     def add_codes(self, codes: Tensor, n_cells: Tensor) -> None:
-        """Add codes; those there are, and their usage, stay as they are.
+        """Add codes, ``(n_new, D)``; those there are, and their usage, stay as they are.
 
-        Parameters
-        ----------
-        codes
-            Further codes, ``(n_new, n_latent)``.
-        n_cells
-            Cells of each; their usage is this over the number of cells of the others, ``(n_new,)``.
+        Their usage is the number of cells of each, ``(n_new,)``, over that of the others.
         """
         grown = torch.cat([self.codes.detach(), codes.to(self.codes)])
         self.codes = nn.Parameter(grown, requires_grad=self.codes.requires_grad)
         usage = n_cells.to(self.usage) / self.n_cells.clamp_min(1)
-        if self.is_bounded:
-            self.offsets = torch.cat([self.offsets, torch.zeros_like(usage)])
-        self.usage = torch.cat([self.usage, usage])
+        offsets = torch.zeros_like(usage) if self.is_bounded else usage[:0]
         typical = self.typical_distance
-        self.typical_distance = torch.cat([typical, typical.median().expand(len(usage))])
+        grown_state = self.state._replace(
+            usage=torch.cat([self.usage, usage]),
+            offsets=torch.cat([self.offsets, offsets]),
+            typical_distance=torch.cat([typical, typical.median().expand(len(usage))]),
+        )
+        self.set_state(grown_state)
 
     @torch.no_grad()
     def claim_cells(self, z: Tensor) -> Tensor:
@@ -220,11 +188,7 @@ class Codebook(Fitted[CodebookState]):
 
         A code that no cell is nearest to takes the place of the cell that is least similar to its
         own code, of those that have others, until no code is empty. Where there are fewer distinct
-        cells than codes, some stay so.
-
-        Returns
-        -------
-        Code of each cell, ``(n_cells,)``.
+        cells than codes, some stay so. Returned is the code of each cell, ``(n_cells,)``.
         """
         n_distinct = None
         for _ in range(self.n_codes):

@@ -16,14 +16,6 @@ class ConditionEmbedding(nn.Module):
     """A learnable vector for each category of each condition key.
 
     All start at zero: what then distinguishes two categories has been learnt from their cells.
-
-    Parameters
-    ----------
-    n_categories
-        Number of categories of each key, by its name.
-
-    Notes
-    -----
     After :meth:`freeze` the first categories of each key are in buffers, which no optimiser sees,
     and the parameters hold the other categories only.
 

@@ -86,9 +86,6 @@ class Coverage(NamedTuple):
 class FeatureCoverage(Fitted[Coverage]):
     """Which features of a model its cells were measured in."""
 
-    rate: Tensor
-    is_missing: Tensor
-
     def __init__(self) -> None:
         super().__init__(Coverage(torch.zeros(0), torch.zeros(0, dtype=torch.bool)))
 

@@ -64,17 +64,12 @@ class CountDecoder(nn.Module):
     def start_as(self, other: "CountDecoder", columns: list[int]) -> None:
         """Copy a decoder that reads only these columns of the latent; other weights become zero."""
         taken = other.state_dict()
-        for name in other._first_weights():
+        heads = [name for name in taken if name.endswith("weight")]
+        for name in ["trunk.0.weight"] if len(self.trunk) else heads:
             wide = torch.zeros_like(self.get_parameter(name))  # H x D
             wide[:, columns] = taken[name]
             taken[name] = wide
         self.load_state_dict(taken)
-
-    def _first_weights(self) -> list[str]:
-        if len(self.trunk):
-            return ["trunk.0.weight"]
-        heads = ("log_rate", "log_dispersion", "zero_logit")
-        return [f"{name}.weight" for name in heads if getattr(self, name) is not None]
 
 
 class ProfileDecoder(nn.Module):
@@ -124,15 +119,12 @@ class ProfileDecoder(nn.Module):
         if is_missing is not None:
             logits = logits.masked_fill(is_missing, -torch.inf)
         log_rate = torch.log_softmax(logits, 1)  # B x M
-        return CountParameters(log_rate, self._dispersion(condition, log_rate))
-
-    def _dispersion(self, condition: Tensor, like: Tensor) -> Tensor | None:
         if self.log_dispersion is None:
-            return None
-        log_r = self.log_dispersion.expand_as(like)  # B x M
+            return CountParameters(log_rate, None)
+        log_r = self.log_dispersion.expand_as(log_rate)  # B x M
         if self.dispersion_of_condition is not None:
             log_r = log_r + self.dispersion_of_condition(condition)
-        return bounded(log_r.float(), LOG_DISPERSION_RANGE)
+        return CountParameters(log_rate, bounded(log_r.float(), LOG_DISPERSION_RANGE))
 
     @torch.no_grad()
     def start_at(self, mean_rate: Tensor) -> None:

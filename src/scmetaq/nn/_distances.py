@@ -16,22 +16,13 @@ def distances_without(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
     r"""Squared distances of cells to their code as it would be without them, ``(n_cells,)``.
 
     Without the cell the distance to the mean of the :math:`n` cells of its code is
-    :math:`n / (n - 1)` times as large. Infinite for a cell that is alone.
-
-    Parameters
-    ----------
-    z
-        Latents, ``(n_cells, n_latent)``.
-    codes
-        ``(n_codes, n_latent)``.
-    assignment
-        Code of each cell, ``(n_cells,)``.
+    :math:`n / (n - 1)` times as large. Infinite for a cell that is alone. Latents ``(n_cells, D)``,
+    codes ``(n_codes, D)`` and the code of each cell, ``(n_cells,)``, are given.
     """
     size = torch.bincount(assignment, minlength=len(codes))[assignment]  # N
     factor = size / (size - 1)
-    return torch.where(
-        size > 1, (z - codes[assignment]).square().sum(1) * factor.square(), torch.inf
-    )
+    squares = (z - codes[assignment]).square().sum(1)
+    return torch.where(size > 1, squares * factor.square(), torch.inf)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -44,15 +35,6 @@ def typical_distances(distance: Tensor, assignment: Tensor, n_codes: int) -> Ten
     """Distance from each code at which its cells typically are, ``(n_codes,)``.
 
     The median of its cells, shrunk to that of all cells as by ten more cells at the latter.
-
-    Parameters
-    ----------
-    distance
-        Distance of each cell to its code, ``(n_cells,)``.
-    assignment
-        Code of each cell, ``(n_cells,)``.
-    n_codes
-        Number of codes.
     """
     size = torch.bincount(assignment, minlength=n_codes)  # K
     by_code = distance[assignment.argsort(stable=True)].split(size.tolist())

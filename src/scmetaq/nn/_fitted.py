@@ -1,22 +1,19 @@
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 
 class Fitted[State: NamedTuple](nn.Module):
     """A module whose state is fitted, not learnt: its buffers are the fields of a NamedTuple.
 
     Buffers take the sizes of the state that is set or loaded. Whether there is one is known to the
-    host, which need not wait for a device to ask.
-
-    Parameters
-    ----------
-    state
-        State before the fit.
+    host, which need not wait for a device to ask. ``state`` is that before the fit.
     """
 
-    fitted: Tensor
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, state: State):
         super().__init__()

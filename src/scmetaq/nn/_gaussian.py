@@ -22,6 +22,10 @@ class Gaussian(NamedTuple):
     log_variance: Tensor
     """``(n_rows, n_latent)``."""
 
+    def standard(self) -> "Gaussian":
+        """As many standard normal distributions."""
+        return Gaussian(torch.zeros_like(self.mean), torch.zeros_like(self.mean))
+
     def sample(self) -> Tensor:
         """A draw of each, through which gradients flow, ``(n_rows, n_latent)``."""
         return self.mean + (self.log_variance / 2).exp() * torch.randn_like(self.mean)
@@ -58,12 +62,11 @@ def gaussian_product(experts: Sequence[Gaussian], present: Sequence[Tensor]) -> 
     """
     if len(experts) == 1:
         return experts[0]
-    precisions = [
-        is_there * torch.exp(-q.log_variance) for q, is_there in zip(experts, present, strict=True)
-    ]
-    total = torch.stack(precisions).sum(0).clamp_min(_LEAST_PRECISION)  # B x D
-    weighted = [p * q.mean for p, q in zip(precisions, experts, strict=True)]
-    return Gaussian(torch.stack(weighted).sum(0) / total, -total.log())
+    pairs = zip(experts, present, strict=True)
+    precisions = torch.stack([there * torch.exp(-q.log_variance) for q, there in pairs])
+    total = precisions.sum(0).clamp_min(_LEAST_PRECISION)  # B x D
+    weighted = precisions * torch.stack([q.mean for q in experts])
+    return Gaussian(weighted.sum(0) / total, -total.log())
 
 
 class _NoState(NamedTuple):
@@ -91,19 +94,14 @@ class GaussianMixture(Fitted[_NoState]):
         self.means = nn.Parameter(torch.zeros(n_components, n_latent))  # C x D
         self.log_variances = nn.Parameter(torch.zeros(n_components, n_latent))  # C x D
 
-    @property
-    def n_components(self) -> int:
-        """Number of components, ``C``."""
-        return len(self.logits)
-
     def forward(self, q: Gaussian) -> Tensor:
         r"""How far posteriors are from the prior, in nats, ``(n_cells,)``.
 
         .. math:: -\log \sum_c \pi_c\, e^{-KL(q \| \mathcal N_c)} \;\ge\; KL(q \| p) ,
 
-        which is :math:`KL(q(z) q(c) \| p(z, c))` at the best :math:`q(c)`, given by
-        :meth:`responsibilities`. It is exact for one component and the sharper the further the
-        components are apart; :math:`KL(q \| p)` itself has no closed form.
+        which is :math:`KL(q(z) q(c) \| p(z, c))` at the best :math:`q(c)`. It is exact for one
+        component and the sharper the further the components are apart; :math:`KL(q \| p)` itself
+        has no closed form.
 
         References
         ----------
@@ -111,13 +109,8 @@ class GaussianMixture(Fitted[_NoState]):
         Jiang et al., Variational deep embedding, IJCAI 2017 (the prior).
         """
         if not self.is_fitted:
-            zero = torch.zeros_like(q.mean)
-            return gaussian_kl(q, Gaussian(zero, zero))  # B
+            return gaussian_kl(q, q.standard())  # B
         return -torch.logsumexp(self._log_terms(q), 1)  # B
-
-    def responsibilities(self, q: Gaussian) -> Tensor:
-        """Share of each component in posteriors, ``(n_cells, n_components)``; rows sum to one."""
-        return torch.softmax(self._log_terms(q), 1)  # B x C
 
     def _log_terms(self, q: Gaussian) -> Tensor:
         component = Gaussian(self.means, self.log_variances)  # C x D
@@ -138,20 +131,8 @@ def initial_mixture(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Fit a mixture to the posteriors of cells by expectation maximisation.
 
-    It is that of the cells' means, widened by the average variance of their posteriors.
-
-    Parameters
-    ----------
-    posteriors
-        Of the reference cells.
-    n_components
-        Number of components, at most that of the cells.
-    seed
-        Seed of the initialisation by k-means.
-
-    Returns
-    -------
-    Weights ``(C,)``, means ``(C, D)`` and variances ``(C, D)``.
+    It is that of the cells' means, widened by the average variance of their posteriors. Returned
+    are weights ``(C,)``, means ``(C, D)`` and variances ``(C, D)``.
     """
     z = posteriors.mean.cpu().numpy().astype(np.float64)
     variance = posteriors.log_variance.exp().mean(0).cpu()

@@ -65,8 +65,6 @@ class AttentionLayer(nn.Module):
         self.n_tokens = n_tokens
         self.n_heads = n_heads
         width = n_hidden // n_tokens
-        assert n_hidden == n_tokens * width
-        assert width % n_heads == 0
         self.dense = hidden_layers([n_input, n_hidden])
         self.query_key_value = nn.Linear(width, 3 * width)
         self.mix = nn.Linear(width, width)
@@ -100,14 +98,9 @@ class Scaling(NamedTuple):
 class FeatureScaling(Fitted[Scaling]):
     """The selected features as scaled log counts."""
 
-    features: Tensor
-    mean: Tensor
-    scale: Tensor
-
     def __init__(self, n_selected: int):
-        super().__init__(
-            Scaling(torch.arange(n_selected), torch.zeros(n_selected), torch.ones(n_selected))
-        )
+        features = torch.arange(n_selected)
+        super().__init__(Scaling(features, torch.zeros(n_selected), torch.ones(n_selected)))
 
     def forward(
         self, selected: Tensor, size_factor: Tensor, is_missing: Tensor | None = None
@@ -140,9 +133,3 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Latent of inputs ``(n_cells, n_input)``: ``(n_cells, n_latent)``."""
         return self.head(self.hidden(x))  # B x D
-
-    @torch.no_grad()
-    def start_at_zero(self) -> None:
-        """Start as the zero function, so that a residual encoder starts at its linear part."""
-        self.head.weight.zero_()
-        self.head.bias.zero_()

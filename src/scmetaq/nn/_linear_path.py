@@ -23,10 +23,6 @@ class AffineMap(NamedTuple):
 class Axes(Fitted[AffineMap]):
     """Frozen principal axes: an affine map that does not learn."""
 
-    features: Tensor
-    axes: Tensor
-    offset: Tensor
-
     def __init__(self, n_input: int, n_components: int):
         axes, offset = torch.zeros(n_input, n_components), torch.zeros(n_components)
         super().__init__(AffineMap(torch.arange(n_input), axes, offset))
@@ -64,20 +60,9 @@ class FactorModel(Fitted[FactorState]):
     Tipping and Bishop, J. R. Stat. Soc. B 61 (1999), doi:10.1111/1467-9868.00196.
     """
 
-    mean: Tensor
-    loadings: Tensor
-    noise: Tensor
-    prior: Tensor
-
     def __init__(self, n_features: int, n_factors: int):
-        super().__init__(
-            FactorState(
-                torch.zeros(n_features),
-                torch.zeros(n_factors, n_features),
-                torch.ones(n_features),
-                torch.ones(n_factors),
-            )
-        )
+        mean, loadings = torch.zeros(n_features), torch.zeros(n_factors, n_features)
+        super().__init__(FactorState(mean, loadings, torch.ones(n_features), torch.ones(n_factors)))
 
     def forward(self, values: Tensor, is_missing: Tensor) -> Tensor:
         """Fill in features that all cells lack, ``(M,)`` bool, in values ``(n_cells, M)``."""
@@ -128,25 +113,21 @@ class LinearViews(nn.Module):
 
     def forward(self, counts: CountBatch, coverage: FeatureCoverage | None = None) -> LinearScores:
         """Scores and profile of cells; features that ``coverage`` lacks are filled in."""
-        log = self.log_values(counts, coverage)  # B x M
-        sqrt = counts.dense(self.sqrt.features, counts.per_10k.sqrt())  # B x M
-        if coverage is not None:
-            sqrt = _filled(sqrt, self.sqrt_factors, coverage.missing_of(self.sqrt.features))
+        log = self._view(counts, "log", counts.per_10k.log1p(), coverage)  # B x M
+        sqrt = self._view(counts, "sqrt", counts.per_10k.sqrt(), coverage)  # B x M
         scores = torch.cat([self.log(log), self.sqrt(sqrt)], 1)  # B x 2S
         centred = log.sub_(log.mean(1, keepdim=True))  # B x M
         length = torch.linalg.vector_norm(centred, dim=1, keepdim=True).clamp_min(1e-12)  # B x 1
         return LinearScores(scores, self.profile(centred, length))
 
-    def log_values(self, counts: CountBatch, coverage: FeatureCoverage | None = None) -> Tensor:
-        """Log1p counts per 10k of the features of the log view, ``(n_cells, n_selected)``."""
-        log = counts.dense(self.log.features, counts.per_10k.log1p())  # B x M
-        if coverage is None:
-            return log
-        return _filled(log, self.log_factors, coverage.missing_of(self.log.features))
-
-
-def _filled(values: Tensor, factors: FactorModel, is_missing: Tensor | None) -> Tensor:
-    return values if is_missing is None else factors(values, is_missing)
+    def _view(
+        self, counts: CountBatch, of: str, values: Tensor, coverage: FeatureCoverage | None
+    ) -> Tensor:
+        """Transformed counts of the features of a view, ``(n_cells, n_selected)``."""
+        features = getattr(self, of).features
+        read = counts.dense(features, values)
+        missing = None if coverage is None else coverage.missing_of(features)
+        return read if missing is None else getattr(self, f"{of}_factors")(read, missing)
 
 
 class LinearPath(LinearViews):

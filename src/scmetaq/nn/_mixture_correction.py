@@ -47,24 +47,11 @@ class MixtureCorrection(Fitted[Mixture]):
     Cells are first compared with centroids under their own conditions, then, corrected, with the
     centroids themselves.
 
-    Parameters
-    ----------
-    n_clusters
-        Number of clusters, ``C``.
-    n_categories
-        Number of categories of each condition key.
-    n_dims
-        Dimension of the values, ``D``.
-
     References
     ----------
     Korsunsky et al., Harmony, Nature Methods 2019; Kang et al., Symphony, Nature Communications
     2021.
     """
-
-    centroids: Tensor
-    offsets: Tensor
-    log_penalty: Tensor
 
     def __init__(self, n_clusters: int, n_categories: list[int], n_dims: int):
         n_all = sum(n_categories)
@@ -74,14 +61,9 @@ class MixtureCorrection(Fitted[Mixture]):
 
     @torch.no_grad()
     def forward(self, values: Tensor, conditions: Tensor) -> Tensor:
-        """Values without the effects of conditions; unchanged before the fit.
+        """Values ``(n_cells, D)`` without the effects of conditions; unchanged before the fit.
 
-        Parameters
-        ----------
-        values
-            ``(n_cells, D)``.
-        conditions
-            Category of each key, ``(n_cells, n_keys)`` int64.
+        ``conditions`` are the category of each key, ``(n_cells, n_keys)`` int64.
         """
         design = one_hot(conditions, self.n_categories)  # B x A
         penalty = design @ self.log_penalty.T  # B x C
@@ -99,10 +81,6 @@ class MixtureCorrection(Fitted[Mixture]):
         by_category = zip(design.T, self.offsets.transpose(0, 1), strict=True)
         effects = [(share * of_cell[:, None]) @ offsets for of_cell, offsets in by_category]
         return torch.stack(effects).sum(0)
-
-    def shares(self, corrected: Tensor) -> Tensor:
-        """Shares of the clusters in corrected cells, ``(n_cells, C)``."""
-        return torch.softmax(2 * (_cosine(corrected, self.centroids) - 1) / _WIDTH, 1)
 
     @torch.no_grad()
     def take_over(self, reference: "MixtureCorrection") -> None:
@@ -132,20 +110,9 @@ def fit_mixture(
     """Fit clusters that conditions share, and the effects of conditions in each.
 
     Soft clusters that favour a mixture of conditions alternate with ridge regressions on the
-    conditions within them until the clusters converge.
-
-    Parameters
-    ----------
-    values
-        ``(n_cells, D)``.
-    conditions
-        Category of each key, ``(n_cells, n_keys)`` int64.
-    n_categories
-        Number of categories of each key.
-    start
-        Initial centroids, ``(C, D)``.
-    generator
-        Of the order in which cells are updated.
+    conditions within them until the clusters converge. Values are ``(n_cells, D)``, conditions the
+    category of each key, ``(n_cells, n_keys)`` int64, initial centroids ``(C, D)``; the generator
+    is that of the order in which cells are updated.
 
     References
     ----------
@@ -169,11 +136,7 @@ def fit_mixture(
 
 
 def _clustered(
-    corrected: Tensor,
-    share: Tensor,
-    design: Tensor,
-    share_of: Tensor,
-    generator: torch.Generator,
+    corrected: Tensor, share: Tensor, design: Tensor, share_of: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Soft clusters of corrected cells, with a penalty on a cluster's excess of a condition."""
     unit = F.normalize(corrected, dim=1)
@@ -260,7 +223,8 @@ def fit_query_offsets(
     penalty = _QUERY_RIDGE * torch.eye(len(new)).to(values)
     correction.offsets[:, new] = 0
     blocks = zip(values.split(_BLOCK), conditions.split(_BLOCK), strict=True)
-    share = torch.cat([correction.shares(correction(v, c)) for v, c in blocks])  # N x C
+    near = torch.cat([_cosine(correction(v, c), correction.centroids) for v, c in blocks])
+    share = torch.softmax(2 * (near - 1) / _WIDTH, 1)  # N x C
     moved = values - correction.effects(share, known) - share @ correction.centroids  # N x D
     weight, rest = torch.ones_like(values[:, :1]), moved
     for _ in range(_N_WEIGHTINGS):

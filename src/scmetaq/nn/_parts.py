@@ -12,14 +12,7 @@ from ._count_batch import FeatureCoverage
 from ._decoders import CountDecoder, CountParameters, ProfileDecoder
 from ._gaussian import Gaussian, GaussianHead
 from ._inputs import COUNTS
-from ._layers import (
-    AttentionLayer,
-    Encoder,
-    FeatureScaling,
-    GatedLayer,
-    Norm,
-    hidden_layers,
-)
+from ._layers import AttentionLayer, Encoder, FeatureScaling, GatedLayer, Norm, hidden_layers
 from ._likelihoods import Likelihood
 from ._linear_path import LinearPath, LinearViews
 
@@ -89,23 +82,9 @@ class Part(nn.Module):
 class ModalityPart(Part):
     """Encoder and two decoders of one modality in MetaQ.
 
-    Parameters
-    ----------
-    shape
-        Sizes and count distribution of the modality.
-    columns
-        Which dimensions of the joint latent are the modality's block.
-    n_joint
-        Dimension of the joint latent, all of which the decoder of codes reads (paper Eq. 19).
-    n_read
-        Scores of all modalities together, which the encoder reads where there are linear paths.
-    n_conditions
-        Dimension of the embedding of conditions, an input of the first layer of the encoder and of
-        the decoders.
-    n_latent
-        Dimension of the learnt state.
-    norm
-        Normalisation of hidden layers.
+    Its block of the joint latent, of dimension ``n_joint``, are the ``columns``. The decoder of
+    codes reads all of it (paper Eq. 19), the encoder ``n_read`` scores of all modalities where
+    there are linear paths, and the first layer of each an embedding of conditions.
     """
 
     linear_path: LinearPath | None
@@ -133,8 +112,9 @@ class ModalityPart(Part):
             )
         n_input = n_read if shape.n_components else shape.n_selected
         self.encoder = Encoder(n_input + n_conditions, n_latent, norm=norm)
-        if self.linear_path is not None:
-            self.encoder.start_at_zero()
+        if self.linear_path is not None:  # of which the encoder learns the residual
+            nn.init.zeros_(self.encoder.head.weight)
+            nn.init.zeros_(self.encoder.head.bias)
         self.decoder, self.quantized_decoder = (
             CountDecoder(
                 n_input + n_conditions,
@@ -149,26 +129,15 @@ class ModalityPart(Part):
     def encode(
         self, inputs: dict[str, Tensor], all_scores: Tensor | None, condition: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """State of cells, and their block of the latent: state and profile.
+        """State of cells, ``(B, n_latent)``, and their block: state and profile, ``(B, D)``.
 
-        Parameters
-        ----------
-        inputs
-            Output of :meth:`read`; scores have unit total variance.
-        all_scores
-            Scores of all modalities on the scale of a network's input, ``(B, n_read)``: other
-            modalities help to estimate the state in this one.
-        condition
-            Embedding of the conditions, ``(B, n_conditions)``.
-
-        Returns
-        -------
-        State ``(B, n_latent)`` and block ``(B, D)``.
+        Read are the output of :meth:`read`, the scores of all modalities on the scale of a
+        network's input, ``(B, n_read)``, since other modalities help to estimate the state in this
+        one, and the embedding of conditions, ``(B, n_conditions)``.
         """
         if self.linear_path is None:
-            scaled = self.feature_scaling(  # B x M
-                inputs[COUNTS], inputs["size_factor"], self.missing
-            )
+            counts, size = inputs[COUNTS], inputs["size_factor"]
+            scaled = self.feature_scaling(counts, size, self.missing)  # B x M
             state = self.encoder(with_condition(scaled, condition))
             return state, state * self.scale
         assert all_scores is not None
@@ -176,10 +145,6 @@ class ModalityPart(Part):
         state = self.linear_path.to_state(inputs["scores"]) + residual
         block = torch.cat([state, inputs["profile"]], 1)  # B x D
         return state, block * self.scale
-
-    def block(self, z: Tensor) -> Tensor:
-        """The block of this modality in joint latents ``(B, n_joint)``."""
-        return z[:, self.columns]
 
     def copy_decoder(self) -> None:
         """Start the decoder of codes as the decoder of cells (paper: g-hat is a copy of g).

@@ -25,18 +25,8 @@ class PrototypeFit:
     so that frequent labels do not decide alone, with the shrinkage :math:`\lambda` of Ledoit and
     Wolf; that of the states is estimated from their dimensions of :math:`\hat S`. For the scale
     each fold of the cells is compared with prototypes and a metric that were fitted without it.
-    Memory does not grow with the number of cells.
-
-    Parameters
-    ----------
-    labels
-        Names of the labels.
-    n_cells
-        Number of labelled cells of each label, ``(L,)``, at least two of one of them.
-    n_latent
-        Dimension of the latent, ``D``.
-    states
-        Dimensions of the latent that are cell states, ``(E,)``; by default all of them.
+    Memory does not grow with the number of cells. At least one label has two of the ``n_cells``,
+    ``(L,)``; ``states`` are the dimensions of the latent that are cell states, ``(E,)``, or all.
 
     References
     ----------
@@ -73,17 +63,10 @@ class PrototypeFit:
         as_new: Tensor | None = None,
         is_new: Tensor | None = None,
     ) -> PrototypeState:
-        """Prototypes of all cells.
+        """Prototypes of all cells; some of them are given to estimate the shrinkage and the scale.
 
-        Parameters
-        ----------
-        z, label, fold
-            Some of the cells, from which the shrinkage and the scale are estimated.
-        as_new
-            What the latents would be if the latent was not fitted to these cells, ``(B, D)``; by
-            default there is no difference.
-        is_new
-            Cells to which it is not, ``(B,)`` bool; by default none.
+        ``as_new`` are their latents if the latent was not fitted to them, ``(B, D)``, by default
+        the same, and ``is_new`` are those to which it is not, ``(B,)`` bool, by default none.
         """
         folds = torch.arange(N_FOLDS)
         shrinkage = [self._shrinkage(z.double(), label, of) for of in (self.every, self.states)]

@@ -67,9 +67,6 @@ class LabelPrototypes(Fitted[PrototypeState]):
     unified framework for detecting out-of-distribution samples, NeurIPS 2018, for the distance.
     """
 
-    means: Tensor
-    n_cells: Tensor
-
     def __init__(self, n_latent: int):
         every, spread = torch.arange(n_latent), torch.tensor(float(n_latent))
         super().__init__(
@@ -112,20 +109,11 @@ class LabelPrototypes(Fitted[PrototypeState]):
 
     @torch.no_grad()
     def nearest(self, z: Tensor, is_new: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Nearest prototype of each cell and the uncertainty of the label.
+        """Nearest prototype of each cell ``(n_cells, D)`` and the uncertainty of the label.
 
-        Parameters
-        ----------
-        z
-            Latents, ``(n_cells, D)``.
-        is_new
-            Cells that the latent was not fitted to, ``(n_cells,)`` bool; by default none.
-
-        Returns
-        -------
-        Index of the label, ``(n_cells,)`` int64, and the share of the reference cells that lie
-        nearer to their prototype, as measured by what is typical of it, from 0 to 1,
-        ``(n_cells,)`` float64.
+        Returns the index of the label, ``(n_cells,)`` int64, and the share of the reference cells
+        that lie nearer to their prototype, as measured by what is typical of it, from 0 to 1,
+        ``(n_cells,)`` float64. The latent was not fitted to cells ``is_new``, by default none.
         """
         state = PrototypeState(*(values.cpu() for values in self.state))
         parts = []

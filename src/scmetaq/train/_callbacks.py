@@ -1,13 +1,14 @@
 """Callbacks that fit something to the training set during training, and messages about it."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info as say
 from torch import Tensor
 
 from scmetaq.module import CoemModule, ModalityModule
@@ -30,22 +31,10 @@ def encode(
     *,
     apply: Callable[[dict[str, Tensor]], Any] | None = None,
 ) -> list[Tensor]:
-    """Encode cells in evaluation mode, block by block.
+    """Encode cells in evaluation mode, block by block; return the tensors chosen, on the CPU.
 
-    Parameters
-    ----------
-    module
-        The module as it stands.
-    inputs
-        Inputs of its training by name, each ``(n_cells, any)``, dense or CSR.
-    choose
-        Picks tensors ``(n_cells, any)`` from the outputs.
-    apply
-        What to apply to the inputs of a block; by default the module's inference.
-
-    Returns
-    -------
-    The chosen tensors of all cells, on the CPU.
+    Inputs are those of training by name, ``(n_cells, any)``, dense or CSR. The module's inference,
+    or another function given to ``apply``, reads those of a block.
     """
     reads_counts = any(part.linear_path is None for part in module.parts.values())
     read = {k: v for k, v in inputs.items() if reads_counts or not k.endswith(f"_{COUNTS}")}
@@ -67,6 +56,7 @@ def encode(
     return [torch.cat(of_all) for of_all in zip(*blocks, strict=True)]
 
 
+@dataclass(eq=False, repr=False)
 class FineTuning(Callback):
     """Starts the fine-tuning: sets the prototypes when pre-training is over, then every epoch.
 
@@ -78,10 +68,9 @@ class FineTuning(Callback):
         Share of the steps before.
     """
 
-    def __init__(self, inputs: Mapping[str, Any], *, pretraining_fraction: float = 0.9):
-        self.inputs = inputs
-        self.pretraining_fraction = pretraining_fraction
-        self._epoch: int | None = None
+    inputs: Mapping[str, Any]
+    pretraining_fraction: float = 0.9
+    _epoch: int | None = field(default=None, init=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Every training begins with its own pre-training."""
@@ -101,6 +90,7 @@ class FineTuning(Callback):
             pl_module.set_prototypes([class_means(z, of).to(module.device) for of in labels.T])
 
 
+@dataclass(eq=False, repr=False)
 class MixtureFit(Callback):
     """Fits the prior to the posteriors of the training cells, once, when the warm-up is over.
 
@@ -118,18 +108,10 @@ class MixtureFit(Callback):
         Seed of the fit.
     """
 
-    def __init__(
-        self,
-        module: CoemModule,
-        inputs: Mapping[str, Any],
-        *,
-        warmup_fraction: float,
-        seed: int,
-    ):
-        self.module = module
-        self.inputs = inputs
-        self.warmup_fraction = warmup_fraction
-        self.seed = seed
+    module: CoemModule
+    inputs: Mapping[str, Any]
+    warmup_fraction: float
+    seed: int
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -139,26 +121,18 @@ class MixtureFit(Callback):
         n_warmup = int(self.warmup_fraction * trainer.estimated_stepping_batches)
         if trainer.global_step >= n_warmup and not prior.is_fitted:
             posteriors = Gaussian(*encode(self.module, self.inputs, lambda o: o["joint"]))
-            prior.set_mixture(*initial_mixture(posteriors, prior.n_components, seed=self.seed))
-
-
-def say(message: str) -> None:
-    """Log a message where Lightning does, once for all devices."""
-    rank_zero_info(message)
+            prior.set_mixture(*initial_mixture(posteriors, len(prior.logits), seed=self.seed))
 
 
 def say_trained(trainer: Trainer, *, what: str, seconds: float) -> None:
     """Log what was trained, for how long, and what ended it."""
+    rules = [rule for rule in getattr(trainer, "callbacks", []) if isinstance(rule, StopRule)]
+    reason = "all epochs are done"
+    if any(rule.n_calm >= rule.patience for rule in rules):
+        reason = "losses converged"
+    elif trainer.max_epochs is not None and trainer.current_epoch < trainer.max_epochs:
+        reason = "early stopping or another limit of the trainer"
     say(
         f"Trained {what} in {trainer.current_epoch:,} epochs ({trainer.global_step:,} steps) and "
-        f"{seconds:.0f} s; stopped: {_reason(trainer)}."
+        f"{seconds:.0f} s; stopped: {reason}."
     )
-
-
-def _reason(trainer: Trainer) -> str:
-    rules = [rule for rule in getattr(trainer, "callbacks", []) if isinstance(rule, StopRule)]
-    if any(rule.n_calm >= rule.patience for rule in rules):
-        return "losses converged"
-    if trainer.max_epochs is not None and trainer.current_epoch < trainer.max_epochs:
-        return "early stopping or another limit of the trainer"
-    return "all epochs are done"

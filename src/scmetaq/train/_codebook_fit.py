@@ -1,5 +1,6 @@
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from scmetaq.nn import CodebookInit, cluster, initial_codes
 from ._callbacks import encode
 
 
+@dataclass(eq=False, repr=False)
 class CodebookFit(Callback):
     """Fits the codebook to the latents of a sample of cells, after the warm-up and at the end.
 
@@ -40,25 +42,14 @@ class CodebookFit(Callback):
         Seed of the initialisation.
     """
 
-    def __init__(
-        self,
-        module: MetaQModule,
-        inputs: Mapping[str, Any],
-        *,
-        warmup_fraction: float,
-        init: CodebookInit,
-        refine: bool,
-        evenness: float,
-        seed: int,
-    ):
-        self.module = module
-        self.inputs = inputs
-        self.warmup_fraction = warmup_fraction
-        self.init = init
-        self.refine = refine
-        self.evenness = evenness
-        self.seed = seed
-        self._continues = False
+    module: MetaQModule
+    inputs: Mapping[str, Any]
+    warmup_fraction: float
+    init: CodebookInit
+    refine: bool
+    evenness: float
+    seed: int
+    _continues: bool = field(default=False, init=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hold codes that a model was loaded with, as those that were fitted here are held."""
@@ -86,7 +77,7 @@ class CodebookFit(Callback):
             self._initialise(z)
         codes = codebook.codes.detach().clone()
         if self.refine:
-            start = codes if self._continues else self._start(z)
+            start = codes if self._continues else None
             codes = self._refined(z, start, evenness=self.evenness, set_apart=True)
         codebook.set_codes(codes)
         assignment = codebook.claim_cells(z)
@@ -111,20 +102,18 @@ class CodebookFit(Callback):
             # As published: nothing is learnt yet, so keep the small random codes.
             codes = codebook.codes.detach().clone()
         elif self.refine:
-            codes = self._refined(z, self._start(z))
+            codes = self._refined(z)
         else:
             codes = initial_codes(z, codebook.n_codes, self.init, seed=self.seed)
         codebook.set_codes(codes)
-        self.module.copy_decoder()
+        for part in self.module.parts.values():
+            part.copy_decoder()
         # Refined codes minimise the codebook loss exactly: gradients would only raise it.
         codebook.codes.requires_grad_(not self.refine)
 
-    def _start(self, z: Tensor) -> Tensor | None:
-        """Codes to refine; None for k-means++."""
-        if self.init == "kmeans":
-            return None
-        return initial_codes(z, self.module.codebook.n_codes, self.init, seed=self.seed)
-
-    def _refined(self, z: Tensor, start: Tensor | None, **options: Any) -> Tensor:
+    def _refined(self, z: Tensor, start: Tensor | None = None, **options: Any) -> Tensor:
+        """Codes of least error from ``start``; by default from cells, of k-means++ or as asked."""
         n_codes = self.module.codebook.n_codes
+        if start is None and self.init != "kmeans":
+            start = initial_codes(z, n_codes, self.init, seed=self.seed)
         return cluster(z, n_codes, start=start, seed=self.seed, **options).codes

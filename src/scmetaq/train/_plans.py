@@ -18,6 +18,7 @@ from ._published import adjust_large, adjust_small, update_usage
 
 _FEWEST_CYCLE_STEPS: Final = 5
 """Below this number of steps the learning rate stays constant."""
+_ADAMW: Final = {"lr": 1e-3, "weight_decay": 1e-2, "eps": 1e-8, "optimizer": "AdamW"}
 
 
 class TrainingSetSplitter(DataSplitter):
@@ -34,27 +35,6 @@ class TrainingSetSplitter(DataSplitter):
         return [] if loader is None else loader
 
 
-class EpochMeans:
-    """Means over the cells of an epoch; sums stay on the device until it is over."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._n_cells: dict[str, int] = {}
-
-    @torch.no_grad()
-    def add(self, means: Mapping[str, Tensor], n_cells: int) -> None:
-        """Add the means over a batch of ``n_cells``, each ``()``."""
-        for name, value in means.items():
-            self._sums[name] = self._sums.get(name, 0) + value.detach() * n_cells
-            self._n_cells[name] = self._n_cells.get(name, 0) + n_cells
-
-    def pop(self) -> dict[str, Tensor]:
-        """Return the means since the last call, and start again."""
-        means = {name: total / self._n_cells[name] for name, total in self._sums.items()}
-        self._sums, self._n_cells = {}, {}
-        return means
-
-
 class EpochTrainingPlan(TrainingPlan):
     """Training that logs every loss once per epoch, with a learning rate that may rise and fall.
 
@@ -65,37 +45,20 @@ class EpochTrainingPlan(TrainingPlan):
     one_cycle
         Whether the learning rate rises to ``lr`` and falls to zero over the training; otherwise
         it is constant.
-    lr
-        Learning rate, the highest of the cycle where there is one.
-    weight_decay
-        Decoupled weight decay of AdamW.
-    eps
-        Constant of Adam's denominator: torch's default, not that of scvi-tools.
-    optimizer
-        See :class:`scvi.train.TrainingPlan`.
     **kwargs
-        Arguments of :class:`scvi.train.TrainingPlan`. With ``compile``, code that cannot be
-        compiled on the machine runs uncompiled.
+        Arguments of :class:`scvi.train.TrainingPlan`, among them ``lr`` (1e-3), the highest rate of
+        the cycle where there is one, ``optimizer`` (``"AdamW"``), its decoupled ``weight_decay``
+        (1e-2) and ``eps`` (1e-8, torch's default, not that of scvi-tools). With ``compile``, code
+        that cannot be compiled on the machine runs uncompiled.
     """
 
-    def __init__(
-        self,
-        module: BaseModuleClass,
-        *,
-        one_cycle: bool = False,
-        lr: float = 1e-3,
-        weight_decay: float = 1e-2,
-        eps: float = 1e-8,
-        optimizer: str = "AdamW",
-        **kwargs: Any,
-    ):
-        super().__init__(
-            module, lr=lr, weight_decay=weight_decay, eps=eps, optimizer=optimizer, **kwargs
-        )
+    def __init__(self, module: BaseModuleClass, *, one_cycle: bool = False, **kwargs: Any):
+        super().__init__(module, **{**_ADAMW, **kwargs})
         if kwargs.get("compile"):
             torch._dynamo.config.suppress_errors = True  # imported with the first use
         self.one_cycle = one_cycle
-        self._means = {"train": EpochMeans(), "validation": EpochMeans()}
+        # sums of losses over cells, and numbers of cells; on the device until an epoch is over
+        self._sums: dict[str, dict[str, Any]] = {"train": {}, "validation": {}}
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Optimiser of scvi-tools and, if wanted, the one-cycle learning rate."""
@@ -125,7 +88,7 @@ class EpochTrainingPlan(TrainingPlan):
         if self.on_step:
             self.log("train_loss", loss.loss, on_step=True, on_epoch=True, prog_bar=True)
         else:
-            self._means["train"].add({"loss": loss.loss}, loss.n_obs_minibatch)
+            self._add("train", {"loss": loss.loss}, loss.n_obs_minibatch)
         self.compute_and_log_metrics(loss, self.train_metrics, "train")
         if self.trainer.is_last_batch:
             self._log_epoch("train")  # here, so that callbacks see it when the epoch ends
@@ -151,41 +114,32 @@ class EpochTrainingPlan(TrainingPlan):
 
         Logging a number in Lightning takes about as long as a layer of the network.
         """
-        if self.on_step:
-            self._log_step(loss_output, metrics, mode)
-            return
         n_cells = loss_output.n_obs_minibatch
-        rec = loss_output.reconstruction_loss_sum / n_cells
-        kl = loss_output.kl_local_sum / n_cells
-        losses = {"reconstruction_loss": rec, "elbo": rec + kl, **loss_output.extra_metrics}
-        self._means[mode].add(losses, n_cells)
-
-    def _log_step(self, loss_output: LossOutput, metrics: dict[str, Any], mode: str) -> None:
-        """Log as scvi-tools does; extra metrics outside inference mode, since devices sum them."""
+        if not self.on_step:
+            rec = loss_output.reconstruction_loss_sum / n_cells
+            kl = loss_output.kl_local_sum / n_cells
+            losses = {"reconstruction_loss": rec, "elbo": rec + kl, **loss_output.extra_metrics}
+            self._add(mode, losses, n_cells)
+            return
+        # as scvi-tools does; extra metrics outside inference mode, since devices sum them
         extra, loss_output.extra_metrics = loss_output.extra_metrics, {}
         super().compute_and_log_metrics(loss_output, metrics, mode)
+        options = {"batch_size": n_cells, "sync_dist": self.use_sync_dist}
         for name, value in extra.items():
-            key, n_cells = f"{name}_{mode}", loss_output.n_obs_minibatch
-            self.log(
-                key,
-                value,
-                on_step=True,
-                on_epoch=True,
-                batch_size=n_cells,
-                sync_dist=self.use_sync_dist,
-            )
+            self.log(f"{name}_{mode}", value, on_step=True, on_epoch=True, **options)
+
+    def _add(self, mode: str, means: Mapping[str, Tensor], n_cells: int) -> None:
+        """Add the means over a batch of ``n_cells``, each ``()``."""
+        for name, value in means.items():
+            total, n = self._sums[mode].get(name, (0, 0))
+            self._sums[mode][name] = total + value.detach() * n_cells, n + n_cells
 
     def _log_epoch(self, mode: str) -> None:
-        for name, mean in self._means[mode].pop().items():
+        options = {"on_step": False, "on_epoch": True, "sync_dist": self.use_sync_dist}
+        for name, (total, n) in self._sums[mode].items():
             key = f"{mode}_loss" if name == "loss" else f"{name}_{mode}"
-            self.log(
-                key,
-                mean,
-                on_step=False,
-                on_epoch=True,
-                prog_bar=name == "loss",
-                sync_dist=self.use_sync_dist,
-            )
+            self.log(key, total / n, prog_bar=name == "loss", **options)
+        self._sums[mode] = {}
 
 
 class MetaQTrainingPlan(EpochTrainingPlan):
@@ -250,23 +204,11 @@ class AnnealedTrainingPlan(EpochTrainingPlan):
         Arguments of :class:`EpochTrainingPlan`, among them ``max_kl_weight``.
     """
 
-    def __init__(
-        self,
-        module: BaseModuleClass,
-        *,
-        kl_warmup_fraction: float = 0.5,
-        n_steps_kl_warmup: int | None = None,
-        n_epochs_kl_warmup: int | None = None,
-        **kwargs: Any,
-    ):
-        super().__init__(
-            module,
-            n_steps_kl_warmup=n_steps_kl_warmup,
-            n_epochs_kl_warmup=n_epochs_kl_warmup,
-            **kwargs,
-        )
+    def __init__(self, module: BaseModuleClass, *, kl_warmup_fraction: float = 0.5, **kwargs: Any):
+        super().__init__(module, **{"n_epochs_kl_warmup": None, **kwargs})
         self.kl_warmup_fraction = kl_warmup_fraction
-        self._is_warmup_given = not (n_steps_kl_warmup is None and n_epochs_kl_warmup is None)
+        given = [kwargs.get(f"n_{of}_kl_warmup") for of in ("steps", "epochs")]
+        self._is_warmup_given = given != [None, None]
 
     def on_train_start(self) -> None:
         """Derive the length of the warm-up from that of the training."""
