@@ -115,14 +115,16 @@ def toy(_toy):
     return _toy.copy()
 
 
-def _fit(adata, n_metacells=6, max_epochs=3, *, setup=None, train=None, seed=0, **kwargs):
+def _fit_as(cls, data, *args, max_epochs=3, setup=None, train=None, seed=0, **kwargs):
     """Register, build and train in one go; ``setup`` and ``train`` are keyword arguments."""
     scvi.settings.seed = seed
-    is_mudata = isinstance(adata, MuData)
-    register = scmetaq.MetaQModel.setup_mudata if is_mudata else scmetaq.MetaQModel.setup_anndata
-    register(adata, **(setup or {}))
-    model = scmetaq.MetaQModel(adata, n_metacells, **kwargs)
-    return _train(model, max_epochs, **(train or {}))
+    register = cls.setup_mudata if isinstance(data, MuData) else cls.setup_anndata
+    register(data, **(setup or {}))
+    return _train(cls(data, *args, **kwargs), max_epochs, **(train or {}))
+
+
+def _fit(adata, n_metacells=6, max_epochs=3, **kwargs):
+    return _fit_as(scmetaq.MetaQModel, adata, n_metacells, max_epochs=max_epochs, **kwargs)
 
 
 def _train(model, max_epochs=3, **kwargs):
@@ -136,6 +138,11 @@ def _train(model, max_epochs=3, **kwargs):
 @pytest.fixture(scope="session")
 def fit():
     return _fit
+
+
+@pytest.fixture(scope="session")
+def fit_as():
+    return _fit_as
 
 
 @pytest.fixture(scope="session")
@@ -183,6 +190,24 @@ def _run(*arguments: object) -> Outcome:
         except SystemExit as stop:
             status = int(stop.code or 0)
     return Outcome(status, out.getvalue(), err.getvalue())
+    return _train
+
+
+def _fingerprint(adata):
+    """Everything of an object that a refused or a reading call may not touch."""
+    return {
+        "X": None if adata.X is None else sparse.csr_matrix(adata.X).toarray().tobytes(),
+        "obs": adata.obs.to_csv(),
+        "var": adata.var.to_csv(),
+        "uns": sorted(key for key in adata.uns if not key.startswith("_scvi")),
+        "layers": sorted(str(name) for name in adata.layers),
+        "obsm": sorted(adata.obsm),
+    }
+
+
+@pytest.fixture(scope="session")
+def fingerprint():
+    return _fingerprint
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Imports go one way, files are short, nothing prints: read from the source, not by running it."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -84,12 +85,8 @@ def libraries(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_imports_go_one_way(path):
+def test_imports_go_one_way_and_parts_know_only_their_libraries(path):
     assert own(path) <= MAY_IMPORT[part_of(path)]
-
-
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_parts_know_only_their_libraries(path):
     allowed = MAY_USE.get(part_of(path))
     assert allowed is None or libraries(path) <= allowed
 
@@ -100,13 +97,10 @@ def test_libraries_stay_in_their_parts(library):
     assert users <= ONLY_IN[library]
 
 
-def test_one_driver_of_the_metrics_sees_anndata():
+def test_drivers_of_metrics_see_anndata_and_jax_is_imported_when_it_is_needed():
+    """It takes 130 MB and a second, and models do without it."""
     users = [p.name for p in FILES if part_of(p) == "metrics" and "anndata" in libraries(p)]
     assert users == ["_evaluate.py"]
-
-
-def test_jax_is_imported_when_it_is_needed():
-    """It takes 130 MB and a second, and models do without it."""
     users = {p for p in FILES if "jax" in libraries(p)}
     assert {p.name for p in users} == {"_block_correlation.py"}
     for path in set(FILES) - users:
@@ -114,30 +108,12 @@ def test_jax_is_imported_when_it_is_needed():
         assert "_block_correlation" not in " ".join(map(ast.unparse, at_import)), path.name
 
 
-def test_the_command_line_uses_public_names_only():
-    for path in FILES:
-        if part_of(path) == "cli":
-            others = [n for n in imports(path) if not n.startswith("scmetaq.cli")]
-            private = [
-                n for n in others if n.startswith("scmetaq.") and "._" in n and "_errors" not in n
-            ]
-            assert private == [], path.name
-
-
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_files_are_short(path):
+def test_files_are_short_print_nothing_and_configure_neither_logging_nor_seeds(path):
     assert len(path.read_text().splitlines()) <= 350
-
-
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_nothing_prints_outside_the_command_line(path):
     calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
     prints = [n.lineno for n in calls if isinstance(n.func, ast.Name) and n.func.id == "print"]
     assert part_of(path) == "cli" or prints == []
-
-
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_no_logging_is_configured_and_no_seed_is_set(path):
     source = path.read_text()
     for forbidden in ("basicConfig", "np.random.seed", "manual_seed_all", "seed_everything"):
         assert forbidden not in source or part_of(path) == "cli"
@@ -158,8 +134,9 @@ MOST_LINES = 15_600
 number in the same commit, and says there what the lines are for."""
 
 
-def test_the_package_stays_small():
+def test_the_package_stays_small_and_networks_export_few_names():
     assert sum(len(path.read_text().splitlines()) for path in FILES) <= MOST_LINES
+    assert len(scmetaq.nn.__all__) <= 40
 
 
 MODELS = [scmetaq.MetaQModel, scmetaq.SCPoli, scmetaq.COEM]
@@ -170,29 +147,25 @@ def ours(model):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_models_have_few_ancestors(model):
+def test_models_have_few_ancestors_and_flat_mixins_that_share_no_name(model):
     assert len(ours(model)) <= 9
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_mixins_are_flat_and_share_no_name(model):
     mixins = [cls for cls in ours(model) if cls.__name__.endswith("Mixin")]
     assert all(cls.__bases__ == (object,) for cls in mixins)
     names = [name for cls in mixins for name in vars(cls) if not name.startswith("__")]
     assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
-def test_networks_export_few_names():
-    assert len(scmetaq.nn.__all__) <= 40
-
-
 MAY_ASK_FOR_MUDATA = {"data", "metrics", "report", "tl"}
 """``data``, and parts with a driver that takes an AnnData or a MuData."""
 
 
-def test_only_drivers_ask_whether_cells_have_several_modalities():
+def test_only_drivers_ask_for_several_modalities_and_the_command_line_uses_public_names():
     for path in FILES:
         calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
         checks = [n for n in calls if isinstance(n.func, ast.Name) and n.func.id == "isinstance"]
         if any("MuData" in ast.unparse(check.args[1]) for check in checks):
             assert part_of(path) in MAY_ASK_FOR_MUDATA, path
+    for path in FILES:
+        if part_of(path) == "cli":
+            names = [n for n in imports(path) if re.match(r"scmetaq\.(?!cli|_errors)(_|.*\._)", n)]
+            assert names == [], path.name

@@ -13,15 +13,12 @@ def code_blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_two_commands_do_everything():
+def test_two_commands_do_everything_and_ci_runs_them():
     commands = [block.strip() for block in code_blocks("bash")]
     assert commands == [
         "pip install uv && uv run scmetaq infer demo",
         "pip install uv && uv run pytest",
     ]
-
-
-def test_ci_runs_the_commands_of_the_readme():
     main_job, tests = (block.strip() for block in code_blocks("bash"))
     lines = (ROOT / ".ci" / "run").read_text().splitlines()
     assert tests in lines
@@ -44,13 +41,10 @@ def test_quickstart(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "metacells.h5ad").exists()
 
 
-def test_links_lead_somewhere():
+def test_links_lead_somewhere_and_the_quality_table_is_there():
     targets = re.findall(r"\]\(([^)#]+)", README)
     local = [target for target in targets if "://" not in target]
     assert local
     assert [target for target in local if not (ROOT / target).exists()] == []
-
-
-def test_quality_table_is_in_the_readme():
     table = README.split("<!-- table: rna -->")[1].split("<!-- /table -->")[0]
     assert "| scmetaq |" in table

@@ -7,16 +7,19 @@ import pytest
 from scmetaq.cli._inputs import read_assignments, with_counts
 
 
-@pytest.mark.parametrize(
-    ("name", "told"),
-    [
+def test_bad_inputs_and_files_of_another_kind_are_refused(run, tmp_path, mcells):
+    for name, told in (
         ("none.h5ad", ("There is no", "none.h5ad")),
         ("cells.csv", (".h5ad", ".h5mu", ".zarr", "demo", "cells.csv")),
         ("none.h5mu", ("There is no", "none.h5mu")),
-    ],
-)
-def test_bad_inputs_are_refused(run, tmp_path, name, told):
-    assert run("infer", name, "--out", tmp_path / "out").refuses(*told)
+    ):
+        assert run("infer", name, "--out", tmp_path / "out").refuses(*told)
+    (tmp_path / "cells.zarr").mkdir()
+    outcome = run("infer", tmp_path / "cells.zarr", "--out", tmp_path / "out")
+    assert outcome.refuses("cells.zarr cannot be read as AnnData"), outcome
+    mcells["rna"].copy().write_h5ad(tmp_path / "rna.h5mu")
+    outcome = run("infer", tmp_path / "rna.h5mu", "--out", tmp_path / "out")
+    assert outcome.refuses("rna.h5mu cannot be read as MuData", ".h5ad"), outcome
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
@@ -29,15 +32,6 @@ def test_truncated_file_is_refused(run, path, mpath, tmp_path, kind, share):
     outcome = run("infer", broken, "--out", tmp_path / "out")
     assert outcome.refuses(f"{broken.name} cannot be read as {kind}", "truncated"), outcome
     assert not (tmp_path / "out").exists()
-
-
-def test_files_of_another_kind_are_refused(run, mcells, tmp_path):
-    (tmp_path / "cells.zarr").mkdir()
-    outcome = run("infer", tmp_path / "cells.zarr", "--out", tmp_path / "out")
-    assert outcome.refuses("cells.zarr cannot be read as AnnData"), outcome
-    mcells["rna"].copy().write_h5ad(tmp_path / "rna.h5mu")
-    outcome = run("infer", tmp_path / "rna.h5mu", "--out", tmp_path / "out")
-    assert outcome.refuses("rna.h5mu cannot be read as MuData", ".h5ad"), outcome
 
 
 def test_counts_are_found_wherever_each_modality_has_them(paired):
@@ -86,14 +80,11 @@ def test_bad_tables_are_refused(run, path, tmp_path, text, told):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["table.txt", "table.parquet", "table", "table.gz"])
-def test_tables_of_another_form_are_refused(run, path, tmp_path, name):
-    (tmp_path / name).write_bytes(b"PAR1\xff\xfe")
-    outcome = run("evaluate", path, tmp_path / name, "--out", tmp_path / "out")
-    assert outcome.refuses("a .csv file with commas or a .tsv file with tabs", name), outcome
-
-
-def test_a_table_without_a_header_is_refused(run, path, cells, tmp_path):
+def test_tables_of_another_form_or_without_a_header_are_refused(run, path, cells, tmp_path):
+    for name in ("table.txt", "table.parquet", "table", "table.gz"):
+        (tmp_path / name).write_bytes(b"PAR1\xff\xfe")
+        outcome = run("evaluate", path, tmp_path / name, "--out", tmp_path / "out")
+        assert outcome.refuses("a .csv file with commas or a .tsv file with tabs", name), outcome
     groups = pd.Series(np.arange(160) % 4, index=cells.obs_names)
     groups.to_csv(tmp_path / "table.csv", header=False)
     outcome = run("evaluate", path, tmp_path / "table.csv", "--out", tmp_path / "out")

@@ -32,12 +32,16 @@ def test_cells_without_the_modality_have_rows_without_counts(counts, cells):
     np.testing.assert_array_equal(of.of(cells).toarray(), WHOLE[cells])
 
 
-def test_a_sample_keeps_which_cells_have_the_modality(counts):
+def test_a_sample_keeps_which_cells_have_the_modality_and_columns_become_rows(counts):
     sample = Counts(counts, ROW).sample(np.array([0, 1, 3, 5]))
     np.testing.assert_array_equal(sample.is_present, [True, False, True, True])
     np.testing.assert_array_equal(sample.of(slice(0, 4)).toarray(), WHOLE[[0, 1, 3, 5]])
     again = sample.sample(np.array([1, 2]))
     np.testing.assert_array_equal(again.of(np.arange(2)).toarray(), WHOLE[[1, 3]])
+    found = raw_counts(AnnData(counts), None)
+    assert getattr(found, "format", "dense") in ("csr", "dense")
+    rows = found[2:4]
+    np.testing.assert_array_equal(rows.toarray() if sparse.issparse(rows) else rows, X[2:4])
 
 
 def test_cells_of_a_mudata_are_found_by_barcode():
@@ -63,10 +67,3 @@ def test_conditions_are_positions_among_the_known_categories():
     np.testing.assert_array_equal(some.conditions, [[1, 0], [0, 2]])
     assert list(some.names) == list(adata.obs_names[1:3])
     np.testing.assert_array_equal(some.counts["rna"].everything.toarray(), X[1:3])
-
-
-def test_columns_of_sparse_counts_become_rows(counts):
-    found = raw_counts(AnnData(counts), None)
-    assert getattr(found, "format", "dense") in ("csr", "dense")
-    rows = found[2:4]
-    np.testing.assert_array_equal(rows.toarray() if sparse.issparse(rows) else rows, X[2:4])

@@ -35,38 +35,28 @@ def test_columns_are_put_where_they_belong(toy, form):
     pd.testing.assert_frame_equal(own.obs, toy.obs)
 
 
-def test_counts_are_shared_where_nothing_is_to_be_done(toy):
+def test_counts_are_shared_where_nothing_is_to_be_done_and_features_may_be_left_out(toy):
     own, missing = aligned(toy, toy.var_names)
     assert np.shares_memory(own.X.data, toy.X.data)
     assert not len(missing)
     own.obs["more"] = 1
     assert "more" not in toy.obs
-
-
-def test_features_that_are_not_to_be_read(toy):
     own, missing = aligned(toy, toy.var_names, lacking=toy.var_names[:2])
     assert list(missing) == list(toy.var_names[:2])
     assert own.X[:, :2].nnz == 0
     assert (own.X[:, 2:] != toy.X[:, 2:]).nnz == 0
 
 
-def test_cells_on_disk(toy, tmp_path):
+def test_columns_on_disk_and_what_belongs_to_features_follow_their_order(toy, tmp_path):
     toy.write_h5ad(tmp_path / "cells.h5ad")
     backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     own, _ = aligned(backed, toy.var_names[::-1])
     assert (toy.X[:, ::-1] != own.X).nnz == 0
-
-
-def test_a_modality_that_is_missing_has_no_cells(paired):
-    query = MuData({"rna": paired["rna"].copy()})
-    query.obs["batch"] = "z"
-    names = {kind: paired[kind].var_names for kind in ("rna", "adt")}
-    sources = {kind: Source(kind, None) for kind in ("rna", "adt")}
-    own, missing = align(query, sources, names)
-    assert own["adt"].shape == (0, 8)
-    assert list(own.obs_names) == list(query.obs_names)
-    assert (own.obs["batch"] == "z").all()
-    assert {name: len(absent) for name, absent in missing.items()} == {"rna": 0, "adt": 0}
+    toy.varm["loadings"] = np.arange(120.0).reshape(60, 2)
+    sources, names = {"rna": Source(None, None)}, toy.var_names[::-1]
+    found = with_features(toy, sources, {"rna": names})
+    np.testing.assert_array_equal(found.varm["loadings"], toy.varm["loadings"][::-1])
+    assert (toy.X[:, ::-1] != found.X).nnz == 0
 
 
 def test_cells_without_features_lack_all_and_other_objects_are_refused(toy):
@@ -79,15 +69,7 @@ def test_cells_without_features_lack_all_and_other_objects_are_refused(toy):
         aligned(toy[:, [0, 0, 1]].copy(), toy.var_names)
 
 
-def test_what_belongs_to_features_follows_their_order(toy):
-    toy.varm["loadings"] = np.arange(120.0).reshape(60, 2)
-    sources, names = {"rna": Source(None, None)}, toy.var_names[::-1]
-    found = with_features(toy, sources, {"rna": names})
-    np.testing.assert_array_equal(found.varm["loadings"], toy.varm["loadings"][::-1])
-    assert (toy.X[:, ::-1] != found.X).nnz == 0
-
-
-def test_features_are_put_in_the_order_of_the_model(toy_mdata):
+def test_features_get_the_order_of_the_model_and_mosaic_cells_keep_theirs(toy_mdata, mosaic):
     features = {name: toy_mdata[name].var_names for name in ("rna", "adt")}
     assert with_modality_features(toy_mdata, features) is toy_mdata
     other = MuData({k: toy_mdata[k][:, ::-1].copy() for k in ("adt", "rna")})
@@ -98,9 +80,6 @@ def test_features_are_put_in_the_order_of_the_model(toy_mdata):
         assert abs(found[name].X - toy_mdata[name].X).max() == 0
     assert found.obs["state"].equals(toy_mdata.obs["state"])
     assert other["rna"].var_names[0] == "gene59"
-
-
-def test_mosaic_cells_stay_in_order_and_keep_columns_pulled_from_modalities(mosaic):
     mosaic.obs["rna:batch"] = "one"
     features = {name: mosaic[name].var_names[::-1] for name in mosaic.mod}
     found = with_modality_features(mosaic, features)
@@ -108,17 +87,13 @@ def test_mosaic_cells_stay_in_order_and_keep_columns_pulled_from_modalities(mosa
     assert (found.obs["rna:batch"] == "one").all()
 
 
-def test_a_missing_modality_has_no_cells(toy_mdata):
+def test_a_missing_modality_has_no_cells_and_missing_features_are_refused(toy_mdata):
     features = {name: toy_mdata[name].var_names for name in ("rna", "adt")}
     found = with_modality_features(MuData({"rna": toy_mdata["rna"]}), features, adt="counts")
     pd.testing.assert_index_equal(found.obs_names, toy_mdata.obs_names)
     pd.testing.assert_index_equal(found["adt"].var_names, features["adt"])
     assert found["adt"].layers["counts"].shape == (0, 8)
     assert abs(found["rna"].X - toy_mdata["rna"].X).max() == 0
-
-
-def test_missing_modalities_and_features_are_refused(toy_mdata):
-    features = {name: toy_mdata[name].var_names for name in ("rna", "adt")}
     with pytest.raises(ValueError, match="modality that the model.*'rna', 'adt', found 'atac'"):
         with_modality_features(MuData({"atac": toy_mdata["atac"]}), features)
     few = MuData({"rna": toy_mdata["rna"], "adt": toy_mdata["adt"][:, 1:].copy()})
@@ -150,45 +125,31 @@ def test_values_are_known_by_how_they_are_written(known, values, expected):
     assert data.obs["batch"].tolist() == expected
 
 
-def test_new_ones_are_named_and_small_ones_warned_about():
+def test_new_ones_are_named_as_the_documented_fix_says_and_small_ones_warned_about():
     data, conditions = cells(["a"] * 5 + ["c"] * 12 + ["b"] * 2), [Condition("batch", ["a"], None)]
     align_conditions(data, conditions)
     with pytest.warns(UserWarning, match="1 new categories of 'batch'.*'b' with 2"):
         assert new_categories(data, conditions) == {"batch": ["b", "c"]}
-
-
-def test_conditions_that_cells_lack_or_do_not_share_are_refused():
-    conditions = [Condition("batch", ["a", "b"], None)]
-    with pytest.raises(ValueError, match="found 20 new values for 20 cells"):
-        align_conditions(cells(np.linspace(0, 1, 20)), conditions)
-    parts = {"rna": cells(["a", "b"])[:1].copy(), "adt": cells(["a", "b"])}
-    conditions = [Condition("batch", ["a", "b"], "rna")]
-    with pytest.raises(ValueError, match="'batch' from .* 'rna', which 1 of 2 new cells lack"):
-        align_conditions(MuData(parts), conditions)
-
-
-def test_the_object_that_lacks_a_column_is_named():
-    both = MuData({"rna": cells(["a", "b"]), "adt": cells(["a", "b"])})
-    with pytest.raises(KeyError, match=r"No column 'donor' in query\['rna'\]\.obs"):
-        align_conditions(both, [Condition("donor", ["a", "b"], "rna")])
-    with pytest.raises(KeyError, match=r"No column 'donor' in query\.obs"):
-        align_conditions(both, [Condition("donor", ["a", "b"], None)])
-
-
-def test_a_truth_value_has_no_third():
-    conditions = [Condition("batch", [False, True], None)]
-    for new in ("maybe", "3", 2):
-        with pytest.raises(ValueError, match="'batch' of new cells to be bool.*found"):
-            align_conditions(cells([new] * 20), conditions)
-    with pytest.raises(KeyError) as error:
-        align_conditions(cells(["a"] * 12), [Condition("donor", [False, True], None)])
-    assert "new category" not in str(error.value)
-
-
-def test_the_documented_fix_of_a_missing_column_works():
     data, conditions = cells(["a"] * 12), [Condition("donor", [0, 1, 4], None)]
     with pytest.raises(KeyError, match=r"query\.obs\['donor'\] = 5\.") as error:
         align_conditions(data, conditions)
     exec(str(error.value).split("one new category: ")[1].removesuffix("."), {"query": data})
     align_conditions(data, conditions)
     assert new_categories(data, conditions) == {"donor": [5]}
+
+
+def test_conditions_that_cells_lack_or_do_not_share_are_refused():
+    both = MuData({"rna": cells(["a", "b"]), "adt": cells(["a", "b"])})
+    some = MuData({"rna": cells(["a", "b"])[:1].copy(), "adt": cells(["a", "b"])})
+    of_cells, text = ["a", "b"], "'batch' of new cells to be bool.*found"
+    for data, condition, error, match in (
+        (cells(np.linspace(0, 1, 20)), ("batch", of_cells, None), ValueError, "20 new values for"),
+        (some, ("batch", of_cells, "rna"), ValueError, "'rna', which 1 of 2 new cells lack"),
+        (both, ("donor", of_cells, "rna"), KeyError, r"'donor' in query\['rna'\]\.obs"),
+        (both, ("donor", of_cells, None), KeyError, r"No column 'donor' in query\.obs"),
+        *((cells([new] * 20), ("batch", [False, True], None), ValueError, text) for new in "m3"),
+        (cells([2] * 20), ("batch", [False, True], None), ValueError, text),
+        (cells(["a"] * 12), ("donor", [False, True], None), KeyError, "^(?!.*new category)"),
+    ):
+        with pytest.raises(error, match=match):
+            align_conditions(data, [Condition(*condition)])

@@ -6,11 +6,9 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
-import scmetaq
 from scmetaq.data import _reference
 from scmetaq.data._reference import (
     N_SCORES,
-    LinearMap,
     _fit_factors,
     fit_reference,
     fit_scaling,
@@ -55,13 +53,6 @@ def test_features_are_scanpys_highly_variable_genes(counts, n_top):
     assert found.dtype == np.int64
 
 
-@pytest.mark.slow
-def test_the_3000_features_of_the_demo_are_scanpys():
-    counts = scmetaq.data.demo().X
-    found = select_features(counts, 3_000, by_variance=True)
-    np.testing.assert_array_equal(found, highly_variable_by_scanpy(counts, 3_000))
-
-
 @pytest.mark.parametrize("by_variance", [True, False])
 @pytest.mark.parametrize("n_top", [500, 3_000])
 def test_all_features_are_kept_where_there_are_no_more(counts, by_variance, n_top):
@@ -69,15 +60,12 @@ def test_all_features_are_kept_where_there_are_no_more(counts, by_variance, n_to
     np.testing.assert_array_equal(found, np.arange(500))
 
 
-def test_peaks_are_those_detected_in_most_cells(counts):
+def test_peaks_are_those_detected_in_most_cells_and_silent_features_come_last(counts):
     found = select_features(counts, 100, by_variance=False)
     n_cells = (counts.toarray() > 0).sum(0)
     left_out = np.setdiff1d(np.arange(500), found)
     assert (np.diff(found) > 0).all()
     assert n_cells[found].min() >= n_cells[left_out].max()
-
-
-def test_silent_features_are_never_selected_before_others(counts):
     padded = sparse.hstack([sparse.csr_matrix((400, 40)), counts], "csr", dtype=np.float32)
     for by_variance in (True, False):
         assert select_features(padded, 300, by_variance=by_variance).min() >= 40
@@ -108,13 +96,17 @@ def test_scaling_is_that_of_scanpys_log_counts_and_its_rate_reproduces_the_total
         np.testing.assert_allclose(rate, total, rtol=1e-3)
 
 
-def test_shapes(reference):
+def test_axes_have_their_shapes_and_both_views_together_unit_total_variance(reference, counts):
     assert reference.scaling.mean.shape == reference.scaling.scale.shape == (200,)
     for name, n_axes in (("profile", 30), ("log", N_SCORES), ("sqrt", N_SCORES)):
         part = getattr(reference, name)
         assert part.axes.shape == (200, n_axes)
         assert part.offset.shape == (n_axes,)
         assert np.isfinite(part.axes).all()
+    scores = scores_of(reference, counts)
+    np.testing.assert_allclose(scores.mean(0), 0, atol=1e-3)
+    each = [scores[:, :N_SCORES].var(0).sum(), scores[:, N_SCORES:].var(0).sum()]
+    np.testing.assert_allclose(each, 0.5, rtol=1e-2)
 
 
 def test_profile_scores_have_unit_total_variance_and_are_uncorrelated(reference, counts, features):
@@ -133,35 +125,30 @@ def scores_of(reference, counts):
     return np.hstack([log(np.log1p(rate[:, log.features])), root(np.sqrt(rate[:, root.features]))])
 
 
-def test_both_views_together_have_unit_total_variance(reference, counts):
-    scores = scores_of(reference, counts)
-    np.testing.assert_allclose(scores.mean(0), 0, atol=1e-3)
-    each = [scores[:, :N_SCORES].var(0).sum(), scores[:, N_SCORES:].var(0).sum()]
-    np.testing.assert_allclose(each, 0.5, rtol=1e-2)
-
-
-def test_unreliable_axes_weigh_little(reference, counts, features):
+def test_unreliable_axes_weigh_little_and_roots_are_of_what_varies(reference, counts, features):
     """Noise axes have less of the variance than they have in plain PCA of the same values."""
     log = log_by_scanpy(counts).X[:, features].toarray()
     plain = PCA(N_SCORES, random_state=0).fit(log / np.sqrt(log.std(0)))
     share = scores_of(reference, counts)[:, :N_SCORES].var(0)
     plain_share = plain.explained_variance_ / plain.explained_variance_.sum()
     assert share[10:].sum() / share.sum() < 0.5 * plain_share[10:].sum()
-
-
-def test_the_square_root_view_reads_the_most_variable_features(reference, counts):
     root = np.sqrt(counts.toarray() / size_factor(counts))
     expected = np.sort(np.argsort(-root.var(0), kind="stable")[:200])
     np.testing.assert_array_equal(reference.sqrt.features, expected)
 
 
-def test_one_seed_gives_one_reference_and_counts_are_not_changed(counts, features):
+def test_one_seed_gives_one_reference_and_halves_and_counts_are_not_changed(counts, features):
     kept = counts.copy()
     first, again = (fit_reference(counts, features, n_components=30, seed=1) for _ in range(2))
     for name in ("profile", "log", "sqrt"):
         np.testing.assert_array_equal(getattr(first, name).axes, getattr(again, name).axes)
     np.testing.assert_array_equal(counts.data, kept.data)
     np.testing.assert_array_equal(counts.indices, kept.indices)
+    half, rest = _reference._halves(counts, 0)
+    assert (half + rest != counts).nnz == 0
+    assert (half.data % 1 == 0).all()
+    assert (half.data <= counts.data).all()
+    assert half.sum() == pytest.approx(counts.sum() / 2, rel=0.02)
 
 
 @pytest.mark.parametrize(("n_cells", "n_features"), [(5, 500), (60, 7), (3, 2), (400, 1)])
@@ -175,20 +162,6 @@ def test_axes_that_the_sample_is_too_small_for_are_zero(counts, n_cells, n_featu
     assert all(np.isfinite(view.axes).all() for view in (reference.log, reference.sqrt))
 
 
-def test_halves_are_counts_and_hold_half(counts):
-    half, rest = _reference._halves(counts, 0)
-    assert (half + rest != counts).nnz == 0
-    assert (half.data % 1 == 0).all()
-    assert (half.data <= counts.data).all()
-    assert half.sum() == pytest.approx(counts.sum() / 2, rel=0.02)
-
-
-def test_linear_map_is_affine(rng):
-    axes, values = rng.normal(size=(4, 2)), rng.normal(size=(5, 4))
-    mapped = LinearMap(np.arange(4), axes, np.array([1.0, 2.0]))(values)
-    np.testing.assert_allclose(mapped, values @ axes - [1, 2])
-
-
 @pytest.fixture
 def scores(rng):
     """Noisy scores of 300 cells and what they would be without noise."""
@@ -196,7 +169,7 @@ def scores(rng):
     return truth + 0.5 * rng.normal(size=(300, 20)), truth
 
 
-def test_states_have_unit_total_variance_on_principal_axes(scores):
+def test_states_have_unit_total_variance_and_of_a_single_cell_are_ridge_regression(scores):
     smooth_to_state, _ = fit_state(*scores, 10)
     state = smooth_to_state(scores[1])
     assert state.shape == (300, 10)
@@ -204,20 +177,14 @@ def test_states_have_unit_total_variance_on_principal_axes(scores):
     np.testing.assert_allclose(state.mean(0), 0, atol=1e-5)
     expected = PCA(4).fit_transform(scores[1]) / np.sqrt(scores[1].var(0).sum())
     np.testing.assert_allclose(np.abs(state[:, :4]), np.abs(expected), atol=1e-4)
-
-
-def test_the_state_of_a_single_cell_is_ridge_regression(scores):
+    smooth_to_state, to_state = fit_state(*scores, 64)
+    assert smooth_to_state.axes.shape == to_state.axes.shape == (20, 64)
+    assert (smooth_to_state.axes[:, 20:] == 0).all()
     smooth_to_state, to_state = fit_state(*scores, 4)
     target = smooth_to_state(scores[1])
     expected = Ridge(alpha=3).fit(scores[0], target).predict(scores[0])
     np.testing.assert_allclose(to_state(scores[0]), expected, atol=1e-5)
     assert np.corrcoef(to_state(scores[0]).ravel(), target.ravel())[0, 1] > 0.95
-
-
-def test_more_latents_than_scores_are_zero(scores):
-    smooth_to_state, to_state = fit_state(*scores, 64)
-    assert smooth_to_state.axes.shape == to_state.axes.shape == (20, 64)
-    assert (smooth_to_state.axes[:, 20:] == 0).all()
 
 
 def test_reliability_is_low_for_noise(rng):
@@ -252,8 +219,5 @@ def test_constant_features_and_empty_axes(rng):
     assert (found.noise > 0).all()
     assert (found.prior > 0).all()
     assert not found.loadings[:, :2].any()
-
-
-def test_a_feature_that_does_not_vary_has_a_scale():
     found = fit_scaling(sparse.csr_matrix(np.eye(3, 4, dtype=np.float32)), np.array([3]))
     assert found.scale[0] > 0

@@ -35,27 +35,21 @@ def test_both_agree_with_all_pairs(expression, assignment, make, block_size):
     np.testing.assert_allclose(found, separate_by_pairs(expression, assignment), atol=1e-5)
 
 
-def test_identical_cells_are_compact(rng):
+def test_identical_cells_are_compact_and_opposite_ones_apart(rng):
     sizes = [1, 2, 3, 4, 5]
     cells = np.repeat(rng.normal(size=(5, 20)), sizes, axis=0)
     assert compactness(cells, np.repeat(range(5), sizes)).mean() == pytest.approx(1)
-
-
-def test_negative_correlations_beat_padding():
-    """Two opposite cells: the zeros that pad a block must not be their nearest neighbours."""
+    # Two opposite cells: the zeros that pad a block must not be their nearest neighbours
     opposite, assignment = np.array([[0.0, 1, 2], [2, 1, 0], [2.1, 1, 0]]), np.array([0, 1, 1])
     found = separation(opposite, assignment, block_size=2)
     np.testing.assert_allclose(found, separate_by_pairs(opposite, assignment), atol=1e-6)
     assert found[0] > 1
 
 
-def test_blocks_share_one_compilation(expression, assignment):
+def test_blocks_share_one_compilation_and_one_metacell_has_no_neighbour(expression, assignment):
     jax.clear_caches()
     separation(expression, assignment, block_size=11)
     assert kernel.best_of_block._cache_size() == 1
-
-
-def test_one_metacell_has_nothing_to_be_apart_from(expression):
     with pytest.raises(ValueError, match="at least two metacells, found only 'all'"):
         separation(expression, ["all"] * 90)
 
@@ -68,7 +62,7 @@ def test_sampled_cells_are_compared_with_all(expression, block_size):
     np.testing.assert_allclose(found, separate_by_pairs(expression, own), atol=1e-5)
 
 
-def test_samples_estimate_the_mean_without_bias(expression, assignment):
+def test_samples_hold_each_metacells_share_and_have_no_bias(expression, assignment):
     exact = separation(expression, assignment).mean()
     assert separation(expression, assignment, max_cells=90).mean() == exact
     found = [separation(expression, assignment, max_cells=30, seed=s).mean() for s in range(40)]
@@ -76,9 +70,6 @@ def test_samples_estimate_the_mean_without_bias(expression, assignment):
     assert abs(np.mean(found) - exact) < 4 * error
     assert 0 < np.std(found) < 0.1 * exact
     assert found[0] == separation(expression, assignment, max_cells=30, seed=0).mean()
-
-
-def test_a_sample_holds_each_metacells_share(assignment):
     codes = np.unique(assignment, return_inverse=True)[1]
     sample = _sample(codes, 45, seed=0)
     expected = np.maximum(1, np.bincount(codes) // 2)

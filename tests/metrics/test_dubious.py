@@ -43,6 +43,15 @@ def test_one_state_passes_and_two_do_not(cells):
     found = dubious(X, mixed, level=0.05)
     assert found.loc[[100, 101], "dubious"].all()
     assert found["dubious"].drop([100, 101]).mean() <= 0.15
+    kept = np.where(assignment == 3, -1, assignment)
+    found = dubious(sparse.csr_matrix(X), kept, n_permutations=5)
+    assert found.columns.tolist() == ["n_cells", "n_features", "statistic", "threshold", "dubious"]
+    assert len(found) == 39
+    assert (found["n_cells"] == 12).all()
+    assert found["dubious"].dtype == bool
+    detected = (X[assignment == 5] > 0).mean(axis=0) > 0.1
+    varied = X[assignment == 5].std(axis=0) > 0
+    assert found.loc[5, "n_features"] == (detected & varied).sum()
 
 
 def test_homogeneous_metacells_at_real_depths_are_seldom_called(rng):
@@ -60,19 +69,6 @@ def test_homogeneous_metacells_at_real_depths_are_seldom_called(rng):
     assert of_all_types["dubious"].mean() > 0.9
 
 
-def test_table(cells):
-    X, assignment = cells
-    kept = np.where(assignment == 3, -1, assignment)
-    found = dubious(sparse.csr_matrix(X), kept, n_permutations=5)
-    assert found.columns.tolist() == ["n_cells", "n_features", "statistic", "threshold", "dubious"]
-    assert len(found) == 39
-    assert (found["n_cells"] == 12).all()
-    assert found["dubious"].dtype == bool
-    detected = (X[assignment == 5] > 0).mean(axis=0) > 0.1
-    varied = X[assignment == 5].std(axis=0) > 0
-    assert found.loc[5, "n_features"] == (detected & varied).sum()
-
-
 def test_a_seed_repeats_and_the_statistic_needs_neither_seed_nor_order(cells, rng):
     first, again, other = (dubious(*cells, n_permutations=5, seed=seed) for seed in (1, 1, 2))
     order = rng.permutation(480)
@@ -83,19 +79,16 @@ def test_a_seed_repeats_and_the_statistic_needs_neither_seed_nor_order(cells, rn
     assert not first["threshold"].equals(other["threshold"])
 
 
-def test_small_metacells_cannot_be_judged(cells):
+def test_large_metacells_are_sampled_and_small_ones_not_judged(cells):
+    found = dubious(cells[0], np.arange(480) // 240, max_cells=40, n_permutations=5)
+    assert found["n_cells"].tolist() == [40, 40]
+    assert found["dubious"].all()
     X, assignment = cells
     assignment[:12] = [50, 50, 51, 52, 52, 52, 53, 53, 53, 53, 53, 53]
     found = dubious(X, assignment, n_permutations=5).loc[[50, 51, 52, 53]]
     assert found["statistic"].isna().tolist() == [True, True, False, False]
     assert found["threshold"].isna().tolist() == [True, True, False, False]
     assert not found.loc[[50, 51], "dubious"].any()
-
-
-def test_large_metacells_are_sampled(cells):
-    found = dubious(cells[0], np.arange(480) // 240, max_cells=40, n_permutations=5)
-    assert found["n_cells"].tolist() == [40, 40]
-    assert found["dubious"].all()
 
 
 def test_nulls_are_pooled_over_the_nearest_sizes(rng):

@@ -74,12 +74,16 @@ def test_cells_without_metacell_or_label_are_as_if_absent(adata):
     pd.testing.assert_series_equal(value.drop("unassigned"), kept.drop("unassigned"))
 
 
-def test_layer_and_form_of_counts_do_not_matter(adata):
+def test_layer_form_and_stored_zeros_do_not_matter(adata):
     counts = adata.X.toarray().astype(int)
     other = AnnData(np.zeros(adata.shape), adata.obs, layers={"counts": counts})
     pd.testing.assert_frame_equal(
         evaluate(other, layer="counts", n_top_genes=20), evaluate(adata, n_top_genes=20)
     )
+    exact, sampled = evaluate(adata), evaluate(adata, max_cells=40, seed=1)
+    differs = exact["value"] != sampled["value"]
+    assert set(exact["metric"][differs]) == {"separation"}
+    pd.testing.assert_frame_equal(evaluate(adata, max_cells=None), exact)
 
 
 @pytest.mark.filterwarnings("ignore:Expected")
@@ -90,11 +94,7 @@ def test_zeros_that_are_stored_are_zeros(adata):
     pd.testing.assert_frame_equal(evaluate(adata, labels="cell_type", use_rep="pca"), stored)
 
 
-def test_bad_input_is_named(adata):
-    with pytest.raises(TypeError, match="Expected an AnnData or a MuData, found DataFrame"):
-        evaluate(adata.obs)
-    with pytest.raises(TypeError, match="`modalities` are those of a MuData"):
-        evaluate(adata, modalities=["rna"])
+def test_bad_values_are_named(adata):
     adata.X.data[:3] = -1
     with pytest.raises(ValueError, match="found 3 values that are negative, NaN or infinite"):
         evaluate(adata)
@@ -133,13 +133,10 @@ def test_what_is_given_is_used(adata, rng):
     assert value["divergence"] == pytest.approx(tested["statistic"].mean(), abs=1e-5)
 
 
-def test_principal_components_are_computed_if_asked_for(adata):
+def test_principal_components_are_computed_and_embeddings_are_of_all_cells(adata, rng):
     adata.obsm["X_pca"] = sc.pp.pca(reference_space(adata), n_comps=50)
     computed, given = (evaluate(adata, use_rep=name) for name in ("pca", "X_pca"))
     pd.testing.assert_frame_equal(computed, given, rtol=1e-3)
-
-
-def test_the_embedding_is_of_all_cells(adata, rng):
     adata.obsm["X_any"] = rng.normal(size=(120, 6))
     numbers = adata.obs["metacell"].cat.codes.to_numpy().copy()
     whole = evaluate(adata, numbers, use_rep="X_any")
@@ -147,13 +144,6 @@ def test_the_embedding_is_of_all_cells(adata, rng):
     less = evaluate(adata, numbers, use_rep="X_any")
     values = [f[f["metric"] == "diffusion_compactness"]["value"].to_numpy() for f in (whole, less)]
     np.testing.assert_allclose(values[0][:7], values[1])
-
-
-def test_large_data_is_sampled(adata):
-    exact, sampled = evaluate(adata), evaluate(adata, max_cells=40, seed=1)
-    differs = exact["value"] != sampled["value"]
-    assert set(exact["metric"][differs]) == {"separation"}
-    pd.testing.assert_frame_equal(evaluate(adata, max_cells=None), exact)
 
 
 @pytest.fixture
@@ -168,7 +158,7 @@ def mdata(adata, rng):
     return mdata
 
 
-def test_each_modality_of_a_mudata_is_judged_alone(mdata):
+def test_modalities_of_a_mudata_are_judged_alone_and_what_is_about_all_once(mdata, adata):
     frame = evaluate(mdata, labels="cell_type", conditions="batch")
     assert frame.columns.tolist() == ["metric", "modality", "metacell", "value", "better"]
     assert not frame.duplicated(["metric", "modality", "metacell"]).any()
@@ -179,10 +169,6 @@ def test_each_modality_of_a_mudata_is_judged_alone(mdata):
         assert_same_rows(found, alone[alone["metacell"].notna()])
     sizes = frame[frame["metric"] == "n_cells"].groupby("modality", dropna=False)["value"].sum()
     assert sizes.to_dict() == {"rna": 120, "adt": 90, np.nan: 120}
-
-
-def test_what_is_about_all_modalities_is_there_once(mdata, adata):
-    frame = evaluate(mdata, labels="cell_type", conditions="batch")
     joint = frame[frame["modality"].isna()].drop(columns="modality")
     alone = evaluate(adata, "metacell", "cell_type", conditions="batch")
     assert_same_rows(joint, alone[~alone["metric"].isin({"compactness", "separation", "inv"})])
@@ -199,7 +185,7 @@ def test_layers_of_a_mudata_are_used_where_they_are(mdata):
         evaluate(mdata, layer="missing")
 
 
-def test_embeddings_are_joint_or_of_a_modality(mdata, rng):
+def test_embeddings_are_joint_or_of_a_modality_which_can_be_chosen(mdata, rng):
     mdata["adt"].obsm["X_adt"] = rng.normal(size=(90, 4))
     mdata.obsm["X_joint"] = rng.normal(size=(120, 4))
     for use_rep, where in (("X_joint", {""}), ("X_adt", {"adt"}), ("pca", {"rna", "adt"})):
@@ -208,9 +194,6 @@ def test_embeddings_are_joint_or_of_a_modality(mdata, rng):
         assert set(rows["modality"].fillna("")) == where
     with pytest.raises(KeyError, match=r"found no 'rna'. There are: \{'rna'"):
         evaluate(mdata, use_rep="rna")
-
-
-def test_modalities_can_be_chosen(mdata):
     chosen = evaluate(mdata, modalities=["adt"])
     assert set(chosen["modality"].dropna()) == {"adt"}
     pd.testing.assert_frame_equal(evaluate(mdata, modalities="adt"), chosen)
@@ -250,6 +233,7 @@ def _no_work(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "error", "match"),
     [
+        ({"modalities": ["rna"]}, TypeError, "`modalities` are those of a MuData"),
         ({"n_top_genes": 0}, ValueError, "n_top_genes to be at least 1, found 0"),
         ({"n_top_genes": 1.5}, TypeError, "n_top_genes to be an int, found 1.5"),
         ({"max_cells": -3}, ValueError, "max_cells to be at least 1, found -3"),
@@ -267,6 +251,8 @@ def _no_work(monkeypatch):
 def test_what_cannot_be_judged_is_refused_before_work(adata, words, error, match):
     with pytest.raises(error, match=match):
         evaluate(adata, **words)
+    with pytest.raises(TypeError, match="Expected an AnnData or a MuData, found DataFrame"):
+        evaluate(adata.obs)
 
 
 def test_a_number_and_its_text_are_one_metacell(adata):

@@ -4,7 +4,6 @@ import pytest
 
 from scmetaq.metrics._groups import (
     check_categories,
-    check_same_cells,
     check_same_order,
     group_cells,
     group_labels,
@@ -44,7 +43,7 @@ def test_names_are_sorted_but_a_categorical_keeps_its_order_and_labels_are_text(
     assert group_labels(np.array([-1, 4])).names.tolist() == ["-1", "4"]
 
 
-def test_columns_without_groups_are_refused():
+def test_columns_without_groups_and_different_cells_are_refused():
     for values, match in (
         ([], r"shape \(n_cells,\), found shape \(0,\)"),
         ([[1, 2]], r"shape \(n_cells,\), found shape \(1, 2\)"),
@@ -56,13 +55,6 @@ def test_columns_without_groups_are_refused():
             group_cells(values)
     with pytest.raises(ValueError, match="Expected donors, found 2 cells of which every one is"):
         group_labels(pd.Series([None, None], dtype="category"), what="donors")
-
-
-def test_different_cells_are_refused():
-    with pytest.raises(ValueError, match="found 2 and 3"):
-        check_same_cells([1, 2], [1, 2, 3])
-    with pytest.raises(ValueError, match="another order"):
-        check_same_cells(pd.Series([1, 2], ["x", "y"]), pd.Series([1, 2], ["y", "x"]))
     table, column = pd.DataFrame({"x": [1, 2]}, ["a", "b"]), pd.Series([1, 2], ["b", "a"])
     with pytest.raises(ValueError, match="the same index in both, .* another order"):
         check_same_order(table, column)
@@ -71,19 +63,15 @@ def test_different_cells_are_refused():
 
 
 @pytest.mark.parametrize("make", [list, pd.Series, lambda names: np.array(names, object)])
-def test_a_number_and_its_text_are_one_metacell(make):
+def test_a_number_and_its_text_are_one_metacell_and_minus_one_is_none(make):
     """Pandas reads a long column in parts: some as numbers, others as text."""
     groups = group_cells(make([1, "1", 2.0, "2", "mc", None, -1, "-1"]))
     of_cells = [str(groups.names[code]) if code >= 0 else None for code in groups.codes]
     assert of_cells == ["1", "1", "2", "2", "mc", None, None, None]
     assert len(groups.names) == 3
-
-
-@pytest.mark.parametrize("make", [list, pd.Categorical, pd.Series])
-def test_minus_one_is_no_metacell_as_text_either(make):
-    groups = group_cells(make(["0", "-1", "1", "-1"]))
-    assert groups.names.tolist() == ["0", "1"]
-    assert groups.codes.tolist() == [0, -1, 1, -1]
+    for groups in map(group_cells, (pd.Categorical(["0", "-1", "1"]), make(["0", "-1", "1"]))):
+        assert groups.names.tolist() == ["0", "1"]
+        assert groups.codes.tolist() == [0, -1, 1]
 
 
 @pytest.mark.parametrize("make", [list, pd.Series, lambda x: np.array(x, object), pd.array])

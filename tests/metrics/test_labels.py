@@ -35,24 +35,27 @@ def test_purity_agrees_with_counting_by_pandas_and_with_seacells(labelled, table
     assert 0 < found.min() < 0.9
 
 
-def test_accuracies_are_those_of_the_first_most_frequent_label(labelled, table):
+def test_accuracies_are_those_of_the_first_most_frequent_label_and_entropy_scipys(labelled, table):
     """``argmax`` takes the first of a tie, and columns are in alphabetical order."""
     assignment, labels = labelled
     predicted = table.columns[table.loc[assignment].to_numpy().argmax(axis=1)]
     assert accuracy(*labelled) == pytest.approx((predicted == labels).mean(), rel=1e-12)
     expected = sk.balanced_accuracy_score(labels, predicted)
     assert balanced_accuracy(*labelled) == pytest.approx(expected, rel=1e-12)
+    found = entropy(*labelled)
+    np.testing.assert_allclose(found, scipy_entropy(table, axis=1), atol=1e-15)
+    assert found.name == "entropy"
+    zero = entropy([0, 0, 1, 1], ["T", "T", "T", "B"])
+    assert not np.signbit(zero[0])
+    assert zero.tolist() == [0, pytest.approx(np.log(2))]
 
 
-def test_accuracy_weighs_cells_and_purity_metacells():
+def test_accuracy_weighs_cells_and_purity_metacells_and_ties_go_to_the_first_label():
     """A giant metacell, half T and half B, and ten pure ones of a single cell."""
     assignment = np.append(np.zeros(90, int), np.arange(1, 11))
     labels = ["T"] * 45 + ["B"] * 45 + ["T"] * 10
     assert accuracy(assignment, labels) == pytest.approx((45 + 10) / 100)
     assert purity(assignment, labels).mean() == pytest.approx((0.5 + 10) / 11)
-
-
-def test_ties_go_to_the_first_label_and_a_lost_one_costs_its_share_of_balanced_accuracy():
     tie = [0, 0, 1, 1, 1], ["T", "B", "T", "T", "B"]
     assert balanced_accuracy(*tie) == (1 / 2 + 2 / 3) / 2
     assert accuracy(*tie) == 3 / 5
@@ -60,15 +63,6 @@ def test_ties_go_to_the_first_label_and_a_lost_one_costs_its_share_of_balanced_a
     assert balanced_accuracy(np.zeros(100, int), labels) == pytest.approx(0.5)
     assert accuracy(np.zeros(100, int), labels) == pytest.approx(0.98)
     assert balanced_accuracy(np.array([0] * 98 + [1] * 2), labels) == 1
-
-
-def test_entropy_agrees_with_scipy(labelled, table):
-    found = entropy(*labelled)
-    np.testing.assert_allclose(found, scipy_entropy(table, axis=1), atol=1e-15)
-    assert found.name == "entropy"
-    zero = entropy([0, 0, 1, 1], ["T", "T", "T", "B"])
-    assert not np.signbit(zero[0])
-    assert zero.tolist() == [0, pytest.approx(np.log(2))]
 
 
 def test_missing_labels_and_cells_do_not_count():
@@ -133,7 +127,7 @@ def cells(rng):
     return assignment, conditions, labels
 
 
-def test_mixing_agrees_with_a_loop_whatever_the_order_and_names(cells, rng):
+def test_mixing_agrees_with_a_loop_and_at_its_extremes(cells, rng):
     found = mixing(*cells)
     assert found[:2] == pytest.approx(by_loop(*cells), rel=1e-12)
     assert found.of_metacell.between(0, 1).sum() + found.of_metacell.isna().sum() == 60
@@ -142,15 +136,6 @@ def test_mixing_agrees_with_a_loop_whatever_the_order_and_names(cells, rng):
     order = rng.permutation(400)
     renamed = [pd.Series(values[order]).map(lambda v: f"n{v}") for values in cells]
     assert mixing(*renamed)[:2] == pytest.approx(found[:2])
-
-
-def test_without_labels_all_cells_are_alike(cells):
-    assignment, conditions, _ = cells
-    expected = by_loop(assignment, conditions, np.full(400, "all"))
-    assert mixing(assignment, conditions)[:2] == pytest.approx(expected)
-
-
-def test_extremes_of_mixing():
     conditions = ["x", "y"] * 20
     assert mixing(np.tile([0, 1], 20), conditions)[:2] == (0, 1)
     assert mixing(np.repeat(np.arange(10), 4), conditions)[:2] == (1, 0)
@@ -159,7 +144,10 @@ def test_extremes_of_mixing():
     assert found.of_metacell.isna().all()
 
 
-def test_cells_that_lack_anything_are_as_if_absent_from_mixing(cells):
+def test_mixing_without_labels_or_without_anything_for_some_cells(cells):
+    assignment, conditions, _ = cells
+    expected = by_loop(assignment, conditions, np.full(400, "all"))
+    assert mixing(assignment, conditions)[:2] == pytest.approx(expected)
     assignment, conditions, labels = (pd.Series(v).astype(object) for v in cells)
     for start, column in enumerate((assignment, conditions, labels)):
         column[start::10] = None
@@ -217,16 +205,13 @@ def test_average_method_is_that_of_the_adjusted_mutual_information(groupings):
         agreement(*groupings, average_method="mean")
 
 
-def test_a_finer_grouping_is_homogeneous_and_the_reverse_complete(groupings):
+def test_a_finer_grouping_is_homogeneous_and_names_do_not_matter(groupings):
     fine, coarse = np.arange(12), np.arange(12) // 4
     assert agreement(fine, coarse).homogeneity == pytest.approx(1)
     assert agreement(coarse, fine).homogeneity < 0.6
     there, back = agreement(*groupings), agreement(*groupings[::-1])
     assert there.homogeneity == pytest.approx(back.completeness)
     assert there.nmi == pytest.approx(back.nmi)
-
-
-def test_names_do_not_matter_and_missing_cells_are_left_out():
     found = agreement(np.array([0, 0, 1, 1, -1]), pd.Series(["x", "x", "y", "y", "y"]))
     assert found == pytest.approx((1,) * 6)
     with pytest.raises(ValueError, match="cells with a group of both groupings, found none"):

@@ -43,23 +43,17 @@ def test_metacells_group_cells_across_batches(aware, cells, fit):
     assert purity > of_blind - 0.05
 
 
-def test_new_cells_are_assigned_as_those_of_the_model(aware, cells):
-    again = cells[::-3].copy()
-    expected = aware.get_assignments().loc[again.obs_names]
-    assert (aware.get_assignments(again)["metacell"] == expected["metacell"]).all()
-
-
-def test_cells_of_new_batches_are_refused(aware, cells):
-    other = cells[:50].copy()
+def test_new_cells_are_assigned_as_those_of_the_model_also_from_disk(aware, cells, tmp_path):
+    again, other = cells[::-3].copy(), cells[:50].copy()
+    expected = aware.get_assignments()
+    found = aware.get_assignments(again)["metacell"]
+    assert (found == expected["metacell"].loc[again.obs_names]).all()
     other.obs["batch"] = "z"
     with pytest.raises(ValueError, match="'batch' of new cells.*found 'z'"):
         aware.get_assignments(other)
-
-
-def test_save_and_load(aware, cells, tmp_path):
     aware.save(tmp_path / "model")
     loaded = MetaQModel.load(tmp_path / "model", cells.copy())
-    pd.testing.assert_frame_equal(loaded.get_assignments(), aware.get_assignments())
+    pd.testing.assert_frame_equal(loaded.get_assignments(), expected)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +62,7 @@ def of_two_keys(cells, fit):
     return fit(cells.copy(), 8, 3, setup=setup)
 
 
-def test_embeddings_of_each_key(of_two_keys, cells):
+def test_embeddings_of_each_key_and_their_principal_components(of_two_keys, cells):
     model = of_two_keys
     embeddings = model.get_condition_embeddings()
     assert {key: list(e.obs_names) for key, e in embeddings.items()} == {
@@ -79,9 +73,6 @@ def test_embeddings_of_each_key(of_two_keys, cells):
     np.testing.assert_allclose(embeddings["lane"].X, table)
     n_cells = cells.obs["lane"].value_counts()
     assert embeddings["lane"].obs["n_cells"].to_dict() == n_cells.to_dict()
-
-
-def test_embeddings_have_their_principal_components(of_two_keys):
     found = of_two_keys.get_condition_embeddings()["lane"]
     centred = found.X - found.X.mean(0)
     components = found.obsm["X_pca"]
@@ -135,11 +126,7 @@ def test_conditions_of_several_modalities(fit, toy_mdata, recipe):
     setup = {
         "batch_key": "batch",
         "categorical_covariate_keys": ["lane"],
-        "modalities": {
-            "rna_layer": "rna",
-            "adt_layer": "adt",
-            "categorical_covariate_keys": "rna",
-        },
+        "modalities": {"rna_layer": "rna", "adt_layer": "adt", "categorical_covariate_keys": "rna"},
     }
     model = fit(toy_mdata, setup=setup, recipe=recipe)
     assert model.get_assignments()["metacell"].nunique() == 6

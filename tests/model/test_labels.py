@@ -46,26 +46,17 @@ def mine(cells, fit):
     return fit(cells.copy(), 10, 2, setup={"labels_key": "cell_type"})
 
 
-def test_labels_of_cells_without_one_are_predicted(predicted, cells):
+def test_labels_of_cells_without_one_are_predicted_and_new_types_uncertain(predicted, cells):
+    assert list(predicted) == [*COLUMNS, *(c.replace("cell_type", "lineage") for c in COLUMNS)]
+    assert predicted.index.equals(cells.obs_names)
+    assert predicted["cell_type_unknown"].dtype == bool
+    assert predicted["cell_type_uncertainty"].between(0, 1).all()
+    assert "Unknown" not in set(predicted["cell_type"])
     wanted = (cells.obs["cell_type"] == "Unknown") & (cells.obs["truth"] != HELD_OUT)
     right = predicted["cell_type"] == cells.obs["truth"]
     assert right[wanted].mean() > 0.8
     lineage = cells.obs["truth"].str.contains("T|NK").map({True: "lymphoid", False: "other"})
     assert (predicted["lineage"] == lineage)[wanted].mean() > 0.95
-
-
-def test_a_table_by_barcode_and_key_is_returned(predicted, cells):
-    assert list(predicted) == [
-        *COLUMNS,
-        *(name.replace("cell_type", "lineage") for name in COLUMNS),
-    ]
-    assert predicted.index.equals(cells.obs_names)
-    assert predicted["cell_type_unknown"].dtype == bool
-    assert predicted["cell_type_uncertainty"].between(0, 1).all()
-    assert "Unknown" not in set(predicted["cell_type"])
-
-
-def test_a_type_held_out_of_the_reference_is_uncertain(predicted, cells):
     is_new = cells.obs["truth"] == HELD_OUT
     uncertainty = predicted["cell_type_uncertainty"]
     assert uncertainty[is_new].median() > 0.95
@@ -79,24 +70,31 @@ def test_unknown_follows_from_the_uncertainty(labelled, predicted, cells):
         pd.testing.assert_series_equal(found["cell_type_unknown"], expected, check_names=False)
     known = cells.obs["cell_type"] != "Unknown"
     assert predicted["cell_type_unknown"][known].mean() < 0.03
+    for threshold in (-0.1, 1.5, "high", True):
+        with pytest.raises(ValueError, match="unknown_above between 0 and 1"):
+            labelled.predict_labels(unknown_above=threshold)
 
 
-def test_the_same_in_any_order_and_alone(labelled, predicted, cells):
+def test_predictions_do_not_depend_on_company_or_chunks(labelled, predicted, cells, monkeypatch):
     again = cells[::-3].copy()
     found = labelled.predict_labels(again)
     pd.testing.assert_frame_equal(found, predicted.loc[again.obs_names], check_exact=True)
     alone = cells[[7]].copy()
     expected = predicted.loc[alone.obs_names]
     pd.testing.assert_frame_equal(labelled.predict_labels(alone), expected, check_exact=True)
-
-
-def test_labels_of_new_cells_are_ignored(labelled, predicted, cells):
     other = cells.copy()
     del other.obs["lineage"]
     other.obs["cell_type"] = "never seen"
     found = labelled.predict_labels(other)
     pd.testing.assert_frame_equal(found, predicted, check_exact=True)
     assert list(other.obs["cell_type"].unique()) == ["never seen"]
+    monkeypatch.setattr("scmetaq.model._labels._CHUNK", 64)
+    found = labelled.predict_labels(cells.copy())
+    pd.testing.assert_frame_equal(found, predicted, check_exact=True)
+    kept = {k: v.clone() for k, v in labelled.module.prototypes.state_dict().items()}
+    labelled._fit_prototypes()
+    for name, values in labelled.module.prototypes.state_dict().items():
+        torch.testing.assert_close(values, kept[name], rtol=1e-4, atol=1e-4)
 
 
 def test_save_and_load(labelled, predicted, cells, tmp_path):
@@ -108,7 +106,7 @@ def test_save_and_load(labelled, predicted, cells, tmp_path):
     pd.testing.assert_frame_equal(found, predicted, check_exact=True)
 
 
-def test_prototypes_are_class_means_of_all_labelled_cells(labelled, cells):
+def test_prototypes_are_class_means_and_landmarks_come_on_request(labelled, cells, tmp_path):
     found = labelled.get_prototypes()
     z = pd.DataFrame(labelled.get_latent_representation(), index=cells.obs_names)
     for key in ("cell_type", "lineage"):
@@ -119,9 +117,6 @@ def test_prototypes_are_class_means_of_all_labelled_cells(labelled, cells):
         np.testing.assert_allclose(of_key.X, means, atol=1e-5)
         assert list(of_key.obs["n_cells"]) == list(known.value_counts().sort_index())
     assert "lineage:lymphoid" in found.obs_names
-
-
-def test_landmarks_come_on_request(labelled, cells, tmp_path):
     before = {k: v.clone() for k, v in labelled.module.state_dict().items()}
     found = labelled.get_prototypes(cells.copy())
     landmarks = found[found.obs["kind"] == "landmark"]
@@ -133,17 +128,20 @@ def test_landmarks_come_on_request(labelled, cells, tmp_path):
     assert all(torch.equal(values, after[name]) for name, values in before.items())
 
 
-def test_reading_chunk_by_chunk_gives_the_same(labelled, predicted, cells, monkeypatch):
-    monkeypatch.setattr("scmetaq.model._labels._CHUNK", 64)
-    found = labelled.predict_labels(cells.copy())
-    pd.testing.assert_frame_equal(found, predicted, check_exact=True)
-    kept = {k: v.clone() for k, v in labelled.module.prototypes.state_dict().items()}
-    labelled._fit_prototypes()
-    for name, values in labelled.module.prototypes.state_dict().items():
-        torch.testing.assert_close(values, kept[name], rtol=1e-4, atol=1e-4)
-
-
-def test_new_types_become_prototypes(mine, cells, tmp_path):
+def test_new_types_become_prototypes_and_added_labels_are_checked(mine, cells, tmp_path):
+    state = {k: v.clone() for k, v in mine.module.state_dict().items()}
+    with pytest.raises(
+        ValueError, match="Unknown labels_key 'celltype': expected one of 'cell_type'"
+    ):
+        mine.add_labels(cells.copy(), "celltype")
+    with pytest.raises(ValueError, match="new types.*found only labels that the model knows"):
+        mine.add_labels(cells.copy(), "cell_type")
+    without = cells.copy()
+    del without.obs["cell_type"]
+    with pytest.raises(KeyError, match="no such column"):
+        mine.add_labels(without, "cell_type")
+    after = mine.module.state_dict()
+    assert all(torch.equal(values, after[name]) for name, values in state.items())
     before = mine.predict_labels()
     state = {k: v.clone() for k, v in mine.module.state_dict().items()}
     query = cells[cells.obs["truth"] == HELD_OUT].copy()
@@ -167,50 +165,16 @@ def test_new_types_become_prototypes(mine, cells, tmp_path):
     pd.testing.assert_frame_equal(loaded.predict_labels(), after, check_exact=True)
 
 
-def test_added_labels_are_checked(mine, cells):
-    state = {k: v.clone() for k, v in mine.module.state_dict().items()}
-    with pytest.raises(
-        ValueError, match="Unknown labels_key 'celltype': expected one of 'cell_type'"
-    ):
-        mine.add_labels(cells.copy(), "celltype")
-    with pytest.raises(ValueError, match="new types.*found only labels that the model knows"):
-        mine.add_labels(cells.copy(), "cell_type")
-    without = cells.copy()
-    del without.obs["cell_type"]
-    with pytest.raises(KeyError, match="no such column"):
-        mine.add_labels(without, "cell_type")
-    after = mine.module.state_dict()
-    assert all(torch.equal(values, after[name]) for name, values in state.items())
-
-
-def test_without_labels_it_says_so(model):
+def test_only_landmarks_need_no_labels_but_cells(model, again):
     for ask in (model.predict_labels, model.get_prototypes):
         with pytest.raises(ValueError, match="knows no labels.*labels_key"):
             ask()
     with pytest.raises(ValueError, match="knows no labels"):
         model.add_labels(model.adata, "cell_type")
-
-
-def test_landmarks_need_no_labels(model):
     found = model.get_prototypes(model.adata)
     assert set(found.obs["kind"]) == {"landmark"}
-
-
-def test_landmarks_need_enough_cells(model, again):
     with pytest.raises(ValueError, match="more than 15 cells to find landmarks in, found 9"):
         model.get_prototypes(again(index=slice(9)))
-
-
-def test_before_training_it_says_so(toy):
-    MetaQModel.setup_anndata(toy, labels_key="state")
-    with pytest.raises(RuntimeError, match="[Tt]rain"):
-        MetaQModel(toy, 6).predict_labels()
-
-
-@pytest.mark.parametrize("threshold", [-0.1, 1.5, "high", True])
-def test_the_threshold_is_checked(labelled, threshold):
-    with pytest.raises(ValueError, match="unknown_above between 0 and 1"):
-        labelled.predict_labels(unknown_above=threshold)
 
 
 def test_a_single_label_is_that_of_all_cells(fit, toy):
@@ -223,12 +187,15 @@ def test_a_single_label_is_that_of_all_cells(fit, toy):
     assert uncertainty[truth != "a"].median() > 0.99 > 0.8 > uncertainty[truth == "a"].median()
 
 
-def test_numbers_and_categories_are_labels_too(fit, toy):
+def test_numbers_and_categories_are_labels_too_and_published_prototypes_have_no_axes(fit, toy):
     toy.obs["cluster"] = toy.obs["state"].cat.codes.astype(int)
     model = fit(toy, setup={"labels_key": ["cluster", "state"]})
     found = model.predict_labels()
     assert set(found["cluster"]) == {"0", "1", "2"}
     assert list(found["state"].map({"a": "0", "b": "1", "c": "2"})) == list(found["cluster"])
+    prototypes = fit(toy, 6, 2, recipe="published", setup={"labels_key": "state"})._prototypes
+    assert prototypes["state"].new_cells == 1
+    assert len(prototypes["state"].fitted_to) == 0
 
 
 @pytest.mark.parametrize("where", ["rna", None])
@@ -261,28 +228,20 @@ def query(cells, fit, train):
     return model, reference, new
 
 
-def test_a_query_has_the_prototypes_of_its_reference(query, tmp_path):
+def test_a_query_has_the_prototypes_of_its_reference_and_may_get_new_ones(query, tmp_path):
     model, reference, new = query
     of_reference = reference.module.prototypes.state_dict()
     for name, values in model.module.prototypes.state_dict().items():
         assert torch.equal(values, of_reference[name])
-    found = model.predict_labels()
-    known = new.obs["truth"] != HELD_OUT
-    assert (found["cell_type"] == new.obs["truth"])[known].mean() > 0.8
+    found, is_new = model.predict_labels(), new.obs["truth"] == HELD_OUT
+    assert (found["cell_type"] == new.obs["truth"])[~is_new].mean() > 0.8
     model.save(tmp_path / "model")
     loaded = MetaQModel.load(tmp_path / "model", new.copy(), accelerator="cpu")
     pd.testing.assert_frame_equal(loaded.predict_labels(), found, check_exact=True)
-
-
-def test_new_types_of_a_query_become_prototypes(query, tmp_path):
-    model, reference, new = query
-    model.save(tmp_path / "model")
-    model = MetaQModel.load(tmp_path / "model", new.copy(), accelerator="cpu")
     named = new.copy()
     named.obs["cell_type"] = named.obs["truth"]
-    model.add_labels(named, "cell_type")
-    found = model.predict_labels()["cell_type"]
-    is_new = new.obs["truth"] == HELD_OUT
+    loaded.add_labels(named, "cell_type")
+    found = loaded.predict_labels()["cell_type"]
     assert (found[is_new] == HELD_OUT).mean() > 0.9
     assert (found[~is_new] == HELD_OUT).mean() < 0.1
     assert HELD_OUT not in set(reference.get_prototypes().obs["label"])
@@ -315,12 +274,17 @@ def test_new_cells_and_own_ones_are_equally_uncertain(half, demo):
     assert 0.2 < half._prototypes["cell_type"].new_cells < 0.9
 
 
-def test_own_cells_are_known_by_their_counts(half):
+def test_own_cells_are_known_by_their_counts_and_labels_change_nothing_else(half, fit):
     """Whatever they are called, and whichever come with them."""
     found = half.predict_labels()
     renamed = half.adata[::-7].copy()
     renamed.obs_names = [f"other{i}" for i in range(renamed.n_obs)]
     np.testing.assert_array_equal(half.predict_labels(renamed), found.iloc[::-7])
+    without = fit(half.adata.copy(), 20, 6)
+    np.testing.assert_array_equal(without.get_assignments(), half.get_assignments())
+    state = half.module.state_dict()
+    for name, values in without.module.state_dict().items():
+        assert torch.equal(values, state[name])
 
 
 def test_cells_are_identified_by_counts_of_each_modality():
@@ -340,14 +304,6 @@ def test_cells_are_identified_by_counts_of_each_modality():
     assert all(a != b for a, b in zip(*swapped, strict=True))
 
 
-def test_labels_change_nothing_else(half, fit):
-    without = fit(half.adata.copy(), 20, 6)
-    np.testing.assert_array_equal(without.get_assignments(), half.get_assignments())
-    state = half.module.state_dict()
-    for name, values in without.module.state_dict().items():
-        assert torch.equal(values, state[name])
-
-
 def test_cells_beyond_the_reference_sample_are_new(demo, fit, monkeypatch):
     monkeypatch.setattr(_metaq, "MAX_REFERENCE_CELLS", 500)
     monkeypatch.setattr(_metaq, "_CELLS_PER_CODE", 1)
@@ -364,12 +320,6 @@ def test_cells_beyond_the_reference_sample_are_new(demo, fit, monkeypatch):
         assert some.median() == pytest.approx(0.5, abs=0.15)
 
 
-def test_the_published_recipe_has_no_axes(toy, fit):
-    prototypes = fit(toy, 6, 2, recipe="published", setup={"labels_key": "state"})._prototypes
-    assert prototypes["state"].new_cells == 1
-    assert len(prototypes["state"].fitted_to) == 0
-
-
 @pytest.mark.parametrize("labels", [["a", "a"], ["a", "a", "b"], ["a"] * 8])
 def test_few_labels_are_enough_to_go_on(toy, fit, labels):
     toy.obs["few"] = pd.Series([*labels, *[None] * (150 - len(labels))], toy.obs_names)
@@ -377,13 +327,9 @@ def test_few_labels_are_enough_to_go_on(toy, fit, labels):
     assert found["few_uncertainty"].between(0, 1).all()
 
 
-def test_of_several_modalities_and_keys(mosaic, fit, tmp_path):
+def test_of_several_modalities_and_keys(mosaic, fit):
     state = mosaic.obs["state"].astype(str)
     mosaic.obs["coarse"] = state.replace({"b": "a"}).where(np.arange(len(state)) % 2 == 0, None)
     model = fit(mosaic, 6, 5, setup={"labels_key": ["state", "coarse"]})
     ratios = [float(of_key.new_cells) for of_key in model._prototypes.values()]
     assert all(0.1 <= ratio <= 1 for ratio in ratios)
-    found = model.predict_labels()
-    model.save(tmp_path / "model")
-    loaded = MetaQModel.load(tmp_path / "model", mosaic.copy(), accelerator="cpu")
-    pd.testing.assert_frame_equal(loaded.predict_labels(), found, check_exact=True)

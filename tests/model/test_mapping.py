@@ -57,20 +57,17 @@ def same(a, b):
     pd.testing.assert_frame_equal(a, b, check_exact=True)
 
 
-def test_cells_of_known_conditions_get_the_results_of_the_reference(reference, known):
+def test_cells_of_known_conditions_get_the_results_of_the_reference(reference, known, mapped):
     some = known[::-2].copy()
     model = MetaQModel.load_query_data(some, reference)
     same(model.get_assignments(), reference.get_assignments(some))
     same(model.get_codebook(), reference.get_codebook())
     z, expected = model.get_latent_representation(), reference.get_latent_representation(some)
     np.testing.assert_array_equal(z, expected)
-
-
-def test_also_after_training_on_other_conditions(mapped, reference, known):
     same(mapped.get_assignments(known.copy()), reference.get_assignments())
 
 
-def test_everything_but_the_rows_of_new_conditions_is_bit_identical(mapped, reference):
+def test_only_effects_and_rows_of_new_conditions_are_fitted(mapped, reference, query):
     before, after = reference.module.state_dict(), mapped.module.state_dict()
     frozen = {f"condition_embedding.frozen_{i}": f"condition_embedding.tables.{i}" for i in (0, 1)}
     rows = set(frozen.values())
@@ -86,9 +83,6 @@ def test_everything_but_the_rows_of_new_conditions_is_bit_identical(mapped, refe
     assert [len(after[name]) for name in sorted(rows)] == [1, 0]
     learnt = {name for name, p in mapped.module.named_parameters() if p.requires_grad}
     assert learnt == rows
-
-
-def test_effects_of_new_conditions_are_fitted_and_embeddings_are_the_mean(mapped, reference, query):
     untrained = MetaQModel.load_query_data(query, reference)
     new = mapped.module.correction.columns([range(2, 3), []])
     assert mapped.module.correction.offsets[:, new].abs().max() > 0
@@ -138,7 +132,7 @@ def test_metacells_of_the_query_are_pure_and_mix_with_the_reference(mapped, refe
     assert right["query"] > right["reference"] - 0.15
 
 
-def test_the_users_object_stays_as_it_is(reference, query, train):
+def test_the_users_object_and_without_new_conditions_the_model_stay(reference, query, train, known):
     query = query[:, ::-1].copy()
     obs, var, X = query.obs.copy(), query.var.copy(), query.X.copy()
     train(MetaQModel.load_query_data(query, reference), 1)
@@ -147,9 +141,6 @@ def test_the_users_object_stays_as_it_is(reference, query, train):
     assert abs(query.X - X).nnz == 0
     assert not query.uns
     assert not query.obsm
-
-
-def test_without_new_conditions_there_is_nothing_to_train(reference, known):
     model = MetaQModel.load_query_data(known[:50].copy(), reference)
     before = {name: values.clone() for name, values in model.module.state_dict().items()}
     model.train()
@@ -157,15 +148,12 @@ def test_without_new_conditions_there_is_nothing_to_train(reference, known):
     assert getattr(model, "trainer", None) is None
 
 
-def test_a_reference_may_be_a_folder(mapped, reference, query, train, tmp_path):
+def test_references_and_queries_come_from_folders(mapped, reference, query, train, tmp_path, known):
     reference.save(tmp_path / "model")
     model = MetaQModel.load_query_data(query, tmp_path / "model", accelerator="cpu")
     scvi.settings.seed = 0
     train(model, None)
     same(model.get_assignments(), mapped.get_assignments())
-
-
-def test_save_and_load(mapped, query, known, tmp_path):
     mapped.save(tmp_path / "query")
     for loaded in (
         MetaQModel.load(tmp_path / "query", query, accelerator="cpu"),
@@ -178,14 +166,11 @@ def test_save_and_load(mapped, query, known, tmp_path):
         assert learnt == ["condition_embedding.tables.0", "condition_embedding.tables.1"]
 
 
-def test_codes_were_not_fitted_to_cells_of_the_query(mapped, reference):
+def test_codes_were_not_fitted_to_a_query_which_can_be_a_reference(mapped, reference, query, train):
     report = mapped.get_granularity_report([2, 8])
     np.testing.assert_allclose(report["prediction_error"], report["codebook_loss"])
     own = reference.get_granularity_report([2, 8])
     assert (own["prediction_error"] > own["codebook_loss"]).all()
-
-
-def test_a_query_can_be_a_reference(mapped, query, train):
     query.obs["batch"] = np.array(["z", "w"])[np.arange(query.n_obs) % 2]
     again = MetaQModel.load_query_data(query, mapped)
     assert again.new_conditions["batch"] == ["w"]
@@ -221,9 +206,13 @@ class TestFeatures:
     def model(cls, fewer, reference):
         return MetaQModel.load_query_data(fewer, reference)
 
-    def test_missing_ones_are_listed(self, model, fewer, known):
+    def test_missing_ones_are_listed_and_metacells_have_those_measured(self, model, fewer, known):
         missing = known.var_names.difference(fewer.var_names, sort=False)
         assert list(model.missing_features["rna"]) == list(missing)
+        metacells = model.get_metacells()
+        assert list(metacells.var_names) == list(fewer.var_names)
+        assert metacells.layers["counts"].sum() == fewer.X.sum()
+        assert metacells.obs["n_cells"].sum() == fewer.n_obs
 
     def test_missing_ones_are_filled_in(self, model, fewer, known, reference):
         """Far better than taking them for zero."""
@@ -237,12 +226,6 @@ class TestFeatures:
         assert error < 0.5 * with_zeros
         assert (model.get_assignments()["metacell"] == expected).mean() > 0.7
 
-    def test_metacells_have_the_measured_features(self, model, fewer):
-        metacells = model.get_metacells()
-        assert list(metacells.var_names) == list(fewer.var_names)
-        assert metacells.layers["counts"].sum() == fewer.X.sum()
-        assert metacells.obs["n_cells"].sum() == fewer.n_obs
-
     def test_save_and_load(self, model, fewer, tmp_path):
         model.save(tmp_path / "query")
         loaded = MetaQModel.load(tmp_path / "query", fewer, accelerator="cpu")
@@ -251,17 +234,13 @@ class TestFeatures:
         same(loaded.get_assignments(fewer[:7].copy()), model.get_assignments()[:7])
         assert list(loaded.missing_features["rna"]) == list(model.missing_features["rna"])
 
-    def test_features_that_the_query_lacks_are_not_read_in_other_cells(self, model, known):
+    def test_they_are_not_read_in_other_cells_nor_counted_in_reports(self, model, known, fewer):
         same(model.get_assignments(known.copy()), model.get_assignments())
-
-    def test_cells_that_lack_further_features_are_refused(self, model, fewer):
-        with pytest.raises(ValueError, match="found 1 missing.*load_query_data"):
-            model.get_assignments(fewer[:, 1:].copy())
-
-    def test_the_granularity_report_ignores_them(self, model):
         found = model.get_granularity_report([model.n_metacells])
         expected = model.get_quantization_report()["reconstruction_ratio"]
         assert found["reconstruction_ratio"].iloc[0] == pytest.approx(expected, rel=1e-4)
+        with pytest.raises(ValueError, match="found 1 missing.*load_query_data"):
+            model.get_assignments(fewer[:, 1:].copy())
 
     def test_training_and_the_report_ignore_them(self, fewer, reference, train):
         other = fewer.copy()
@@ -290,40 +269,26 @@ class TestFeatures:
             MetaQModel.load_query_data(toy, reference)
 
 
-def without_column(query):
-    del query.obs["batch"]
-
-
-def with_missing_values(query):
-    query.obs.loc[query.obs_names[:3], "batch"] = np.nan
-
-
-def with_text(query):
-    query.obs["lane"] = "left"
-
-
-def with_random_numbers(query):
-    query.obs["batch"] = np.random.default_rng(0).random(query.n_obs)
-
-
-def with_fractions(query):
-    query.X = query.X + 0.5 * (query.X > 0)
-
-
 class TestBadInput:
     @pytest.mark.parametrize(
-        ("change", "error", "text"),
+        ("column", "change", "error", "text"),
         [
-            (without_column, KeyError, r"No column 'batch' in query\.obs.*'new'"),
-            (with_missing_values, ValueError, r"found 3 missing values in query\.obs\['batch'\]"),
-            (with_text, ValueError, "'lane' of new cells to be int.*found 'left'"),
-            (with_random_numbers, ValueError, "133 new values for 133 cells"),
-            (with_fractions, ValueError, r"non-integer.*in query\.X|in query\.X.*non-integer"),
+            ("batch", None, KeyError, r"No column 'batch' in query\.obs.*'new'"),
+            ("batch", lambda old: old.where(np.arange(len(old)) > 2), ValueError, "3 missing val"),
+            ("batch", lambda old: np.linspace(0, 1, len(old)), ValueError, "133 new values for 1"),
+            ("lane", lambda old: "left", ValueError, "'lane' of new cells to be int.*found 'left'"),
         ],
     )
-    def test_cells_that_cannot_be_used(self, query, reference, change, error, text):
-        change(query)
+    def test_conditions_that_cannot_be_used(self, query, reference, column, change, error, text):
+        old = query.obs.pop(column)
+        if change:
+            query.obs[column] = change(old)
         with pytest.raises(error, match=text):
+            MetaQModel.load_query_data(query, reference)
+
+    def test_counts_that_cannot_be_used(self, query, reference):
+        query.X = query.X + 0.5 * (query.X > 0)
+        with pytest.raises(ValueError, match=r"non-integer.*in query\.X|in query\.X.*non-integer"):
             MetaQModel.load_query_data(query, reference)
 
     @pytest.mark.parametrize("of", [int, float, str])
@@ -367,7 +332,7 @@ class TestBadInput:
             model = MetaQModel.load_query_data(query[:1].copy(), reference)
         assert len(train(model, 1).get_assignments()) == 1
 
-    def test_no_cells_and_no_reference(self, query, toy, reference):
+    def test_no_cells_no_reference_and_no_known_category(self, query, toy, reference, mapped):
         with pytest.raises(TypeError, match="Expected an AnnData, found str"):
             MetaQModel.load_query_data("cells.h5ad", reference)
         with pytest.raises(TypeError, match="Expected a trained MetaQModel"):
@@ -377,8 +342,6 @@ class TestBadInput:
             MetaQModel.load_query_data(toy, MetaQModel(toy, 5))
         with pytest.raises(ValueError, match="saved model in no folder"):
             MetaQModel.load_query_data(query, "no folder")
-
-    def test_a_category_of_neither_query_nor_reference(self, mapped, query):
         query.obs["batch"] = "w"
         with pytest.raises(ValueError, match="found 'w'"):
             mapped.get_assignments(query)
@@ -415,11 +378,17 @@ class TestMuData:
         mdata.obs["batch"] = np.array(["x", "y"])[np.arange(150) % 2]
         return fit(mdata, 6, 10, setup={"batch_key": "batch"}), mdata
 
-    def test_the_same_cells_get_the_same(self, pair):
+    def test_the_same_cells_get_the_same_and_features_may_be_missing(self, pair):
         reference, mdata = pair
         query = mdata[:60].copy()
         model = MetaQModel.load_query_data(query, reference)
         same(model.get_assignments(), reference.get_assignments(query))
+        parts = {"rna": mdata["rna"].copy(), "adt": mdata["adt"][:, :6].copy()}
+        query = MuData(parts)
+        query.obs["batch"] = mdata.obs["batch"]
+        model = MetaQModel.load_query_data(query, reference)
+        assert list(model.missing_features["adt"]) == ["protein6", "protein7"]
+        assert model.get_metacells()["adt"].n_vars == 6
 
     @pytest.mark.parametrize("there", ["rna", "adt"])
     def test_a_modality_may_be_missing(self, pair, train, tmp_path, there):
@@ -435,15 +404,6 @@ class TestMuData:
         loaded = MetaQModel.load(tmp_path / "query", query, accelerator="cpu")
         same(loaded.get_assignments(), model.get_assignments())
         assert list(query.mod) == [there]
-
-    def test_features_of_a_modality_may_be_missing(self, pair):
-        reference, mdata = pair
-        parts = {"rna": mdata["rna"].copy(), "adt": mdata["adt"][:, :6].copy()}
-        query = MuData(parts)
-        query.obs["batch"] = mdata.obs["batch"]
-        model = MetaQModel.load_query_data(query, reference)
-        assert list(model.missing_features["adt"]) == ["protein6", "protein7"]
-        assert model.get_metacells()["adt"].n_vars == 6
 
     def test_cells_that_cannot_be_used(self, pair):
         reference, mdata = pair

@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import sparse
 
 import scmetaq
 from scmetaq import tl
@@ -17,33 +16,28 @@ def assert_same(found, expected):
     np.testing.assert_allclose(found["margin"], expected["margin"].loc[found.index], atol=2e-6)
 
 
-def test_a_table_indexed_by_barcode(assignments, blood):
+def test_assignments_latents_and_codes_are_tables(assignments, blood, model):
     assert assignments.columns.tolist() == ["metacell", "margin"]
     pd.testing.assert_index_equal(assignments.index, blood.obs_names)
     assert set(assignments["metacell"]) == {f"mc{i:04d}" for i in range(10)}
     assert (assignments["margin"] >= 0).all()
     assert all(isinstance(name, str) for name in assignments["metacell"])
+    z, codebook = model.get_latent_representation(), model.get_codebook()
+    codes, usage = codebook.drop(columns="usage"), codebook["usage"]
+    assert z.shape == (400, codes.shape[1])
+    assert np.isfinite(z).all()
+    assert z.std(0).max() > 0.01
+    assert codebook.index.tolist() == model.metacell_names
+    assert codebook.columns[-1] == "usage"
+    np.testing.assert_array_equal(codes, model.module.codebook.codes.detach().numpy())
+    assert usage.sum() == pytest.approx(1, abs=1e-3)
+    share = assignments["metacell"].value_counts(normalize=True).sort_index()
+    np.testing.assert_allclose(usage, share, atol=0.1)
 
 
-def test_the_metacell_is_the_nearest_code(model, assignments):
-    z = model.get_latent_representation().astype(float)
-    codes = model.get_codebook().drop(columns="usage").to_numpy(dtype=float)
-    similarity = -np.square(z[:, None] - codes[None]).sum(2)
-    second, best = np.sort(similarity, axis=1)[:, -2:].T
-    nearest = [f"mc{i:04d}" for i in similarity.argmax(1)]
-    clear = best - second > 1e-5
-    assert clear.mean() > 0.95
-    np.testing.assert_array_equal(assignments["metacell"][clear], np.array(nearest)[clear])
-    np.testing.assert_allclose(assignments["margin"], best - second, atol=1e-5)
-
-
-def test_reading_twice_gives_the_same(model, assignments):
-    pd.testing.assert_frame_equal(model.get_assignments(), assignments)
-
-
-def test_reading_changes_nothing(model):
+def test_reading_twice_gives_the_same_and_changes_nothing(model, assignments):
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
-    model.get_assignments()
+    pd.testing.assert_frame_equal(model.get_assignments(), assignments)
     model.get_latent_representation()
     model.get_codebook()
     model.get_metacells()
@@ -54,45 +48,22 @@ def test_reading_changes_nothing(model):
     assert not model.module.training
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda X: X,
-        sparse.csc_matrix,
-        sparse.csr_array,
-        lambda X: X.toarray(),
-        lambda X: X.astype(np.int64),
-        lambda X: X.astype(np.float64),
-        lambda X: X.toarray().astype(np.uint16),
-    ],
-    ids=["csr", "csc", "csr_array", "dense", "int64", "float64", "uint16"],
-)
-def test_new_data_in_any_form_give_the_same(model, assignments, again, blood, make):
-    found = model.get_assignments(again(make(blood.X)))
+def test_new_data_in_any_form_give_the_same(model, assignments, again, blood, in_form):
+    found = model.get_assignments(again(in_form(blood.X)))
     pd.testing.assert_frame_equal(found, assignments)
 
 
-def test_the_order_of_cells_does_not_matter(model, assignments, again, rng):
-    assert_same(model.get_assignments(again(index=rng.permutation(400))), assignments)
-
-
-@pytest.mark.parametrize("n_cells", [1, 2, 57, 399])
-def test_which_cells_come_along_does_not_matter(model, assignments, again, rng, n_cells):
-    chosen = rng.choice(400, n_cells, replace=False)
-    assert_same(model.get_assignments(again(index=chosen)), assignments)
-
-
-def test_blocks_do_not_matter(model, assignments, monkeypatch):
+def test_order_company_views_and_blocks_do_not_matter(model, assignments, again, rng, monkeypatch):
+    some = [rng.choice(400, n_cells, replace=False) for n_cells in (1, 2, 57, 399)]
+    for index in (*some, rng.permutation(400), (slice(None), rng.permutation(500))):
+        assert_same(model.get_assignments(again(index=index)), assignments)
+    for cells in (model.adata[::3].copy(), model.adata[::3]):
+        assert_same(model.get_assignments(cells), assignments)
     monkeypatch.setattr("scmetaq.model._base._BLOCK", 33)
     assert_same(model.get_assignments(), assignments)
 
 
-def test_copies_and_views_of_the_models_cells(model, assignments):
-    assert_same(model.get_assignments(model.adata[::3].copy()), assignments)
-    assert_same(model.get_assignments(model.adata[::3]), assignments)
-
-
-def test_unseen_cells_are_assigned(model, blood):
+def test_unseen_cells_are_assigned_and_do_not_change_the_others(model, blood, assignments):
     demo = scmetaq.data.demo()
     unseen = demo[~demo.obs_names.isin(blood.obs_names), blood.var_names][:300].copy()
     found = model.get_assignments(unseen)
@@ -102,59 +73,29 @@ def test_unseen_cells_are_assigned(model, blood):
     label = model.get_metacells().obs["cell_type"]
     of_b_cells = found.loc[unseen.obs["cell_type"] == "B", "metacell"].map(label)
     assert (of_b_cells == "B").mean() > 0.5
-
-
-def test_unseen_cells_do_not_change_the_answer_for_others(model, assignments, blood):
     demo = scmetaq.data.demo()[:, blood.var_names].copy()
     assert_same(model.get_assignments(demo).loc[blood.obs_names], assignments)
 
 
-@pytest.mark.parametrize("n_features", [499, 10])
-def test_missing_features_are_told(model, again, n_features):
-    with pytest.raises(ValueError, match=rf"(?s)500.*{n_features}"):
-        model.get_assignments(again(index=(slice(None), slice(n_features))))
+BAD = {
+    "negative": lambda cells: cells.X.data.__setitem__(0, -3),
+    "nan": lambda cells: cells.X.data.__setitem__(0, np.nan),
+    "half": lambda cells: cells.X.data.__imul__(0.5),
+    "empty cell": lambda cells: cells.X.data.__setitem__(slice(*cells.X.indptr[3:5]), 0),
+    "twins": lambda cells: setattr(cells, "obs_names", ["twin"] * 400),
+    "other genes": lambda cells: setattr(cells, "var_names", [f"other{i}" for i in range(500)]),
+}
 
 
-def test_genes_in_another_order_are_the_same_genes(model, assignments, again):
-    shuffled = again(index=(slice(None), np.random.default_rng(0).permutation(500)))
-    assert_same(model.get_assignments(shuffled), assignments)
-
-
-def test_other_genes_are_refused(model, again):
-    other = again()
-    other.var_names = [f"other{i}" for i in range(500)]
-    with pytest.raises(ValueError, match="(?i)feature|gene|var"):
-        model.get_assignments(other)
-
-
-def _negative(adata):
-    adata.X.data[0] = -3
-
-
-def _nan(adata):
-    adata.X.data[0] = np.nan
-
-
-def _half(adata):
-    adata.X = adata.X * 0.5
-
-
-def _empty_cell(adata):
-    X = adata.X.toarray()
-    X[3] = 0
-    adata.X = sparse.csr_matrix(X)
-
-
-def _twins(adata):
-    adata.obs_names = ["twin"] * adata.n_obs
-
-
-@pytest.mark.parametrize("spoil", [_negative, _nan, _half, _empty_cell, _twins])
-def test_new_cells_that_are_not_raw_counts_are_refused(model, again, spoil):
+@pytest.mark.parametrize("spoil", BAD)
+def test_new_cells_that_are_not_raw_counts_of_its_genes_are_refused(model, again, spoil):
     cells = again()
-    spoil(cells)
+    BAD[spoil](cells)
     with pytest.raises(ValueError, match="Expected"):
         model.get_assignments(cells)
+    for n_features in (499, 10):
+        with pytest.raises(ValueError, match=rf"(?s)500.*{n_features}"):
+            model.get_assignments(again(index=(slice(None), slice(n_features))))
 
 
 def test_new_data_are_not_changed(model, again):
@@ -165,28 +106,6 @@ def test_new_data_are_not_changed(model, again):
     pd.testing.assert_frame_equal(cells.obs, kept.obs)
     pd.testing.assert_frame_equal(cells.var, kept.var)
     assert all(key.startswith("_scvi") for key in cells.uns)
-
-
-def test_latents(model, blood):
-    z = model.get_latent_representation()
-    assert z.shape == (400, model.module.codebook.codes.shape[1])
-    assert np.isfinite(z).all()
-    assert z.std(0).max() > 0.01
-
-
-def test_codebook_is_indexed_by_metacell(model):
-    codebook = model.get_codebook()
-    assert codebook.index.tolist() == model.metacell_names
-    assert codebook.columns[-1] == "usage"
-    expected = model.module.codebook.codes.detach().numpy()
-    np.testing.assert_array_equal(codebook.drop(columns="usage"), expected)
-
-
-def test_usage_is_the_share_of_training_cells(model, assignments):
-    usage = model.get_codebook()["usage"]
-    assert usage.sum() == pytest.approx(1, abs=1e-3)
-    share = assignments["metacell"].value_counts(normalize=True).sort_index()
-    np.testing.assert_allclose(usage, share, atol=0.1)
 
 
 @pytest.mark.parametrize(("n", "last"), [(2, "mc0001"), (10_000, "mc9999"), (10_001, "mc10000")])
@@ -208,9 +127,6 @@ def test_one_training_serves_every_granularity(model, assignments):
         assert (coarser["margin"] >= assignments["margin"] - 1e-6).all()
         finer = found
     pd.testing.assert_frame_equal(model.get_assignments(n_metacells=10), assignments)
-
-
-def test_metacells_of_a_coarser_cut(model):
     metacells = model.get_metacells(n_metacells=4)
     assert list(metacells.obs_names) == ["mc0000", "mc0001", "mc0002", "mc0003"]
     assert metacells.obs["n_cells"].sum() == 400
@@ -229,6 +145,8 @@ def test_metacells_of_a_coarser_cut(model):
 def test_cuts_that_cannot_be(model, n_metacells, error, message):
     with pytest.raises(error, match=message):
         model.get_assignments(n_metacells=n_metacells)
+    with pytest.raises(error, match=message):
+        model.get_granularity_report([5, n_metacells])
 
 
 @pytest.fixture(scope="module")
@@ -236,45 +154,17 @@ def metacells(model):
     return model.get_metacells()
 
 
-def test_counts_are_conserved(metacells, blood):
-    np.testing.assert_array_equal(
-        np.asarray(metacells.layers["counts"].sum(0)).ravel(), np.asarray(blood.X.sum(0)).ravel()
-    )
-    assert metacells.layers["counts"].sum() == blood.X.sum()
-
-
-def test_each_metacell_is_the_sum_and_the_mean_of_its_cells(metacells, assignments, blood):
-    for name in metacells.obs_names:
-        rows = blood.X[(assignments["metacell"] == name).to_numpy()].toarray().astype(float)
-        np.testing.assert_array_equal(metacells[name].layers["counts"].toarray()[0], rows.sum(0))
-        np.testing.assert_allclose(metacells[name].X.toarray()[0], rows.mean(0), rtol=1e-6)
-
-
-def test_names_and_sizes_are_those_of_the_assignments(metacells, assignments, model):
-    sizes = assignments["metacell"].value_counts()
-    assert metacells.obs_names.tolist() == model.metacell_names
-    np.testing.assert_array_equal(metacells.obs["n_cells"], sizes.loc[metacells.obs_names])
-
-
-def test_equals_aggregating_by_the_assignments(metacells, model, assignments, blood):
+def test_metacells_are_the_cells_aggregated_by_assignments(metacells, model, assignments, blood):
+    """Sums, means, sizes and majorities of ``aggregate`` are tested in ``tests/tl``."""
     expected = scmetaq.tl.aggregate(blood, assignments["metacell"])
+    assert metacells.obs_names.tolist() == model.metacell_names
     assert abs(metacells.X - expected.X).max() == 0
+    assert abs(metacells.layers["counts"] - expected.layers["counts"]).max() == 0
     pd.testing.assert_frame_equal(metacells.obs, expected.obs)
-
-
-def test_labels_are_majorities(metacells, assignments, blood):
-    shares = pd.crosstab(assignments["metacell"], blood.obs["cell_type"], normalize="index")
-    np.testing.assert_allclose(metacells.obs["cell_type_fraction"], shares.max(axis=1))
-    found = metacells.obs["cell_type"].astype(str)
-    assert all(shares.loc[name, found[name]] == shares.loc[name].max() for name in found.index)
-
-
-def test_all_features_are_kept(metacells, blood):
     pd.testing.assert_frame_equal(metacells.var, blood.var)
-    assert sparse.issparse(metacells.X)
 
 
-def test_provenance(metacells, model):
+def test_provenance_and_round_trip_through_h5ad(metacells, model, tmp_path):
     told = metacells.uns["metaq"]
     assert told["function"] == "scmetaq.MetaQModel.get_metacells"
     assert told["settings"]["n_metacells"] == 10
@@ -282,9 +172,6 @@ def test_provenance(metacells, model):
     assert (told["modality"], told["layer"]) == ("rna", "X")
     assert (told["n_cells"], told["n_metacells"]) == (400, 10)
     assert told["scmetaq_version"] == scmetaq.__version__
-
-
-def test_round_trip_through_h5ad(metacells, tmp_path):
     metacells.write_h5ad(tmp_path / "metacells.h5ad")
     read = anndata.read_h5ad(tmp_path / "metacells.h5ad")
     pd.testing.assert_frame_equal(read.obs, metacells.obs)
@@ -299,22 +186,6 @@ def test_of_other_cells_only_those_metacells_that_have_some(model, assignments, 
     assert found.obs_names.tolist() == wanted
     assert found.obs["n_cells"].sum() == len(chosen)
     assert found.uns["metaq"]["n_metacells"] == 2
-
-
-def test_counts_of_a_layer(fit, toy):
-    expected = toy.X.sum()
-    toy.layers["raw"] = toy.X.copy()
-    toy.X = sparse.csr_matrix(toy.shape, dtype=np.float32)
-    metacells = fit(toy, setup={"layer": "raw"}).get_metacells()
-    assert metacells.layers["counts"].sum() == expected
-    assert metacells.uns["metaq"]["layer"] == "raw"
-
-
-def test_the_cells_are_not_changed(model, blood):
-    model.get_metacells()
-    np.testing.assert_array_equal(model.adata.X.toarray(), blood.X.toarray())
-    pd.testing.assert_frame_equal(model.adata.obs, blood.obs)
-    assert all(key.startswith("_scvi") for key in model.adata.uns)
 
 
 def test_a_column_of_metacells_is_not_carried_along(toy, fit):
@@ -350,7 +221,7 @@ def treated(model):
     adata.obs = adata.obs.drop(columns=["donor", "stim"])
 
 
-def test_metacells_are_split_and_nothing_else_changes(treated):
+def test_metacells_are_split_never_mix_and_nothing_else_changes(treated):
     whole, split = (
         treated.get_assignments(),
         treated.get_assignments(within=["donor", "stim"], min_cells=1),
@@ -361,9 +232,6 @@ def test_metacells_are_split_and_nothing_else_changes(treated):
     assert (split["metacell"][known] == names[known]).all()
     assert split["metacell"][~known].isna().all()
     pd.testing.assert_series_equal(split["margin"], whole["margin"])
-
-
-def test_metacells_never_mix(treated):
     found = treated.get_metacells(within=["donor", "stim"])
     assert (found.obs[["donor_fraction", "stim_fraction"]] == 1).all(axis=None)
     parts = found.obs_names.to_series().str.split(":", expand=True)
@@ -372,18 +240,7 @@ def test_metacells_never_mix(treated):
     assert found.obs_names.is_monotonic_increasing
 
 
-def test_counts_are_those_of_the_cells_with_a_value(treated):
-    adata, found = treated.adata, treated.get_metacells(within="stim", min_cells=1)
-    known = adata.obs["stim"].notna().to_numpy()
-    np.testing.assert_array_equal(
-        found.layers["counts"].sum(0), adata.X[np.flatnonzero(known)].sum(0)
-    )
-    whole = treated.get_metacells().to_df(layer="counts")
-    of_metacell = found.to_df(layer="counts").groupby(found.obs["metacell"].astype(str)).sum()
-    assert (of_metacell <= whole.loc[of_metacell.index]).all(axis=None)
-
-
-def test_equals_aggregating_by_columns(treated):
+def test_pieces_are_aggregated_by_columns_and_go_through_h5ad(treated, tmp_path):
     cells = treated.adata.copy()
     cells.obs["metacell"] = treated.get_assignments()["metacell"]
     expected, found = (
@@ -392,18 +249,26 @@ def test_equals_aggregating_by_columns(treated):
     )
     assert abs(found.X - expected.X).max() == 0
     pd.testing.assert_frame_equal(found.obs, expected.obs)
+    found = treated.get_metacells(within="stim")
+    found.write_h5ad(tmp_path / "pieces.h5ad")
+    read = anndata.read_h5ad(tmp_path / "pieces.h5ad")
+    pd.testing.assert_frame_equal(read.obs, found.obs)
+    assert list(read.uns["metaq"]["settings"]["within"]) == ["stim"]
 
 
-def test_a_cut_is_split(treated):
+def test_a_cut_is_split_and_its_small_pieces_are_dissolved(treated):
     found = treated.get_metacells(n_metacells=3, within="stim")
     assert found.n_obs <= 6
     assert found.obs["metacell"].nunique() == 3
     cut = treated.get_assignments(n_metacells=3)["metacell"]
     pieces = treated.get_assignments(n_metacells=3, within="stim", min_cells=1)["metacell"].dropna()
     assert (pieces.str.split(":").str[0] == cut[pieces.index]).all()
+    found = treated.get_metacells(n_metacells=4, within=["donor", "stim"], min_cells=12)
+    assert found.obs["n_cells"].min() >= 12
+    assert found.obs["metacell"].isin([f"mc{i:04d}" for i in range(4)]).all()
 
 
-def test_small_pieces_are_dissolved(treated):
+def test_small_pieces_are_dissolved_and_small_combinations_keep_one(treated):
     obs, columns = treated.adata.obs, ["donor", "stim"]
     every = treated.get_assignments(within=columns, min_cells=1)["metacell"]
     found = treated.get_assignments(within=columns, min_cells=8)["metacell"]
@@ -414,6 +279,14 @@ def test_small_pieces_are_dissolved(treated):
     assert (found.isna() == every.isna()).all()
     of_piece, of_cell = found.dropna().str.split(":", n=1).str[1], obs[columns].dropna()
     assert (of_piece == of_cell.agg(":".join, axis=1)).all()
+    found = treated.get_metacells(within=["donor", "stim"], min_cells=1_000)
+    known = treated.adata.obs[["donor", "stim"]].dropna()
+    assert found.n_obs == len(known.drop_duplicates())
+    assert found.obs["n_cells"].sum() == len(known)
+    told = found.uns["metaq"]
+    assert told["settings"]["within"] == ["donor", "stim"]
+    assert told["settings"]["min_cells"] == 1_000
+    assert told["n_cells"] + told["n_cells_left_out"] == treated.adata.n_obs
 
 
 def test_cells_of_small_pieces_go_where_they_are_most_alike(treated):
@@ -432,37 +305,18 @@ def test_cells_of_small_pieces_go_where_they_are_most_alike(treated):
         assert found[cell].split(":")[0] == names[distance.argmin()]
 
 
-def test_small_combinations_keep_one_piece(treated):
-    found = treated.get_metacells(within=["donor", "stim"], min_cells=1_000)
-    known = treated.adata.obs[["donor", "stim"]].dropna()
-    assert found.n_obs == len(known.drop_duplicates())
-    assert found.obs["n_cells"].sum() == len(known)
-    told = found.uns["metaq"]
-    assert told["settings"]["within"] == ["donor", "stim"]
-    assert told["settings"]["min_cells"] == 1_000
-    assert told["n_cells"] + told["n_cells_left_out"] == treated.adata.n_obs
-
-
-def test_pieces_of_a_cut_are_dissolved(treated):
-    found = treated.get_metacells(n_metacells=4, within=["donor", "stim"], min_cells=12)
-    assert found.obs["n_cells"].min() >= 12
-    assert found.obs["metacell"].isin([f"mc{i:04d}" for i in range(4)]).all()
-
-
-def test_new_cells_are_split_by_their_own_values(treated, again):
+def test_new_cells_are_split_by_their_values_and_bad_columns_refused(treated, again, monkeypatch):
     cells = again(index=slice(0, 50))
     cells.obs["stim"] = ["ctrl", "stim"] * 25
     split = treated.get_assignments(cells, within="stim", min_cells=1)["metacell"]
     expected = treated.get_assignments().loc[cells.obs_names, "metacell"]
     assert (split == expected + ":" + cells.obs["stim"].astype(str)).all()
-
-
-def test_round_trip_of_pieces_through_h5ad(treated, tmp_path):
-    found = treated.get_metacells(within="stim")
-    found.write_h5ad(tmp_path / "pieces.h5ad")
-    read = anndata.read_h5ad(tmp_path / "pieces.h5ad")
-    pd.testing.assert_frame_equal(read.obs, found.obs)
-    assert list(read.uns["metaq"]["settings"]["within"]) == ["stim"]
+    monkeypatch.setattr(type(treated), "_in_blocks", lambda *args, **kwargs: pytest.fail("encoded"))
+    for method in (treated.get_assignments, treated.get_metacells):
+        with pytest.raises(KeyError, match=r"`within` to name.*no 'dose'.*'donor'.*'stim'"):
+            method(within=["donor", "dose"])
+        with pytest.raises(ValueError, match="min_cells to be at least 1, found 0"):
+            method(within="donor", min_cells=0)
 
 
 def test_modalities_are_split_alike(fit, toy_mdata):
@@ -475,12 +329,3 @@ def test_modalities_are_split_alike(fit, toy_mdata):
     for kind in ("rna", "adt", "atac"):
         assert found[kind].obs_names.tolist() == found.obs_names.tolist()
         assert found[kind].obs["metacell"].tolist() == [n[:6] for n in found.obs_names]
-
-
-def test_bad_columns_are_refused_before_any_work(treated, monkeypatch):
-    monkeypatch.setattr(type(treated), "_in_blocks", lambda *args, **kwargs: pytest.fail("encoded"))
-    for method in (treated.get_assignments, treated.get_metacells):
-        with pytest.raises(KeyError, match=r"`within` to name.*no 'dose'.*'donor'.*'stim'"):
-            method(within=["donor", "dose"])
-        with pytest.raises(ValueError, match="min_cells to be at least 1, found 0"):
-            method(within="donor", min_cells=0)

@@ -41,7 +41,7 @@ def test_new_codes_were_fitted_to_their_cells(grown):
     assert row["prediction_error"] - row["codebook_loss"] == pytest.approx(added, rel=0.25)
 
 
-def test_the_state_that_was_missing_gets_metacells(grown, cells):
+def test_the_missing_state_gets_metacells_and_others_do_not_change(grown, cells, reference):
     model, names = grown
     assert names == model.new_metacells
     assert names[0] == "mc0010"
@@ -49,10 +49,6 @@ def test_the_state_that_was_missing_gets_metacells(grown, cells):
     is_new = model.get_assignments()["metacell"].isin(names).to_numpy()
     assert is_new[kinds == "B"].mean() > 0.8
     assert is_new[kinds != "B"].mean() < 0.1
-
-
-def test_metacells_of_the_reference_do_not_change(grown, reference):
-    model, names = grown
     before, after = reference.get_codebook(), model.get_codebook()
     codes = before.columns.drop("usage")
     pd.testing.assert_frame_equal(after.loc[before.index, codes], before[codes], check_exact=True)
@@ -65,16 +61,12 @@ def test_metacells_of_the_reference_do_not_change(grown, reference):
     assert reference.init_params_["non_kwargs"]["n_metacells"] == 10
 
 
-def test_save_and_load(grown, cells, tmp_path):
+def test_they_can_be_saved_merged_and_aggregated(grown, cells, tmp_path):
     model, names = grown
     model.save(tmp_path / "model")
     loaded = MetaQModel.load(tmp_path / "model", cells.copy(), accelerator="cpu")
     pd.testing.assert_frame_equal(loaded.get_assignments(), model.get_assignments())
     assert loaded.new_metacells == names
-
-
-def test_they_can_be_merged_and_aggregated(grown, cells):
-    model, names = grown
     metacells = model.get_metacells()
     assert set(names) <= set(metacells.obs_names)
     assert model.get_codebook()["usage"].sum() == pytest.approx(1)

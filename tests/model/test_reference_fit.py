@@ -26,7 +26,7 @@ def inputs(model, counts):
     )["rna"]
 
 
-def test_the_module_computes_the_scores_that_were_fitted(model, blood):
+def test_the_module_computes_scores_and_states_as_fitted_and_learns_the_denoised_ones(model, blood):
     """Torch at inference and numpy at fitting are two implementations of one map."""
     part = model.module.parts["rna"]
     path, scaling = part.linear_path, part.feature_scaling
@@ -37,9 +37,6 @@ def test_the_module_computes_the_scores_that_were_fitted(model, blood):
     np.testing.assert_allclose(scaling.scale, reference.scaling.scale, rtol=1e-5)
     found = inputs(model, blood.X)["scores"]
     np.testing.assert_allclose(found, scores(reference, blood.X), atol=1e-3)
-
-
-def test_the_state_maps_are_those_of_the_scores(model, blood):
     found = torch.from_numpy(inputs(model, blood.X)["scores"])
     n_latent = model.module.parts["rna"].encoder.head.out_features
     smooth = neighborhood_mean(found, found).numpy()
@@ -48,14 +45,8 @@ def test_the_state_maps_are_those_of_the_scores(model, blood):
     for layer, fitted in zip((path.smooth_to_state, path.to_state), maps, strict=True):
         mapped = layer(found).detach().numpy()
         np.testing.assert_allclose(np.abs(mapped), np.abs(fitted(found.numpy())), atol=1e-3)
-
-
-def test_latents_come_near_the_denoised_states(model, blood):
-    """What the network learns: to tell the state from the cell alone."""
-    path = model.module.parts["rna"].linear_path
+    # What the network learns: to tell the state from the cell alone
     state = model.get_latent_representation()[:, : path.to_state.out_features]
-    found = torch.from_numpy(inputs(model, blood.X)["scores"])
-    path = model.module.parts["rna"].linear_path
     target = path.smooth_to_state(neighborhood_mean(found, found)).detach().numpy()
     linear = path.to_state(found).detach().numpy()
     error, of_linear = (np.square(s - target).sum(1).mean() for s in (state, linear))
@@ -112,6 +103,7 @@ def test_statistics_are_those_of_a_random_sample(many_cells, toy, monkeypatch):
 def test_what_is_trained_on(many_cells, toy, train, recipe, n_cells):
     """A part of the reference sample; as published, all cells."""
     model = train(MetaQModel(toy, 6, recipe=recipe), train_size=0.8, validation_size=0.2)
+    assert model.get_assignments()["metacell"].nunique() == 6
     used = np.concatenate([model.train_indices, model.validation_indices])
     prepared = model._prepare()
     assert set(used) == set(prepared.cells)
@@ -126,8 +118,3 @@ def test_what_is_trained_on(many_cells, toy, train, recipe, n_cells):
         if name == "present":  # all have the only modality
             continue
         np.testing.assert_array_equal(batch[f"rna_{name}"], values)
-
-
-def test_training_on_a_sample_still_gives_every_metacell_a_cell(many_cells, train):
-    train(many_cells)
-    assert many_cells.get_assignments()["metacell"].nunique() == 6

@@ -25,7 +25,7 @@ def quantization(model):
     return model.get_quantization_report()
 
 
-def test_losses_agree_with_the_module(quantization, model, blood):
+def test_the_report_agrees_with_the_module_and_assignments(quantization, model, blood, assignments):
     x = torch.from_numpy(blood.X.toarray())
     module = model.module
     with torch.no_grad():
@@ -42,9 +42,6 @@ def test_losses_agree_with_the_module(quantization, model, blood):
         assert quantization[name] == pytest.approx(value, rel=1e-5)
     ratio = losses["reconstruction_loss"] / losses["quantized_loss"]
     assert quantization["reconstruction_ratio"] == pytest.approx(ratio, rel=1e-5)
-
-
-def test_the_rest_agrees_with_latents_and_assignments(quantization, model, assignments):
     assert set(quantization) == KEYS
     share = assignments["metacell"].value_counts(normalize=True)
     assert quantization["perplexity"] == pytest.approx(
@@ -57,26 +54,29 @@ def test_the_rest_agrees_with_latents_and_assignments(quantization, model, assig
     assert (quantization["n_metacells"], quantization["n_empty"]) == (10, 0)
 
 
-def test_blocks_do_not_matter(quantization, model, monkeypatch):
+def test_blocks_do_not_matter_nor_empty_codes(quantization, model, monkeypatch, assignments, again):
     monkeypatch.setattr("scmetaq.model._base._BLOCK", 33)
     found = model.get_quantization_report()
     assert found == pytest.approx(quantization, rel=1e-5)
-
-
-def test_other_cells_may_leave_metacells_empty(model, assignments, again):
     of_one = np.flatnonzero(assignments["metacell"] == "mc0002")
     quantization = model.get_quantization_report(again(index=of_one))
     assert quantization["n_empty"] == 9
     assert quantization["perplexity"] == pytest.approx(1)
 
 
-def test_more_metacells_lose_less(fit, toy):
+def test_more_metacells_lose_less_and_single_cells_are_predicted_by_the_mean(fit, toy):
     few, many = (fit(toy.copy(), k).get_quantization_report() for k in (3, 60))
     assert many["codebook_loss"] < few["codebook_loss"]
     assert many["perplexity"] > few["perplexity"]
+    model = fit(toy, 149)
+    z = model.get_latent_representation()
+    n = model.get_assignments()["metacell"].map(model.get_assignments()["metacell"].value_counts())
+    alone = np.square(z - z.mean(0)).mean(1)[(n == 1).to_numpy()].sum() / 150
+    report = model.get_granularity_report([149])
+    assert report["prediction_error"].iloc[0] == pytest.approx(alone, rel=0.05)
 
 
-def test_scores_are_distances_over_those_typical_of_the_metacell(model, assignments, blood):
+def test_scores_are_distances_over_typical_ones(model, assignments, blood, again, tmp_path):
     scores = model.get_outlier_scores()
     pd.testing.assert_index_equal(scores.index, blood.obs_names)
     assert scores.name == "outlier_score"
@@ -88,18 +88,10 @@ def test_scores_are_distances_over_those_typical_of_the_metacell(model, assignme
     expected = distance / ((size * own + 10 * overall) / (size + 10))
     np.testing.assert_allclose(scores, expected, rtol=1e-3)
     assert 0.9 < scores.median() < 1.1
-
-
-def test_cells_are_scored_alike_alone_and_among_others(model, again):
-    scores = model.get_outlier_scores()
     some = again(index=slice(40, 60))
     pd.testing.assert_series_equal(model.get_outlier_scores(some), scores.loc[some.obs_names])
     one = again(index=slice(7, 8))
     assert model.get_outlier_scores(one).item() == scores.iloc[7]
-
-
-def test_a_saved_model_gives_the_same_scores(model, blood, tmp_path):
-    scores = model.get_outlier_scores()
     model.save(tmp_path / "model", save_anndata=False)
     loaded = scmetaq.MetaQModel.load(tmp_path / "model", adata=blood.copy())
     pd.testing.assert_series_equal(loaded.get_outlier_scores(), scores)
@@ -122,12 +114,14 @@ def test_damaged_cells_score_higher_than_others_of_the_same_depth(model, blood):
     assert roc_auc_score(is_damaged, scores) > roc_auc_score(is_damaged, -margins) + 0.2
 
 
-def test_a_model_without_spreads_says_so(model, blood, tmp_path):
+def test_models_without_spreads_and_no_numbers_are_refused(model, blood, tmp_path):
     model.save(tmp_path / "model", save_anndata=False)
     old = scmetaq.MetaQModel.load(tmp_path / "model", adata=blood.copy())
     old.module.codebook.typical_distance.zero_()
     with pytest.raises(ValueError, match="alone in their metacells"):
         old.get_outlier_scores()
+    with pytest.raises(ValueError, match="at least one number of metacells, found none"):
+        model.get_granularity_report([])
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +129,7 @@ def report(model):
     return model.get_granularity_report([10, 3, 6])
 
 
-def test_a_row_per_number_in_order(report):
+def test_a_row_per_number_in_order_of_sampled_cells_if_many(report, model, monkeypatch):
     assert report.index.tolist() == [3, 6, 10]
     assert report.columns.tolist() == [
         "margin",
@@ -146,13 +140,23 @@ def test_a_row_per_number_in_order(report):
         "cells_per_metacell",
     ]
     np.testing.assert_allclose(report["cells_per_metacell"], 400 / report.index)
+    monkeypatch.setattr("scmetaq.model._reports._MOST_CELLS", 200)
+    sampled = model.get_granularity_report([3, 6, 10])
+    assert not sampled.equals(report)
+    np.testing.assert_allclose(sampled["codebook_loss"], report["codebook_loss"], rtol=0.1)
+    np.testing.assert_array_equal(sampled["cells_per_metacell"], report["cells_per_metacell"])
 
 
-def test_of_all_metacells_it_is_the_quantization_report(report, model):
+def test_of_all_metacells_it_is_the_quantization_report_and_fewer_lose_more(report, model):
     expected = model.get_quantization_report()
     for name in ("reconstruction_ratio", "codebook_loss"):
         assert report.loc[10, name] == pytest.approx(expected[name], rel=1e-5)
     assert report.loc[10, "margin"] == pytest.approx(expected["mean_margin"], rel=1e-4)
+    assert report["codebook_loss"].is_monotonic_decreasing
+    assert report["reconstruction_ratio"].is_monotonic_increasing
+    assert report["margin"].is_monotonic_decreasing
+    assert (report["prediction_error"] > report["codebook_loss"]).all()
+    assert (report["prediction_error_se"] == 0).sum() == 1
 
 
 @pytest.mark.parametrize("n_metacells", [3, 6, 10])
@@ -171,47 +175,8 @@ def test_errors_are_those_of_means_with_and_without_the_cell(report, model, n_me
     assert report.loc[n_metacells, "prediction_error"] == pytest.approx(np.mean(others), rel=0.02)
 
 
-def test_fewer_metacells_lose_more(report):
-    assert report["codebook_loss"].is_monotonic_decreasing
-    assert report["reconstruction_ratio"].is_monotonic_increasing
-    assert report["margin"].is_monotonic_decreasing
-    assert (report["prediction_error"] > report["codebook_loss"]).all()
-    assert (report["prediction_error_se"] == 0).sum() == 1
-
-
-def test_cells_that_are_alone_are_predicted_by_the_mean_of_all(fit, toy):
-    model = fit(toy, 149)
-    z = model.get_latent_representation()
-    n = model.get_assignments()["metacell"].map(model.get_assignments()["metacell"].value_counts())
-    alone = np.square(z - z.mean(0)).mean(1)[(n == 1).to_numpy()].sum() / 150
-    report = model.get_granularity_report([149])
-    assert report["prediction_error"].iloc[0] == pytest.approx(alone, rel=0.05)
-
-
 def test_each_modality_counts_for_the_cells_that_have_it(fit, mosaic):
     model = fit(mosaic)
     found = model.get_granularity_report([6])
     expected = model.get_quantization_report()["reconstruction_ratio"]
     assert found["reconstruction_ratio"].iloc[0] == pytest.approx(expected, rel=1e-5)
-
-
-def test_larger_data_are_sampled(report, model, monkeypatch):
-    monkeypatch.setattr("scmetaq.model._reports._MOST_CELLS", 200)
-    sampled = model.get_granularity_report([3, 6, 10])
-    assert not sampled.equals(report)
-    np.testing.assert_allclose(sampled["codebook_loss"], report["codebook_loss"], rtol=0.1)
-    np.testing.assert_array_equal(sampled["cells_per_metacell"], report["cells_per_metacell"])
-
-
-@pytest.mark.parametrize(
-    ("numbers", "error", "message"),
-    [
-        ([], ValueError, "at least one number of metacells, found none"),
-        ([5, 11], ValueError, "between 2 and the 10 .*found 11"),
-        ([1], ValueError, "found 1"),
-        ([2.5], TypeError, "an int, found 2.5"),
-    ],
-)
-def test_numbers_that_cannot_be(model, numbers, error, message):
-    with pytest.raises(error, match=message):
-        model.get_granularity_report(numbers)

@@ -68,9 +68,6 @@ def relative_gains(z, found):
     return ((own * size / (size - 1) - join)[size > 1]) / found.error
 
 
-# --- the whole ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("n_codes", [2, 30, 60, 399, 400])
 def test_every_code_is_the_mean_of_its_cells_which_are_nearest_to_it(n_codes):
     z = cells()
@@ -92,15 +89,12 @@ def test_any_start_will_do(start_name):
     assert found.error < (1.05 if start_name == "cells" else 1.25) * cluster(z, 30).error
 
 
-def test_codes_keep_the_order_of_the_start():
+def test_codes_keep_the_order_of_the_start_and_the_loss_is_below_that_of_kmeans():
     z = cells()
     codes = cluster(z, 30).codes
     order = torch.randperm(30, generator=torch.Generator().manual_seed(0))
     again = cluster(z, 30, start=codes[order]).codes
     assert torch.equal(assign(again, codes[order]), torch.arange(30))
-
-
-def test_the_loss_is_below_that_of_kmeans():
     ratios = []
     for seed in range(8):
         z = cells(seed=seed)
@@ -124,10 +118,13 @@ def test_one_seed_gives_one_result_and_inputs_and_global_randomness_are_untouche
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
-def test_duplicated_cells_do_no_harm():
+def test_neither_duplicated_cells_nor_single_outliers_do_harm():
     found = cluster(cells(50).repeat(4, 1), 20, evenness=0.2)
     assert torch.isfinite(found.codes).all()
     assert len(found.assignment.unique()) == 20
+    z = torch.cat([cells(200), 50 + torch.arange(5.0)[:, None].expand(5, 6)])
+    found = cluster(z, 12, evenness=5.0)
+    assert torch.bincount(found.assignment, minlength=12).min() >= 1
 
 
 @pytest.fixture(scope="module")
@@ -149,9 +146,6 @@ def test_on_real_cells_exchange_lowers_the_loss_and_sizes_are_even_at_little_cos
     assert plain < 0.9775
     assert even < 0.985
     assert spread < 0.7 * uneven
-
-
-# --- even sizes -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -181,15 +175,6 @@ def test_moves_lower_the_loss_and_raise_the_entropy_of_usage(weight):
             assert len(moved.unique()) < 7 or penalised(moved) > penalised(after) - 1e-3
 
 
-def test_evenness_takes_no_cells_from_single_outliers():
-    z = torch.cat([cells(200), 50 + torch.arange(5.0)[:, None].expand(5, 6)])
-    found = cluster(z, 12, evenness=5.0)
-    assert torch.bincount(found.assignment, minlength=12).min() >= 1
-
-
-# --- exchange -------------------------------------------------------------------------------------
-
-
 def test_exchange_goes_on_until_hardly_any_move_would_help():
     """The Hartigan-Wong condition, recomputed from the result."""
     z = cells(4_000, d=20)
@@ -209,16 +194,10 @@ def test_exchange_takes_no_last_cell():
     for seed in range(5):
         found = exchanged(z, assignment, 40, seed=seed)
         assert torch.bincount(found, minlength=40).min() >= 1
-
-
-def test_a_code_gives_one_cell_of_a_block():
-    """Two pairs of duplicates share a code, and each of the four would gain by leaving."""
+    # two pairs of duplicates share a code, and each of the four would gain by leaving
     z = torch.tensor([0.0, 0.0, 10.0, 10.0, 0.1, 0.1, 9.9, 9.9])[:, None]
     found = exchanged(z, torch.tensor([0, 0, 0, 0, 1, 1, 2, 2]), 3)
     assert torch.bincount(found, minlength=3).min() >= 1
-
-
-# --- split and merge ------------------------------------------------------------------------------
 
 
 def blind(z):
@@ -293,9 +272,6 @@ def test_nothing_moves_where_nothing_is_gained():
     assert move_codes(found.assignment, best_splits(z, found), cheapest_merges(found)) is None
 
 
-# --- helpers --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("n_cells", [300, 2_500])  # one block, several blocks
 def test_nearest_codes(n_cells):
     z = cells(n_cells)
@@ -303,27 +279,16 @@ def test_nearest_codes(n_cells):
     assert torch.equal(nearest_codes(z, codes), torch.cdist(z.double(), codes.double()).argmin(1))
 
 
-def test_empty_codes_get_the_cells_farthest_from_their_codes():
+def test_empty_codes_get_the_cells_farthest_from_their_codes_and_no_last_ones():
     z = torch.tensor([[0.0], [0.1], [5.0], [9.0], [20.0]])
     codes = torch.tensor([[0.0], [20.0], [50.0], [60.0]])
-    found = fill_empty(z, codes, torch.tensor([0, 0, 0, 1, 1]))
-    assert found.tolist() == [0, 0, 3, 2, 1]
-
-
-def test_filling_never_empties_another_code():
-    z = torch.tensor([[0.0], [90.0], [1.0]])
-    codes = torch.tensor([[0.0], [50.0], [70.0]])
+    assert fill_empty(z, codes, torch.tensor([0, 0, 0, 1, 1])).tolist() == [0, 0, 3, 2, 1]
+    z, codes = torch.tensor([[0.0], [90.0], [1.0]]), torch.tensor([[0.0], [50.0], [70.0]])
     found = fill_empty(z, codes, torch.tensor([0, 1, 0]))
     assert sorted(found.tolist()) == [0, 1, 2]
     assert found[1] == 1
-
-
-def test_filling_a_full_codebook_changes_nothing():
     assignment = torch.tensor([0, 1, 1])
     assert fill_empty(torch.zeros(3, 1), torch.zeros(2, 1), assignment) is assignment
-
-
-# --- groups that are apart ------------------------------------------------------------------------
 
 
 def noisy(distance=11.0, n_rare=5, seed=0):

@@ -12,23 +12,19 @@ def codes():
     return torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("n_groups", [2, 7, 25])
-def test_equal_codes_merge_as_by_ward(codes, n_groups):
-    group = cut_tree(merge_codes(codes, torch.ones(40)), n_groups)
-    expected = fcluster(linkage(codes.numpy(), "ward"), n_groups, "maxclust")
-    assert adjusted_rand_score(expected, group) == 1
-
-
-@pytest.mark.parametrize("n_groups", [2, 5, 11])
-def test_a_code_of_many_cells_is_as_so_many_codes(codes, n_groups):
-    n_cells = torch.arange(40) % 4 + 1
+@pytest.mark.parametrize("n_groups", [2, 5, 7, 11, 25])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_codes_merge_as_by_ward_and_one_of_many_cells_as_so_many_codes(
+    codes, n_groups, is_weighted
+):
+    n_cells = torch.arange(40) % 4 + 1 if is_weighted else torch.ones(40, dtype=torch.long)
     group = cut_tree(merge_codes(codes, n_cells), n_groups)
     repeated = codes.repeat_interleave(n_cells, 0)
     expected = fcluster(linkage(repeated.numpy(), "ward"), n_groups, "maxclust")
     assert adjusted_rand_score(expected, group.repeat_interleave(n_cells)) == 1
 
 
-def test_cuts_are_nested_and_complete(codes):
+def test_cuts_are_nested_complete_and_numbered_by_first_codes(codes):
     merges = merge_codes(codes, torch.ones(40))
     finer = cut_tree(merges, 40)
     assert torch.equal(finer, torch.arange(40))
@@ -38,9 +34,6 @@ def test_cuts_are_nested_and_complete(codes):
         pairs = {(int(a), int(b)) for a, b in zip(finer, coarser, strict=True)}
         assert len(pairs) == n_groups + 1
         finer = coarser
-
-
-def test_groups_are_numbered_by_their_first_codes(codes):
     group = cut_tree(merge_codes(codes, torch.ones(40)), 6).numpy()
     _, first = np.unique(group, return_index=True)
     assert (np.diff(first) > 0).all()
@@ -64,9 +57,6 @@ def test_identical_codes_merge_first_and_cuts_stay_nested():
     assert torch.equal(groups[0], groups[1])
     assert torch.equal(groups[0], groups[2])
     assert sorted(merges.flatten().tolist()) == list(range(70))
-
-
-def test_two_codes():
     merges = merge_codes(torch.tensor([[0.0], [1.0]]), torch.ones(2))
     assert cut_tree(merges, 1).tolist() == [0, 0]
     assert cut_tree(merges, 2).tolist() == [0, 1]

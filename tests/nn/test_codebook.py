@@ -47,26 +47,19 @@ def test_nearest_code_and_margin_agree_with_numpy(distance):
     assert found.assignment.dtype == torch.int64
 
 
-def test_of_the_cosine_only_the_direction_counts():
-    codebook, z = filled(distance="cosine"), latents()
-    assert torch.equal(codebook(z).assignment, codebook(7 * z).assignment)
-
-
 @DISTANCES
 @pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
-def test_looking_up_changes_nothing(distance, mode):
-    codebook = filled(distance=distance).train(mode)
+def test_looking_up_changes_nothing_and_knows_no_mode(distance, mode):
+    codebook, z = filled(distance=distance).train(mode), latents()
     before = copy.deepcopy(codebook.state_dict())
-    found = codebook(latents())
+    found = codebook(z)
     codebook.embed(found.assignment)
-    codebook.similarity(latents())
+    codebook.similarity(z)
     after = codebook.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-def test_train_and_eval_look_up_the_same():
-    codebook, z = filled(), latents()
-    assert all(map(torch.equal, codebook.train()(z), codebook.eval()(z)))
+    assert all(map(torch.equal, found, codebook.train(not mode)(z)))
+    if distance == "cosine":  # of which only the direction counts
+        assert torch.equal(found.assignment, codebook(7 * z).assignment)
 
 
 def described(n_codes=7, n_cells=200, **kwargs):
@@ -108,16 +101,13 @@ def test_the_cells_of_a_codebook_are_described():
     torch.testing.assert_close(codebook.distance_quantiles[[0, 500, 1000]], expected)
 
 
-def test_added_codes_have_the_typical_distance_of_the_others():
+def test_added_codes_have_the_typical_distance_of_the_others_and_set_ones_forget_all_cells():
     codebook, _ = described(3, 90)
     before = codebook.typical_distance.clone()
     codebook.add_codes(latents(2, seed=5), torch.tensor([9, 18]))
     assert codebook.typical_distance[:3].equal(before)
     assert codebook.typical_distance[3:].tolist() == [before.median().item()] * 2
     torch.testing.assert_close(codebook.usage[3:], torch.tensor([0.1, 0.2]))
-
-
-def test_setting_codes_forgets_the_cells_of_the_old_ones():
     codebook, _ = described()
     codebook.set_offsets(torch.arange(7.0))
     codes = latents(7, seed=3)
@@ -128,41 +118,12 @@ def test_setting_codes_forgets_the_cells_of_the_old_ones():
     assert codebook.is_fitted
 
 
-def test_embedding_gathers_codes_and_passes_gradients_to_those_in_use():
+def test_losses_hold_the_cells_and_codes_in_use_learn():
     codebook = filled()
     embedded = codebook.embed(torch.tensor([3, 3, 0]))
     assert torch.equal(embedded, codebook.codes[[3, 3, 0]])
     gradient = torch.autograd.grad(embedded.sum(), codebook.codes)[0]
     assert gradient[:, 0].tolist() == [1, 0, 0, 2, 0, 0, 0]
-
-
-@DISTANCES
-@pytest.mark.parametrize("n_codes", [2, 20, 150, 199])
-def test_claiming_leaves_no_code_without_a_cell(distance, n_codes):
-    codebook, z = Codebook(n_codes, 5, distance=distance), latents()
-    codebook.set_codes(latents(n_codes, seed=4) + 5)
-    found = codebook.claim_cells(z)
-    assert torch.equal(found, codebook(z).assignment)
-    assert len(found.unique()) == n_codes
-
-
-@DISTANCES
-def test_claiming_leaves_a_full_codebook_alone(distance):
-    codebook, z = Codebook(20, 5, distance=distance), latents()
-    codebook.set_codes(z[:20])
-    codebook.claim_cells(z)
-    assert torch.equal(codebook.codes, z[:20])
-
-
-def test_claiming_takes_no_last_cell():
-    """The cell that is farthest from its code is the only one of it."""
-    codebook, z = Codebook(3, 1), torch.tensor([[0.0], [1.0], [2.0], [100.0]])
-    codebook.set_codes(torch.tensor([[0.0], [60.0], [-500.0]]))
-    assert codebook.claim_cells(z).tolist() == [0, 0, 2, 1]
-    assert codebook.codes[:, 0].tolist() == [0, 60, 2]
-
-
-def test_codebook_loss_is_the_mean_square_and_holds_the_cells():
     z = latents(3).requires_grad_()
     z_q = latents(3, seed=1).requires_grad_()
     loss = codebook_loss(z, z_q)
@@ -171,6 +132,31 @@ def test_codebook_loss_is_the_mean_square_and_holds_the_cells():
     loss.sum().backward()
     assert z.grad is None
     torch.testing.assert_close(z_q.grad, 2 * (z_q - z).detach() / 5)
+
+
+@DISTANCES
+@pytest.mark.parametrize("n_codes", [2, 20, 150, 199])
+def test_claiming_leaves_no_code_without_a_cell_and_a_full_codebook_alone(distance, n_codes):
+    codebook, z = Codebook(n_codes, 5, distance=distance), latents()
+    codebook.set_codes(latents(n_codes, seed=4) + 5)
+    found = codebook.claim_cells(z)
+    assert torch.equal(found, codebook(z).assignment)
+    assert len(found.unique()) == n_codes
+    codebook.set_codes(z[:n_codes])
+    codebook.claim_cells(z)
+    assert torch.equal(codebook.codes, z[:n_codes])
+
+
+def test_claiming_takes_no_last_cell_and_ends_where_there_are_too_few_distinct_cells():
+    """The cell that is farthest from its code is the only one of it."""
+    codebook, z = Codebook(3, 1), torch.tensor([[0.0], [1.0], [2.0], [100.0]])
+    codebook.set_codes(torch.tensor([[0.0], [60.0], [-500.0]]))
+    assert codebook.claim_cells(z).tolist() == [0, 0, 2, 1]
+    assert codebook.codes[:, 0].tolist() == [0, 60, 2]
+    codebook, z = Codebook(8, 3), torch.eye(3).repeat(20, 1)
+    codebook.set_codes(torch.ones(8, 3) + 0.1 * torch.arange(8)[:, None])
+    codebook.claim_cells(z)
+    assert len(codebook.assign(z)[1].unique()) == 3
 
 
 def test_perplexity_counts_codes_in_even_use():
@@ -182,16 +168,8 @@ def test_perplexity_counts_codes_in_even_use():
     assert perplexity(torch.tensor(10 * uneven)).item() == pytest.approx(expected)
 
 
-def test_cells_of_each_code_are_counted():
-    codebook = Codebook(4, 2)
-    found = codebook.count_cells(torch.tensor([3, 0, 3, 3]))
-    assert found.tolist() == [1, 0, 0, 3]
-
-
 def test_groups_of_codes_are_looked_up():
-    torch.manual_seed(0)
-    codebook, z = Codebook(6, 3), torch.randn(50, 3)
-    codebook.set_codes(torch.randn(6, 3))
+    codebook, z = filled(6), latents(50)
     group = torch.tensor([0, 1, 0, 2, 1, 1])
     found = codebook(z, group)
     assert torch.equal(found.assignment, group[codebook(z).assignment])
@@ -203,28 +181,16 @@ def test_groups_of_codes_are_looked_up():
     torch.testing.assert_close(alone.margin, codebook(z).margin)
 
 
-@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@DISTANCES
 def test_assigning_in_blocks_is_looking_up(monkeypatch, distance):
-    generator = torch.Generator().manual_seed(0)
-    z = torch.randn(50, 4, generator=generator)
-    codebook = Codebook(6, 4, distance=distance)
-    codebook.set_codes(z[:6].clone())
+    codebook, z = filled(distance=distance), latents(50)
     whole = codebook(z).assignment
-    monkeypatch.setattr(_codebook, "_MOST_ENTRIES", 42)  # seven cells at a time
+    monkeypatch.setattr(_codebook, "_MOST_ENTRIES", 49)  # seven cells at a time
     values, assignment = codebook.assign(z)
     assert torch.equal(assignment, whole)
     torch.testing.assert_close(values, codebook.preference(z).amax(1))
+    assert codebook.count_cells(torch.tensor([3, 0, 3, 3])).tolist() == [1, 0, 0, 3, 0, 0, 0]
 
-
-def test_claiming_ends_where_there_are_too_few_distinct_cells():
-    z = torch.eye(3).repeat(20, 1)
-    codebook = Codebook(8, 3)
-    codebook.set_codes(torch.ones(8, 3) + 0.1 * torch.arange(8)[:, None])
-    codebook.claim_cells(z)
-    assert len(codebook.assign(z)[1].unique()) == 3
-
-
-# --- starts ---------------------------------------------------------------------------------------
 
 INITS = ["kmeans", "random", "geometric"]
 
@@ -250,12 +216,9 @@ def test_starts_are_distinct_repeatable_and_leave_the_global_random_state(z, ini
 
 
 @pytest.mark.parametrize("init", ["random", "geometric"])
-def test_codes_are_cells(z, init):
+def test_codes_are_cells_or_the_means_of_scikit_learn(z, init):
     known = {tuple(row) for row in z.tolist()}
     assert all(tuple(code) in known for code in initial_codes(z, 17, init).tolist())
-
-
-def test_kmeans_codes_are_those_of_scikit_learn(z):
     expected = KMeans(17, n_init=1, random_state=5).fit(z.numpy()).cluster_centers_
     np.testing.assert_allclose(initial_codes(z, 17, "kmeans", seed=5), expected, rtol=1e-6)
 

@@ -13,7 +13,7 @@ def learnt(n_categories):
     return embedding
 
 
-def test_vectors_of_all_keys_are_concatenated():
+def test_vectors_of_all_keys_are_concatenated_and_none_is_longer_than_one():
     embedding = learnt({"donor": 4, "lane": 2})
     conditions = torch.tensor([[3, 0], [0, 1], [3, 1]])
     found = embedding(conditions)
@@ -21,15 +21,15 @@ def test_vectors_of_all_keys_are_concatenated():
     assert torch.equal(found[0, :10], embedding.table("donor")[3])
     assert torch.equal(found[1, 10:], embedding.table("lane")[1])
     assert torch.equal(found[0, :10], found[2, :10])
-
-
-def test_no_vector_is_longer_than_one():
     embedding = ConditionEmbedding({"donor": 3})
     with torch.no_grad():
         embedding.tables[0].copy_(torch.tensor([[3.0], [0.1], [0.0]]).expand(3, 10))
     table = embedding.table("donor")
     norms = table.norm(dim=1)
     torch.testing.assert_close(norms, torch.tensor([1.0, 0.1 * 10**0.5, 0.0]))
+    embedding = ConditionEmbedding({})
+    assert embedding(torch.zeros(5, 0, dtype=torch.long)).shape == (5, 0)
+    assert not list(embedding.parameters())
 
 
 def test_categories_with_different_gradients_move_apart_from_zero():
@@ -42,12 +42,6 @@ def test_categories_with_different_gradients_move_apart_from_zero():
     assert torch.isfinite(gradient).all()
     torch.testing.assert_close(gradient[0], gradient[1])
     torch.testing.assert_close(gradient[2], -2 * gradient[0])
-
-
-def test_without_conditions_there_is_nothing():
-    embedding = ConditionEmbedding({})
-    assert embedding(torch.zeros(5, 0, dtype=torch.long)).shape == (5, 0)
-    assert not list(embedding.parameters())
 
 
 def taken_over():
@@ -77,16 +71,12 @@ def test_weight_decay_does_not_reach_what_is_frozen():
     assert changed == {"tables.0"}
 
 
-def test_a_frozen_embedding_can_be_taken_over_again():
+def test_a_frozen_embedding_can_be_taken_over_again_and_loaded():
     _, embedding = taken_over()
     third = ConditionEmbedding({"donor": 6, "lane": 3})
     third.take_over(embedding)
     assert torch.equal(third.table("donor")[:5], embedding.table("donor"))
     assert [len(p) for p in third.parameters()] == [1, 1]
-
-
-def test_frozen_rows_are_loaded_from_the_state():
-    _, embedding = taken_over()
     other = ConditionEmbedding({"donor": 5, "lane": 2})
     other.freeze({"donor": 3, "lane": 2})
     other.load_state_dict(embedding.state_dict())

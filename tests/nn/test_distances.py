@@ -12,18 +12,18 @@ from scmetaq.nn._distances import (
 )
 
 
-def rows(n, seed=0):
-    return torch.randn(n, 5, generator=torch.Generator().manual_seed(seed)).double()
+def scores(n, d=5, seed=0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
 
 
 def test_squared_distances_agree_with_scipy():
-    a, b = rows(30), rows(20, seed=2)
+    a, b = scores(30).double(), scores(20, seed=2).double()
     np.testing.assert_allclose(squared_distances(a, b), cdist(a, b, "sqeuclidean"), atol=1e-12)
     assert (squared_distances(a, a) >= 0).all()
 
 
 def test_distances_are_to_the_mean_of_the_other_cells():
-    z, assignment = rows(21), torch.arange(21) % 4
+    z, assignment = scores(21).double(), torch.arange(21) % 4
     assignment[-1] = 4  # alone
     codes = torch.stack([z[assignment == k].mean(0) for k in range(5)])
     found = distances_without(z, codes, assignment)
@@ -34,23 +34,16 @@ def test_distances_are_to_the_mean_of_the_other_cells():
     assert found[-1] == torch.inf
 
 
-def test_typical_distances_are_medians_drawn_to_that_of_all():
+def test_typical_distances_are_medians_drawn_to_that_of_all_but_of_many_cells():
     distance = torch.tensor([1.0, 2.0, 9.0, 4.0, 4.0])
     assignment = torch.tensor([2, 2, 2, 0, 0])
     found = typical_distances(distance, assignment, 3)
     overall = 4.0
     expected = [(2 * 4 + 10 * overall) / 12, overall, (3 * 2 + 10 * overall) / 13]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-
-def test_many_cells_outweigh_the_median_of_all():
     distance = torch.cat([torch.full((5_000,), 3.0), torch.full((9_000,), 1.0)])
     found = typical_distances(distance, (distance == 1).long(), 2)
     np.testing.assert_allclose(found, [3, 1], rtol=0.01)
-
-
-def scores(n, d=5, seed=0):
-    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
 
 
 def mean_by_loops(cells, reference):
@@ -81,28 +74,21 @@ def test_blocks_do_not_matter(monkeypatch):
     torch.testing.assert_close(neighborhood_mean(cells, reference), whole)
 
 
-def test_a_rare_type_is_not_blended_into_others():
+def test_a_rare_type_is_not_blended_into_others_and_duplicates_are_their_own_mean():
     crowd, rare = scores(500), scores(10, seed=1) * 0.1 + 30
     mean = neighborhood_mean(rare, torch.cat([crowd, rare]))
     assert (mean > 29).all()
-
-
-def test_duplicates_are_their_own_mean():
     reference = scores(20).repeat(20, 1)
     found = neighborhood_mean(reference[:20], reference)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found, reference[:20], atol=1e-2, rtol=0)
 
 
-def test_averaging_takes_noise_away():
+def test_averaging_takes_noise_away_and_is_of_anything():
     truth = torch.tensor([[3.0, 0], [-3.0, 0]]).repeat(200, 1)
     noisy = truth + 0.5 * scores(400, 2)
     smooth = neighborhood_mean(noisy, noisy)
     assert (smooth - truth).square().mean() < 0.8 * (noisy - truth).square().mean()
-
-
-def test_anything_can_be_averaged_over_the_neighbours():
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(60, 4, generator=generator)
-    means = neighborhood_mean(scores, scores)
-    torch.testing.assert_close(neighborhood_mean(scores, scores, scores[:, 1:3]), means[:, 1:3])
+    z = scores(60, 4)
+    means = neighborhood_mean(z, z)
+    torch.testing.assert_close(neighborhood_mean(z, z, z[:, 1:3]), means[:, 1:3])

@@ -33,9 +33,6 @@ def test_a_saved_state_is_loaded_whatever_its_size():
     assert loaded.is_fitted
     for a, b in zip(loaded.state, module.state, strict=True):
         assert torch.equal(a, b)
-
-
-def test_an_empty_state_is_loaded_as_not_fitted():
     loaded = empty()
     loaded.set_state(State(torch.rand(4, 2), torch.arange(4)))
     loaded.load_state_dict(empty().state_dict())

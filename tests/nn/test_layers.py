@@ -28,40 +28,31 @@ def test_widths_and_sign(x, norm):
     assert (out >= 0).all()
 
 
-def test_layer_norm_sees_each_cell_by_itself(x):
+def test_layer_norm_sees_each_cell_by_itself_and_batch_norm_the_batch_in_training_only(x):
     layers = hidden_layers([6, 9, 4], "layer")
     torch.testing.assert_close(layers.train()(x)[:1], layers.train()(x[:1]))
     assert torch.equal(layers.train()(x), layers.eval()(x))
-
-
-def test_batch_norm_depends_on_the_batch_in_training_only(x):
     layers = hidden_layers([6, 9, 4], "batch")
     layers.train()(x)
     assert not torch.allclose(layers.train()(x)[:8], layers.train()(x[:8]))
     torch.testing.assert_close(layers.eval()(x)[:8], layers.eval()(x[:8]))
 
 
-def test_no_layers_are_the_identity(x):
-    assert torch.equal(hidden_layers([6])(x), x)
-
-
-def test_dropout_silences_units_in_training_only(x):
+def test_dropout_silences_units_in_training_only_and_no_layers_are_the_identity(x):
     layers = hidden_layers([6, 200], dropout=0.5)
     kept = (layers(x) > 0).float().mean()
     in_evaluation = layers.eval()(x)
     assert (in_evaluation > 0).float().mean() > 1.5 * kept
     torch.testing.assert_close(layers(x), in_evaluation, rtol=0, atol=0)
     assert not any(isinstance(m, torch.nn.Dropout) for m in hidden_layers([6, 9]))
+    assert torch.equal(hidden_layers([6])(x), x)
 
 
-def test_the_gate_is_a_sigmoid_of_the_layer_itself():
+def test_the_gate_is_a_sigmoid_of_the_layer_itself_and_shut_lets_nothing_through():
     layer, x = GatedLayer(7, 5), torch.randn(4, 7)
     h = layer.dense(x)
     expected = h * torch.sigmoid(h @ layer.gate.weight.T + layer.gate.bias)
     torch.testing.assert_close(layer(x), expected)
-
-
-def test_a_shut_gate_lets_nothing_through():
     layer = GatedLayer(7, 5)
     with torch.no_grad():
         layer.gate.weight.zero_()
@@ -94,14 +85,11 @@ def test_attention_agrees_with_torch(attention):
     torch.testing.assert_close(attention(x), attention.norm(h + attended), rtol=1e-5, atol=1e-5)
 
 
-def test_cells_do_not_see_each_other(attention):
+def test_hidden_units_see_each_other_and_cells_do_not(attention):
     x = torch.randn(6, 7)
     changed = x.clone()
     changed[0] = 100
     torch.testing.assert_close(attention(changed)[1:], attention(x)[1:])
-
-
-def test_hidden_units_see_each_other(attention):
     x = torch.randn(1, 7, requires_grad=True)
     h = attention.dense(x).detach().requires_grad_()
     seen = torch.autograd.grad(attention._attended(h)[0, 0], h)[0]
@@ -131,16 +119,13 @@ def scaled_by_scanpy(counts):
     return adata.X, adata.var["mean"].to_numpy(copy=True), adata.var["std"].to_numpy(copy=True)
 
 
-def test_scaling_agrees_with_scanpy(counts):
+def test_scaling_agrees_with_scanpy_and_clips_on_both_sides(counts):
     expected, mean, std = scaled_by_scanpy(counts)
     scaling = FeatureScaling(4)
     scaling.set_state(Scaling(SELECTED, mean, std))
     found = scaling(torch.from_numpy(counts[:, SELECTED]), size_factor(counts))
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert found.max() == 10
-
-
-def test_clips_on_both_sides():
     scaling = FeatureScaling(2)
     scaling.set_state(Scaling([0, 1], [9.0, 0.0], [0.1, 0.1]))
     scaled = scaling(torch.tensor([[0.0, 100.0]]), torch.tensor([[0.01]]))

@@ -43,7 +43,7 @@ def set_identity(axes, features):
     axes.set_state(AffineMap(features, torch.eye(n), torch.zeros(n)))
 
 
-def test_every_view_gives_the_scores_of_scikit_learns_pca(counts):
+def test_views_give_the_scores_of_scikit_learns_pca_and_products_of_profiles_correlations(counts):
     path = make()
     expected = {}
     for name in ("log", "sqrt", "profile"):
@@ -57,9 +57,6 @@ def test_every_view_gives_the_scores_of_scikit_learns_pca(counts):
     np.testing.assert_allclose(scores[:, :5], expected["log"], atol=1e-3)
     np.testing.assert_allclose(scores[:, 5:], expected["sqrt"], atol=1e-3)
     np.testing.assert_allclose(profile, expected["profile"], atol=1e-4)
-
-
-def test_inner_products_of_profiles_are_correlations(counts):
     path = LinearPath(7, 3, 7, n_scores=5)
     path.log.set_state(AffineMap(SELECTED, torch.zeros(7, 5), torch.zeros(5)))
     set_identity(path.profile, SELECTED)
@@ -68,33 +65,22 @@ def test_inner_products_of_profiles_are_correlations(counts):
     np.testing.assert_allclose(profile @ profile.T, expected, atol=1e-5)
 
 
-def test_a_flat_profile_is_zero_not_nan():
-    path = LinearPath(3, 3, 3, n_scores=2)
-    set_identity(path.profile, range(3))
-    assert path(CountBatch(torch.zeros(1, 3))).profile.tolist() == [[0, 0, 0]]
-
-
 @pytest.mark.parametrize("noise", [0.0, 1e-3, 1.0])
-def test_profiles_are_never_longer_than_one(noise):
+def test_profiles_are_never_longer_than_one_and_zero_if_flat(noise):
     path = LinearPath(30, 30, 30, n_scores=2)
     set_identity(path.profile, range(30))
     generator = torch.Generator().manual_seed(0)
     counts = 5_000 * torch.ones(4, 30) * (1 + noise * torch.rand(4, 30, generator=generator))
     assert path(CountBatch(counts.round())).profile.norm(dim=1).max() < 1 + 1e-5
+    assert not path(CountBatch(torch.zeros(1, 30))).profile.any()
 
 
-def test_axes_are_an_affine_map():
+def test_maps_are_affine_saved_and_do_not_learn(counts):
     axes = Axes(2, 1)
     axes.set_state(AffineMap([0, 1], [[2.0], [3.0]], [1.0]))
     assert axes(torch.tensor([[1.0, 10.0]])).tolist() == [[31.0]]
-
-
-def test_nothing_of_the_path_learns():
-    assert not any(parameter.requires_grad for parameter in make().parameters())
-
-
-def test_maps_and_features_are_saved(counts):
     path, other = make(), LinearPath(7, 3, 4, n_scores=5)
+    assert not any(parameter.requires_grad for parameter in path.parameters())
     other.load_state_dict(path.state_dict())
     batch = CountBatch(torch.from_numpy(counts))
     for found, expected in zip(other(batch), path(batch), strict=True):
@@ -126,15 +112,12 @@ def test_it_is_the_conditional_mean_of_a_normal_distribution():
     assert torch.equal(filled[:, b], values[:, b])
 
 
-def test_what_is_missing_is_found_again():
+def test_what_is_missing_is_found_again_and_without_anything_known_there_are_means():
     values, model = simulated()
     is_missing = torch.arange(30) < 10
     error = (model(values, is_missing) - values)[:, :10].square().mean()
     by_mean = (model.mean - values)[:, :10].square().mean()
     assert error < 0.1 * by_mean
-
-
-def test_without_anything_known_there_are_means():
     values, model = simulated(5)
     filled = model(values, torch.ones(30, dtype=torch.bool))
     torch.testing.assert_close(filled, model.mean.expand(5, -1))

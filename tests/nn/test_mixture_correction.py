@@ -120,13 +120,10 @@ def test_effects_of_conditions_are_removed_and_states_are_kept(simulated):
     assert torch.pdist(means).square().min() > 10 * within
 
 
-def test_a_cell_is_corrected_by_itself(simulated):
+def test_cells_are_corrected_by_themselves_and_others_come_to_those_of_their_state(simulated):
     _, conditions, values, correction = simulated
     whole = correction(values, conditions)
     torch.testing.assert_close(correction(values[[7]], conditions[[7]]), whole[[7]])
-
-
-def test_cells_that_were_not_fitted_come_to_those_of_their_state(simulated):
     state, conditions, values, _ = simulated
     train, new = slice(0, 500), slice(500, 600)
     correction = fitted(values[train], conditions[train], [3], values[:3])
@@ -156,28 +153,35 @@ def test_effects_are_a_ridge_regression_with_a_free_intercept():
     np.testing.assert_allclose(correction(values, conditions), residual, atol=1e-4)
 
 
-def test_before_the_fit_values_are_unchanged(simulated):
+def test_the_state_and_the_seed_decide_all_and_before_the_fit_values_are_unchanged(simulated):
     _, conditions, values, _ = simulated
     assert torch.equal(MixtureCorrection(3, [3], 6)(values, conditions), values)
-
-
-def test_the_state_holds_all_that_is_fitted(simulated):
-    """Also of another number of clusters."""
+    # Also of another number of clusters
     _, conditions, values, correction = simulated
     other = MixtureCorrection(7, [3], 6)
     other.load_state_dict(correction.state_dict())
     assert torch.equal(other(values, conditions), correction(values, conditions))
-
-
-def test_the_same_seed_gives_the_same_mixture(simulated):
-    _, conditions, values, correction = simulated
     assert torch.equal(fitted(values, conditions, [3], values[:3]).offsets, correction.offsets)
 
 
-def test_indicators():
+def test_columns_of_several_keys_are_indicators_and_copied_to_their_places():
     conditions = torch.tensor([[0, 2], [1, 0]])
     expected = np.array([[1, 0, 0, 0, 1], [0, 1, 1, 0, 0]], dtype=np.float32)
     np.testing.assert_array_equal(one_hot(conditions, [2, 3]), expected)
+    reference = MixtureCorrection(2, [2, 3], 4)
+    generator = torch.Generator().manual_seed(0)
+    shapes = [values.shape for values in reference.state]
+    state = [torch.randn(shape, generator=generator) for shape in shapes]
+    reference.set_state(type(reference.state)(*state))
+    correction = MixtureCorrection(2, [3, 5], 4)
+    correction.take_over(reference)
+    new = correction.columns([range(2, 3), range(3, 5)])
+    assert new.tolist() == [2, 6, 7]
+    assert torch.equal(correction.offsets[:, [0, 1, 3, 4, 5]], reference.offsets)
+    assert not correction.offsets[:, new].any()
+    values = torch.randn(5, 4, generator=generator)
+    conditions = torch.tensor([[0, 0], [1, 2], [0, 1], [1, 0], [0, 2]])
+    torch.testing.assert_close(correction(values, conditions), reference(values, conditions))
 
 
 class TestQuery:
@@ -298,23 +302,6 @@ def with_new_state(state, values):
 
 def centres(values, state):
     return torch.stack([values[state == s].mean(0) for s in range(3)])
-
-
-def test_columns_of_several_keys_are_copied_to_their_places():
-    reference = MixtureCorrection(2, [2, 3], 4)
-    generator = torch.Generator().manual_seed(0)
-    shapes = [values.shape for values in reference.state]
-    state = [torch.randn(shape, generator=generator) for shape in shapes]
-    reference.set_state(type(reference.state)(*state))
-    correction = MixtureCorrection(2, [3, 5], 4)
-    correction.take_over(reference)
-    new = correction.columns([range(2, 3), range(3, 5)])
-    assert new.tolist() == [2, 6, 7]
-    assert torch.equal(correction.offsets[:, [0, 1, 3, 4, 5]], reference.offsets)
-    assert not correction.offsets[:, new].any()
-    values = torch.randn(5, 4, generator=generator)
-    conditions = torch.tensor([[0, 0], [1, 2], [0, 1], [1, 0], [0, 2]])
-    torch.testing.assert_close(correction(values, conditions), reference(values, conditions))
 
 
 def test_effects_of_new_categories_of_two_keys_are_separated():

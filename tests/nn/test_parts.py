@@ -34,31 +34,24 @@ def test_both_channels_are_made_of_the_layer(layer, kind):
     assert isinstance(channel.decoder_channel, kind)
 
 
-def test_the_encoder_reads_principal_components_of_like_size(counts):
+def test_the_encoder_reads_principal_components_of_like_size_and_the_posterior_both(counts):
     channel = make_channel()
     scores, profile = channel.linear_path(CountBatch(counts))
     expected = torch.cat([scores * math.sqrt(10), profile * math.sqrt(3)], 1)
     found = channel.components(channel.read(counts))
     torch.testing.assert_close(found, expected)
     assert channel.encoder(found).shape == (6, 32)
-
-
-def test_the_posterior_reads_components_beside_hidden_units(counts):
-    channel = make_channel()
     read = channel.components(channel.read(counts))
     hidden = channel.encoder(read)
     expected = channel.posterior.mean(torch.cat([hidden, read], 1))
     torch.testing.assert_close(channel.alone(hidden, read).mean, expected)
 
 
-def test_sparse_and_dense_counts_are_read_alike(counts):
+def test_sparse_and_dense_counts_are_read_alike_and_selected_features_decoded(counts):
     channel = make_channel()
     dense, sparse = channel.read(counts), channel.read(counts.to_sparse_csr())
     for name, values in dense.items():
         torch.testing.assert_close(values, sparse[name])
-
-
-def test_it_decodes_the_selected_features():
     decoded = make_channel(likelihood="zip").decode(torch.randn(6, 4))
     assert decoded.log_rate.shape == decoded.zero_logit.shape == (6, 20)
 
@@ -70,13 +63,10 @@ def make_conditional():
     return part
 
 
-def test_one_hidden_layer_of_the_square_root_of_the_features():
+def test_a_conditional_part_reads_the_selected_features_and_has_one_hidden_layer():
     part = make_conditional()
     assert part.encoder[0].weight.shape == (5, 20 + 3)
     assert part.decoder.hidden[0].weight.shape == (5, 4 + 3)
-
-
-def test_reads_the_selected_features_and_the_library_of_all():
     counts = torch.poisson(torch.full((6, 30), 2.0))
     found = make_conditional().read(counts.to_sparse_csr())
     torch.testing.assert_close(found["counts"], counts[:, 5:25])

@@ -65,16 +65,13 @@ def test_very_few_cells(sizes):
     assert (state.quantiles.diff() >= 0).all()
 
 
-def test_the_typical_distance_is_that_of_each_label():
+def test_the_typical_distance_is_that_of_each_label_and_of_few_cells_that_of_all():
     z, label, fold = cells([500, 500])
     wide = torch.where(label[:, None] == 1, 2.0, 1.0)
     z = 5 * label[:, None] + (z - 5 * label[:, None]) * wide
     typical = fitted(z, label, fold)[1].typical
     assert 1.5 < typical[1] / typical[0] < 4
-
-
-def test_the_typical_distance_of_few_cells_is_that_of_all():
-    """A hundred cells count as much as the mean over all labels."""
+    # A hundred cells count as much as the mean over all labels
     z, label, fold = cells([900, 10], n_latent=20)
     z = torch.where(label[:, None] == 1, 5 + 3 * (z - 5), z)
     typical = fitted(z, label, fold)[1].typical
@@ -101,9 +98,6 @@ def test_how_much_nearer_new_cells_are_is_estimated_from_latents_as_if_new():
     _, state = fitted(near, label, fold, as_new=z / 2, is_new=is_new)
     assert float(state.new_cells) == pytest.approx(0.25, rel=0.1)
     assert state.quantiles[800] < plain.quantiles[800]  # all cells are alike on this scale
-
-
-def test_if_all_cells_are_new_there_is_nothing_to_divide_by():
     z, label, fold = cells([100])
     _, state = fitted(z, label, fold, as_new=z / 2, is_new=torch.ones(100, dtype=torch.bool))
     assert state.new_cells == 1

@@ -41,43 +41,23 @@ def prototypes(cells):
     return made(fitted(*cells))
 
 
-def test_prototypes_are_class_means(prototypes, cells):
-    z, label, _ = cells
-    torch.testing.assert_close(prototypes.means, class_means(z, label))
-    assert prototypes.n_cells.tolist() == [300, 300, 300]
-    assert prototypes.labels == ["a", "b", "c"]
-
-
-def test_blocks_do_not_matter(cells):
-    for whole, parts in zip(fitted(*cells), fitted(*cells, n_blocks=7), strict=True):
-        torch.testing.assert_close(whole, parts, rtol=1e-8, atol=1e-8)
-
-
 def test_labels_are_those_of_linear_discriminant_analysis(prototypes, cells):
     """Of equal classes with one covariance, which hardly needs shrinkage."""
     z, label, _ = cells
     expected = LinearDiscriminantAnalysis(solver="lsqr").fit(z, label).predict(z + 0.5)
     found, _ = prototypes.nearest(z + 0.5)
     assert (found.numpy() == expected).mean() > 0.99
-
-
-def test_whitening_makes_the_variance_within_labels_one(prototypes, cells):
-    z, label, _ = cells
     within = (z - prototypes.means[label]) @ prototypes.whitening
     torch.testing.assert_close(torch.cov(within.T), torch.eye(N_LATENT), rtol=0, atol=0.15)
     assert float(prototypes.spread) == pytest.approx(N_LATENT, rel=0.1)
 
 
-def test_uncertainty_of_cells_like_the_reference_is_uniform(cells):
+def test_uncertainty_of_cells_like_the_reference_is_uniform_and_of_the_states_alone(cells):
     z, label, fold = cells
     half = torch.arange(len(z)) % 2 == 0
     uncertainty = made(fitted(z[half], label[half], fold[half])).nearest(z[~half])[1]
     for share in (0.1, 0.5, 0.9):
         assert (uncertainty <= share).double().mean() == pytest.approx(share, abs=0.05)
-
-
-def test_the_uncertainty_is_that_of_the_states_alone(cells):
-    z, label, fold = cells
     prototypes = made(fitted(z, label, fold, states=torch.arange(2)))
     noise = torch.zeros(N_LATENT)
     noise[2:] = 0.1
@@ -87,7 +67,7 @@ def test_the_uncertainty_is_that_of_the_states_alone(cells):
     torch.testing.assert_close(found[1][same], moved[1][same])
 
 
-def test_distances_of_new_cells_are_divided_by_their_ratio(cells):
+def test_distances_of_cells_not_fitted_to_are_divided_by_their_ratio(cells):
     state = fitted(*cells)
     halved = made(state._replace(new_cells=torch.tensor(0.5)))
     other = made(state._replace(typical=state.typical / 2))
@@ -101,9 +81,6 @@ def test_distances_of_new_cells_are_divided_by_their_ratio(cells):
     assert torch.equal(found[1][~is_new], own[1][~is_new])
     torch.testing.assert_close(found[1][is_new], doubled[1][is_new])
     assert (found[1] > own[1])[is_new].all()
-
-
-def test_cells_are_new_unless_the_latent_was_fitted_to_them(cells):
     assert LabelPrototypes(4).is_new(torch.tensor([7, -1])).all()
     state = fitted(*cells)._replace(fitted_to=torch.tensor([-1, 2**62]))
     assert made(state).is_new(torch.tensor([7, -1, 2**62])).tolist() == [True, False, False]
@@ -123,22 +100,13 @@ def test_the_uncertainty_rises_within_and_beyond_the_reference(prototypes, away)
         assert uncertainty[-1] > 0.999
 
 
-@pytest.mark.parametrize("order", ["reversed", "alone"])
-def test_cells_are_labelled_alone(prototypes, cells, order):
+def test_cells_are_labelled_alone_and_in_any_number(prototypes, cells):
     z = cells[0]
-    label, uncertainty = prototypes.nearest(z)
-    if order == "reversed":
-        found = [values.flip(0) for values in prototypes.nearest(z.flip(0))]
-    else:
-        found = list(map(torch.cat, zip(*map(prototypes.nearest, z.split(1)), strict=True)))
-    assert torch.equal(found[0], label)
-    assert torch.equal(found[1], uncertainty)
-
-
-def test_more_cells_than_a_block_are_labelled(prototypes, cells):
-    twice = torch.cat([cells[0], cells[0]])
-    for found, once in zip(prototypes.nearest(twice), prototypes.nearest(cells[0]), strict=True):
-        assert torch.equal(found, torch.cat([once, once]))
+    turned = [values.flip(0) for values in prototypes.nearest(z.flip(0))]
+    alone = list(map(torch.cat, zip(*map(prototypes.nearest, z.split(1)), strict=True)))
+    more_than_a_block = [values[len(z) :] for values in prototypes.nearest(torch.cat([z, z]))]
+    for found in (turned, alone, more_than_a_block):
+        assert all(map(torch.equal, found, prototypes.nearest(z)))
 
 
 def test_added_labels_change_nothing_else(prototypes, cells):
@@ -155,7 +123,7 @@ def test_added_labels_change_nothing_else(prototypes, cells):
     assert more.nearest(away[None])[0].item() == 3
 
 
-def test_a_state_of_other_sizes_is_loaded(prototypes, cells):
+def test_a_state_of_other_sizes_is_loaded_and_names_may_be_any_text(prototypes, cells):
     empty = LabelPrototypes(N_LATENT)
     assert empty.labels == []
     assert not empty.is_fitted
@@ -163,9 +131,6 @@ def test_a_state_of_other_sizes_is_loaded(prototypes, cells):
     assert empty.labels == ["a", "b", "c"]
     for found, before in zip(empty.nearest(cells[0]), prototypes.nearest(cells[0]), strict=True):
         assert torch.equal(found, before)
-
-
-def test_names_may_be_any_text():
     prototypes = LabelPrototypes(N_LATENT)
     names = ['Ä "quoted"', "T\u200b cell, naïve", ""]
     prototypes.add(names, torch.zeros(3, N_LATENT), torch.ones(3))
@@ -206,7 +171,7 @@ def test_distances_by_hand():
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
-def test_a_few_cells_with_a_wrong_label_do_not_draw_their_type_to_it(n):
+def test_rare_labels_keep_their_cells_if_apart_and_draw_no_others(n):
     cells = drawn(500)
     n_cells = torch.tensor([500 - n, n])
     means = torch.stack([cells.mean(0), cells[:n].mean(0)])
@@ -215,11 +180,7 @@ def test_a_few_cells_with_a_wrong_label_do_not_draw_their_type_to_it(n):
     # with the error of a mean subtracted in any case, it draws about half of them
     in_full = distances + errors - N_DIMS / n_cells
     assert (in_full.argmin(1) == 1).float().mean() > 0.3
-
-
-@pytest.mark.parametrize("n", [1, 2, 5])
-def test_a_rare_label_that_lies_apart_keeps_its_cells(n):
-    """Twenty-three deviations apart; the mean of one cell has an error of fourteen."""
+    # Twenty-three deviations apart; the mean of one cell has an error of fourteen
     means = torch.stack([drawn(500).mean(0), drawn(n, 1.6, seed=2).mean(0)])
     distances, errors = distances_to(drawn(1000, 1.6, seed=3), means, torch.tensor([500, n]))
     assert (distances.argmin(1) == 1).float().mean() > 0.98
@@ -233,22 +194,16 @@ def test_a_rare_label_keeps_its_cells_only_because_the_error_of_its_mean_is_subt
     kept = [(found.argmin(1) == 1).float().mean() for found in (distances, distances + errors)]
     assert kept[0] > 0.95
     assert kept[1] < 0.5
-
-
-def test_of_labels_with_equal_numbers_of_cells_none_counts_against_another():
     _, errors = distances_to(drawn(1), torch.zeros(2, N_DIMS), torch.tensor([4, 4]))
     torch.testing.assert_close(errors, torch.full((2,), N_DIMS / 4, dtype=torch.float64))
 
 
-def test_the_loss_counts_every_label_alike():
+def test_the_loss_counts_every_label_alike_and_ignores_cells_without_one():
     z = torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     prototypes = torch.tensor([[0.0, 0.0], [1.0, 2.0], [9.0, 9.0]])
     labels = torch.tensor([0, 0, 0, 1])
     # label 0: mean of 5, 0, 0; label 1: 1; label 2 does not occur
     torch.testing.assert_close(prototype_loss(z, labels, prototypes), torch.tensor(5 / 3 + 1))
-
-
-def test_the_loss_ignores_cells_without_a_label():
     z = torch.randn(5, 3, requires_grad=True)
     labels = torch.tensor([0, -1, 1, -1, 1])
     prototypes = torch.randn(2, 3)
@@ -258,18 +213,21 @@ def test_the_loss_ignores_cells_without_a_label():
     assert (z.grad[[1, 3]] == 0).all()
     assert (z.grad[[0, 2, 4]] != 0).all()
     assert prototype_loss(z, torch.full((5,), -1), prototypes) == 0
-
-
-def test_a_cell_at_its_prototype_has_a_finite_gradient():
     z = torch.zeros(1, 3, requires_grad=True)
     prototype_loss(z, torch.tensor([0]), torch.zeros(1, 3)).backward()
     assert torch.isfinite(z.grad).all()
 
 
-def test_class_means_are_means_of_the_labelled():
+def test_prototypes_are_class_means_and_blocks_do_not_matter(prototypes, cells):
     z, labels = torch.randn(30, 4), torch.arange(30) % 4 - 1
     found = class_means(z, labels)
     expected = torch.stack([z[labels == k].mean(0) for k in range(3)])
     torch.testing.assert_close(found, expected)
     with_gap = class_means(z, torch.where(labels == 1, -1, labels))
     assert (with_gap[1] == 0).all()
+    z, label, _ = cells
+    torch.testing.assert_close(prototypes.means, class_means(z, label))
+    assert prototypes.n_cells.tolist() == [300, 300, 300]
+    assert prototypes.labels == ["a", "b", "c"]
+    for whole, parts in zip(fitted(*cells), fitted(*cells, n_blocks=7), strict=True):
+        torch.testing.assert_close(whole, parts, rtol=1e-8, atol=1e-8)

@@ -25,16 +25,13 @@ def test_all_curves_are_drawn(curve):
     assert axes[0].get_xscale() == "log"
 
 
-def test_the_suggestion_is_marked_and_given_axes_come_back(curve):
+def test_the_suggestion_is_marked_and_other_tables_refused(curve):
     ax = pl.granularity(curve)
     assert set(ax.lines[1].get_xdata()) == {40}
     assert [text.get_text() for text in ax.texts] == ["suggested: 40"]
     del curve.attrs["suggested"]
     assert len(pl.granularity(curve).lines) == 1
     assert pl.granularity(curve, ax=ax) is ax
-
-
-def test_other_tables_are_refused(curve):
     with pytest.raises(KeyError, match=r"found only \['margin'\].*choose_n_metacells"):
         pl.granularity(curve[["margin"]])
     with pytest.raises(TypeError, match="found list"):
@@ -77,13 +74,22 @@ def test_keys_are_grouped_into_panels(history):
         pl.training({"lr": pd.Series([1.0])})
 
 
-def test_splits_share_a_colour_and_differ_in_line(history):
+def test_splits_share_a_colour_and_one_epoch_is_a_point(history):
     history["validation_loss"].iloc[1:4] = np.nan
     train, validation = pl.training(history)[0].lines
     assert train.get_color() == validation.get_color()
     assert train.get_linestyle() != validation.get_linestyle()
     assert [train.get_label(), validation.get_label()] == ["train", "validation"]
     assert validation.get_xdata().tolist() == [0, 4]  # epochs without a value are skipped
+    table = pd.Series([1.0])
+    (ax,) = pl.training({"train_loss": table, "validation_loss": pd.Series([2.0, 3.0])})
+    one, more = ax.lines
+    assert one.get_marker() == "o"
+    assert more.get_marker() in ("", "None")
+    (ax,) = pl.training({"train_loss": table, "validation_loss": table})
+    assert len({line.get_markerfacecolor() for line in ax.lines}) == 2
+    low, high = ax.get_xlim()
+    assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [0]
 
 
 def test_each_modality_has_a_panel(history):
@@ -96,15 +102,3 @@ def test_each_modality_has_a_panel(history):
     assert [len(ax.lines) for ax in panels] == [2, 2, 1, 1, 1, 1, 1]
     hidden = [ax for ax in panels[0].figure.axes if not ax.get_visible()]
     assert len(hidden) == 1  # two rows of four
-
-
-def test_one_epoch_is_a_point():
-    table = pd.Series([1.0])
-    (ax,) = pl.training({"train_loss": table, "validation_loss": pd.Series([2.0, 3.0])})
-    one, more = ax.lines
-    assert one.get_marker() == "o"
-    assert more.get_marker() in ("", "None")
-    (ax,) = pl.training({"train_loss": table, "validation_loss": table})
-    assert len({line.get_markerfacecolor() for line in ax.lines}) == 2
-    low, high = ax.get_xlim()
-    assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [0]

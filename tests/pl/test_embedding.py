@@ -21,26 +21,13 @@ def points(ax):
     return np.concatenate([np.asarray(part.get_offsets()) for part in ax.collections])
 
 
-def test_metacells_sit_at_the_mean_of_their_cells(adata):
+def test_metacells_sit_at_the_mean_of_their_cells_in_the_colour_of_the_majority(adata):
     position = pd.DataFrame(adata.obsm["X_umap"], adata.obs_names)
     means = position.groupby(adata.obs["metacell"], observed=True).mean()
     drawn = pl.embedding(adata, color="cell_type").collections
     for part, expected in zip(drawn, (position, means), strict=True):
         found = sorted(map(tuple, np.asarray(part.get_offsets())))
         np.testing.assert_allclose(found, sorted(map(tuple, expected.to_numpy())))
-
-
-def test_area_grows_with_the_number_of_cells_of_which_some_are_in_no_metacell(adata):
-    metacells = pl.embedding(adata).collections[1]
-    assert tints(metacells) == {ACCENT}
-    areas = metacells.get_sizes()
-    np.testing.assert_allclose(areas / areas.max(), [1, 1, 1, 1 / 3, 1 / 3, 1 / 3])
-    adata.obs["metacell"] = np.arange(60) % 4 - 1
-    cells, metacells = pl.embedding(adata).collections
-    assert (len(cells.get_offsets()), len(metacells.get_offsets())) == (60, 3)
-
-
-def test_colours_are_of_the_majority_label(adata):
     ax = pl.embedding(adata, color="cell_type")
     assert tints(ax.collections[1]) == set(PALETTE[:3])
     assert (legend(ax)[:3], legend(ax)[-1]) == (["B", "NK", "T"], "10 cells")
@@ -49,13 +36,20 @@ def test_colours_are_of_the_majority_label(adata):
     assert tints(drawn) == set(adata.uns["cell_type_colors"])
 
 
-def test_points_are_rasterised_and_given_axes_come_back(adata):
+def test_points_are_rasterised_given_axes_come_back_and_areas_grow_with_cells(adata):
     before = adata.copy()
     ax = pl.embedding(adata, color="cell_type")
     assert ax.collections[0].get_rasterized()
     assert pl.embedding(adata, ax=ax) is ax
     assert adata.obs.equals(before.obs)
     assert dict(adata.uns) == {}
+    metacells = pl.embedding(adata).collections[1]
+    assert tints(metacells) == {ACCENT}
+    areas = metacells.get_sizes()
+    np.testing.assert_allclose(areas / areas.max(), [1, 1, 1, 1 / 3, 1 / 3, 1 / 3])
+    adata.obs["metacell"] = np.arange(60) % 4 - 1
+    cells, metacells = pl.embedding(adata).collections
+    assert (len(cells.get_offsets()), len(metacells.get_offsets())) == (60, 3)
 
 
 @pytest.mark.parametrize(
@@ -106,9 +100,13 @@ def test_samples_are_at_their_components(samples):
     assert ax.get_xlabel() == "PC1 (61% of the variance)"
     assert ax.get_ylabel() == "PC2 (30% of the variance)"
     assert [text.get_text() for text in ax.texts] == samples.obs_names.tolist()
+    ax = pl.conditions(samples, basis="X_one")
+    np.testing.assert_allclose(points(ax), np.c_[samples.obsm["X_one"], np.zeros(6)])
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("one 1", "")
+    assert list(ax.get_yticks()) == []
 
 
-def test_categories_have_colours_in_order(samples):
+def test_categories_have_colours_in_order_or_scanpys(samples):
     samples.obs["stim"] = samples.obs["stim"].cat.rename_categories({"a": "_a"})
     before = samples.copy()
     ax = pl.conditions(samples, "stim")
@@ -119,9 +117,6 @@ def test_categories_have_colours_in_order(samples):
     assert pl.conditions(samples, "stim", ax=ax) is ax
     assert samples.obs.equals(before.obs)
     assert list(samples.uns) == list(before.uns)
-
-
-def test_scanpys_colours_are_kept_also_of_some_of_the_categories(samples):
     samples.uns["stim_colors"] = ["#FF0000", "#00FF00"]
     ax = pl.conditions(samples[:2].copy(), "stim")
     assert tints(ax.collections[0]) == {"#00FF00"}
@@ -143,26 +138,17 @@ def test_numbers_have_a_scale_and_samples_without_one_are_grey(samples):
     assert (len(ax.figure.axes), len(points(ax))) == (1, 6)
 
 
-def test_one_component_is_a_line(samples):
-    ax = pl.conditions(samples, basis="X_one")
-    np.testing.assert_allclose(points(ax), np.c_[samples.obsm["X_one"], np.zeros(6)])
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("one 1", "")
-    assert list(ax.get_yticks()) == []
-
-
-def test_one_sample_has_its_name_and_many_have_none(samples):
+def test_few_samples_have_names_and_bad_ones_are_named(samples):
     assert len(pl.conditions(samples[:1].copy()).texts) == 1
     many = AnnData(np.zeros((40, 1)), obsm={"X_pca": np.random.default_rng(0).normal(size=(40, 2))})
     assert not pl.conditions(many).texts
-
-
-def test_bad_samples_are_named(samples):
-    with pytest.raises(KeyError, match=r"`basis` 'X_umap'.*\['X_one', 'X_pca'\]"):
-        pl.conditions(samples, basis="X_umap")
-    with pytest.raises(KeyError, match="`color` 'dose'.*'age', 'stim'"):
-        pl.conditions(samples, "dose")
-    with pytest.raises(TypeError, match="found dict.*the entry of one key"):
-        pl.conditions({"donor": samples})
+    for given, options, error, message in (
+        (samples, {"basis": "X_umap"}, KeyError, r"`basis` 'X_umap'.*\['X_one', 'X_pca'\]"),
+        (samples, {"color": "dose"}, KeyError, "`color` 'dose'.*'age', 'stim'"),
+        ({"donor": samples}, {}, TypeError, "found dict.*the entry of one key"),
+    ):
+        with pytest.raises(error, match=message):
+            pl.conditions(given, **options)
     many = samples[[0] * 30].copy()
     many.obs_names_make_unique()
     many.obs["name"] = many.obs_names

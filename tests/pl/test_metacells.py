@@ -9,20 +9,15 @@ from scmetaq import pl
 from scmetaq.pl._style import PALETTE
 
 COUNTS = pd.DataFrame({"a": [10, 5, 1, 0], "b": [0, 5, 3, 8]}, index=[f"mc{i}" for i in range(4)])
-FRAME = pd.DataFrame(
-    {
-        "truth": ["a", "a", "a", "a", "b", "b", None, "c"],
-        "kind": ["a", "a", "a", "b", "b", "b", "a", "b"],
-        "kind_unknown": [False, False, True, False, False, False, False, True],
-    }
-)
+FRAME = pd.DataFrame({"truth": [*"aaaabb", None, "c"], "kind": [*"aaabbbab"]})
+FRAME["kind_unknown"] = FRAME.index.isin([2, 7])
 
 
 def texts(labels):
     return [label.get_text() for label in labels]
 
 
-def test_shares_of_each_metacell_are_stacked():
+def test_shares_of_each_metacell_are_stacked_and_dollars_are_no_mathematics():
     ax = pl.composition(COUNTS.rename(columns={"a": "_a"}))
     box = ax.collections[0].get_datalim(ax.transData)
     assert (box.x0, box.x1) == (0, 4)
@@ -31,6 +26,12 @@ def test_shares_of_each_metacell_are_stacked():
     assert [to_hex(c.get_facecolor()[0]).upper() for c in ax.collections] == list(PALETTE[:2])
     assert texts(ax.get_legend().get_texts()) == ["_a", "b"]
     assert ax.get_xlabel() == "4 metacells"
+    groups = pd.Series(["$x$", "$x$", "B", "B"], COUNTS.index)
+    ax = pl.composition(COUNTS.set_axis(["$a$", "b"], axis=1), groups)
+    shown = [ax.texts[0], ax.get_legend().get_texts()[0]]
+    assert texts(shown) == [r"\$x\$", r"\$a\$"]
+    read = [text._preprocess_math(text.get_text()) for text in shown]
+    assert read == [("$x$", False), ("$a$", False)]
 
 
 def _area(path):
@@ -38,28 +39,16 @@ def _area(path):
     return abs(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
 
 
-def test_groups_are_separated_and_named():
+def test_groups_are_separated_and_named_and_given_axes_and_colours_used():
     groups = pd.Series(["T", "T", "B", "B"], COUNTS.index[::-1])
     ax = pl.composition(COUNTS, groups)
     assert texts(ax.texts) == ["B", "T"]
     assert [line.get_xdata()[0] for line in ax.lines] == [2]
     ax = pl.composition(COUNTS, pd.Series(["T", None, np.nan, "B"], COUNTS.index, dtype=object))
     assert texts(ax.texts) == ["T", "no label", "B"]
-
-
-def test_given_axes_and_colours_are_used():
     ax = pl.composition(COUNTS)
     assert pl.composition(COUNTS, colors=["#ff0000", "#00ff00"], ax=ax) is ax
     assert to_hex(ax.collections[2].get_facecolor()[0]) == "#ff0000"
-
-
-def test_dollars_in_names_are_no_mathematics():
-    groups = pd.Series(["$x$", "$x$", "B", "B"], COUNTS.index)
-    ax = pl.composition(COUNTS.set_axis(["$a$", "b"], axis=1), groups)
-    shown = [ax.texts[0], ax.get_legend().get_texts()[0]]
-    assert texts(shown) == [r"\$x\$", r"\$a\$"]
-    read = [text._preprocess_math(text.get_text()) for text in shown]
-    assert read == [("$x$", False), ("$a$", False)]
 
 
 def test_a_plot_keeps_its_width_next_to_many_conditions():
@@ -106,9 +95,6 @@ def test_each_metacell_is_a_point_in_the_row_of_its_label(metacells):
     assert pl.purity(metacells.obs, ax=other) is other
     again, first = (np.asarray(of.collections[0].get_offsets()) for of in (other, ax))
     np.testing.assert_array_equal(again[:4], first)
-
-
-def test_bad_labels_are_named(metacells):
     with pytest.raises(KeyError, match=r"'kind'.*found such pairs for \['cell_type'\]"):
         pl.purity(metacells, "kind")
     with pytest.raises(KeyError, match=r"found such pairs for \[\]"):
@@ -117,18 +103,15 @@ def test_bad_labels_are_named(metacells):
         pl.purity(metacells.obs.assign(cell_type=pd.Categorical([None] * 6)))
 
 
-def test_every_metacell_is_in_a_bar(metacells):
+def test_every_metacell_is_in_one_of_at_most_31_bars(metacells):
     for given in (metacells, metacells.obs):
         ax = pl.size(given)
         assert sum(bar.get_height() for bar in ax.patches) == 6
         assert texts(ax.texts) == ["median 10"]
-
-
-@pytest.mark.parametrize("sizes", [[7, 7, 7], np.arange(1, 2000, 7), pd.Series([1])])
-def test_any_sizes_are_in_at_most_31_bars(sizes):
-    ax = pl.size(sizes)
-    assert sum(bar.get_height() for bar in ax.patches) == len(sizes)
-    assert len(ax.patches) <= 31
+    for sizes in ([7, 7, 7], np.arange(1, 2000, 7), pd.Series([1])):
+        ax = pl.size(sizes)
+        assert sum(bar.get_height() for bar in ax.patches) == len(sizes)
+        assert len(ax.patches) <= 31
 
 
 @pytest.mark.parametrize(
@@ -150,7 +133,7 @@ def image(ax):
     return np.asarray(ax.images[0].get_array())
 
 
-def test_fields_are_fractions_of_rows():
+def test_fields_are_fractions_of_rows_and_unknown_cells_have_a_column():
     before = FRAME.copy()
     ax = pl.confusion(FRAME.drop(columns="kind_unknown"), "truth", "kind")
     assert texts(ax.get_yticklabels()) == ["a  (4)", "b  (2)", "c  (1)"]
@@ -159,9 +142,6 @@ def test_fields_are_fractions_of_rows():
     assert sorted(texts(ax.texts)) == [".25", ".75", "1", "1"]
     assert pl.confusion(FRAME, "truth", "kind", ax=ax) is ax
     pd.testing.assert_frame_equal(FRAME, before)
-
-
-def test_unknown_cells_have_a_column():
     ax = pl.confusion(AnnData(obs=FRAME), "truth", "kind")
     assert texts(ax.get_xticklabels()) == ["a", "b", "c", "unknown"]
     np.testing.assert_allclose(image(ax)[:, 3], [0.25, 0, 1])

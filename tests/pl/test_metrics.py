@@ -23,7 +23,7 @@ def frame():
     )
 
 
-def test_means_are_drawn_and_written(frame):
+def test_means_are_drawn_and_written_in_a_panel_for_each_modality(frame):
     compact, accuracy = pl.metrics(frame)
     assert compact.get_title() == "compactness"
     assert [text.get_text() for text in compact.texts] == ["0.300", "0.150"]
@@ -42,22 +42,16 @@ def test_means_are_drawn_and_written(frame):
     assert [t.get_text() for t in compact.get_yticklabels()] == [""]
     low, high = accuracy.get_xlim()
     assert high - low >= 0.18
-
-
-def test_bad_input_is_named(frame):
-    for which in ("lisi", ["lisi"]):
-        with pytest.raises(ValueError, match=r"found no \['lisi'\] among.*'compactness'"):
-            pl.metrics(frame, which)
-    with pytest.raises(ValueError, match="found 1 for 2 metrics"):
-        pl.metrics(frame, axes=pl.metrics(frame, ["compactness"]))
-
-
-def test_each_modality_has_a_panel(frame):
     parts = [frame.iloc[:2].assign(modality=name) for name in ("rna", "adt")]
     together = pd.concat([*parts, frame.iloc[2:3].assign(modality=None)])
     panels = pl.metrics(together.drop(columns="method"))
     titles = ["compactness, rna", "compactness, adt", "balanced accuracy"]
     assert [ax.get_title() for ax in panels] == titles
+    for which in ("lisi", ["lisi"]):
+        with pytest.raises(ValueError, match=r"found no \['lisi'\] among.*'compactness'"):
+            pl.metrics(frame, which)
+    with pytest.raises(ValueError, match="found 1 for 2 metrics"):
+        pl.metrics(frame, axes=pl.metrics(frame, ["compactness"]))
 
 
 def table(**values):

@@ -16,31 +16,25 @@ from scmetaq.pl._style import (
 )
 
 
-def test_colours_are_different_for_a_hundred_labels():
+def test_colours_are_different_for_a_hundred_labels_and_chosen_ones_win():
     colors = list(label_colors([str(i) for i in range(100)]).values())
     assert colors[:20] == list(PALETTE)
     rgb = np.array([to_rgb(color) for color in colors])
     apart = np.abs(rgb[:, None] - rgb[None]).max(axis=2)  # L x L
     assert apart[np.triu_indices(100, 1)].min() > 0.05
-
-
-def test_chosen_colours_win_if_there_are_enough():
     assert label_colors(["a", "b"], ["red", "blue"]) == {"a": "red", "b": "blue"}
     assert label_colors(["a", "b"], ["red"]) == dict(zip("ab", PALETTE, strict=False))
     with pytest.raises(ValueError, match="Expected colours such as '#0072B2', found 'reddish'"):
         label_colors(["a", "b"], ["red", "reddish"])
 
 
-def test_labels_are_text_without_fractions_in_their_order():
+def test_labels_are_text_in_their_order_shortened_without_mathematics():
     labels = as_categories(pd.Series([2.0, 10, np.nan]))
     assert list(labels.categories) == ["2", "10"]
     assert list(labels.isna()) == [False, False, True]
     labels = as_categories(pd.Categorical(["b", None], categories=["b", "c", "a"]))
     assert list(labels.categories) == ["b", "c", "a"]  # absent ones, too
     assert list(as_categories(pd.Series([1, "1", "x"], dtype=object))) == ["1", "1", "x"]
-
-
-def test_long_names_lose_their_middle_and_dollars_are_written_as_they_are():
     assert shorten("x" * 30) == "x" * 30
     short = shorten("CD4-positive, alpha-beta memory T cell, CD45RO-positive")
     assert short == "CD4-positive, a…D45RO-positive"
@@ -54,12 +48,9 @@ def drawn(names, *, widen=True):
     return ax
 
 
-def test_every_name_is_there_and_long_ones_are_shortened():
+def test_legends_have_every_name_and_only_wide_ones_widen_the_figure():
     texts = drawn(["_a", "b", "c" * 40]).get_legend().get_texts()
     assert [len(text.get_text()) for text in texts] == [2, 1, 30]
-
-
-def test_only_a_wide_legend_widens_the_figure():
     many = [f"a long name {i}" for i in range(40)]
     assert drawn(["a", "b"]).figure.get_figwidth() == 5
     assert drawn(many).figure.get_figwidth() > 7
@@ -85,13 +76,10 @@ def test_names_do_not_cover_each_other(upright):
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_names_go_to_the_side_away_from_the_nearest_point_or_are_left_out():
+def test_names_go_away_from_the_nearest_point_upright_on_a_line_or_are_left_out():
     low, high = names_at(np.array([[0.0, 0.0], [0.0, 1.0]]))
     assert (low.get_va(), high.get_va()) == ("top", "bottom")
     assert 0 < len(names_at(np.zeros((10, 2)))) < 10
-
-
-def test_names_on_a_line_are_upright():
     position = np.array([[0.0, 0], [0.001, 0], [1, 0]])
     texts = names_at(position, upright=True)
     assert {text.get_rotation() for text in texts} == {90}

@@ -1,9 +1,17 @@
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
+
+
+@pytest.fixture(autouse=True)
+def _no_screen():
+    """Draw without a screen, and with no figure that another test left open."""
+    plt.switch_backend("agg")
+    plt.close("all")
 
 
 @pytest.fixture

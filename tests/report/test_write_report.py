@@ -2,7 +2,6 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,16 +36,11 @@ class Page(HTMLParser):
         self.text += data
 
 
-@pytest.fixture(autouse=True)
-def _no_screen():
-    plt.switch_backend("agg")
-
-
 @pytest.fixture
 def write(tmp_path, adata, assignments):
-    def write(table=assignments, **kwargs):
+    def write(table=assignments, cells=adata, **kwargs):
         path = tmp_path / "report.html"
-        write_report(path, adata, table, **kwargs)
+        write_report(path, cells, table, **kwargs)
         text = path.read_text(encoding="utf-8")
         return text, Page(text)
 
@@ -56,12 +50,11 @@ def write(tmp_path, adata, assignments):
 @pytest.fixture
 def _no_work(monkeypatch):
     """Nothing gets as far as the metrics."""
-    monkeypatch.setattr(
-        "scmetaq.report._write_report.evaluate", lambda *_, **__: pytest.fail("works")
-    )
+    target = "scmetaq.report._write_report.evaluate"
+    monkeypatch.setattr(target, lambda *_, **__: pytest.fail("works"))
 
 
-def test_report_has_its_parts(write):
+def test_report_has_its_parts_and_nothing_is_loaded_from_elsewhere(write):
     history = {"train_loss_epoch": pd.DataFrame({"loss": [3.0, 2.0]})}
     text, page = write(
         labels_key=["cell_type"],
@@ -79,9 +72,6 @@ def test_report_has_its_parts(write):
         assert words in page.text
     assert "10.1038/s41467-025-56424-6" in text
     assert len(page.loaded) == 4
-
-
-def test_nothing_is_loaded_from_elsewhere(write):
     text, page = write(labels_key="cell_type")
     assert all(source.startswith("data:image/svg+xml;base64,") for source in page.loaded)
     assert not re.search(r"url\(|@import|<script|<link|<iframe", text)
@@ -92,15 +82,9 @@ def test_nothing_is_loaded_from_elsewhere(write):
 
 def test_text_of_the_user_is_escaped(write, adata):
     adata.obs["<script>"] = adata.obs["cell_type"]
-    text, page = write(
-        labels_key="<script>",
-        facts={"Input": "<b>bold</b>"},
-        next_steps="a < b",
-        notes=["<i>note</i>"],
-    )
-    assert "<script>" not in text
-    assert "<b>" not in text
-    assert "<i>" not in text
+    facts, notes = {"Input": "<b>bold</b>"}, ["<i>note</i>"]
+    text, page = write(labels_key="<script>", facts=facts, next_steps="a < b", notes=notes)
+    assert not [tag for tag in ("<script>", "<b>", "<i>") if tag in text]
     assert "T<cell>" in page.text
     assert "a < b" in page.text
 
@@ -114,14 +98,11 @@ def test_numbers_are_those_of_the_metrics(write, adata, assignments):
             assert f'<span class="value">{means[name]:.3f}</span>' in text
 
 
-def test_report_without_labels_and_training(write, assignments):
+def test_report_of_numbers_or_without_labels_and_training(write, assignments):
     text, page = write(assignments["metacell"])
     assert "Training" not in page.headings
     assert "purity" not in text.lower().split("<main>")[1]
     assert "lowest compactness" in page.text
-
-
-def test_metacells_may_be_numbers(write, assignments):
     numbers = assignments["metacell"].str[2:].astype(float)  # float: one is missing
     _, page = write(numbers, labels_key="cell_type")
     assert page.headings[0] == "6 metacells of 59 cells"
@@ -130,14 +111,11 @@ def test_metacells_may_be_numbers(write, assignments):
     assert with_minus_one.headings == page.headings
 
 
-def test_order_of_the_assignments_does_not_matter(write, assignments):
+def test_order_of_assignments_does_not_matter_and_cells_are_not_changed(write, assignments, adata):
     strip = re.compile(r"<dt>Written.*?</dd>", re.DOTALL)
     first, _ = write(labels_key="cell_type")
     second, _ = write(assignments[::-1], labels_key="cell_type")
     assert strip.sub("", first) == strip.sub("", second)
-
-
-def test_the_cells_are_not_changed(write, adata):
     before = adata.copy()
     write(labels_key="cell_type")
     pd.testing.assert_frame_equal(adata.obs, before.obs)
@@ -145,11 +123,9 @@ def test_the_cells_are_not_changed(write, adata):
     assert dict(adata.uns) == dict(before.uns)
 
 
-def test_report_of_several_modalities(tmp_path, mdata, assignments):
+def test_report_of_several_modalities(write, mdata, assignments):
     before = mdata.copy()
-    path = tmp_path / "report.html"
-    write_report(path, mdata, assignments, labels_key="rna:cell_type", embedding=None)
-    page = Page(path.read_text(encoding="utf-8"))
+    _, page = write(cells=mdata, labels_key="rna:cell_type", embedding=None)
     assert page.headings[0] == "6 metacells of 59 cells"
     assert {"Quality", "Each modality", "cell_type"} <= set(page.headings)
     frame = evaluate(mdata, assignments["metacell"], mdata["rna"].obs["cell_type"])
@@ -158,15 +134,14 @@ def test_report_of_several_modalities(tmp_path, mdata, assignments):
         assert f"{means['compactness', name]:.3f}compactness, {name}" in page.text
     pd.testing.assert_frame_equal(mdata.obs, before.obs)
     assert set(mdata.obsm) == set(before.obsm)
-
-
-def test_report_of_several_modalities_without_labels(tmp_path, mdata, assignments):
-    path = tmp_path / "report.html"
-    write_report(path, mdata, assignments["metacell"])
-    page = Page(path.read_text(encoding="utf-8"))
+    _, page = write(assignments["metacell"], mdata)  # without labels
     assert "Each modality" in page.headings
     assert "Quality" not in page.headings
     assert page.text.count("equally many metacells") == 1
+    with pytest.raises(KeyError, match="found no 'zz'"):
+        write(cells=mdata, layer="zz")
+    mdata["rna"].layers["raw"] = mdata["rna"].X
+    write(cells=mdata, layer="raw")
 
 
 def test_mixing_of_a_condition_is_shown(write, adata, assignments):
@@ -208,25 +183,6 @@ def test_bad_input_is_refused_before_work(tmp_path, adata, assignments, words, e
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_layer_is_of_the_cells_or_of_a_modality(tmp_path, mdata, assignments):
-    with pytest.raises(KeyError, match="found no 'zz'"):
-        write_report(tmp_path / "report.html", mdata, assignments, layer="zz")
-    mdata["rna"].layers["raw"] = mdata["rna"].X
-    write_report(tmp_path / "report.html", mdata, assignments, layer="raw")
-
-
-def test_paths_that_no_page_can_have_are_refused(tmp_path, adata, assignments):
-    (tmp_path / "cells.h5ad").write_text("mine")
-    (tmp_path / "folder.html").mkdir()
-    with pytest.raises(ValueError, match=r"to end in .html, found .*cells.h5ad"):
-        write_report(tmp_path / "cells.h5ad", adata, assignments)
-    with pytest.raises(IsADirectoryError, match="found the folder .*Name a file in it"):
-        write_report(tmp_path / "folder.html", adata, assignments)
-    with pytest.raises(NotADirectoryError, match="found the file"):
-        write_report(tmp_path / "cells.h5ad" / "c" / "report.html", adata, assignments)
-    assert (tmp_path / "cells.h5ad").read_text() == "mine"
-
-
 def test_an_earlier_report_stays_until_there_is_another(tmp_path, adata, assignments, monkeypatch):
     def replace(self, target):
         raise OSError("disk full")
@@ -243,7 +199,16 @@ def test_an_earlier_report_stays_until_there_is_another(tmp_path, adata, assignm
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_a_folder_of_the_report_is_made(tmp_path, adata, assignments):
+def test_paths_that_no_page_can_have_are_refused_and_folders_made(tmp_path, adata, assignments):
     path = tmp_path / "deep" / "run" / "report.html"
     write_report(str(path), adata, assignments["metacell"].to_numpy())
     assert Page(path.read_text(encoding="utf-8")).headings[0] == "6 metacells of 59 cells"
+    (tmp_path / "cells.h5ad").write_text("mine")
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(ValueError, match=r"to end in .html, found .*cells.h5ad"):
+        write_report(tmp_path / "cells.h5ad", adata, assignments)
+    with pytest.raises(IsADirectoryError, match="found the folder .*Name a file in it"):
+        write_report(tmp_path / "folder.html", adata, assignments)
+    with pytest.raises(NotADirectoryError, match="found the file"):
+        write_report(tmp_path / "cells.h5ad" / "c" / "report.html", adata, assignments)
+    assert (tmp_path / "cells.h5ad").read_text() == "mine"

@@ -47,7 +47,7 @@ def sums_by_pandas(adata):
     return frame.groupby(adata.obs["metacell"], observed=True).sum()
 
 
-def test_sums_are_exact_and_means_are_their_quotient(adata):
+def test_sums_are_exact_means_their_quotient_and_the_form_of_counts_does_not_matter(adata):
     metacells, expected = aggregate(adata), sums_by_pandas(adata)
     sizes = adata.obs["metacell"].value_counts().loc[metacells.obs_names].to_numpy()
     np.testing.assert_array_equal(metacells.layers["counts"].toarray(), expected)
@@ -60,9 +60,6 @@ def test_sums_are_exact_and_means_are_their_quotient(adata):
         assert matrix.format == "csr"
         assert matrix.has_sorted_indices
     assert metacells.X.dtype == np.float32
-
-
-def test_form_of_counts_does_not_matter(adata):
     expected, X = aggregate(adata), adata.X
     adata.X = None
     dense = X.toarray()
@@ -88,7 +85,7 @@ def test_column_series_array_and_file_on_disk_are_the_same(adata, tmp_path):
         assert found.obs_names.equals(expected.obs_names)
 
 
-def test_numbers_make_names_in_numeric_order_and_minus_one_means_none(adata):
+def test_names_are_numbers_in_order_or_those_of_a_categorical(adata):
     by = pd.Series(np.arange(200) % 12, adata.obs_names, dtype=float)
     by.iloc[3] = np.nan
     assert aggregate(adata, by).obs_names.tolist() == [str(i) for i in range(12)]
@@ -97,9 +94,6 @@ def test_numbers_make_names_in_numeric_order_and_minus_one_means_none(adata):
     assert list(metacells.obs_names) == ["0", "1", "2"]
     assert metacells.obs["n_cells"].sum() == metacells.uns["metaq"]["n_cells"] == 150
     assert metacells.uns["metaq"]["n_cells_left_out"] == (numbers < 0).sum() == 50
-
-
-def test_a_categorical_keeps_its_order_and_empty_metacells_do_not_appear(adata):
     order = [f"mc{i:04d}" for i in range(20)][::-1]
     by = adata.obs["metacell"].cat.set_categories(order)
     expected = [name for name in order if name in set(adata.obs["metacell"].dropna())]
@@ -141,7 +135,7 @@ def test_metacells_go_to_files_and_to_scanpy(adata, tmp_path):
     assert np.isfinite(metacells.obsm["X_pca"]).all()
 
 
-def test_modalities_share_names_and_count_their_own_cells(mdata, adata):
+def test_modalities_share_names_columns_and_layers_and_count_their_own_cells(mdata, adata):
     metacells = aggregate(mdata)
     pd.testing.assert_index_equal(metacells["rna"].obs_names, metacells["adt"].obs_names)
     sums = metacells["rna"].layers["counts"].toarray()
@@ -153,9 +147,6 @@ def test_modalities_share_names_and_count_their_own_cells(mdata, adata):
     assert metacells["adt"].obs["n_cells"].sum() == 195 - 39
     assert metacells.obs.columns.tolist() == ["n_cells", "donor", "donor_fraction"]
     assert metacells.uns["metaq"]["n_metacells"] == 12
-
-
-def test_columns_pulled_from_modalities_are_the_users_too(mdata):
     mdata.obs["rna:donor"] = mdata.obs["donor"]
     mdata.obs["rna:_scvi_batch"] = 0
     mdata.obs["rna:metacell"] = mdata.obs["metacell"]
@@ -163,6 +154,12 @@ def test_columns_pulled_from_modalities_are_the_users_too(mdata):
     names = {f"{part}donor{end}" for part in ("", "rna:") for end in ("", "_fraction")}
     assert set(found) == {"n_cells", *names}
     pd.testing.assert_series_equal(found["rna:donor"], found["donor"], check_names=False)
+    mdata["rna"].layers["raw"] = 2 * mdata["rna"].X
+    doubled, plain = (aggregate(mdata, "metacell", layer=name) for name in ("raw", None))
+    assert abs(doubled["rna"].X - 2 * plain["rna"].X).max() == 0
+    assert abs(doubled["adt"].X - plain["adt"].X).max() == 0
+    with pytest.raises(KeyError, match="of a modality, found no 'other'"):
+        aggregate(mdata, layer="other")
 
 
 def test_a_metacell_without_cells_in_a_modality_is_absent_from_it(mdata, tmp_path):
@@ -177,18 +174,10 @@ def test_a_metacell_without_cells_in_a_modality_is_absent_from_it(mdata, tmp_pat
     assert abs(read["rna"].X - metacells["rna"].X).max() == 0
 
 
-def test_a_layer_of_one_modality(mdata):
-    mdata["rna"].layers["raw"] = 2 * mdata["rna"].X
-    doubled, plain = (aggregate(mdata, "metacell", layer=name) for name in ("raw", None))
-    assert abs(doubled["rna"].X - 2 * plain["rna"].X).max() == 0
-    assert abs(doubled["adt"].X - plain["adt"].X).max() == 0
-    with pytest.raises(KeyError, match="of a modality, found no 'other'"):
-        aggregate(mdata, layer="other")
-
-
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda cells: aggregate(cells, cells.obs), TypeError, r"frame\['metacell'\]"),
         (lambda cells: aggregate(cells, "mc"), KeyError, "no 'mc'.*'cell_type'"),
         (lambda cells: aggregate(cells, layer="raw"), KeyError, "found no 'raw'"),
         (lambda cells: aggregate(cells, np.full(200, np.nan)), ValueError, "only missing.* 200"),

@@ -33,16 +33,13 @@ def samples():
 NUMBERS = ["r2", "adjusted_r2", "pvalue"]
 
 
-def test_numeric_covariates_are_those_of_linregress(samples):
+def test_covariates_are_those_of_linregress_or_of_an_analysis_of_variance(samples):
     found = covariate_association(samples, "age")
     for i in range(4):
         line = linregress(samples.obs["age"], samples.obsm["X_pca"][:, i])
         expected = [line.rvalue**2, 1 - (1 - line.rvalue**2) * 23 / 22, line.pvalue]
         np.testing.assert_allclose(found.loc[i, NUMBERS].astype(float), expected)
     assert found["component"].tolist() == ["PC1", "PC2", "PC3", "PC4"]
-
-
-def test_categories_are_those_of_an_analysis_of_variance(samples):
     found = covariate_association(samples, ["site"])
     site = samples.obs["site"]
     for i in range(4):
@@ -68,7 +65,7 @@ def test_what_was_put_in_is_found_among_all_columns_that_can_explain(samples):
         assert covariate_association(samples).empty
 
 
-def test_samples_without_a_value_are_left_out(samples):
+def test_covariates_of_some_samples_and_perfect_ones(samples):
     samples.obs.loc["s0", "age"] = np.nan
     samples.obs["stim"] = samples.obs["stim"].astype(object).where(samples.obs["age"].notna(), None)
     found = covariate_association(samples, ["age", "stim"])
@@ -77,9 +74,6 @@ def test_samples_without_a_value_are_left_out(samples):
     pcs = linregress(samples.obs["age"][1:], samples.obsm["X_pca"][1:, 1])
     np.testing.assert_allclose(found.loc[1, "r2"], pcs.rvalue**2)
     pd.testing.assert_frame_equal(found, expected)
-
-
-def test_a_perfect_covariate_and_a_constant_component(samples):
     samples.obs["same"] = samples.obsm["X_pca"][:, 2]
     samples.obsm["X_pca"][:, 3] = 1
     found = covariate_association(samples, "same")
@@ -140,16 +134,6 @@ def test_agrees_with_leaving_one_out(samples, use_rep):
     assert set(found["fraction"]) <= {2 / 3, 1.0}
 
 
-def test_samples_without_a_label_are_predicted_by_the_others(samples):
-    truth = samples.obs["stim"].astype(str)
-    samples.obs["stim"] = truth.where(np.arange(24) % 4 > 0, None)
-    found = classify_conditions(samples, "stim", n_neighbors=3)
-    known = samples.obs["stim"].notna()
-    knn = KNeighborsClassifier(3).fit(samples.X[known], truth[known])
-    assert found.loc[~known, "predicted"].tolist() == knn.predict(samples.X[~known]).tolist()
-    assert found["label"].isna().sum() == 6
-
-
 @pytest.mark.parametrize("kind", [bool, int, float])
 def test_labels_that_are_no_text_stay_what_they_are(samples, kind):
     samples.obs["code"] = (samples.obs["stim"] == samples.obs["stim"].iloc[0]).astype(kind)
@@ -160,11 +144,18 @@ def test_labels_that_are_no_text_stay_what_they_are(samples, kind):
     assert accuracy == (expected["label"] == expected["predicted"]).mean() > 0
 
 
-def test_the_nearest_breaks_a_tie(samples):
+def test_samples_without_a_label_are_predicted_by_others_and_the_nearest_breaks_ties(samples):
     found = classify_conditions(samples, "site", n_neighbors=2)
     site, X = samples.obs["site"].astype(str).to_numpy(), samples.X
     distance = ((X[:, None] - X) ** 2).sum(2) + 1e9 * np.eye(24)
     assert found["predicted"].tolist() == site[distance.argmin(1)].tolist()
+    truth = samples.obs["stim"].astype(str)
+    samples.obs["stim"] = truth.where(np.arange(24) % 4 > 0, None)
+    found = classify_conditions(samples, "stim", n_neighbors=3)
+    known = samples.obs["stim"].notna()
+    knn = KNeighborsClassifier(3).fit(samples.X[known], truth[known])
+    assert found.loc[~known, "predicted"].tolist() == knn.predict(samples.X[~known]).tolist()
+    assert found["label"].isna().sum() == 6
 
 
 BAD_COVARIATES = [

@@ -44,13 +44,10 @@ def test_default_grid_spans_a_factor_of_fifty_evenly_in_logarithms():
     assert np.ptp(np.log(large[1:] / large[:-1])) < 0.2
 
 
-def test_of_a_trained_model(model):
+def test_of_a_trained_model_and_of_nothing_else(model):
     curve = tl.choose_n_metacells(model)
     pd.testing.assert_frame_equal(curve, model.get_granularity_report([*range(2, 11)]))
     assert curve.attrs["suggested"] in curve.index
-
-
-def test_what_is_no_model_is_refused():
     with pytest.raises(TypeError, match="Expected a trained MetaQModel, found dict"):
         tl.choose_n_metacells({})
     with pytest.raises(TypeError, match="`grid` as a list of numbers of metacells, found 5"):

@@ -34,21 +34,19 @@ def test_every_metacell_has_cells(z, n_metacells):
     np.testing.assert_array_equal(z, before)
 
 
-def test_order_of_cells_does_not_matter_and_the_seed_decides(z):
+def test_order_of_cells_does_not_matter_the_seed_decides_and_twins_are_grouped(z):
     order = np.random.default_rng(1).permutation(len(z))
     labels = spectral_metacells(z, 20, seed=4)
     np.testing.assert_array_equal(spectral_metacells(z[order], 20, seed=4), labels[order])
     np.testing.assert_array_equal(spectral_metacells(z.tolist(), 20, seed=4), labels)
+    assert len(np.unique(spectral_metacells(np.zeros((50, 3)), 7))) == 7
+    z = np.repeat(np.random.default_rng(0).normal(size=(8, 3)), 40, axis=0)
+    labels = spectral_metacells(z, 8)
+    assert all(len(set(labels[40 * i : 40 * i + 40])) == 1 for i in range(8))
+    assert len(np.unique(spectral_metacells(z, 33))) == 33
 
 
-def test_finds_groups_that_are_no_clouds():
-    z, ring = make_circles(600, factor=0.3, noise=0.04, random_state=0)
-    assert adjusted_rand_score(ring, spectral_metacells(z, 2, n_neighbors=8)) == 1
-    by_kmeans = KMeans(2, n_init=5, random_state=0).fit_predict(z)
-    assert adjusted_rand_score(ring, by_kmeans) < 0.1
-
-
-def test_no_metacell_spans_parts_of_the_graph(z):
+def test_no_metacell_spans_parts_of_the_graph_and_groups_need_be_no_clouds(z):
     far = np.vstack([z, z[:30] + 1000, z[:100] - 1000])
     labels = spectral_metacells(far, 21)
     parts = [set(labels[:500]), set(labels[500:530]), set(labels[530:])]
@@ -61,14 +59,10 @@ def test_no_metacell_spans_parts_of_the_graph(z):
     labels = spectral_metacells(z, 3)
     assert len(np.unique(labels)) == 3
     assert all(len(set(labels[20 * i : 20 * i + 20])) == 1 for i in range(6))
-
-
-def test_duplicates_are_grouped_too():
-    assert len(np.unique(spectral_metacells(np.zeros((50, 3)), 7))) == 7
-    z = np.repeat(np.random.default_rng(0).normal(size=(8, 3)), 40, axis=0)
-    labels = spectral_metacells(z, 8)
-    assert all(len(set(labels[40 * i : 40 * i + 40])) == 1 for i in range(8))
-    assert len(np.unique(spectral_metacells(z, 33))) == 33
+    z, ring = make_circles(600, factor=0.3, noise=0.04, random_state=0)
+    assert adjusted_rand_score(ring, spectral_metacells(z, 2, n_neighbors=8)) == 1
+    by_kmeans = KMeans(2, n_init=5, random_state=0).fit_predict(z)
+    assert adjusted_rand_score(ring, by_kmeans) < 0.1
 
 
 def test_few_eigenvectors_for_many_metacells(monkeypatch):
@@ -144,7 +138,7 @@ def points(rng):
     return rng.normal(size=(80, 5))
 
 
-def test_affinities_agree_with_the_equation(points):
+def test_affinities_agree_with_the_equation_and_duplicates_are_most_alike(points):
     A = neighbor_affinity(points, 7)
     np.testing.assert_allclose(A.toarray(), by_hand(points, 7), atol=1e-12)
     assert abs(A - A.T).max() == 0
@@ -153,9 +147,6 @@ def test_affinities_agree_with_the_equation(points):
     assert A.data.min() > 0
     scaled = neighbor_affinity(1e4 * points, 7).toarray()
     np.testing.assert_allclose(scaled, A.toarray(), rtol=1e-9)
-
-
-def test_duplicates_are_most_alike(points):
     copied = np.repeat(points[:1], 20, axis=0)  # more duplicates than neighbours
     A = neighbor_affinity(np.vstack([points, copied]), 7)
     assert np.isfinite(A.data).all()

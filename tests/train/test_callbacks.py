@@ -9,14 +9,7 @@ from scipy import sparse
 from scmetaq.module import CoemModule, SCPoliModule
 from scmetaq.nn import ModalityShape, class_means
 from scmetaq.nn._inputs import nested
-from scmetaq.train import (
-    FineTuning,
-    MixtureFit,
-    SCPoliTrainingPlan,
-    StopRule,
-    say,
-    say_trained,
-)
+from scmetaq.train import FineTuning, MixtureFit, SCPoliTrainingPlan, StopRule, say, say_trained
 from scmetaq.train._callbacks import _BLOCK, encode
 
 
@@ -67,7 +60,7 @@ def fine_tuned(pretraining_fraction, n_steps=20, per_epoch=4):
     return steps, plan.loss_kwargs
 
 
-def test_prototypes_are_set_after_pretraining_and_then_every_epoch():
+def test_prototypes_are_the_means_of_labels_set_after_pretraining_and_every_epoch():
     assert fine_tuned(0.5)[0] == [10, 12, 16]
     assert fine_tuned(0.0)[0] == [0, 4, 8, 12, 16]
     assert fine_tuned(0.9, per_epoch=20)[0] == [18]  # less than an epoch
@@ -75,9 +68,6 @@ def test_prototypes_are_set_after_pretraining_and_then_every_epoch():
     assert steps == []
     assert loss_kwargs.get("prototypes") is None
     assert loss_kwargs["eta"] == 2.0
-
-
-def test_prototypes_are_the_means_of_the_labels():
     prototypes = fine_tuned(0.5)[1]["prototypes"]
     module, inputs = scpoli()
     (z,) = encode(module, inputs, lambda outputs: [outputs["z"]])
@@ -127,9 +117,11 @@ def log(caplog):
     logger.removeHandler(caplog.handler)
 
 
-def test_messages_go_where_lightning_logs(log):
+def test_messages_go_where_lightning_logs_also_at_the_end_of_training(log, fit, toy):
     say("40 cells were mapped")
     assert [record.getMessage() for record in log.records][-1] == "40 cells were mapped"
+    fit(toy)
+    assert "Trained 6 metacells on 150 cells x 60 features in 3 epochs" in log.text
 
 
 @pytest.mark.parametrize(
@@ -145,8 +137,3 @@ def test_a_training_says_what_was_trained_how_long_and_what_ended_it(log, calm, 
     say_trained(trainer, what="6 metacells", seconds=7.4)
     assert f"Trained 6 metacells in {n_epochs} epochs (1,234 steps) and 7 s; stopped:" in log.text
     assert reason in log.text
-
-
-def test_training_ends_with_it(fit, toy, log):
-    fit(toy)
-    assert "Trained 6 metacells on 150 cells x 60 features in 3 epochs" in log.text

@@ -125,13 +125,10 @@ def codes_at_the_end(module, z, begun_with, *, trained_before):
     return module.codebook.codes.detach().clone()
 
 
-def test_at_the_end_codes_are_fitted_again(module, z):
+def test_at_the_end_codes_are_fitted_again_from_those_of_an_earlier_training(module, z):
     starts = z[:K], z[-K:] + 3
     assert torch.equal(*[codes_at_the_end(module, z, of, trained_before=False) for of in starts])
-
-
-def test_codes_of_an_earlier_training_are_the_start(module, z):
-    """In the order in which they were: metacells keep their names."""
+    # In the order in which they were: metacells keep their names
     codes = codes_at_the_end(module, z, z[:K], trained_before=False)
     order = torch.tensor([2, 0, 4, 1, 3])
     again = codes_at_the_end(module, z, codes[order], trained_before=True)

@@ -31,7 +31,7 @@ def watch():
 
 def test_history_has_the_losses_the_perplexity_and_the_empty_codes(model):
     history = model.history
-    always = ["reconstruction_loss_train", "state_loss_train"]
+    always = ["train_loss", "reconstruction_loss_train", "state_loss_train"]
     with_codes = ["quantized_loss_train", "codebook_loss_train"]
     use = ["perplexity_train", "n_empty_codes_train"]
     for key in always + with_codes + use:
@@ -44,37 +44,27 @@ def test_history_has_the_losses_the_perplexity_and_the_empty_codes(model):
     assert 0 < len(perplexity) <= 4
 
 
-def test_the_total_loss_has_the_key_of_scvi_tools(model):
-    assert len(model.history["train_loss"]) == 4
-
-
-def test_losses_fall(fit, toy):
+def test_losses_fall_and_every_training_is_in_training_mode(fit, toy, train, watch):
     history = fit(toy, max_epochs=12).history
     loss = history["reconstruction_loss_train"].to_numpy(dtype=float).ravel()
     assert loss[-3:].mean() < loss[:3].mean()
-
-
-def test_validation_losses_are_logged_apart(fit, toy):
-    history = fit(toy, train={"check_val_every_n_epoch": 1, "train_size": 0.8}).history
-    for name in ("reconstruction_loss", "quantized_loss", "codebook_loss", "state_loss", "elbo"):
-        assert f"{name}_validation" in history
-        assert f"{name}_train" in history
-
-
-def test_losses_of_every_step_can_be_had(fit, toy):
-    history = fit(toy, train={"plan_kwargs": {"on_step": True}}).history
-    for name in ("train_loss", "reconstruction_loss_train", "state_loss_train"):
-        assert np.isfinite(history[f"{name}_epoch"].to_numpy(dtype=float)).all()
-    assert "train_loss_step" in history
-
-
-def test_every_training_is_in_training_mode(fit, train, toy, watch):
     model = fit(toy)
     assert not model.module.training
     train(model, callbacks=[watch])
     assert watch.modes
     assert all(watch.modes)
     assert not model.module.training
+
+
+def test_losses_of_validation_and_of_every_step_are_logged(fit, toy):
+    history = fit(toy, train={"check_val_every_n_epoch": 1, "train_size": 0.8}).history
+    for name in ("reconstruction_loss", "quantized_loss", "codebook_loss", "state_loss", "elbo"):
+        assert f"{name}_validation" in history
+        assert f"{name}_train" in history
+    history = fit(toy, train={"plan_kwargs": {"on_step": True}}).history
+    for name in ("train_loss", "reconstruction_loss_train", "state_loss_train"):
+        assert np.isfinite(history[f"{name}_epoch"].to_numpy(dtype=float)).all()
+    assert "train_loss_step" in history
 
 
 def test_one_cycle_rises_to_the_rate_and_falls(fit, toy, watch):
@@ -87,13 +77,10 @@ def test_one_cycle_rises_to_the_rate_and_falls(fit, toy, watch):
     assert watch.rates[-1] < 0.001
 
 
-def test_without_the_cycle_the_rate_is_constant(fit, toy, watch):
+def test_without_the_cycle_the_rate_is_constant_and_one_may_have_any_length(fit, toy, watch):
     plan = {"one_cycle": False, "lr": 0.004}
     fit(toy, train={"callbacks": [watch], "plan_kwargs": plan})
     assert set(watch.rates) == {0.004}
-
-
-def test_one_cycle_of_any_length(fit, toy):
     for n_steps in (1, 2, 9, 11, 10):
         train = {"batch_size": 150, "plan_kwargs": {"one_cycle": True}}
         assert fit(toy, max_epochs=n_steps, train=train).trainer.global_step == n_steps
@@ -115,30 +102,14 @@ def test_only_adjusting_moves_codes_that_nothing_uses(fit, toy, watch, adjust):
         assert ((last - first).norm(dim=1) / first.norm(dim=1)).max() < 1e-3  # weight decay alone
 
 
-def test_defaults_are_the_authors(fit, toy):
-    model = fit(toy, recipe="published", max_epochs=1)
-    optimizer = model.trainer.optimizers[0]
+def test_the_optimizer_is_the_authors_or_that_asked_for(fit, toy, toy_model):
+    optimizer = fit(toy, recipe="published", max_epochs=1).trainer.optimizers[0]
     assert isinstance(optimizer, torch.optim.AdamW)
     options = optimizer.defaults
     assert (options["lr"], options["weight_decay"], options["eps"]) == (1e-3, 1e-2, 1e-8)
-
-
-def test_a_plan_takes_the_arguments_of_scvi_tools(toy_model):
     plan = MetaQTrainingPlan(toy_model.module, lr=0.1, optimizer="Adam", state_weight=0.3)
     assert plan.loss_kwargs["state_weight"] == 0.3
     assert (plan.lr, plan.optimizer_name) == (0.1, "Adam")
-
-
-def test_an_unknown_argument_is_refused(fit, toy):
-    with pytest.raises(TypeError, match="arguments of scmetaq.train.MetaQ.*, found 'bogus'"):
-        fit(toy, train={"plan_kwargs": {"bogus": 1}})
-
-
-def test_without_cells_held_out_there_is_nothing_to_validate():
-    manager = training_set({"scores": np.zeros((20, 2), dtype=np.float32)})
-    splitter = TrainingSetSplitter(None, training_set=manager, train_size=1.0)
-    splitter.setup()
-    assert splitter.val_dataloader() == []
 
 
 def test_batches_are_those_of_the_training_set():
@@ -153,6 +124,9 @@ def test_batches_are_those_of_the_training_set():
     assert len(cells) == 16
     found = np.concatenate([batch["counts"].numpy() for batch in batches])
     np.testing.assert_array_equal(found, counts.toarray()[cells])
+    splitter = TrainingSetSplitter(None, training_set=manager, train_size=1.0)
+    splitter.setup()
+    assert splitter.val_dataloader() == []  # without cells held out
 
 
 def test_means_of_an_epoch_weight_batches_by_their_cells(toy_model, monkeypatch):

@@ -73,14 +73,11 @@ def test_small_adjustment_draws_cells_that_no_code_serves():
     assert n_lost / 100 == pytest.approx(expected, abs=0.15)
 
 
-def test_large_adjustment_waits_until_the_average_has_filled_up():
+def test_large_adjustment_moves_crowded_codes_part_of_the_way_once_the_average_has_filled_up():
     codes = latents(4, seed=1)
     codebook = codebook_of(codes, [0.9, 0.05, 0.0, 0.0])
     adjust_large(codebook, latents())
     assert torch.equal(codebook.codes, codes)
-
-
-def test_large_adjustment_moves_crowded_codes_part_of_the_way_to_a_cell():
     torch.manual_seed(0)
     codes, z = latents(4, seed=1), latents()
     codebook = codebook_of(codes, [0.97, 0.01, 0.01, 0.01])
@@ -110,27 +107,17 @@ def still(n):
     return [{"quantized_loss": 1.0, "codebook_loss": 0.5}] * n
 
 
-def test_stops_after_as_many_calm_epochs_in_a_row():
+def test_stops_after_as_many_epochs_in_a_row_in_which_both_losses_are_calm():
     assert epochs_until_stop(still(30)) == (11, True)
     assert epochs_until_stop(still(30), patience=3) == (4, True)
-
-
-def test_both_losses_must_be_calm():
     for moving in ("quantized_loss", "codebook_loss"):
         losses = [{**epoch, moving: 1 / (n + 1)} for n, epoch in enumerate(still(30))]
         assert epochs_until_stop(losses, patience=3) == (30, False)
-
-
-def test_a_move_restarts_the_count():
+    # a move restarts the count
     losses = [*still(3), {"quantized_loss": 2.0, "codebook_loss": 0.5}, *still(9)]
     assert epochs_until_stop(losses, patience=3) == (8, True)
-
-
-def test_tolerance():
     losses = [{"quantized_loss": 1 + 1e-3 * n, "codebook_loss": 0.5} for n in range(9)]
     assert epochs_until_stop(losses, patience=3, tolerance=1e-2) == (4, True)
     assert epochs_until_stop(losses, patience=3, tolerance=1e-4) == (9, False)
-
-
-def test_waits_for_the_codes():
+    # before there are codes
     assert epochs_until_stop([{"reconstruction_loss": 1.0}] * 30) == (30, False)

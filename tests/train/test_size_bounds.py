@@ -45,12 +45,6 @@ def test_codes_that_move_are_nearer_to_their_cells(codebook, z):
     assert error < 0.9 * of_fixed
 
 
-def test_identical_cells_in_the_way_are_told(codebook, z):
-    z = torch.cat([z[:1].expand(60, 4), z[:30]])
-    with pytest.warns(UserWarning, match=r"of 13 to 17 cells, made some of \d+ to 6\d"):
-        bound_sizes(codebook, z, SizeBounds(13, 17), move_codes=False)
-
-
 @pytest.mark.parametrize("move_codes", [True, False])
 def test_codes_that_identical_cells_leave_empty_get_others(codebook, z, move_codes):
     z = torch.cat([z[:1].expand(60, 4), z[:30]])
@@ -59,10 +53,7 @@ def test_codes_that_identical_cells_leave_empty_get_others(codebook, z, move_cod
     assert sizes(codebook, z).min() >= 1
 
 
-# --- offsets --------------------------------------------------------------------------------------
-
-
-def make(n_cells, n_codes, seed):
+def make(n_cells=200, n_codes=10, seed=0):
     """Similarities of cells of very uneven density."""
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(n_cells, 4, generator=generator, dtype=torch.double)
@@ -106,20 +97,13 @@ def test_bounds_of_one_cell_less_or_more_are_the_best_ones():
     assert similarity[torch.arange(12), found].sum().item() == pytest.approx(best)
 
 
-def test_bounds_that_hold_anyway_change_nothing():
-    similarity = make(200, 10, 0)
+def test_bounds_that_hold_anyway_change_nothing_and_no_cell_is_left_on_the_border():
+    similarity = make()
     assert (offsets_within(similarity, SizeBounds(1, 200)) == 0).all()
-
-
-def test_no_cell_is_left_on_the_border():
-    similarity = make(200, 10, 0)
     best = (similarity + offsets_within(similarity, SizeBounds(18, 22))).topk(2, dim=1).values
     assert (best[:, 0] - best[:, 1]).min() > 1e-9
-
-
-def test_identical_cells_are_kept_together():
-    similarity = make(50, 5, 0)[[0] * 30 + list(range(1, 21))]
-    assert sizes_under(similarity, offsets_within(similarity, SizeBounds(10, 10))).max() >= 30
+    twins = make(50, 5)[[0] * 30 + list(range(1, 21))]  # are kept together
+    assert sizes_under(twins, offsets_within(twins, SizeBounds(10, 10))).max() >= 30
 
 
 def test_without_the_solver_the_command_that_installs_it_is_named(monkeypatch):
