@@ -85,10 +85,11 @@ def prototypes(reference: np.ndarray, labels: np.ndarray, query: np.ndarray) -> 
     for code in range(len(names)):
         rank[codes == code] = np.arange((codes == code).sum())
     fold = torch.from_numpy(rank % N_FOLDS)
-    fit = PrototypeFit(torch.bincount(label), z.shape[1], torch.arange(N_STATES))
+    states = torch.arange(N_STATES)
+    fit = PrototypeFit([str(n) for n in names], torch.bincount(label), z.shape[1], states)
     fit.add(z, label, fold)
     found = LabelPrototypes(z.shape[1])
-    found.set_state([str(name) for name in names], fit.finish(z, label, fold))
+    found.set_state(fit.finish(z, label, fold))
     nearest, uncertainty = found.nearest(new)
     return names[nearest.numpy()], uncertainty.numpy()
 

@@ -1,11 +1,11 @@
-"""Effect of each part of the latent, and of the clustering, on the quality of metacells.
+"""Effect of each mechanism of the default recipe on the quality of metacells: left out, one by one.
 
 usage: python benchmarks/ablation.py --data DIR [--datasets ...] [--seeds 0 1 2]
 
-Codes are fitted to latents put together from the parts of the default recipe. The state is the
-denoised one that the network is trained towards, so that no run takes longer than a clustering;
-what the trained network reaches is in the table of ``quality.py``. Results go to
-``results/ablation.json`` and, as a table, into the page on method development.
+Mechanisms of the latent and of the clustering are left out of codes that are fitted to the denoised
+states which the network is trained towards, so that a run takes no longer than a clustering.
+Mechanisms of the training are left out of whole trainings. Results go to ``results/ablation.json``
+and, as a table, into the page on method development.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import scvi
 import torch
 from _datasets import DATASETS, n_metacells, present
 from _markdown import write_between
@@ -27,7 +30,9 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from scmetaq import MetaQModel
-from scmetaq.nn import cluster
+from scmetaq.data._reference import fit_state
+from scmetaq.model._recipe import RECIPES
+from scmetaq.nn import _clustering, cluster, neighborhood_mean
 from scmetaq.nn._inputs import nested
 
 HERE = Path(__file__).parent
@@ -68,44 +73,86 @@ def command_line() -> argparse.ArgumentParser:
 
 
 def assignments(adata: anndata.AnnData, seeds: list[int]) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Name of the variant, seed and assignment, for all of them."""
-    n_codes = n_metacells(adata.n_obs)
-    parts = latent_parts(adata)
-    both = np.hstack([parts["profile"], parts["state"]])
-    variants: dict[str, tuple[np.ndarray, Callable[..., np.ndarray]]] = {
-        "k-means on 50 PCs of log counts": (parts["log_pcs"], kmeans),
-        "profile alone, k-means": (parts["profile"], kmeans),
-        "profile alone": (parts["profile"], clustered),
-        "state alone": (parts["state"], clustered),
-        "profile and scores (not denoised)": (
-            np.hstack([parts["profile"], parts["scores"]]),
-            clustered,
-        ),
-        "profile and state, k-means": (both, kmeans),
-        "profile and state": (both, clustered),
-        "profile and state, best of three starts": (both, best_of_three),
-        "**profile and state, even sizes** (default)": (both, evened),
+    """Name of the row, seed and assignment, for all of them."""
+    n_codes, parts = n_metacells(adata.n_obs), latent_parts(adata)
+    profile, state = parts["profile"], parts["state"]
+    both = [profile, state]
+    fits: dict[str, tuple[list[np.ndarray], Callable[..., np.ndarray]]] = {
+        "k-means on 50 PCs of log counts": ([parts["log_pcs"]], kmeans),
+        "**denoised states and profile** (default)": (both, fitted),
+        "without the profile": ([state], fitted),
+        "without the state": ([profile], fitted),
+        "states not denoised": ([profile, parts["scores"]], fitted),
+        "states of logarithms alone": ([profile, parts["log"]], fitted),
+        "states of square roots alone": ([profile, parts["sqrt"]], fitted),
+        "axes not weighted by reliability": ([profile, parts["half"]], fitted),
+        "these, of counts that are not scaled": ([profile, parts["unscaled"]], fitted),
+        "these, of z-scores": ([profile, parts["z-scores"]], fitted),
+        "k-means in place of all fits": (both, kmeans),
+        "without split-and-merge": (both, without("split_and_merge", lloyd_alone)),
+        "without exchange": (both, without("exchange", lambda z, assignment, *_, **__: assignment)),
+        "without even sizes": (both, lambda *of: fitted(*of, evenness=0.0)),
+        "without codes for small groups": (both, lambda *of: fitted(*of, set_apart=False)),
     }
-    for name, (latents, fit) in variants.items():
+    for name, (latents, fit) in fits.items():
+        z = np.hstack(latents).astype(np.float32)
         for seed in seeds:
-            yield name, seed, fit(latents.astype(np.float32), n_codes, seed)
+            yield name, seed, fit(z, n_codes, seed)
+    trainings: dict[str, dict[str, Any]] = {
+        "**trained** (default)": {},
+        "trained without state loss": {"plan": {"state_weight": 0.0}},
+        "trained from a random residual": {"change": random_residual},
+        "trained, all cells decoded": {"recipe": {"decoded_share": 1.0}},
+        "trained with batch normalisation": {"recipe": {"norm": "batch"}},
+        "trained, codes not fitted again at the end": {"change": not_again},
+    }
+    for name, options in trainings.items():
+        for seed in seeds:
+            yield name, seed, trained(adata, n_codes, seed, **options)
 
 
 def latent_parts(adata: anndata.AnnData) -> dict[str, np.ndarray]:
-    """The parts of the latent, each of total variance one, and plain principal components."""
+    """Parts of the latent, and what they would be without a mechanism, of total variance one."""
     MetaQModel.setup_anndata(adata)
     model = MetaQModel(adata, n_metacells=n_metacells(adata.n_obs))
     prepared = model._prepare()  # statistics and denoised states; no step is made
     inputs = nested(prepared.inputs, ["rna"])["rna"]
     counts = sp.csr_matrix(adata.X)[prepared.cells]
-    features = model.module.parts["rna"].feature_scaling.features.numpy()
-    scaled = counts[:, features].toarray() / (np.asarray(counts.sum(1)).reshape(-1, 1) / 1e4)
+    part = model.module.parts["rna"]
+    scaled = counts.multiply(1e4 / counts.sum(1)).tocsr()
+    views = [
+        transform(scaled[:, axes.features.numpy()].toarray())
+        for transform, axes in ((np.log1p, part.linear_path.log), (np.sqrt, part.linear_path.sqrt))
+    ]
+    scores = inputs["scores"]
+    n_scores = scores.shape[1] // 2
     return {
         "profile": inputs["profile"],
-        "scores": inputs["scores"] / np.sqrt(inputs["scores"].var(0).sum()),
         "state": inputs["denoised_state"],
-        "log_pcs": PCA(50, svd_solver="randomized", random_state=0).fit_transform(np.log1p(scaled)),
+        "scores": scores / np.sqrt(scores.var(0).sum()),
+        "log": denoised(scores[:, :n_scores]),
+        "sqrt": denoised(scores[:, n_scores:]),
+        "log_pcs": principal_components(views[0]),
+        **{
+            name: denoised(
+                np.hstack([principal_components(v / v.std(0).clip(1e-6) ** power) for v in views])
+            )
+            for name, power in (("half", 0.5), ("unscaled", 0.0), ("z-scores", 1.0))
+        },
     }
+
+
+def principal_components(values: np.ndarray) -> np.ndarray:
+    """Fifty of them, of total variance one."""
+    found = PCA(50, svd_solver="randomized", random_state=0).fit_transform(values)
+    return (found / np.sqrt(found.var(0).sum())).astype(np.float32)
+
+
+def denoised(scores: np.ndarray) -> np.ndarray:
+    """States as the default recipe makes them of scores."""
+    z = torch.from_numpy(np.ascontiguousarray(scores))
+    smooth = neighborhood_mean(z, z).numpy()
+    return fit_state(scores, smooth, 32)[0](smooth)
 
 
 def kmeans(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
@@ -113,22 +160,70 @@ def kmeans(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
     return KMeans(n_codes, n_init=1, random_state=seed).fit_predict(latents)
 
 
-def clustered(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
-    """Assignment of least quantization error, from one start."""
-    return cluster(torch.from_numpy(latents), n_codes, seed=seed).assignment.numpy()
+def fitted(latents: np.ndarray, n_codes: int, seed: int, **options: Any) -> np.ndarray:
+    """Assignment to codes that are fitted as in the default recipe."""
+    options = {"evenness": 0.2, "set_apart": True, **options}
+    return cluster(torch.from_numpy(latents), n_codes, seed=seed, **options).assignment.numpy()
 
 
-def evened(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
-    """The same with even sizes, as in the default recipe."""
-    z = torch.from_numpy(latents)
-    return cluster(z, n_codes, evenness=0.2, seed=seed).assignment.numpy()
+def without(step: str, replacement: Callable[..., Any]) -> Callable[..., np.ndarray]:
+    """A fit in which something else takes the place of a step of the clustering."""
+
+    def fit(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
+        known = getattr(_clustering, step)
+        setattr(_clustering, step, replacement)
+        try:
+            return fitted(latents, n_codes, seed)
+        finally:
+            setattr(_clustering, step, known)
+
+    return fit
 
 
-def best_of_three(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
-    """Assignment of least quantization error from three starts."""
-    z = torch.from_numpy(latents)
-    found = [cluster(z, n_codes, seed=3 * seed + i) for i in range(3)]
-    return min(found, key=lambda of: of.error).assignment.numpy()
+def lloyd_alone(z: torch.Tensor, assignment: torch.Tensor, n_codes: int) -> Any:
+    """K-means in place of split-and-merge."""
+    return _clustering.lloyd(z, assignment, n_codes, max_passes=100)
+
+
+def trained(
+    adata: anndata.AnnData,
+    n_codes: int,
+    seed: int,
+    *,
+    recipe: dict[str, Any] | None = None,
+    plan: dict[str, Any] | None = None,
+    change: Callable[[MetaQModel], None] | None = None,
+) -> np.ndarray:
+    """Assignment by a trained model, of which something is changed before the training."""
+    scvi.settings.seed = seed
+    known = RECIPES["default"]
+    RECIPES["default"] = replace(known, **(recipe or {}))
+    try:
+        MetaQModel.setup_anndata(adata)
+        model = MetaQModel(adata, n_metacells=n_codes)
+    finally:
+        RECIPES["default"] = known
+    if change is not None:
+        change(model)
+    model.train(accelerator="cpu", plan_kwargs=plan, enable_progress_bar=False)
+    return pd.factorize(model.get_assignments()["metacell"])[0]
+
+
+def random_residual(model: MetaQModel) -> None:
+    """Start the residual of the linear estimate of the state at random, not at zero."""
+    for part in model.module.parts.values():
+        part.encoder.head.reset_parameters()
+
+
+def not_again(model: MetaQModel) -> None:
+    """Keep the codes that were fitted in the course of training."""
+    finish = model._finish
+
+    def finish_only(prepared: Any) -> str:
+        model._codebook_fit.refine = False
+        return finish(prepared)
+
+    model._finish = finish_only
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -140,7 +235,7 @@ def table(frame: pd.DataFrame) -> str:
         f"Medians over {frame['seed'].nunique()} seeds, averaged over "
         f"{frame['dataset'].nunique()} data sets; one metacell per 50 cells.",
         "",
-        "| latent and fit of the codes | " + " | ".join(SHOWN.values()) + " |",
+        "| codes fitted to | " + " | ".join(SHOWN.values()) + " |",
         "| --- |" + " ---: |" * len(columns),
     ]
     for name, row in means.iterrows():
