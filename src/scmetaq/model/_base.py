@@ -262,11 +262,11 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         )
 
     def _prepare(self) -> Preparation | None:
-        """Fit what training begins with; what it reads of which cells, None if nothing is left."""
+        """Fit what the network needs before its first step; None if no network is to be trained."""
         raise NotImplementedError
 
     def _finish(self, prepared: Preparation) -> str:
-        """Fit what follows from the trained network; return what was trained, in words."""
+        """Fit what depends on the trained network; return the subject of the closing message."""
         raise NotImplementedError
 
     @classmethod

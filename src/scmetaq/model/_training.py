@@ -1,4 +1,4 @@
-"""What is decided before training: defaults, and refusal of arguments that cannot be used."""
+"""Defaults of training, and checks of its arguments before any work starts."""
 
 import warnings
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ class Preparation:
         return int(np.clip(round(self.n_steps / per_epoch), 1, self.most_epochs))
 
     def splitter(self, batch_size: int, given: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of the data splitter, in the terms of the training set."""
+        """Arguments of the data splitter; indices of cells become rows of the training set."""
         options = {"training_set": training_set(self.inputs), **given}
         if self.drops_last and len(self.cells) > batch_size:
             options.setdefault("drop_last", True)
@@ -76,7 +76,7 @@ def looks_at_held_out(callbacks: list[Any], options: dict[str, Any]) -> bool:
 
 
 def check_train_size(train_size: float | None, *, early_stopping: bool) -> None:
-    """Refuse a share of the cells to train on that is none, or leaves none to stop by."""
+    """Refuse an invalid train_size, and one that leaves no held-out cells for early stopping."""
     if train_size is not None:
         check_share("train_size", train_size, excluded=(0,))
     if early_stopping and train_size == 1:
@@ -86,7 +86,7 @@ def check_train_size(train_size: float | None, *, early_stopping: bool) -> None:
 
 
 def check_plan_kwargs(plan: type, loss: Any, plan_kwargs: dict[str, Any] | None) -> None:
-    """Refuse arguments that neither a training plan nor the loss of the module has."""
+    """Refuse arguments that neither the training plan nor the loss of the module takes."""
     inits = [vars(of)["__init__"] for of in plan.__mro__ if "__init__" in vars(of)]
     known = {name for of in (*inits, loss) for name in signature(of).parameters}
     odd = sorted(set(plan_kwargs or {}) - known)

@@ -52,7 +52,7 @@ class CodebookFit(Callback):
     _continues: bool = field(default=False, init=False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hold codes that a model was loaded with, as those that were fitted here are held."""
+        """Exclude the codes of an earlier training from gradient steps, if they are refined."""
         self._continues = self.module.codebook.is_fitted
         if self._continues:
             self.module.codebook.codes.requires_grad_(not self.refine)
