@@ -190,7 +190,6 @@ def _run(*arguments: object) -> Outcome:
         except SystemExit as stop:
             status = int(stop.code or 0)
     return Outcome(status, out.getvalue(), err.getvalue())
-    return _train
 
 
 def _fingerprint(adata):

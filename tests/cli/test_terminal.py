@@ -6,27 +6,21 @@ from scmetaq._errors import InputError, InputValueError
 from scmetaq.cli._terminal import REMEDIES, bad_input, plain
 
 
-def test_the_remedy_is_that_of_the_command():
+def test_the_remedy_is_that_of_the_command_and_key_errors_read_like_sentences():
     error = InputValueError("Found\nnothing.", "Pass `layer=`.", "layer")
     assert plain(error, REMEDIES) == f"Found nothing. {REMEDIES['layer']}"
     assert plain(error, {}) == "Found nothing. Pass `layer=`."
     assert plain(InputValueError("Found nothing.", "Fix it."), REMEDIES) == "Found nothing. Fix it."
     assert plain(ValueError("as it is"), REMEDIES) == "as it is"
-
-
-def test_key_errors_read_like_sentences():
     with pytest.raises(InputError, match=r"^no 'a' and \"b\" here$"), bad_input():
         raise KeyError("no 'a' and \"b\" here")
 
 
-def test_debug_shows_the_traceback(run, path, tmp_path, untrained):
+def test_debug_shows_the_traceback_and_notes_the_warnings(run, path, tmp_path, untrained, cells):
     for words, status in (((), 1), (("--layer", "missing"), 2)):
         outcome = run("infer", path, "--out", tmp_path / "out", "--debug", *words)
         assert outcome.status == status
         assert "Traceback" in outcome.err
-
-
-def test_warnings_for_the_user_are_shown(run, cells, tmp_path, untrained):
     silent = cells.copy()
     silent.X[:, 0] = 0
     silent.write_h5ad(tmp_path / "silent.h5ad")

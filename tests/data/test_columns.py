@@ -61,12 +61,13 @@ def test_labels_are_read(toy, mosaic):
         (["state", "state"], ValueError, "each labels_key once, found 'state'"),
         ("kind", KeyError, "No column 'kind'"),
         (["state", "nothing"], ValueError, "All values of adata.obs..nothing.. are missing"),
+        ("empty", ValueError, "All values of adata.obs..empty.. are missing"),
         ("barcode", ValueError, "found 150 different values"),
         (["state", "single"], ValueError, "labels that cells share, found 1 different values"),
     ],
 )
 def test_labels_that_cannot_be_used_are_refused(toy, labels_key, error, message):
-    toy.obs["nothing"] = "Unknown"
+    toy.obs["nothing"], toy.obs["empty"] = "Unknown", np.nan
     toy.obs["single"] = pd.Series(["a"], index=toy.obs_names[:1]).reindex(toy.obs_names)
     toy.obs["barcode"] = toy.obs_names
     with pytest.raises(error, match=message):

@@ -4,17 +4,7 @@ import pytest
 from mudata import MuData
 
 from scmetaq._errors import check_layer, layers_of
-from scmetaq.metrics import _groups as _cell_values
-from scmetaq.metrics._groups import cell_values, check_rep, find_column
-
-
-def test_column_series_and_array_are_the_same(adata):
-    column = cell_values(adata, "metacell", what="assignment")
-    shuffled = adata.obs["metacell"].sample(frac=1, random_state=0)
-    series = cell_values(adata, shuffled, what="assignment")
-    array = cell_values(adata, adata.obs["metacell"].to_numpy(), what="assignment")
-    assert column.tolist() == series.tolist() == array.tolist()
-    assert series.index.equals(adata.obs_names)
+from scmetaq.metrics._groups import cell_values, check_rep, find_column, reps_of
 
 
 def test_series_hold_each_cell_once_and_others_are_ignored(adata):
@@ -28,12 +18,13 @@ def test_series_hold_each_cell_once_and_others_are_ignored(adata):
 
 
 def test_unknown_columns_frames_and_wrong_lengths_are_refused(adata):
-    with pytest.raises(KeyError, match=r"no 'mc'.*\['cell_type', 'metacell'\]"):
-        cell_values(adata, "mc", what="assignment")
-    with pytest.raises(TypeError, match=r"frame\['metacell'\]"):
-        cell_values(adata, adata.obs, what="assignment")
-    with pytest.raises(ValueError, match=r"shape \(120,\).*found shape \(119,\)"):
-        cell_values(adata, np.zeros(119), what="assignment")
+    for values, error, match in (
+        ("mc", KeyError, r"no 'mc'.*\['cell_type', 'metacell'\]"),
+        (adata.obs, TypeError, r"frame\['metacell'\]"),
+        (np.zeros(119), ValueError, r"shape \(120,\).*found shape \(119,\)"),
+    ):
+        with pytest.raises(error, match=match):
+            cell_values(adata, values, what="assignment")
 
 
 def test_columns_of_modalities_are_those_of_all_cells(adata):
@@ -62,14 +53,14 @@ def test_layers_and_embeddings_that_are_not_there_are_refused(adata):
         for layer, use_rep in ((None, None), ("raw", "X_any"), (None, "pca")):
             check_layer(cells, layer)
             check_rep(cells, use_rep)
-    assert _cell_values.reps_of(adata) == ["pca", "X_any"]
-    with pytest.raises(KeyError, match=r"a layer, found no 'counts'. There are: \['raw'\]"):
-        check_layer(adata, "counts")
-    with pytest.raises(
-        KeyError, match=r"a layer of a modality, .*. There are: \{'rna': \['raw'\]\}"
+    assert reps_of(adata) == ["pca", "X_any"]
+    of_one, of_parts = adata, {"rna": adata}
+    of_part = r"a layer of a modality, .*. There are: \{'rna': \['raw'\]\}"
+    for check, cells, name, match in (
+        (check_layer, of_one, "counts", r"a layer, found no 'counts'. There are: \['raw'\]"),
+        (check_layer, of_parts, "counts", of_part),
+        (check_rep, of_one, "X_umap", r"found no 'X_umap'. There are: \['pca', 'X_any'\]"),
+        (check_rep, of_parts, "X_umap", r"of a modality, .*'X_umap'. There are: \{'rna'"),
     ):
-        check_layer({"rna": adata}, "counts")
-    with pytest.raises(KeyError, match=r"found no 'X_umap'. There are: \['pca', 'X_any'\]"):
-        check_rep(adata, "X_umap")
-    with pytest.raises(KeyError, match=r"of a modality, .*'X_umap'. There are: \{'rna'"):
-        check_rep({"rna": adata}, "X_umap")
+        with pytest.raises(KeyError, match=match):
+            check(cells, name)

@@ -3,12 +3,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from scmetaq.metrics import (
-    DiffusionMap,
-    diffusion_compactness,
-    diffusion_map,
-    diffusion_separation,
-)
+from scmetaq.metrics import DiffusionMap, diffusion_compactness, diffusion_map, diffusion_separation
 from scmetaq.metrics._diffusion import NoMapError, _grouped_components
 
 METRICS = pytest.mark.parametrize("metric", [diffusion_compactness, diffusion_separation])
@@ -39,16 +34,13 @@ def test_agrees_with_the_walk_on_a_dense_graph(cloud, n_components, n_neighbors)
     np.testing.assert_allclose(found.components, components, atol=1e-6 * np.abs(components).max())
 
 
-def test_the_map_repeats_and_order_and_scale_do_not_matter(cloud, rng):
+def test_the_map_repeats_and_neither_order_scale_nor_twins_matter(cloud, rng):
     order = rng.permutation(len(cloud))
     found, again, other = (
         diffusion_map(X).components for X in (cloud, cloud, 7 * cloud[order] + 3)
     )
     np.testing.assert_array_equal(again, found)
     np.testing.assert_allclose(other, found[order], atol=1e-6)
-
-
-def test_cells_in_the_same_place_are_fine(cloud):
     found = diffusion_map(np.repeat(cloud, 2, axis=0)).components
     np.testing.assert_allclose(found[::2], found[1::2], atol=1e-4 * np.abs(found).max())
 
@@ -62,7 +54,7 @@ def test_a_given_map_is_used_as_it_is(rng):
     assert groups.n_grouped == 5
 
 
-def test_small_pieces_are_left_out_and_large_ones_refused(cloud):
+def test_small_pieces_and_few_cells_are_named(cloud):
     with pytest.warns(UserWarning, match=r"2 pieces, the largest without 50 of 350.*\(30\)"):
         found = diffusion_map(np.concatenate([cloud, cloud[:50] + 1e3])).components
     expected = diffusion_map(cloud).components
@@ -70,6 +62,10 @@ def test_small_pieces_are_left_out_and_large_ones_refused(cloud):
     assert np.isnan(found[300:]).all()
     with pytest.raises(ValueError, match=r"2 pieces, the largest without 100 of 400.*\(30\)"):
         diffusion_map(np.concatenate([cloud, cloud[:100] + 1e3]))
+    match = r"`n_neighbors` \(30\) .* of `diffusion_map`, found 30\. Pass more"
+    with pytest.raises(NoMapError, match=match):
+        diffusion_map(cloud[:30])
+    assert diffusion_map(cloud[:30], n_neighbors=15).components.shape == (30, 9)
 
 
 @pytest.mark.parametrize(
@@ -90,14 +86,7 @@ def test_bad_embeddings_are_refused(cloud, change, words, error, match):
         diffusion_map(change(cloud), **words)
 
 
-def test_few_cells_are_named_with_what_can_be_lowered(cloud):
-    match = r"`n_neighbors` \(30\) .* of `diffusion_map`, found 30\. Pass more"
-    with pytest.raises(NoMapError, match=match):
-        diffusion_map(cloud[:30])
-    assert diffusion_map(cloud[:30], n_neighbors=15).components.shape == (30, 9)
-
-
-def test_compactness_is_mean_variance_and_separation_the_distance_of_means(cloud, of_cloud):
+def test_compactness_is_mean_variance_and_separation_the_distance_of_means(cloud, of_cloud, rng):
     components = diffusion_map(cloud).components
     variances = [components[of_cloud == m].var(axis=0, ddof=1).mean() for m in range(20)]
     np.testing.assert_allclose(diffusion_compactness(cloud, of_cloud), [*variances, np.nan])
@@ -106,6 +95,11 @@ def test_compactness_is_mean_variance_and_separation_the_distance_of_means(cloud
     np.fill_diagonal(distance, np.inf)
     found = diffusion_separation(cloud, of_cloud)
     np.testing.assert_allclose(found, distance.min(axis=1), rtol=1e-9)
+    space, both = diffusion_map(cloud), (of_cloud, rng.permutation(of_cloud))
+    good, bad = (diffusion_compactness(space, a).mean() for a in both)
+    assert good < 0.2 * bad
+    good, bad = (diffusion_separation(space, a).drop(20).median() for a in both)
+    assert good > 2 * bad
 
 
 @METRICS
@@ -117,14 +111,6 @@ def test_agrees_with_seacells(of_seacells, metric):
     assert (found > 0).sum() > 15
 
 
-def test_metacells_of_neighbours_are_compact_and_apart(cloud, of_cloud, rng):
-    space, both = diffusion_map(cloud), (of_cloud, rng.permutation(of_cloud))
-    good, bad = (diffusion_compactness(space, a).mean() for a in both)
-    assert good < 0.2 * bad
-    good, bad = (diffusion_separation(space, a).drop(20).median() for a in both)
-    assert good > 2 * bad
-
-
 @METRICS
 def test_a_map_computed_once_and_other_names_give_the_same(cloud, of_cloud, metric):
     expected = metric(cloud, of_cloud)
@@ -134,7 +120,7 @@ def test_a_map_computed_once_and_other_names_give_the_same(cloud, of_cloud, metr
     np.testing.assert_allclose(metric(cloud, names), expected)
 
 
-def test_cells_left_out_stay_in_the_map_and_are_no_neighbours(cloud, of_cloud):
+def test_cells_left_out_stay_in_the_map_and_small_pieces_have_no_neighbour(cloud, of_cloud):
     """The space is that of all cells: dropping one metacell does not change the others."""
     without = np.where(of_cloud == 3, -1, of_cloud)
     pd.testing.assert_series_equal(
@@ -144,9 +130,6 @@ def test_cells_left_out_stay_in_the_map_and_are_no_neighbours(cloud, of_cloud):
     assert (found >= diffusion_separation(cloud, of_cloud)[found.index]).all()
     with pytest.raises(ValueError, match=r"at least two metacells, found only \['all'\]"):
         diffusion_separation(cloud, ["all"] * 300)
-
-
-def test_metacells_in_a_small_piece_have_no_neighbour(cloud, of_cloud):
     apart = np.concatenate([cloud, cloud[:40] + 1e3])
     assignment = np.concatenate([of_cloud, np.arange(40) // 20 + 30])
     with pytest.warns(UserWarning, match="without 40 of 340"):

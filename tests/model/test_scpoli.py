@@ -1,7 +1,5 @@
 """SCPoli: setting up, training, reading and saving."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,18 +19,11 @@ SETUP = {
 }
 
 
-def train(model, max_epochs=12, **kwargs):
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
-        model.train(max_epochs, accelerator="cpu", enable_progress_bar=False, **kwargs)
-    return model
-
-
-def fit(data, max_epochs=12, *, setup=SETUP, options=None, seed=0, **kwargs):
-    scvi.settings.seed = seed
-    register = SCPoli.setup_mudata if isinstance(data, MuData) else SCPoli.setup_anndata
-    register(data, **setup)
-    return train(SCPoli(data, **kwargs), max_epochs, **(options or {}))
+@pytest.fixture(scope="module")
+def fit(fit_as):
+    return lambda cells, max_epochs=12, setup=SETUP, options=None, **kwargs: fit_as(
+        SCPoli, cells, max_epochs=max_epochs, setup=setup, train=options, **kwargs
+    )
 
 
 def with_donors(adata):
@@ -56,12 +47,12 @@ def cells(_toy):
 
 
 @pytest.fixture(scope="module")
-def scpoli(cells):
+def scpoli(cells, fit):
     """Trained on 150 cells in three states of two donors, read only."""
     return fit(cells.copy(), 40, options={"batch_size": 50})
 
 
-def test_latents_tell_states_and_not_donors(scpoli, cells):
+def test_latents_tell_states_and_not_donors_which_stay_apart_without_conditions(scpoli, cells, fit):
     z = scpoli.get_latent_representation()
     assert z.shape == (150, 10)
     state, donor = np.repeat([0, 1, 2], 50), cells.obs["donor"].to_numpy()
@@ -70,9 +61,6 @@ def test_latents_tell_states_and_not_donors(scpoli, cells):
     of_donor = [z[donor == name].mean(0) for name in ("first", "second")]
     between_states = np.linalg.norm(means[:, None] - means, axis=2)[np.triu_indices(3, 1)].min()
     assert np.linalg.norm(of_donor[0] - of_donor[1]) < between_states / 4
-
-
-def test_without_conditions_donors_stay_apart(cells, scpoli):
     alone = fit(cells.copy(), 40, setup={}, options={"batch_size": 50})
     apart = []
     for model in (scpoli, alone):
@@ -81,41 +69,36 @@ def test_without_conditions_donors_stay_apart(cells, scpoli):
     assert apart[0] < apart[1]
 
 
-def test_latents_do_not_depend_on_order_and_company(scpoli, cells):
+def test_latents_do_not_depend_on_order_company_and_mode(scpoli, cells):
     z = scpoli.get_latent_representation()
     some = np.array([140, 3, 77])
     np.testing.assert_array_equal(scpoli.get_latent_representation(cells[some].copy()), z[some])
     np.testing.assert_array_equal(scpoli.get_latent_representation(), z)
     reverse = cells[:, ::-1].copy()
     np.testing.assert_array_equal(scpoli.get_latent_representation(reverse), z)
-
-
-def test_cells_are_read_in_evaluation_mode_whatever_the_mode(scpoli):
-    """No dropout and no draw of latents; the mode stays as it was."""
-    z = scpoli.get_latent_representation()
+    # No dropout and no draw of latents; the mode stays as it was
     scpoli.module.train()
     np.testing.assert_array_equal(scpoli.get_latent_representation(), z)
     assert scpoli.module.training
     scpoli.module.eval()
 
 
-def test_conditions_are_those_of_the_key(scpoli, cells):
+def test_conditions_are_those_of_the_key_and_others_are_refused(scpoli, cells):
     found = scpoli.get_condition_embeddings()
     assert list(found) == ["donor", "lane"]
     assert found["donor"].obs_names.tolist() == ["first", "second"]
     assert found["donor"].shape == (2, 10)
     assert (np.linalg.norm(found["donor"].X, axis=1) <= 1 + 1e-5).all()
     assert found["lane"].obs["n_cells"].tolist() == [50, 100]
-
-
-def test_cells_of_an_unknown_donor_are_refused(scpoli, cells):
+    assert abs(scpoli.adata.X - cells.X).max() == 0
+    assert {name for name in scpoli.adata.obs if not name.startswith("_")} == set(cells.obs)
     query = cells.copy()
     query.obs["donor"] = "third"
     with pytest.raises(ValueError, match="'donor' of new cells to be one of the 2 .*'third'"):
         scpoli.get_latent_representation(query)
 
 
-def test_saved_and_loaded_it_is_the_same(scpoli, cells, tmp_path):
+def test_saved_and_loaded_it_is_the_same_and_finite(scpoli, cells, tmp_path):
     scpoli.save(tmp_path / "model")
     loaded = SCPoli.load(tmp_path / "model", cells.copy(), accelerator="cpu")
     z = scpoli.get_latent_representation()
@@ -124,14 +107,16 @@ def test_saved_and_loaded_it_is_the_same(scpoli, cells, tmp_path):
     np.testing.assert_array_equal(without.get_latent_representation(cells[20:60].copy()), z[20:60])
     for key, found in scpoli.get_condition_embeddings().items():
         np.testing.assert_array_equal(without.get_condition_embeddings()[key].X, found.X)
+    pd.testing.assert_frame_equal(without.predict_labels(cells.copy()), scpoli.predict_labels())
+    assert all(torch.isfinite(v.float()).all() for v in scpoli.module.state_dict().values())
 
 
-def test_the_same_seed_gives_the_same_latents(cells):
+def test_the_same_seed_gives_the_same_latents(cells, fit):
     first, again = (fit(cells.copy(), 2).get_latent_representation() for _ in range(2))
     np.testing.assert_array_equal(first, again)
 
 
-def test_history_has_every_loss(scpoli):
+def test_history_has_every_loss_and_the_last_tenth_of_the_epochs_is_fine_tuning(scpoli):
     history = scpoli.history
     always = ["train_loss", "elbo_train", "kl_local_train", "reconstruction_loss_train"]
     values = {n: history[n].to_numpy(dtype=float).ravel() for n in [*always, "kl_weight"]}
@@ -140,16 +125,13 @@ def test_history_has_every_loss(scpoli):
     assert values["kl_weight"][0] < values["kl_weight"][-1] == pytest.approx(1)
     total = values["reconstruction_loss_train"] + values["kl_local_train"]
     np.testing.assert_allclose(values["elbo_train"], total, rtol=1e-4)
-
-
-def test_the_last_tenth_of_the_epochs_is_fine_tuning(scpoli):
     held = scpoli.history["prototype_loss_train"]
     assert held.index.tolist() == [36, 37, 38, 39]
     values = held.to_numpy(dtype=float)
     assert values[-1] < values[0]
 
 
-def test_prototypes_draw_the_cells_of_a_label_together(cells):
+def test_prototypes_draw_the_cells_of_a_label_together(cells, fit):
     """Labels that the counts know nothing of: what holds their cells together are prototypes."""
     halves = cells.copy()
     halves.obs["random"] = np.where(np.random.default_rng(0).random(150) < 0.5, "a", "b")
@@ -166,9 +148,11 @@ def test_prototypes_draw_the_cells_of_a_label_together(cells):
     assert apart[1000] < 0.7 * apart[0]
 
 
-def test_without_labels_there_is_no_fine_tuning(cells):
+def test_without_labels_there_are_no_fine_tuning_and_no_prototypes(cells, fit):
     model = fit(cells.copy(), 3, setup={"batch_key": "donor"})
     assert "prototype_loss_train" not in model.history
+    with pytest.raises(ValueError, match="The model knows no labels"):
+        model.predict_labels()
 
 
 def test_labels_of_cells_at_all_levels(scpoli, cells):
@@ -181,7 +165,7 @@ def test_labels_of_cells_at_all_levels(scpoli, cells):
     np.testing.assert_array_equal(found, np.stack(list(expected.values()), 1))
 
 
-def test_training_obeys_scvi_tools(cells):
+def test_training_obeys_scvi_tools(cells, fit):
     plan = {"max_kl_weight": 0.3, "kl_warmup_fraction": 0.1}
     options = {"early_stopping": True, "batch_size": 50, "plan_kwargs": plan}
     model = fit(cells.copy(), 3, options=options)
@@ -190,7 +174,7 @@ def test_training_obeys_scvi_tools(cells):
     assert model.history["kl_weight"].to_numpy(dtype=float).max() == pytest.approx(0.3)
 
 
-def test_training_goes_on(cells):
+def test_training_goes_on(cells, fit, train):
     model = fit(cells.copy(), 2)
     scale = model.module.parts["rna"].feature_scaling.scale.clone()
     weight = model.module.parts["rna"].encoder[0].weight.detach().clone()
@@ -200,7 +184,7 @@ def test_training_goes_on(cells):
     assert 0 < (part.encoder[0].weight - weight).abs().max() < 0.1
 
 
-def test_two_modalities_of_which_cells_may_lack_one(paired):
+def test_two_modalities_of_which_cells_may_lack_one(paired, fit):
     adt = paired["adt"][50:].copy()
     mdata = MuData({"rna": paired["rna"].copy(), "adt": adt})
     mdata.obs["donor"] = np.where(np.arange(150) % 2, "x", "y")
@@ -215,7 +199,7 @@ def test_two_modalities_of_which_cells_may_lack_one(paired):
         assert np.isfinite(losses).all()
 
 
-def test_chromatin_is_poisson(paired):
+def test_chromatin_is_poisson(paired, fit):
     atac = paired["atac"].copy()
     model = fit(atac, 1, setup={"modality": "atac"}, n_top_features=30)
     part = model.module.parts["atac"]
@@ -226,80 +210,40 @@ def test_chromatin_is_poisson(paired):
     assert counts[chosen].min() >= np.sort(counts)[-30]
 
 
-def test_cells_are_not_changed(scpoli, cells):
-    assert abs(scpoli.adata.X - cells.X).max() == 0
-    assert {name for name in scpoli.adata.obs if not name.startswith("_")} == set(cells.obs)
-
-
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "training", "message"),
     [
-        ({"n_latent": 0}, "n_latent to be at least 1"),
-        ({"likelihood": "zip"}, "Unknown likelihood 'zip'"),
-        ({"likelihood": {"adt": "nb"}}, "Unknown modality in likelihood 'adt'"),
-        ({"n_top_features": 0}, "n_top_features to be at least 1"),
-        ({"dropout": 1.0}, "dropout between 0 and 1, but not 1, found 1.0"),
+        ({"n_latent": 0}, {}, "n_latent to be at least 1"),
+        ({"likelihood": "zip"}, {}, "Unknown likelihood 'zip'"),
+        ({"likelihood": {"adt": "nb"}}, {}, "Unknown modality in likelihood 'adt'"),
+        ({"n_top_features": 0}, {}, "n_top_features to be at least 1"),
+        ({"dropout": 1.0}, {}, "dropout between 0 and 1, but not 1, found 1.0"),
+        ({}, {"eta": -1}, "eta >= 0, found -1"),
+        ({}, {"pretraining_fraction": 1.5}, "pretraining_fraction between 0 and 1, found 1.5"),
+        ({}, {"batch_size": 0}, "batch_size to be at least 1"),
     ],
 )
-def test_bad_arguments_are_refused(toy, arguments, message):
+def test_bad_arguments_and_reading_before_training_are_refused(toy, arguments, training, message):
     SCPoli.setup_anndata(toy)
     with pytest.raises(ValueError, match=message):
-        SCPoli(toy, **arguments)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"eta": -1}, "eta >= 0, found -1"),
-        ({"pretraining_fraction": 1.5}, "pretraining_fraction between 0 and 1, found 1.5"),
-        ({"batch_size": 0}, "batch_size to be at least 1"),
-    ],
-)
-def test_bad_arguments_of_training_are_refused(toy, arguments, message):
-    SCPoli.setup_anndata(toy)
-    with pytest.raises(ValueError, match=message):
-        SCPoli(toy).train(1, **arguments)
-
-
-def test_reading_before_training_is_refused(toy):
-    SCPoli.setup_anndata(toy)
+        SCPoli(toy, **arguments).train(1, **training)
     with pytest.raises(RuntimeError, match="train"):
         SCPoli(toy).get_latent_representation()
 
 
-def test_all_that_was_learnt_is_finite(scpoli):
-    assert all(torch.isfinite(v.float()).all() for v in scpoli.module.state_dict().values())
-
-
-def test_labels_of_cells_without_one(scpoli, cells):
+def test_labels_are_predicted_by_prototypes_the_class_means(scpoli, cells):
     found = scpoli.predict_labels()
-    columns = [
-        f"{key}{part}" for key in ("state", "half") for part in ("", "_uncertainty", "_unknown")
-    ]
-    assert found.columns.tolist() == columns
-    hidden = slice(140, 150)
-    assert (found["state"][hidden] == "c").all()
-    assert (found["half"][hidden] == "c").all()
+    parts = ("", "_uncertainty", "_unknown")
+    assert found.columns.tolist() == [f"{key}{part}" for key in ("state", "half") for part in parts]
+    assert (found[["state", "half"]][140:150] == "c").all(axis=None)
     known = cells.obs["state"] != "?"
     assert (found["state"][known] == cells.obs["state"][known]).mean() > 0.95
-
-
-def test_prototypes_are_the_class_means_and_are_saved(scpoli, cells, tmp_path):
     z, state = scpoli.get_latent_representation(), cells.obs["state"].to_numpy()
     found = scpoli.get_prototypes()
     of_state = found[found.obs["labels_key"] == "state"]
     expected = np.stack([z[state == k].mean(0) for k in of_state.obs["label"]])
     np.testing.assert_allclose(of_state.X, expected, atol=1e-5)
     assert of_state.obs["n_cells"].tolist() == [50, 50, 40]
-    scpoli.save(tmp_path / "model")
-    loaded = SCPoli.load(tmp_path / "model", False, accelerator="cpu")
-    pd.testing.assert_frame_equal(loaded.predict_labels(cells.copy()), scpoli.predict_labels())
-
-
-def test_without_labels_there_are_no_prototypes(toy):
-    model = fit(toy, 1, setup={})
-    with pytest.raises(ValueError, match="The model knows no labels"):
-        model.predict_labels()
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +259,7 @@ def query(cells):
 
 
 @pytest.fixture(scope="module")
-def mapped(scpoli, query):
+def mapped(scpoli, query, train):
     scvi.settings.seed = 0
     return train(SCPoli.load_query_data(query.copy(), scpoli), 8, batch_size=25)
 
@@ -340,12 +284,9 @@ def test_cells_of_the_new_donor_get_their_labels(mapped, query):
     assert losses[-1] < losses[0]
 
 
-def test_a_query_is_trained_without_a_logger(scpoli, query):
+def test_a_query_is_saved_and_trained_without_a_logger(scpoli, query, train, mapped, tmp_path):
     model = train(SCPoli.load_query_data(query.copy(), scpoli), 1, logger=False)
     assert model.history == {}
-
-
-def test_a_query_is_saved_and_loaded(mapped, query, tmp_path):
     mapped.save(tmp_path / "model")
     loaded = SCPoli.load(tmp_path / "model", query.copy(), accelerator="cpu")
     np.testing.assert_array_equal(

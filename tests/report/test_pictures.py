@@ -12,13 +12,6 @@ from scmetaq.report._pictures import lay_out
 from scmetaq.report._tables import summarize_labels
 
 
-@pytest.fixture(autouse=True)
-def _no_screen():
-    """Draw without a screen, and with no figure that another test left open."""
-    plt.switch_backend("agg")
-    plt.close("all")
-
-
 def svg(picture):
     kind, content = picture.source.split(",")
     assert kind == "data:image/svg+xml;base64"
@@ -30,7 +23,7 @@ def layout(adata, assignments):
     return lay_out(adata, assignments["metacell"])
 
 
-def test_pictures_are_drawings_and_leave_no_figure(adata, assignments, layout):
+def test_pictures_are_drawings_that_repeat_and_leave_no_figure(adata, assignments, layout):
     labels = adata.obs["cell_type"].astype("category")
     summary = summarize_labels(assignments["metacell"], labels)
     pictures = [
@@ -44,19 +37,13 @@ def test_pictures_are_drawings_and_leave_no_figure(adata, assignments, layout):
         assert picture.alt
         assert picture.caption
     assert plt.get_fignums() == []
-
-
-def test_the_same_results_give_the_same_picture():
     sizes = pd.Series([5, 15, 5, 15])
     assert _pictures.size(sizes) == _pictures.size(sizes)
 
 
-def test_too_many_labels_are_not_coloured(layout):
+def test_labels_have_the_users_colours_unless_they_are_too_many(layout, adata, assignments):
     labels = pd.Series([f"type {i}" for i in range(60)], layout.cells.obs_names, name="fine")
     assert "Grey dots are cells" in _pictures.embedding(layout, 60, labels).caption
-
-
-def test_a_label_has_the_users_colour_in_all_pictures(adata, assignments, layout):
     labels = adata.obs["cell_type"].astype("category")
     summary = summarize_labels(assignments["metacell"], labels)
     colors = ["#123456", "#654321", "#abcdef"]
@@ -67,14 +54,11 @@ def test_a_label_has_the_users_colour_in_all_pictures(adata, assignments, layout
         assert all(color in svg(picture) for color in colors)
 
 
-def test_the_rarest_of_many_labels_are_left_out():
+def test_the_rarest_of_many_labels_and_curves_that_are_zero_are_left_out(monkeypatch):
     labels = pd.Series([f"type {i}" for i in range(45) for _ in range(46 - i)], name="fine")
     labels = labels.astype("category")
     summary = summarize_labels(labels.rename("metacell"), labels)
     assert "The 5 rarest labels are left out" in _pictures.purity(summary).caption
-
-
-def test_curves_that_are_zero_throughout_are_left_out(monkeypatch):
     drawn = {}
     real = _pictures.pl.training
 
@@ -89,28 +73,31 @@ def test_curves_that_are_zero_throughout_are_left_out(monkeypatch):
     assert list(drawn) == ["train_loss_epoch"]
 
 
-def test_a_stored_embedding_is_used(adata, assignments):
+def test_a_stored_embedding_or_a_latent_is_drawn_if_given(adata, assignments, rng):
     layout = lay_out(adata, assignments["metacell"])
     np.testing.assert_array_equal(layout.cells.obsm["X_umap"], adata.obsm["X_umap"])
     assert "stored in the input" in layout.origin
+    latent = rng.normal(size=(60, 4)) + 10 * np.repeat([0, 1, 2], 20)[:, None]
+    stored = lay_out(adata, assignments["metacell"], embedding=latent)
+    assert "stored in the input" in stored.origin
+    del adata.obsm["X_umap"]
+    layout = lay_out(adata, assignments["metacell"], embedding=latent)
+    assert layout.origin == "UMAP of the model's latent, its own view of the cells"
+    centres = layout.cells.obsm[layout.basis].reshape(3, 20, 2).mean(1)
+    assert np.isfinite(centres).all()
+    few = lay_out(adata[:10], assignments["metacell"][:10], embedding=latent[:10])
+    np.testing.assert_array_equal(few.cells.obsm[few.basis], latent[:10, :2])
 
 
-@pytest.mark.parametrize(
-    "stored",
-    [
-        np.zeros((60, 1)),
-        sp.csr_matrix(np.eye(60, 2)),
-        np.full((60, 2), np.nan),
-        np.zeros((60, 2), complex),
-    ],
-)
-def test_an_embedding_that_cannot_be_drawn_is_not_used(adata, assignments, stored):
-    adata.obsm["X_umap"] = stored
-    layout = lay_out(adata, assignments["metacell"])
-    position = layout.cells.obsm[layout.basis]
-    assert position.shape == (60, 2)
-    assert np.isfinite(position).all()
-    assert "principal components" in layout.origin
+def test_an_embedding_that_cannot_be_drawn_is_not_used(adata, assignments):
+    bad, cells = np.full((60, 2), np.nan), sp.csr_matrix(np.eye(60, 2))
+    for stored in (np.zeros((60, 1)), cells, bad, np.zeros((60, 2), complex)):
+        adata.obsm["X_umap"] = stored
+        layout = lay_out(adata, assignments["metacell"])
+        position = layout.cells.obsm[layout.basis]
+        assert position.shape == (60, 2)
+        assert np.isfinite(position).all()
+        assert "principal components" in layout.origin
 
 
 def test_embedding_separates_states_and_leaves_the_cells_alone(adata, assignments):
@@ -161,20 +148,7 @@ def test_many_cells_are_sampled(adata, assignments, monkeypatch):
     pd.testing.assert_series_equal(cells.obs["metacell"], expected)
 
 
-def test_a_latent_is_drawn_if_given(adata, assignments, rng):
-    latent = rng.normal(size=(60, 4)) + 10 * np.repeat([0, 1, 2], 20)[:, None]
-    stored = lay_out(adata, assignments["metacell"], embedding=latent)
-    assert "stored in the input" in stored.origin
-    del adata.obsm["X_umap"]
-    layout = lay_out(adata, assignments["metacell"], embedding=latent)
-    assert layout.origin == "UMAP of the model's latent, its own view of the cells"
-    centres = layout.cells.obsm[layout.basis].reshape(3, 20, 2).mean(1)
-    assert np.isfinite(centres).all()
-    few = lay_out(adata[:10], assignments["metacell"][:10], embedding=latent[:10])
-    np.testing.assert_array_equal(few.cells.obsm[few.basis], latent[:10, :2])
-
-
-def test_modalities_are_drawn_together(mdata, assignments):
+def test_modalities_are_drawn_together_and_cells_without_one_at_its_mean(mdata, assignments):
     del mdata.obsm["X_umap"]
     both = ["rna", "adt"]
     mosaic = lay_out(mdata, assignments["metacell"], modalities=both)
@@ -185,10 +159,6 @@ def test_modalities_are_drawn_together(mdata, assignments):
     assert layout.origin == "principal components of log-normalised counts of rna and adt"
     proteins = lay_out(mdata[45:].copy(), assignments["metacell"][45:], modalities=["rna"])
     assert proteins.cells.n_obs == 15
-
-
-def test_cells_without_a_modality_are_at_its_mean(mdata, assignments):
-    del mdata.obsm["X_umap"]
     few = mdata[34:46].copy()
     layout = lay_out(few, assignments["metacell"][34:46], modalities=["adt"])
     np.testing.assert_array_equal(layout.cells.obsm[layout.basis][6:], 0)

@@ -12,7 +12,7 @@ from scmetaq.report._tables import (
 )
 
 
-def test_all_forms_of_an_assignment_are_the_same(adata, assignments):
+def test_forms_of_an_assignment_and_of_its_numbers_are_the_same(adata, assignments):
     names = assignments["metacell"]
     adata.obs["mine"] = names
     forms = [assignments[::-1], names, "mine", names.to_numpy(), names.tolist()]
@@ -22,9 +22,6 @@ def test_all_forms_of_an_assignment_are_the_same(adata, assignments):
     assert tables[0].index.equals(adata.obs_names)
     assert tables[0]["margin"].equals(assignments["margin"])
     assert tables[0]["metacell"].tolist()[:2] == ["mc0", "mc0"]
-
-
-def test_numbers_are_text_without_a_point_and_missing_ones_are_none(adata):
     numbers = pd.Series([7.0, np.nan, 3.0], adata.obs_names[:3])
     found = read_assignments(adata, numbers)["metacell"]
     assert found.dropna().to_dict() == {"cell0": "7", "cell2": "3"}
@@ -33,16 +30,17 @@ def test_numbers_are_text_without_a_point_and_missing_ones_are_none(adata):
 
 
 def test_bad_assignments_are_refused(adata, assignments):
-    with pytest.raises(KeyError, match=r"with the column 'metacell', found \['mc', 'margin'\]"):
-        read_assignments(adata, assignments.rename(columns={"metacell": "mc"}))
-    with pytest.raises(ValueError, match="once, e.g. 'cell0'"):
-        read_assignments(adata, pd.concat([assignments] * 2))
-    with pytest.raises(ValueError, match=r"by barcode \(e.g. 'cell0'\), .*\(e.g. 0\)"):
-        read_assignments(adata, assignments.reset_index(drop=True))
-    with pytest.raises(ValueError, match=r"`assignments` of shape \(60,\).*found shape \(59,\)"):
-        read_assignments(adata, np.zeros(59))
-    with pytest.raises(KeyError, match="`assignments` to name a column of `obs`, found no 'mine'"):
-        read_assignments(adata, "mine")
+    renamed = assignments.rename(columns={"metacell": "mc"})
+    numbered = assignments.reset_index(drop=True)
+    for form, error, match in (
+        (renamed, KeyError, r"with the column 'metacell', found \['mc', 'margin'\]"),
+        (pd.concat([assignments] * 2), ValueError, "once, e.g. 'cell0'"),
+        (numbered, ValueError, r"by barcode \(e.g. 'cell0'\), .*\(e.g. 0\)"),
+        (np.zeros(59), ValueError, r"`assignments` of shape \(60,\).*found shape \(59,\)"),
+        ("mine", KeyError, "`assignments` to name a column of `obs`, found no 'mine'"),
+    ):
+        with pytest.raises(error, match=match):
+            read_assignments(adata, form)
 
 
 @pytest.fixture
@@ -52,31 +50,25 @@ def columns(rng):
     return assignment, labels.astype("category")
 
 
-def test_numbers_are_those_of_the_metrics(columns):
+def test_numbers_are_those_of_the_metrics_and_all_are_counted_once(columns):
     summary, expected = summarize_labels(*columns), purity(*columns)
     np.testing.assert_allclose(summary.metacells["kind_fraction"], expected)
     assert list(summary.metacells.index) == list(expected.index)
     assert summary.purity == pytest.approx(expected.mean())
     assert summary.labels["kept"].mean() == pytest.approx(balanced_accuracy(*columns))
-
-
-def test_every_cell_and_metacell_is_counted_once(columns):
     labels = summarize_labels(*columns).labels
     assert labels["n_cells"].sum() == 200
     assert labels["n_metacells"].sum() == 8
     assert labels["n_cells"].is_monotonic_decreasing
 
 
-def test_labels_without_a_metacell_are_named_and_stay_categories():
+def test_labels_without_a_metacell_are_named_and_cells_without_either_left_out():
     """The colours of the others follow from their place among all."""
     labels = pd.Series(["a", "a", "a", "rare", "b", "b"], name="kind", dtype="category")
     summary = summarize_labels(pd.Series(["x"] * 4 + ["y"] * 2), labels)
     assert summary.lost == ["rare"]
     assert summary.labels.loc["rare", "kept"] == 0
     assert list(summary.metacells["kind"].cat.categories) == ["a", "b", "rare"]
-
-
-def test_cells_without_metacell_or_label_are_left_out():
     assignment = pd.Series(["x", "x", None, "y"], dtype=object)
     labels = pd.Series(["a", None, "b", "c"], name="kind", dtype="category")
     summary = summarize_labels(assignment, labels)
@@ -125,7 +117,7 @@ def cells(rng):
     return metacell, batch, label
 
 
-def test_counts_of_conditions_are_those_of_pandas(cells):
+def test_counts_of_conditions_are_those_of_pandas_sorted_by_label_and_mixing(cells):
     found, expected = summarize_conditions(*cells), pd.crosstab(*cells[:2])
     for name in ("x", "y"):
         assert found.counts[name].to_dict() == expected[name].to_dict()
@@ -134,9 +126,6 @@ def test_counts_of_conditions_are_those_of_pandas(cells):
     x_alone = expected.loc["mc5", "x"] / expected["x"].sum()
     np.testing.assert_allclose(found.categories["alone"], [0, x_alone, 0])
     assert found.categories["n_metacells"].to_dict() == {"y": 7, "x": 8, "z": 0}
-
-
-def test_metacells_are_sorted_by_label_and_mixing(cells):
     found, expected = summarize_conditions(*cells), mixing(*cells)
     assert (found.mixing, found.one_condition) == (expected.mixing, expected.one_condition)
     assert found.groups.tolist() == ["T"] * 5 + ["B"] * 3

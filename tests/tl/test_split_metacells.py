@@ -52,13 +52,19 @@ def test_pieces_are_the_groups_of_pandas_in_the_order_of_the_categories(cells):
     assert (combinations(columns.assign(donor=None)) == -1).all()
 
 
-def test_numbers_name_pieces_without_a_point(cells):
+def test_numbers_name_pieces_without_a_point_and_equal_names_are_refused(cells):
     numbers = pd.Series(np.arange(120) % 3 - 1, cells.obs_names)
     lane = cells.obs[["lane"]].astype(float)
     lane.iloc[0] = np.nan
     pieces = split_metacells(numbers, lane)
     assert pieces.cat.categories.tolist() == ["0:1", "0:2", "1:1", "1:2"]
     assert pieces.isna().sum() == (numbers == -1).sum()
+    metacell, donor = cells.obs["metacell"], cells.obs[["donor"]]
+    with pytest.raises(ValueError, match="values of 'donor', found none of 120"):
+        split_metacells(metacell, donor.assign(donor=None))
+    clash = pd.DataFrame({"a": ["x:y", "x"], "b": ["z", "y:z"]}, index=["c0", "c1"])
+    with pytest.raises(ValueError, match="'m:x:y:z', since categories contain ':'"):
+        split_metacells(pd.Series(["m", "m"], clash.index), clash)
 
 
 def test_aggregate_by_columns(cells):
@@ -111,15 +117,6 @@ def test_bad_columns_are_named(cells, names, error, message):
         find_covariates(cells, names, what="within")
     with pytest.raises(KeyError, match="`by` to name a column.*found no 'sex'"):
         aggregate(cells, ["metacell", "sex"])
-
-
-def test_nothing_to_split_and_equal_names_are_refused(cells):
-    metacell, donor = cells.obs["metacell"], cells.obs[["donor"]]
-    with pytest.raises(ValueError, match="values of 'donor', found none of 120"):
-        split_metacells(metacell, donor.assign(donor=None))
-    clash = pd.DataFrame({"a": ["x:y", "x"], "b": ["z", "y:z"]}, index=["c0", "c1"])
-    with pytest.raises(ValueError, match="'m:x:y:z', since categories contain ':'"):
-        split_metacells(pd.Series(["m", "m"], clash.index), clash)
 
 
 def test_joining_follows_the_sizes():
