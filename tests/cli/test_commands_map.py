@@ -59,7 +59,6 @@ def test_map_writes_all_results_which_are_those_of_the_model(mapped, query, mode
     assert all(name in outcome.out for name in FILES)
     assert "50 rna features of the model are missing" in outcome.err
     assert "Fitting 1 new in 'lane': l3." in outcome.err
-    _, out = mapped
     cells = anndata.read_h5ad(query)
     loaded = scmetaq.MetaQModel.load(out / "model", cells)
     assignments = pd.read_csv(out / "assignments.csv", index_col="barcode")

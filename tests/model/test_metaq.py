@@ -5,12 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import scvi
-import torch
-from lightning.pytorch.loggers import CSVLogger
 from scipy import sparse
-from scvi.train import SaveCheckpoint
 
-from scmetaq import COEM, MetaQModel, SCPoli
+from scmetaq import MetaQModel
 
 GETTERS = """get_assignments get_latent_representation get_codebook get_metacells
 get_quantization_report predict_labels"""
@@ -18,36 +15,6 @@ get_quantization_report predict_labels"""
 
 def names(model):
     return model.get_assignments()["metacell"]
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"layer": "raw"}, KeyError, "Layers there: none"),
-        ({"labels_key": ["state", "type"]}, KeyError, "No column 'type'"),
-        ({"modality": "protein"}, ValueError, "'rna', 'adt', 'atac'"),
-        ({"batch_key": "donor"}, KeyError, "No column 'donor'"),
-        ({"categorical_covariate_keys": ["depth"]}, ValueError, "choose a column with categories"),
-    ],
-)
-def test_a_refused_setup_leaves_the_data_alone(toy, fingerprint, options, error, message):
-    before = fingerprint(toy)
-    with pytest.raises(error, match=f"(?s){message}"):
-        MetaQModel.setup_anndata(toy, **options)
-    assert fingerprint(toy) == before
-
-
-def test_features_without_counts_do_no_harm_and_warn_at_the_callers_line(train, toy):
-    X = toy.X.toarray()
-    X[:, :20] = 0
-    X[:, 20] += 1
-    toy.X = sparse.csr_matrix(X)
-    with pytest.warns(UserWarning, match="20 of 60 features have no counts") as caught:
-        MetaQModel.setup_anndata(toy)
-    assert [w.filename for w in caught if "no counts" in str(w.message)] == [__file__]
-    model = train(MetaQModel(toy, 6))
-    assert names(model).nunique() == 6
-    assert np.isfinite(model.get_latent_representation()).all()
 
 
 @pytest.mark.parametrize(
@@ -147,184 +114,6 @@ def test_one_seed_one_result_and_the_global_seed_is_the_seed(fit, toy):
     assert not np.array_equal(first.get_codebook(), other.get_codebook())
 
 
-def test_the_form_of_counts_does_not_matter(fit, toy, toy_model, in_form):
-    toy.X = in_form(toy.X)
-    found = fit(toy).get_assignments()
-    expected = toy_model.get_assignments()
-    pd.testing.assert_series_equal(found["metacell"], expected["metacell"])
-    np.testing.assert_allclose(found["margin"], expected["margin"], atol=1e-5)
-
-
-def test_a_layer_gives_the_same_as_x(fit, toy, toy_model):
-    toy.layers["raw"] = toy.X
-    toy.X = None
-    model, metacells = fit(toy, setup={"layer": "raw"}), toy_model.get_metacells()
-    pd.testing.assert_frame_equal(model.get_assignments(), toy_model.get_assignments())
-    assert abs(model.get_metacells().layers["counts"] - metacells.layers["counts"]).max() == 0
-
-
-def test_counts_on_disk_with_features_in_any_order_give_the_same(fit, toy, toy_model, tmp_path):
-    expected = toy_model.get_assignments()
-    for file, cells in (("turned.h5ad", toy[:, ::-1].copy()), ("cells.h5ad", toy)):
-        cells.write_h5ad(tmp_path / file)
-        backed = anndata.read_h5ad(tmp_path / file, backed="r")
-        pd.testing.assert_frame_equal(toy_model.get_assignments(backed), expected, atol=1e-5)
-    pd.testing.assert_frame_equal(fit(backed).get_assignments(), expected, atol=1e-5)
-
-
-def broken(graph, inputs):
-    """A compiler that cannot."""
-    raise RuntimeError("no compiler here")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["eager", broken])
-def test_compiling_changes_nothing_and_falls_back(fit, toy, toy_model, backend):
-    options = {"compile": True, "compile_kwargs": {"backend": backend}}
-    found = fit(toy, train={"plan_kwargs": options})
-    pd.testing.assert_frame_equal(found.get_assignments(), toy_model.get_assignments())
-
-
-def test_setting_up_training_and_reading_leave_the_data_alone(fit, toy, fingerprint):
-    toy.obs["type"], toy.uns["colors"] = toy.obs["state"], [1]
-    before = fingerprint(toy)
-    fit(toy, setup={"labels_key": "type"}).get_metacells()
-    assert fingerprint(toy) == before
-
-
-def test_unsorted_counts_stay_as_they_are_and_pieces_add_up(fit, toy, toy_model):
-    X = toy.X
-    for row in range(150):
-        part = slice(X.indptr[row], X.indptr[row + 1])
-        X.indices[part], X.data[part] = X.indices[part][::-1].copy(), X.data[part][::-1].copy()
-    toy.X = sparse.csr_matrix((X.data, X.indices, X.indptr), shape=X.shape)
-    kept = toy.X.indices.copy()
-    found = fit(toy).get_assignments()
-    np.testing.assert_array_equal(toy.X.indices, kept)
-    pd.testing.assert_series_equal(found["metacell"], names(toy_model))
-    X = toy.X.tocoo()
-    rows, columns = np.tile(X.row, 2), np.tile(X.col, 2)
-    halves = np.concatenate([np.floor(X.data / 2), np.ceil(X.data / 2)])
-    order = np.argsort(rows, kind="stable")
-    ends = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=150))])
-    toy.X = sparse.csr_matrix((halves[order], columns[order], ends), shape=X.shape)
-    assert not toy.X.has_canonical_format
-    assert toy.X.nnz == 2 * X.nnz
-    pd.testing.assert_frame_equal(fit(toy).get_assignments(), toy_model.get_assignments())
-    assert toy.X.nnz == 2 * X.nnz
-
-
-@pytest.mark.parametrize(
-    ("options", "n_held_out"),
-    [
-        ({"check_val_every_n_epoch": 1}, 15),
-        ({"enable_checkpointing": True}, 15),
-        ({"callbacks": [SaveCheckpoint(monitor="reconstruction_loss_validation")]}, 15),
-        ({"check_val_every_n_epoch": 1, "train_size": 1.0}, 0),
-        ({"callbacks": [SaveCheckpoint(monitor="reconstruction_loss_train")]}, 0),
-        ({}, 0),
-        ({"train_size": 0.5}, 75),
-    ],
-)
-def test_cells_are_held_out_where_they_are_looked_at_or_if_told_so(
-    fit, toy, tmp_path, monkeypatch, options, n_held_out
-):
-    monkeypatch.chdir(tmp_path)
-    model = fit(toy, train=options)
-    assert len(model.train_indices) == 150 - n_held_out
-    assert names(model).nunique() == 6
-    if n_held_out == 15:
-        assert len(model.validation_indices) == 15
-        assert "reconstruction_loss_validation" in model.history
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"max_epochs": 0}, ValueError, "max_epochs"),
-        ({"max_epochs": 1.5}, TypeError, "max_epochs to be an int, found 1.5"),
-        ({"batch_size": 2.5}, TypeError, "batch_size to be an int, found 2.5"),
-        ({"train_size": 0.0}, ValueError, "train_size between 0 and 1, but not 0, found 0.0"),
-        ({"train_size": 1.5}, ValueError, "train_size between 0 and 1, but not 0, found 1.5"),
-        ({"early_stopping": True, "train_size": 1.0}, ValueError, "held out.*train_size=1"),
-        ({"plan_kwargs": {"bogus": 1}}, TypeError, "of scmetaq.train.MetaQ.*, found 'bogus'"),
-        ({"min_size": 26}, ValueError, "at most 25, found 26.*ask for at most 5 metacells"),
-        ({"max_size": 24}, ValueError, "at least 25, found 24.*ask for at least 7 metacells"),
-        ({"min_size": 0}, ValueError, "min_size to be at least 1, found 0"),
-        ({"min_size": 30, "max_size": 20}, ValueError, "min_size=30 and max_size=20"),
-        ({"max_size": 30.5}, TypeError, "max_size to be an int, found 30.5"),
-    ],
-)
-def test_arguments_of_training_are_checked_first(toy, options, error, message):
-    MetaQModel.setup_anndata(toy)
-    model = MetaQModel(toy, 6)
-    with pytest.raises(error, match=message):
-        model.train(**options, accelerator="cpu")
-    assert not model.is_trained
-
-
-def test_training_can_be_continued(fit, train, toy):
-    model = fit(toy)
-    n_epochs = len(model.history["reconstruction_loss_train"])
-    before = model.get_quantization_report()["reconstruction_loss"]
-    train(model, 6)
-    assert len(model.history["reconstruction_loss_train"]) == n_epochs + 6
-    assert model.get_quantization_report()["reconstruction_loss"] < before
-    assert names(model).nunique() == 6
-
-
-@pytest.mark.parametrize("n_metacells", [6, 40])
-def test_early_stopping(fit, toy, n_metacells):
-    """Even where it stops before there are codes, every metacell has cells."""
-    stopping = {
-        "early_stopping": True,
-        "early_stopping_patience": 1,
-        "early_stopping_min_delta": 1e9,
-    }
-    model = fit(toy, n_metacells, 30, train=stopping)
-    assert len(model.history["reconstruction_loss_validation"]) < 30
-    assert len(model.validation_indices) == 15
-    assert names(model).nunique() == n_metacells
-
-
-def test_arguments_reach_the_plan_the_trainer_and_the_splitter(fit, toy):
-    chosen = [np.arange(0, 150, 2), np.arange(1, 150, 2)]
-    options = {"plan_kwargs": {"lr": 0.05, "one_cycle": False}, "gradient_clip_val": 0.5}
-    splitter = {"batch_size": 25, "datasplitter_kwargs": {"external_indexing": chosen}}
-    model = fit(toy, train={**options, **splitter})
-    assert model.trainer.optimizers[0].defaults["lr"] == 0.05
-    assert model.trainer.gradient_clip_val == 0.5
-    assert model.trainer.num_training_batches == 3
-    assert set(model.train_indices) == set(chosen[0])
-    assert set(model.validation_indices) == set(chosen[1])
-
-
-@pytest.mark.parametrize("recipe", ["default", "published"])
-def test_mixed_precision(fit, toy, recipe):
-    model = fit(toy, recipe=recipe, train={"precision": "bf16-mixed", "batch_size": 50})
-    assert model.module.codebook.codes.dtype is torch.float32
-    assert model.get_assignments()["metacell"].nunique() == 6
-    exact = fit(toy.copy(), recipe=recipe, train={"batch_size": 50})
-    exact = exact.get_quantization_report()["reconstruction_loss"]
-    found = model.get_quantization_report()["reconstruction_loss"]
-    assert found == pytest.approx(exact, rel=0.05)
-
-
-@pytest.mark.parametrize("batch_size", [1, 149, 1000])
-def test_any_batch_size(fit, toy, batch_size):
-    cells = toy[:150:5].copy() if batch_size == 1 else toy
-    assert names(fit(cells, train={"batch_size": batch_size})).nunique() == 6
-
-
-def test_the_published_recipe_has_batches_of_512_cells_drops_the_rest_and_takes_one_cell(fit, toy):
-    many = anndata.concat([toy] * 8, index_unique="-")
-    trainer = fit(many, max_epochs=1, recipe="published").trainer
-    assert trainer.num_training_batches == 2  # of 1,200 cells; the other 176 are left out
-    few = fit(toy, max_epochs=1, recipe="published").trainer
-    assert few.num_training_batches == 1  # of 150 cells: none is dropped
-    assert names(fit(toy, recipe="published", train={"batch_size": 149})).nunique() == 6
-
-
 @pytest.mark.parametrize(("recipe", "share"), [("default", 0.25), ("published", 1.0)])
 def test_the_share_that_is_decoded_and_the_first_bias_of_rates_are_the_recipes(toy, recipe, share):
     scvi.settings.seed = 0
@@ -340,32 +129,6 @@ def test_the_share_that_is_decoded_and_the_first_bias_of_rates_are_the_recipes(t
         assert np.abs(bias).max() <= 1 / np.sqrt(decoder.log_rate.in_features)  # torch's default
     else:
         np.testing.assert_allclose(bias, average, rtol=1e-5, atol=1e-5)
-
-
-def test_history_is_kept_by_the_logger_of_scvi_tools_and_by_ones_own(toy_model, fit, toy, tmp_path):
-    logger = toy_model.trainer.logger
-    assert type(logger).__name__ == "SimpleLogger"
-    for name in ("reconstruction_loss_train", "codebook_loss_train", "perplexity_train"):
-        pd.testing.assert_frame_equal(toy_model.history[name], logger.history[name])
-        assert toy_model.history[name].index.name == "epoch"
-    fit(toy, train={"logger": CSVLogger(tmp_path)})
-    logged = pd.read_csv(next(tmp_path.rglob("metrics.csv")))
-    assert {"reconstruction_loss_train", "codebook_loss_train"} <= set(logged.columns)
-
-
-def test_default_epochs_and_first_arguments_of_train(toy):
-    MetaQModel.setup_anndata(toy)
-    assert MetaQModel(toy, 6, recipe="published")._prepare().n_epochs(512) == 300
-    prepared = MetaQModel(toy, 6)._prepare()
-    epochs = [prepared.n_epochs(batch_size) for batch_size in (256, 32, 8, 1)]
-    assert epochs == sorted(epochs, reverse=True)
-    assert epochs[0] == 100
-    assert epochs[-1] >= 1
-    for cls in (MetaQModel, SCPoli, COEM):
-        found, expected = (
-            list(inspect.signature(c.train).parameters)[:4] for c in (cls, scvi.model.SCVI)
-        )
-        assert found[:4] == expected[:4]
 
 
 @pytest.mark.parametrize("recipe", ["default", "published"])
@@ -411,15 +174,53 @@ def test_duplicate_cells_go_together_and_too_few_distinct_ones_are_told(fit, toy
     assert model.get_metacells().n_obs == 12
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("recipe", ["default", "published"])
-def test_on_a_gpu(fit, toy, recipe, tmp_path):
-    model = fit(toy, train={"accelerator": "gpu", "devices": 1}, recipe=recipe)
-    assert model.device.type == "cuda"
-    assert names(model).nunique() == 6
-    on_gpu = model.get_assignments()
-    model.save(tmp_path / "model")
-    on_cpu = MetaQModel.load(tmp_path / "model", toy, accelerator="cpu").get_assignments()
-    assert (on_cpu["metacell"] == on_gpu["metacell"]).mean() > 0.99
-    again = fit(toy.copy(), train={"accelerator": "gpu", "devices": 1}, recipe=recipe)
-    assert (names(again) == on_gpu["metacell"]).mean() > 0.95
+@pytest.fixture(scope="module")
+def bounded(fit, _toy):
+    return fit(_toy.copy(), train={"min_size": 25, "max_size": 25})
+
+
+def sizes(assignments):
+    return assignments["metacell"].value_counts()
+
+
+def test_sizes_are_within_bounds_also_one_cell_at_a_time_and_in_a_query(bounded, toy_model, toy):
+    free = sizes(toy_model.get_assignments())
+    assert free.min() < 25 < free.max()
+    found = bounded.get_assignments()
+    assert len(sizes(found)) == 6
+    assert sizes(found).eq(25).all()
+    assert bounded.get_metacells().obs["n_cells"].eq(25).all()
+    alone = pd.concat([bounded.get_assignments(toy[[i]].copy()) for i in (0, 70, 149)])
+    pd.testing.assert_series_equal(alone["metacell"], found["metacell"].iloc[[0, 70, 149]])
+    shuffled = toy[np.random.default_rng(0).permutation(150)].copy()
+    again = bounded.get_assignments(shuffled)["metacell"].loc[found.index]
+    pd.testing.assert_series_equal(again, found["metacell"])
+    query = MetaQModel.load_query_data(toy, bounded)
+    pd.testing.assert_series_equal(query.get_assignments()["metacell"], found["metacell"])
+
+
+def test_saved_and_repeated_models_have_equal_sizes(bounded, tmp_path, fit, toy, train, toy_model):
+    bounded.save(tmp_path / "model", save_anndata=True)
+    loaded = MetaQModel.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.get_assignments(), bounded.get_assignments())
+    again = fit(toy, train={"min_size": 25, "max_size": 25})
+    pd.testing.assert_frame_equal(again.get_assignments(), bounded.get_assignments())
+    model = train(fit(toy, train={"max_size": 26}), 1)
+    assert not model.module.codebook.is_bounded
+
+
+def test_usage_report_and_merged_metacells_are_of_the_bounded_ones(bounded):
+    share = sizes(bounded.get_assignments()).sort_index() / 150
+    np.testing.assert_allclose(bounded.get_codebook()["usage"], share, atol=1e-6)
+    assert bounded.get_quantization_report()["n_empty"] == 0
+    assert (bounded.get_assignments()["margin"] >= 0).all()
+    assert sizes(bounded.get_assignments(n_metacells=3)).min() >= 24
+
+
+def test_one_bound_will_do_and_of_very_many_cells_a_sample_is_bounded(fit, toy, monkeypatch):
+    assert sizes(fit(toy, train={"max_size": 25}).get_assignments()).eq(25).all()
+    of_published = fit(toy, train={"min_size": 10}, recipe="published").get_assignments()
+    assert sizes(of_published).min() >= 10
+    monkeypatch.setattr("scmetaq.model._metaq._MOST_SIMILARITIES", 6 * 130)
+    found = sizes(fit(toy, train={"min_size": 24, "max_size": 26}).get_assignments())
+    assert found.between(14, 38).all()

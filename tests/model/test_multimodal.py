@@ -1,4 +1,4 @@
-"""Several modalities: setting up, training, reading and saving, paired and mosaic."""
+"""Several modalities: training, reading and saving, paired and mosaic."""
 
 import mudata
 import numpy as np
@@ -147,45 +147,6 @@ def test_one_seed_gives_one_result_also_of_one_modality_alone(fit, toy_mdata):
     alone = names(fit(toy_mdata["rna"].copy()))
     of_mudata = names(fit(toy_mdata, setup={"modalities": {"rna_layer": "rna"}}))
     pd.testing.assert_series_equal(alone, of_mudata)
-
-
-def test_a_modality_under_another_name_and_a_layer(fit, toy_mdata):
-    counts = toy_mdata["adt"].copy()
-    counts.layers["raw"] = counts.X.copy()
-    counts.X = np.log1p(counts.X.toarray())
-    mdata = MuData({"gex": toy_mdata["rna"].copy(), "prot": counts})
-    model = fit(mdata, setup={"adt_layer": "raw"})
-    assert model.registry["setup_args"]["modalities"] == {"rna_layer": "gex", "adt_layer": "prot"}
-    sums = model.get_metacells()["prot"].layers["counts"].sum()
-    assert sums == toy_mdata["adt"].X.sum()
-
-
-def test_layers_and_modalities_of_another_name_are_no_silence(toy_mdata, recwarn):
-    MetaQModel.setup_mudata(toy_mdata)
-    assert not [w for w in recwarn if "left out" in str(w.message)]
-    pair = mudata.MuData({"rna": toy_mdata["rna"], "chromatin": toy_mdata["atac"]})
-    with pytest.raises(ValueError, match="ATAC counts for atac_layer='raw'.*'chromatin'"):
-        MetaQModel.setup_mudata(pair, atac_layer="raw")
-    with pytest.warns(UserWarning, match='\'chromatin\' left out.*modalities=."rna_layer": "rna"'):
-        MetaQModel.setup_mudata(pair)
-
-
-def test_conditions_in_a_column_pulled_from_a_modality(toy_mdata, fit):
-    batch = pd.Categorical(np.array(["x", "y"])[np.arange(150) % 2])
-    toy_mdata.obs["rna:batch"] = batch
-    model = fit(toy_mdata, setup={**PAIR, "batch_key": "rna:batch"})
-    assert "rna:batch" in model.get_metacells().obs
-    query = MetaQModel.load_query_data(toy_mdata.copy(), model)
-    pd.testing.assert_frame_equal(query.get_assignments(), model.get_assignments())
-
-
-def test_the_cells_are_not_changed(fit, toy_mdata):
-    before = toy_mdata.copy()
-    fit(toy_mdata).get_metacells()
-    for kind in before.mod:
-        assert abs(before[kind].X - toy_mdata[kind].X).max() == 0
-        pd.testing.assert_frame_equal(before[kind].obs, toy_mdata[kind].obs)
-    pd.testing.assert_frame_equal(before.obs, toy_mdata.obs)
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,10 @@ def test_the_module_computes_scores_and_states_as_fitted_and_learns_the_denoised
     reference = fit_reference(blood.X, features, n_components=n_components, seed=0)
     np.testing.assert_allclose(scaling.mean, reference.scaling.mean, rtol=1e-5)
     np.testing.assert_allclose(scaling.scale, reference.scaling.scale, rtol=1e-5)
-    found = inputs(model, blood.X)["scores"]
-    np.testing.assert_allclose(found, scores(reference, blood.X), atol=1e-3)
     found = torch.from_numpy(inputs(model, blood.X)["scores"])
-    n_latent = model.module.parts["rna"].encoder.head.out_features
+    np.testing.assert_allclose(found, scores(reference, blood.X), atol=1e-3)
     smooth = neighborhood_mean(found, found).numpy()
-    maps = fit_state(found.numpy(), smooth, n_latent)
-    path = model.module.parts["rna"].linear_path
+    maps = fit_state(found.numpy(), smooth, part.encoder.head.out_features)
     for layer, fitted in zip((path.smooth_to_state, path.to_state), maps, strict=True):
         mapped = layer(found).detach().numpy()
         np.testing.assert_allclose(np.abs(mapped), np.abs(fitted(found.numpy())), atol=1e-3)

@@ -5,12 +5,6 @@ from anndata import AnnData
 
 from scmetaq.metrics import balanced_accuracy, evaluate, mixing, purity
 from scmetaq.report import _tables
-from scmetaq.report._tables import (
-    find_labels,
-    read_assignments,
-    summarize_conditions,
-    summarize_labels,
-)
 
 
 @pytest.fixture
@@ -123,17 +117,17 @@ def test_forms_of_an_assignment_and_of_its_numbers_are_the_same(adata, assignmen
     names = assignments["metacell"]
     adata.obs["mine"] = names
     forms = [assignments[::-1], names, "mine", names.to_numpy(), names.tolist()]
-    tables = [read_assignments(adata, form) for form in forms]
+    tables = [_tables.read_assignments(adata, form) for form in forms]
     for table in tables:
         pd.testing.assert_series_equal(table["metacell"], tables[0]["metacell"])
     assert tables[0].index.equals(adata.obs_names)
     assert tables[0]["margin"].equals(assignments["margin"])
     assert tables[0]["metacell"].tolist()[:2] == ["mc0", "mc0"]
     numbers = pd.Series([7.0, np.nan, 3.0], adata.obs_names[:3])
-    found = read_assignments(adata, numbers)["metacell"]
+    found = _tables.read_assignments(adata, numbers)["metacell"]
     assert found.dropna().to_dict() == {"cell0": "7", "cell2": "3"}
     mixed = pd.Series([1, "1", -1], adata.obs_names[:3], dtype=object)
-    assert read_assignments(adata, mixed)["metacell"].dropna().tolist() == ["1", "1"]
+    assert _tables.read_assignments(adata, mixed)["metacell"].dropna().tolist() == ["1", "1"]
 
 
 def test_bad_assignments_are_refused(adata, assignments):
@@ -147,7 +141,7 @@ def test_bad_assignments_are_refused(adata, assignments):
         ("mine", KeyError, "`assignments` to name a column of `obs`, found no 'mine'"),
     ):
         with pytest.raises(error, match=match):
-            read_assignments(adata, form)
+            _tables.read_assignments(adata, form)
 
 
 @pytest.fixture
@@ -158,12 +152,12 @@ def columns(rng):
 
 
 def test_numbers_are_those_of_the_metrics_and_all_are_counted_once(columns):
-    summary, expected = summarize_labels(*columns), purity(*columns)
+    summary, expected = _tables.summarize_labels(*columns), purity(*columns)
     np.testing.assert_allclose(summary.metacells["kind_fraction"], expected)
     assert list(summary.metacells.index) == list(expected.index)
     assert summary.purity == pytest.approx(expected.mean())
     assert summary.labels["kept"].mean() == pytest.approx(balanced_accuracy(*columns))
-    labels = summarize_labels(*columns).labels
+    labels = _tables.summarize_labels(*columns).labels
     assert labels["n_cells"].sum() == 200
     assert labels["n_metacells"].sum() == 8
     assert labels["n_cells"].is_monotonic_decreasing
@@ -172,13 +166,13 @@ def test_numbers_are_those_of_the_metrics_and_all_are_counted_once(columns):
 def test_labels_without_a_metacell_are_named_and_cells_without_either_left_out():
     """The colours of the others follow from their place among all."""
     labels = pd.Series(["a", "a", "a", "rare", "b", "b"], name="kind", dtype="category")
-    summary = summarize_labels(pd.Series(["x"] * 4 + ["y"] * 2), labels)
+    summary = _tables.summarize_labels(pd.Series(["x"] * 4 + ["y"] * 2), labels)
     assert summary.lost == ["rare"]
     assert summary.labels.loc["rare", "kept"] == 0
     assert list(summary.metacells["kind"].cat.categories) == ["a", "b", "rare"]
     assignment = pd.Series(["x", "x", None, "y"], dtype=object)
     labels = pd.Series(["a", None, "b", "c"], name="kind", dtype="category")
-    summary = summarize_labels(assignment, labels)
+    summary = _tables.summarize_labels(assignment, labels)
     assert summary.labels["n_cells"].to_dict() == {"a": 1, "c": 1}
 
 
@@ -193,7 +187,7 @@ def test_labels_without_a_metacell_are_named_and_cells_without_either_left_out()
 )
 def test_labels_keep_their_order_and_are_text(values, expected, categories):
     obs = pd.DataFrame({"kind": values}, ["c0", "c1", "c2"])
-    labels, colors = find_labels(AnnData(obs=obs), "kind", what="labels_key")
+    labels, colors = _tables.find_labels(AnnData(obs=obs), "kind", what="labels_key")
     assert labels.astype(object).where(labels.notna(), None).tolist() == expected
     assert list(labels.cat.categories) == categories
     assert colors is None
@@ -202,15 +196,15 @@ def test_labels_keep_their_order_and_are_text(values, expected, categories):
 def test_labels_of_a_modality_are_those_of_all_cells(mdata):
     mdata["adt"].obs["clone"] = pd.Categorical(["c1", "c2"] * 20)
     mdata["adt"].uns["clone_colors"] = ["#123456", "#654321"]
-    labels, colors = find_labels(mdata, "adt:clone", what="labels_key")
+    labels, colors = _tables.find_labels(mdata, "adt:clone", what="labels_key")
     assert list(labels.index) == list(mdata.obs_names)
     assert labels.name == "clone"
     assert labels.notna().sum() == 40
     assert colors == ["#123456", "#654321"]
     mdata.obs["clone"] = "all"
-    assert set(find_labels(mdata, "clone", what="labels_key")[0]) == {"all"}
+    assert set(_tables.find_labels(mdata, "clone", what="labels_key")[0]) == {"all"}
     with pytest.raises(KeyError, match="missing"):
-        find_labels(mdata, "missing", what="labels_key")
+        _tables.find_labels(mdata, "missing", what="labels_key")
 
 
 @pytest.fixture
@@ -225,7 +219,7 @@ def cells(rng):
 
 
 def test_counts_of_conditions_are_those_of_pandas_sorted_by_label_and_mixing(cells):
-    found, expected = summarize_conditions(*cells), pd.crosstab(*cells[:2])
+    found, expected = _tables.summarize_conditions(*cells), pd.crosstab(*cells[:2])
     for name in ("x", "y"):
         assert found.counts[name].to_dict() == expected[name].to_dict()
     assert (found.counts["z"] == 0).all()
@@ -233,12 +227,12 @@ def test_counts_of_conditions_are_those_of_pandas_sorted_by_label_and_mixing(cel
     x_alone = expected.loc["mc5", "x"] / expected["x"].sum()
     np.testing.assert_allclose(found.categories["alone"], [0, x_alone, 0])
     assert found.categories["n_metacells"].to_dict() == {"y": 7, "x": 8, "z": 0}
-    found, expected = summarize_conditions(*cells), mixing(*cells)
+    found, expected = _tables.summarize_conditions(*cells), mixing(*cells)
     assert (found.mixing, found.one_condition) == (expected.mixing, expected.one_condition)
     assert found.groups.tolist() == ["T"] * 5 + ["B"] * 3
     assert found.counts.index[0] == "mc5"
     for names in (found.counts.index[:5], found.counts.index[5:]):
         assert expected.of_metacell[names].is_monotonic_increasing
-    without = summarize_conditions(*cells[:2])
+    without = _tables.summarize_conditions(*cells[:2])
     assert without.groups is None
     assert len(without.counts) == 8
