@@ -64,7 +64,7 @@ def test_cells_are_held_out_where_they_are_looked_at_or_if_told_so(
         ({"train_size": 0.0}, ValueError, "train_size between 0 and 1, but not 0, found 0.0"),
         ({"train_size": 1.5}, ValueError, "train_size between 0 and 1, but not 0, found 1.5"),
         ({"early_stopping": True, "train_size": 1.0}, ValueError, "held out.*train_size=1"),
-        ({"plan_kwargs": {"bogus": 1}}, TypeError, "of scmetaq.train.MetaQ.*, found 'bogus'"),
+        ({"plan_kwargs": {"odd": 1}}, TypeError, "arguments of scmetaq.train.MetaQ.*, found 'odd'"),
         ({"min_size": 26}, ValueError, "at most 25, found 26.*ask for at most 5 metacells"),
         ({"max_size": 24}, ValueError, "at least 25, found 24.*ask for at least 7 metacells"),
         ({"min_size": 0}, ValueError, "min_size to be at least 1, found 0"),
