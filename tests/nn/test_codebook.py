@@ -10,8 +10,10 @@ from scmetaq.nn import (
     Codebook,
     _codebook,
     codebook_loss,
+    cut_tree,
     distances_without,
     initial_codes,
+    merge_codes,
     perplexity,
 )
 
@@ -227,3 +229,61 @@ def test_a_geometric_sketch_covers_rare_cells(rng):
     crowd, rare = rng.normal(size=(990, 2)), rng.normal(size=(10, 2)) + 50
     codes = initial_codes(torch.from_numpy(np.vstack([crowd, rare])), 20, "geometric")
     assert (codes[:, 0] > 25).sum() > 1  # at random: 0.2 expected
+
+
+@DISTANCES
+@pytest.mark.parametrize("is_bounded", [False, True])
+def test_many_codes_are_looked_up_in_the_nearest_regions(distance, is_bounded, monkeypatch):
+    """As among all codes for nearly all cells, whatever cells come with them; saved and loaded."""
+    monkeypatch.setattr(_codebook, "FEWEST_CODES", 2)
+    codes, z = 3 * latents(400, seed=1), 3 * latents(3_000)
+    codebook = Codebook(400, 5, distance=distance)
+    codebook.set_codes(codes)
+    if is_bounded:
+        codebook.set_offsets(torch.rand(400, generator=torch.Generator().manual_seed(0)) / 50)
+    exact = codebook.train()(z)
+    found = codebook.eval()(z)
+    assert (found.assignment == exact.assignment).double().mean() > 0.995
+    is_close = torch.isclose(found.margin, exact.margin.detach(), atol=1e-4)
+    assert is_close.double().mean() > 0.98
+    assert all(map(torch.equal, codebook(z[7:11]), (of[7:11] for of in found)))
+    best, assignment = codebook.assign(z)
+    assert torch.equal(assignment, found.assignment)
+    is_close = torch.isclose(best, codebook.preference(z).amax(1), atol=1e-4)
+    assert is_close.double().mean() > 0.995
+    other = Codebook(400, 5, distance=distance)
+    other.load_state_dict(codebook.state_dict())
+    assert all(map(torch.equal, other.eval()(z), found))
+
+
+@pytest.mark.parametrize("n_groups", [2, 9, 150])
+def test_of_groups_of_many_codes_the_best_code_of_each_counts(n_groups, monkeypatch):
+    monkeypatch.setattr(_codebook, "FEWEST_CODES", 2)
+    codebook, z = Codebook(400, 5).eval(), 3 * latents(2_000)
+    codebook.set_codes(3 * latents(400, seed=1))
+    group = cut_tree(merge_codes(codebook.codes, torch.ones(400)), n_groups)
+    found, exact = codebook(z, group), codebook.train()(z, group)
+    least = 1.0 if n_groups == 2 else 0.99
+    assert (found.assignment == exact.assignment).double().mean() >= least
+    is_close = torch.isclose(found.margin, exact.margin.detach(), atol=1e-4)
+    assert is_close.double().mean() >= least - 0.02
+
+
+def test_regions_follow_the_codes(monkeypatch):
+    monkeypatch.setattr(_codebook, "FEWEST_CODES", 2)
+    codebook, z = Codebook(100, 5).eval(), latents(300)
+    codebook.set_codes(latents(100, seed=1))
+    before = codebook(z).assignment
+    codebook.set_codes(latents(100, seed=1).flip(0))
+    assert torch.equal(codebook(z).assignment, 99 - before)
+    codebook.describe_cells(z, before, torch.arange(5))
+    codebook.add_codes(latents(2, seed=5) + 30, torch.tensor([3, 4]))
+    assert codebook(latents(2, seed=5) + 30).assignment.tolist() == [100, 101]
+    with torch.no_grad():
+        codebook.codes[0] = z[0]
+    assert codebook(z[:1]).assignment == 0
+    codebook.set_codes(codebook.codes.detach()[:102])
+    few = Codebook(4, 5)
+    monkeypatch.setattr(_codebook, "FEWEST_CODES", 5)
+    few.set_codes(z[:4])
+    assert len(few.region) == 0

@@ -137,7 +137,7 @@ def test_at_the_end_codes_are_fitted_again_from_those_of_an_earlier_training(mod
 
 @pytest.mark.parametrize("recipe", ["default", "published"])
 def test_latents_of_prepared_inputs_are_those_of_the_trained_model(fit, toy, recipe, monkeypatch):
-    """To the bit; codes of many are fitted to more cells than the network of the default recipe."""
+    """To the bit; many codes of the default recipe are fitted to more cells than its network."""
     monkeypatch.setattr("scmetaq.model._metaq.MAX_REFERENCE_CELLS", 60)
     for per_code, n_cells in ((10, 60), (20, 120), (100, 150)):
         monkeypatch.setattr("scmetaq.model._metaq._CELLS_PER_CODE", per_code)
@@ -148,5 +148,26 @@ def test_latents_of_prepared_inputs_are_those_of_the_trained_model(fit, toy, rec
         model.module.train()
         z = model._codebook_fit.latents()
         assert model.module.training
-        expected = model.get_latent_representation()[model._codebook_cells(0)]
-        np.testing.assert_array_equal(z, expected)
+        latents, cells = model.get_latent_representation(), model._codebook_cells(0)
+        is_part = len(cells) < len(prepared.cells)
+        np.testing.assert_array_equal(z, latents[cells if is_part else prepared.cells])
+        further = model._half_latents(model._cells(model.adata_manager).only(cells))
+        np.testing.assert_array_equal(further, latents[cells].astype(np.float16))
+
+
+def test_few_codes_are_trained_with_and_many_are_found_region_by_region(module, z, monkeypatch):
+    monkeypatch.setattr(_codebook_fit, "_MOST_IN_TRAINING", 3)
+    callback = make(module, z, refine=True)
+    callback._initialise(z)
+    codes = module.codebook.codes.detach().clone()
+    assert len(codes.unique(dim=0)) == 3
+    assert torch.equal(codes[3:], codes[: K - 3])
+    called, real = [], _codebook_fit.cluster_by_region
+    monkeypatch.setattr(_codebook_fit, "MOST_AT_ONCE", K - 1)
+    monkeypatch.setattr(
+        _codebook_fit, "cluster_by_region", lambda *a, **k: called.append(k) or real(*a, **k)
+    )
+    callback.finish(z.half())
+    assert len(module.codebook(z).assignment.unique()) == K
+    assert called[0]["evenness"] == 0.2
+    assert torch.equal(called[0]["states"], module.state_dimensions)

@@ -101,6 +101,8 @@ class Counts:
             is_all = not isinstance(cells, slice) and len(cells) == self.n_cells
             return canonical(self._matrix[:] if is_all else self._matrix[cells])
         row = self._row[cells]
+        if len(row) and row[0] >= 0 and (np.diff(row) == 1).all():  # read sooner as a slice
+            return canonical(self._matrix[row[0] : row[-1] + 1])
         is_there = row >= 0
         # in ascending order, the only one that matrices on disk can be read in
         ascending, place = np.unique(row[is_there], return_inverse=True)
@@ -125,6 +127,10 @@ class Counts:
         for start in range(0, self.n_cells, BLOCK):
             yield self.of(slice(start, min(start + BLOCK, self.n_cells)))
 
+    def only(self, cells: np.ndarray) -> "Counts":
+        """The counts of some cells, by their sorted indices, read when they are needed."""
+        return Counts(self._matrix, cells if self._row is None else self._row[cells])
+
     def sample(self, cells: np.ndarray) -> "Counts":
         """The counts of some cells, by their sorted indices, in memory."""
         is_present = self.is_present[cells]
@@ -147,6 +153,11 @@ class Cells:
     def n_cells(self) -> int:
         """Number of cells."""
         return len(self.names)
+
+    def only(self, cells: np.ndarray) -> "Cells":
+        """Some of the cells, by their sorted indices, with counts that are read when needed."""
+        counts = {kind: of_kind.only(cells) for kind, of_kind in self.counts.items()}
+        return Cells(counts, self.conditions[cells], self.names[cells])
 
     def sample(self, cells: np.ndarray) -> "Cells":
         """Some of the cells, by their sorted indices, in memory."""

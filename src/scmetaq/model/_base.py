@@ -147,15 +147,17 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         """Apply a function block by block, in evaluation mode, and join what it returns."""
         was_training = self.module.training
         self.module.eval()
-        parts: dict[str, list[np.ndarray]] = {}
+        found: dict[str, np.ndarray] = {}
         starts = range(0, cells.n_cells, _BLOCK)
         for start in with_progress(starts, "Encoding cells", at_least=_MANY_BLOCKS):
             chosen = slice(start, min(start + _BLOCK, cells.n_cells))
             for name, values in function(self._read(cells, chosen)).items():
-                kept = values[: chosen.stop - start].cpu().numpy()
-                parts.setdefault(name, []).append(kept)
+                rows = values[: chosen.stop - start].cpu().numpy()
+                if name not in found:
+                    found[name] = np.empty((cells.n_cells, *rows.shape[1:]), rows.dtype)
+                found[name][chosen] = rows
         self.module.train(was_training)
-        return {name: np.concatenate(values) for name, values in parts.items()}
+        return found
 
     def _read(self, cells: Cells, chosen: slice) -> Block:
         """At most a block of cells, padded to a block."""

@@ -24,7 +24,7 @@ from scmetaq.train import (
     size_bounds,
 )
 
-from ._base import CountModel
+from ._base import Block, CountModel
 from ._conditions import ConditionsMixin
 from ._labels import LabelsMixin
 from ._mapping import MappingMixin
@@ -35,7 +35,7 @@ from ._reference_fit import fit_statistics, linear_inputs, selected_inputs
 from ._reports import ReportsMixin
 from ._training import Preparation, default_batch_size
 
-_CELLS_PER_CODE = 32
+_CELLS_PER_CODE = 64
 """Cells per code in the sample that codes are fitted to, where it would otherwise be smaller."""
 _MOST_SIMILARITIES = 25_000_000
 """Cells times metacells whose sizes are bounded; in double precision 200 MB."""
@@ -202,10 +202,9 @@ class MetaQModel(
         self._bounds = size_bounds(*self._sizes, n_cells=n_cells, n_metacells=self.n_metacells)
         seed, recipe, module = settings.seed or 0, self._recipe, self.module
         everything = self._cells(self.adata_manager)
-        sample = self._codebook_cells(seed)
-        sampled = everything.sample(sample)
-        chosen = spread(len(sample), MAX_REFERENCE_CELLS)
-        reference = sampled if len(chosen) == len(sample) else sampled.sample(chosen)
+        of_codebook = self._codebook_cells(seed)
+        cells = of_codebook[spread(len(of_codebook), MAX_REFERENCE_CELLS)]
+        reference = everything.sample(cells)
         reliability = {}
         if not module.codebook.is_fitted:
             reliability = {
@@ -219,7 +218,6 @@ class MetaQModel(
                 for kind, of_kind in reference.counts.items()
             }
         if recipe.n_components:
-            cells = sample[chosen]
             prepared = linear_inputs(
                 module,
                 self._read_all(reference),
@@ -234,9 +232,10 @@ class MetaQModel(
         needed = flat(prepared).items()  # without which cells have a modality that all have
         inputs = {k: v for k, v in needed if not (k.endswith(f"_{PRESENT}") and v.all())}
         inputs |= {CONDITIONS: conditions}
+        is_part = len(of_codebook) < len(cells)
         self._codebook_fit = CodebookFit(
             module,
-            self._codebook_inputs(inputs, sampled, sample),
+            {k: rows[of_codebook] for k, rows in inputs.items()} if is_part else inputs,
             # the published recipe trains an autoencoder first where codes come from latents
             warmup_fraction=recipe.warmup_fraction or 0.2 * (self._codebook_init != "random"),
             init=self._codebook_init,
@@ -265,22 +264,25 @@ class MetaQModel(
         )
 
     def _codebook_cells(self, seed: int) -> np.ndarray:
-        """Sorted indices of all cells, or of a random sample that does not grow with the data."""
+        """Sorted indices of the cells that codes are fitted to, which do not grow with the data."""
         n_cells = self.adata.n_obs
         n_sampled = min(n_cells, max(MAX_REFERENCE_CELLS, _CELLS_PER_CODE * self.n_metacells))
         return np.sort(np.random.default_rng(seed).permutation(n_cells)[:n_sampled])
 
-    def _codebook_inputs(
-        self, inputs: dict[str, Any], sampled: Cells, sample: np.ndarray
-    ) -> dict[str, Any]:
-        """Inputs of the cells that codes are fitted to, which may be more or fewer than trained."""
-        if len(sample) > len(inputs[CONDITIONS]):
-            return flat(self._read_all(sampled)) | {CONDITIONS: sampled.conditions}
-        is_same = len(sample) == len(inputs[CONDITIONS])
-        return inputs if is_same else {name: rows[sample] for name, rows in inputs.items()}
+    def _half_latents(self, cells: Cells) -> torch.Tensor:
+        """Latents in half precision: those of many cells are kept in memory."""
+
+        def encode(block: Block) -> dict[str, torch.Tensor]:
+            return {"z": self.module.inference(block.inputs, block.conditions)["z"].half()}
+
+        return torch.from_numpy(self._in_blocks(encode, cells)["z"]).to(self.module.device)
 
     def _finish(self, prepared: Preparation) -> str:
-        self._codebook_fit.finish()
+        of_codebook = self._codebook_cells(settings.seed or 0)
+        z = None
+        if len(of_codebook) > len(prepared.cells):
+            z = self._half_latents(self._cells(self.adata_manager).only(of_codebook))
+        self._codebook_fit.finish(z)
         if self._bounds is not None:
             self._bound_sizes(self._bounds)
         self._fit_prototypes(prepared.cells if self._recipe.n_components else None)

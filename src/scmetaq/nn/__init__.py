@@ -14,6 +14,7 @@ from ._mixture_correction import MixtureCorrection, fit_mixture, fit_query_offse
 from ._parts import Channel, ChannelName, ConditionalPart, ModalityPart, ModalityShape
 from ._prototype_fit import PrototypeFit
 from ._prototypes import LabelPrototypes, PrototypeState, class_means, prototype_loss
+from ._regions import cluster_by_region
 
 __all__ = [
     "count_nll",
@@ -43,6 +44,7 @@ __all__ = [
     "PrototypeState",
     "with_condition",
     "cluster",
+    "cluster_by_region",
     "codebook_loss",
     "cut_tree",
     "distances_without",

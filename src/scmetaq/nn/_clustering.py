@@ -7,7 +7,7 @@ import torch
 from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 
-from ._distances import squared_distances
+from ._distances import distances_to, squared_distances
 
 _MAX_ROUNDS: Final = 10
 """Rounds of split-and-merge."""
@@ -129,7 +129,7 @@ def fill_empty(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
     if bool((size > 0).all()):
         return assignment
     assignment = assignment.clone()
-    cells = iter(_squared_distance(z, codes, assignment).argsort(descending=True).tolist())
+    cells = iter(distances_to(z, codes, assignment).argsort(descending=True).tolist())
     for code in torch.nonzero(size == 0)[:, 0].tolist():
         cell = next(i for i in cells if size[assignment[i]] > 1)
         size[assignment[cell]] -= 1
@@ -147,7 +147,7 @@ def lloyd(z: Tensor, assignment: Tensor, n_codes: int, *, max_passes: int) -> Cl
             break
         assignment = found
     codes, _ = _means(z, assignment, n_codes)
-    return Clustering(codes, assignment, float(_squared_distance(z, codes, assignment).mean()))
+    return Clustering(codes, assignment, float(distances_to(z, codes, assignment).mean()))
 
 
 def _means(z: Tensor, assignment: Tensor, n_codes: int) -> tuple[Tensor, Tensor]:
@@ -155,12 +155,6 @@ def _means(z: Tensor, assignment: Tensor, n_codes: int) -> tuple[Tensor, Tensor]
     size = torch.bincount(assignment, minlength=n_codes).to(z)
     total = z.new_zeros(n_codes, z.shape[1]).index_add_(0, assignment, z)
     return total / size.clamp_min(1)[:, None], size
-
-
-def _squared_distance(z: Tensor, centres: Tensor, index: Tensor) -> Tensor:
-    """Squared distance of each cell to the centre of its index, ``(n_cells,)``."""
-    blocks = zip(z.split(_ROWS), index.split(_ROWS), strict=True)
-    return torch.cat([(rows - centres[which]).square().sum(1) for rows, which in blocks])
 
 
 def split_and_merge(z: Tensor, assignment: Tensor, n_codes: int) -> Clustering:
@@ -198,13 +192,13 @@ class Merge(NamedTuple):
 def best_splits(z: Tensor, found: Clustering, n_passes: int = 8) -> Split:
     """Split the cells of each code by 2-means, from its mean and the cell farthest from it."""
     codes, twice, n_codes = found.codes, 2 * found.assignment, len(found.codes)
-    order = _squared_distance(z, codes, found.assignment).argsort()
+    order = distances_to(z, codes, found.assignment).argsort()
     last = torch.zeros(n_codes, dtype=torch.long, device=z.device)
     rank = torch.arange(len(z), device=z.device)
     last.scatter_reduce_(0, found.assignment[order], rank, "amax")
     parts = torch.stack([codes, z[order[last]]], 1).flatten(0, 1)  # 2K x D
     for _ in range(n_passes):
-        leaves = _squared_distance(z, parts, twice + 1) < _squared_distance(z, parts, twice)
+        leaves = distances_to(z, parts, twice + 1) < distances_to(z, parts, twice)
         means, size = _means(z, twice + leaves, 2 * n_codes)
         parts = torch.where(size[:, None] > 0, means, parts)
     size, means = size.view(-1, 2), means.view(n_codes, 2, -1)
@@ -231,7 +225,8 @@ def move_codes(assignment: Tensor, split: Split, merge: Merge) -> Tensor | None:
     Returns the new assignment, None if no code moves. Each code is in one merge or split.
     """
     merges, into = iter(merge.cost.argsort().tolist()), merge.partner.tolist()
-    moved, taken = assignment.clone(), set[int]()
+    new = torch.arange(len(into), device=assignment.device)
+    new_of_leaves, taken = new.clone(), set[int]()
     for code in split.gain.argsort(descending=True).tolist():
         if code in taken:
             continue
@@ -240,9 +235,11 @@ def move_codes(assignment: Tensor, split: Split, merge: Merge) -> Tensor | None:
         if free is None or merge.cost[free] >= split.gain[code]:
             break
         taken |= {code, free, into[free]}
-        moved[assignment == free] = into[free]
-        moved[(assignment == code) & split.leaves] = free
-    return moved if taken else None
+        new[free] = new_of_leaves[free] = into[free]
+        new_of_leaves[code] = free
+    if not taken:
+        return None
+    return torch.where(split.leaves, new_of_leaves[assignment], new[assignment])
 
 
 def exchange(

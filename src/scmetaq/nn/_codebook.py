@@ -1,4 +1,4 @@
-from typing import Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -6,7 +6,8 @@ import torch.nn.functional as F  # noqa: N812
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
-from ._distances import distances_without, squared_distances, typical_distances
+from ._code_index import FEWEST_CODES, CodeIndex, code_regions, half_squares, region_means
+from ._distances import distances_to, distances_without, squared_distances, typical_distances
 from ._fitted import Fitted
 
 CodebookInit = Literal["kmeans", "random", "geometric"]
@@ -16,6 +17,8 @@ N_QUANTILES = 1_001
 
 _MOST_ENTRIES = 2**26
 """Similarities of cells and codes that are held at once: 256 MB."""
+_BLOCK: Final = 2**14
+"""Cells that are looked up at once where there are many codes."""
 _FEWEST_FOR_QUANTILES = 5
 """Cells of a code from which on their distances count in the quantiles."""
 
@@ -43,6 +46,8 @@ class CodebookState(NamedTuple):
     """Distance from each code at which its cells typically are, ``(n_codes,)``."""
     n_cells: Tensor
     """Number of the cells."""
+    region: Tensor
+    """Region of each code, by which the nearest are found, ``(n_codes,)``; ``(0,)`` of few."""
 
 
 class Codebook(Fitted[CodebookState]):
@@ -64,8 +69,9 @@ class Codebook(Fitted[CodebookState]):
     """
 
     def __init__(self, n_codes: int, n_latent: int, *, distance: Distance = "euclidean"):
-        super().__init__(_no_cells(n_codes))
+        super().__init__(_no_cells(n_codes, torch.zeros(0, dtype=torch.int64)))
         self.distance = distance
+        self._index_of: tuple[Any, CodeIndex, Tensor] | None = None
         self.codes = nn.Parameter(torch.empty(n_codes, n_latent))  # K x D
         nn.init.uniform_(self.codes, -1 / n_codes, 1 / n_codes)
 
@@ -107,14 +113,67 @@ class Codebook(Fitted[CodebookState]):
 
         Unlike a call of the codebook this never holds all similarities of many cells at once.
         """
-        n_rows = max(1, _MOST_ENTRIES // self.n_codes)
-        best = [self.preference(rows).max(1) for rows in z.split(n_rows)]
-        return torch.cat([of.values for of in best]), torch.cat([of.indices for of in best])
+        n_rows = _BLOCK if len(self.region) else max(1, _MOST_ENTRIES // self.n_codes)
+        best = []
+        for rows in z.split(n_rows):
+            rows = rows.float() if rows.dtype == torch.half else rows
+            if len(self.region):
+                best.append([of[:, 0] for of in self._near(rows, 1, self.region)])
+            else:
+                best.append([*self.preference(rows).max(1)])
+        return torch.cat([of[0] for of in best]), torch.cat([of[1] for of in best])
 
     def forward(self, z: Tensor, group: Tensor | None = None) -> Lookup:
         """Most similar code, or group of codes, of each cell, and margin to the second, Eq. 5."""
+        if len(self.region) and not self.training:
+            return self._nearest(z, group)
         best = self.preference(z, group).topk(2, dim=1)  # B x 2
         return Lookup(best.indices[:, 0], (best.values[:, 0] - best.values[:, 1]).to(z.dtype))
+
+    def _nearest(self, z: Tensor, group: Tensor | None) -> Lookup:
+        """The same for many codes: those of the nearest regions, or groups, are compared."""
+        if group is None:
+            value, which = self._near(z, 2, self.region)
+        else:
+            value, which = self._near(z, 1, group)
+            which = group[which]
+        others = value.masked_fill(which == which[:, :1], -torch.inf)
+        return Lookup(which[:, 0], (value[:, 0] - others.amax(1)).to(z.dtype))
+
+    def _near(self, z: Tensor, n_best: int, region: Tensor) -> tuple[Tensor, Tensor]:
+        """Preference for the best codes of the nearest regions, and which they are, best first.
+
+        Each is computed from the cell and the code alone, whatever cells come with it.
+        """
+        is_wide = self.is_bounded and z.device.type != "mps"
+        rows, codes = (of.double() if is_wide else of for of in (z, self.codes.detach()))
+        if self.distance == "cosine":
+            rows, codes = F.normalize(rows), F.normalize(codes)
+        chosen = self._index(region).candidates(rows.to(self.codes.dtype), n_best)  # B x n
+        if self.distance == "cosine":
+            value = torch.stack([(rows * codes[of]).sum(1) for of in chosen.T], 1)
+        else:
+            value = torch.stack([-(rows - codes[of]).square().sum(1) for of in chosen.T], 1)
+        if self.is_bounded:
+            value = value + self.offsets[chosen]
+        value, order = value.sort(dim=1, descending=True, stable=True)
+        return value, chosen.gather(1, order)
+
+    def _index(self, region: Tensor) -> CodeIndex:
+        """Index of the codes as they are, made when one of them or their regions have changed."""
+        parts = (self.codes, self.offsets, region)
+        key = [(id(of), of.device, 0 if of.is_inference() else of._version) for of in parts]
+        if self._index_of is None or self._index_of[0] != key:
+            codes = self.codes.detach()
+            is_cosine = self.distance == "cosine"
+            codes = F.normalize(codes) if is_cosine else codes
+            centres = region_means(codes, region)
+            centres = F.normalize(centres) if is_cosine else centres
+            bias, of_centres = (half_squares(of) * (not is_cosine) for of in (codes, centres))
+            if self.is_bounded:
+                bias = bias + self.offsets / (1 if is_cosine else 2)
+            self._index_of = key, CodeIndex(codes, bias, region, centres, of_centres), region
+        return self._index_of[1]
 
     def merged(self, group: Tensor, n_groups: int) -> Tensor:
         """Means of the codes of each group by usage, ``(n_groups, n_latent)``."""
@@ -140,7 +199,10 @@ class Codebook(Fitted[CodebookState]):
     def set_codes(self, codes: Tensor) -> None:
         """Replace all codes, ``(n_codes, n_latent)``, and forget the cells of the old ones."""
         self.codes.copy_(codes)
-        self.set_state(_no_cells(self.n_codes))
+        region = self.region[:0]
+        if self.n_codes >= FEWEST_CODES:
+            region = code_regions(codes, round(self.n_codes**0.5))
+        self.set_state(_no_cells(self.n_codes, region))
 
     @torch.no_grad()
     def set_offsets(self, offsets: Tensor) -> None:
@@ -160,9 +222,18 @@ class Codebook(Fitted[CodebookState]):
         is_enough = size >= min(_FEWEST_FOR_QUANTILES, int(size.max()))
         known = apart[is_enough[assignment]].cpu().double().sort().values
         place = torch.linspace(0, len(known) - 1, N_QUANTILES).round().long()
-        typical = typical_distances(self.distances(z, assignment), assignment, self.n_codes)
-        n_cells = torch.tensor(len(z))
-        self.set_state(CodebookState(size / len(z), self.offsets, known[place], typical, n_cells))
+        distances = distances_to(z, self.codes, assignment).sqrt()
+        typical = typical_distances(distances, assignment, self.n_codes)
+        self.set_state(
+            CodebookState(
+                usage=size / len(z),
+                offsets=self.offsets,
+                distance_quantiles=known[place],
+                typical_distance=typical,
+                n_cells=torch.tensor(len(z)),
+                region=self.region,
+            )
+        )
 
     @torch.no_grad()
     def add_codes(self, codes: Tensor, n_cells: Tensor) -> None:
@@ -170,6 +241,7 @@ class Codebook(Fitted[CodebookState]):
 
         Their usage is the number of cells of each, ``(n_new,)``, over that of the others.
         """
+        region = self._regions_with(codes.to(self.codes))
         grown = torch.cat([self.codes.detach(), codes.to(self.codes)])
         self.codes = nn.Parameter(grown, requires_grad=self.codes.requires_grad)
         usage = n_cells.to(self.usage) / self.n_cells.clamp_min(1)
@@ -179,8 +251,16 @@ class Codebook(Fitted[CodebookState]):
             usage=torch.cat([self.usage, usage]),
             offsets=torch.cat([self.offsets, offsets]),
             typical_distance=torch.cat([typical, typical.median().expand(len(usage))]),
+            region=region,
         )
         self.set_state(grown_state)
+
+    def _regions_with(self, codes: Tensor) -> Tensor:
+        """Regions of the codes and of further ones, which are those of the nearest centres."""
+        if not len(self.region):
+            return self.region
+        centres = region_means(self.codes.detach(), self.region)
+        return torch.cat([self.region, squared_distances(codes, centres).argmin(1)])
 
     @torch.no_grad()
     def claim_cells(self, z: Tensor) -> Tensor:
@@ -209,13 +289,14 @@ class Codebook(Fitted[CodebookState]):
         return self.assign(z)[1]
 
 
-def _no_cells(n_codes: int) -> CodebookState:
+def _no_cells(n_codes: int, region: Tensor) -> CodebookState:
     return CodebookState(
         usage=torch.zeros(n_codes),
         offsets=torch.zeros(0),
         distance_quantiles=torch.zeros(N_QUANTILES),
         typical_distance=torch.zeros(n_codes),
         n_cells=torch.tensor(0),
+        region=region,
     )
 
 

@@ -21,8 +21,14 @@ def distances_without(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
     """
     size = torch.bincount(assignment, minlength=len(codes))[assignment]  # N
     factor = size / (size - 1)
-    squares = (z - codes[assignment]).square().sum(1)
+    squares = distances_to(z, codes, assignment)
     return torch.where(size > 1, squares * factor.square(), torch.inf)
+
+
+def distances_to(z: Tensor, centres: Tensor, index: Tensor) -> Tensor:
+    """Squared distance of each cell to the centre of its index, ``(n_cells,)``, in small blocks."""
+    blocks = zip(z.split(_BLOCK), index.split(_BLOCK), strict=True)
+    return torch.cat([(rows - centres[which]).square().sum(1) for rows, which in blocks])
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -9,14 +9,18 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from scmetaq.module import MetaQModule
-from scmetaq.nn import CodebookInit, cluster, initial_codes
+from scmetaq.nn import CodebookInit, cluster, cluster_by_region, initial_codes
+from scmetaq.nn._regions import MOST_AT_ONCE
 
 from ._callbacks import encode
+
+_MOST_IN_TRAINING: Final = 400
+"""Distinct codes while the network is trained: those of metacells are fitted when it is."""
 
 
 @dataclass(eq=False, repr=False)
 class CodebookFit(Callback):
-    """Fits the codebook to the latents of a sample of cells, after the warm-up and at the end.
+    """Fits the codebook to latents of cells, after the warm-up and at the end.
 
     :meth:`finish` is for the caller to call when training is over: a callback that restores the
     best epoch comes after all others.
@@ -26,16 +30,17 @@ class CodebookFit(Callback):
     module
         The module that holds the codebook.
     inputs
-        Prepared inputs of the sample by name, each ``(n_cells, any)``, dense or CSR, as in a
-        training set.
+        Prepared inputs of cells by name, each ``(n_cells, any)``, dense or CSR, as in a training
+        set.
     warmup_fraction
         Share of the steps before the codebook is initialised.
     init
         How codes are initialised.
     refine
-        Whether codes are those of least quantization error (:func:`~scmetaq.nn.cluster`), when
-        training begins with them and again at the end, since the latents have moved meanwhile.
-        Codes from an earlier training are the starting point.
+        Whether codes are those of least quantization error (:func:`~scmetaq.nn.cluster`, of many
+        codes :func:`~scmetaq.nn.cluster_by_region`), when training begins with them and again at
+        the end, since the latents have moved meanwhile. Codes from an earlier training are the
+        starting point.
     evenness
         Weight of even sizes at the end, where codes are refined.
     seed
@@ -70,15 +75,20 @@ class CodebookFit(Callback):
                 state.pop(codebook.codes, None)
 
     @torch.no_grad()
-    def finish(self) -> None:
-        """Refine the codes, and make sure that each has a cell."""
-        codebook, z = self.module.codebook, self.latents()
+    def finish(self, z: Tensor | None = None) -> None:
+        """Refine the codes, and make sure that each has a cell.
+
+        The latents ``z``, ``(n_cells, n_latent)``, are those of the inputs by default; they may be
+        in half precision.
+        """
+        codebook = self.module.codebook
         if not codebook.is_fitted:
-            self._initialise(z)
+            self._initialise(self.latents())
+        z = self.latents() if z is None else z
         codes = codebook.codes.detach().clone()
         if self.refine:
             start = codes if self._continues else None
-            codes = self._refined(z, start, evenness=self.evenness, set_apart=True)
+            codes = self._refined(z, codebook.n_codes, start)
         codebook.set_codes(codes)
         assignment = codebook.claim_cells(z)
         codebook.describe_cells(z, assignment, self.module.state_dimensions)
@@ -92,7 +102,7 @@ class CodebookFit(Callback):
             )
 
     def latents(self) -> Tensor:
-        """Latents of the sample with the module as it stands, ``(n_cells, n_latent)``."""
+        """Latents of the inputs with the module as it stands, ``(n_cells, n_latent)``."""
         (z,) = encode(self.module, self.inputs, lambda outputs: [outputs["z"]])
         return z.to(self.module.device)
 
@@ -101,8 +111,10 @@ class CodebookFit(Callback):
         if self.init == "random" and self.warmup_fraction == 0:
             # As published: nothing is learnt yet, so keep the small random codes.
             codes = codebook.codes.detach().clone()
-        elif self.refine:
-            codes = self._refined(z)
+        elif self.refine:  # any further ones repeat them
+            n = min(codebook.n_codes, _MOST_IN_TRAINING)
+            codes = cluster(z, n, start=self._start(z, n), seed=self.seed).codes
+            codes = codes[torch.arange(codebook.n_codes) % n]
         else:
             codes = initial_codes(z, codebook.n_codes, self.init, seed=self.seed)
         codebook.set_codes(codes)
@@ -111,9 +123,16 @@ class CodebookFit(Callback):
         # Refined codes minimise the codebook loss exactly: gradients would only raise it.
         codebook.codes.requires_grad_(not self.refine)
 
-    def _refined(self, z: Tensor, start: Tensor | None = None, **options: Any) -> Tensor:
-        """Codes of least error from ``start``; by default from cells, of k-means++ or as asked."""
-        n_codes = self.module.codebook.n_codes
-        if start is None and self.init != "kmeans":
-            start = initial_codes(z, n_codes, self.init, seed=self.seed)
-        return cluster(z, n_codes, start=start, seed=self.seed, **options).codes
+    def _start(self, z: Tensor, n_codes: int) -> Tensor | None:
+        """Cells to start from; None for those that the search for codes takes by itself."""
+        if self.init == "kmeans":
+            return None
+        return initial_codes(z.float(), n_codes, self.init, seed=self.seed)
+
+    def _refined(self, z: Tensor, n_codes: int, start: Tensor | None) -> Tensor:
+        """Codes of least quantization error with even sizes."""
+        start = self._start(z, n_codes) if start is None else start
+        options: dict[str, Any] = {"start": start, "evenness": self.evenness, "seed": self.seed}
+        if n_codes <= MOST_AT_ONCE:
+            return cluster(z.float(), n_codes, set_apart=True, **options).codes
+        return cluster_by_region(z, n_codes, states=self.module.state_dimensions, **options).codes
