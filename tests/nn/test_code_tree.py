@@ -4,7 +4,7 @@ import torch
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
 
-from scmetaq.nn import cut_tree, merge_codes
+from scmetaq.nn import _code_tree, cut_tree, merge_codes
 
 
 @pytest.fixture
@@ -60,3 +60,19 @@ def test_identical_codes_merge_first_and_cuts_stay_nested():
     merges = merge_codes(torch.tensor([[0.0], [1.0]]), torch.ones(2))
     assert cut_tree(merges, 1).tolist() == [0, 0]
     assert cut_tree(merges, 2).tolist() == [0, 1]
+
+
+def test_many_codes_merge_within_regions_first_and_cuts_stay_nested(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    state = 20 * torch.randn(30, 4, generator=generator)
+    codes = (state[:, None] + torch.randn(30, 10, 4, generator=generator)).flatten(0, 1)
+    weight = torch.rand(300, generator=generator) + 0.1
+    expected = merge_codes(codes, weight)
+    monkeypatch.setattr(_code_tree, "_MOST_AT_ONCE", 60)
+    monkeypatch.setattr(_code_tree, "_CODES_PER_REGION", 100)
+    found = merge_codes(codes, weight)
+    assert sorted(found.flatten().tolist()) == list(range(598))
+    assert (found < torch.arange(300, 599)[:, None]).all()  # only groups that are there by then
+    for n_groups in (5, 30, 60, 150):
+        groups = [cut_tree(merges, n_groups) for merges in (expected, found)]
+        assert adjusted_rand_score(*groups) > (0.999 if n_groups <= 30 else 0.95)
