@@ -54,6 +54,17 @@ def test_the_report_agrees_with_the_module_and_assignments(quantization, model, 
     assert (quantization["n_metacells"], quantization["n_empty"]) == (10, 0)
 
 
+def test_counts_of_many_cells_are_decoded_of_an_even_sample(quantization, model, monkeypatch):
+    monkeypatch.setattr("scmetaq.model._reports._MOST_DECODED", 200)
+    found = model.get_quantization_report()
+    for name, value in quantization.items():
+        if "reconstruction" in name or name == "quantized_loss":
+            assert found[name] != value
+            assert found[name] == pytest.approx(value, rel=0.05)
+        else:
+            assert found[name] == pytest.approx(value, rel=1e-5)
+
+
 def test_blocks_do_not_matter_nor_empty_codes(quantization, model, monkeypatch, assignments, again):
     monkeypatch.setattr("scmetaq.model._base._BLOCK", 33)
     found = model.get_quantization_report()

@@ -245,7 +245,9 @@ def _put_in_place(staging: Path, out: Path, overwrite: bool) -> None:
 
 def write_model(folder: Path, model: Any, assignments: Any) -> None:
     """Write a model, its metacells and the assignments."""
-    metacells = model.get_metacells()
+    from scmetaq.model._metacells import aggregated
+
+    metacells: Any = aggregated(model, model.adata, assignments["metacell"])
     if hasattr(metacells, "mod"):
         metacells.write_h5mu(folder / "metacells.h5mu", compression="gzip")
     else:

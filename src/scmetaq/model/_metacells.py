@@ -121,7 +121,7 @@ class MetacellsMixin(Mixin):
         cells = self._cells(self._registered(adata))
         whole, _, covariates = self._assigned(cells, n_metacells, within, min_cells)
         if covariates is None:
-            return aggregated(self, cells.data, whole.astype(object), sorted(whole.unique()))
+            return aggregated(self, cells.data, whole)
         pieces = split_metacells(whole, covariates)
         names, columns = list(pieces.cat.categories), list(covariates.columns)
         settings: dict[str, Any] = {"within": columns, "min_cells": min_cells}
@@ -203,9 +203,15 @@ def metacell_names(n_metacells: int) -> list[str]:
 
 
 def aggregated(
-    model: Any, data: Any, assignment: pd.Series, names: list[str], **settings: Any
+    model: Any,
+    data: Any,
+    assignment: pd.Series,
+    names: list[str] | None = None,
+    **settings: Any,
 ) -> AnnData | MuData:
-    """Metacells of cells by a model, all ``names`` in their order, and how they were made."""
+    """Metacells of cells by a model, sorted or in the order of ``names``, and their origin."""
+    assignment = assignment.astype(object)
+    names = sorted(assignment.unique()) if names is None else names
     sources = model._sources
     named = [found.key for found in model._conditions] + model._label_keys
     options: dict[str, Any] = {"categories": names, "categorical": named}

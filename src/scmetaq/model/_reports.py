@@ -18,6 +18,8 @@ from scmetaq.nn import cut_tree, merge_codes, perplexity
 
 from ._base import Block, Mixin
 
+_MOST_DECODED = 20_000
+"""Cells whose counts are compared with those decoded, where there are more."""
 _MOST_CELLS = 10_000
 """Cells that means are taken over; their standard error is then far below what cuts differ by."""
 
@@ -77,13 +79,19 @@ class ReportsMixin(Mixin):
         ``n_metacells``, ``n_empty``
             Codes, and codes without any of these cells.
 
-        With several modalities the first three also for each that cells have, of those cells:
+        Of more than 20,000 cells the first three are means over 20,000 of them, spread evenly.
+        With several modalities they are given also for each that cells have, of those cells:
         ``reconstruction_ratio_rna`` and so on.
         """
         cells = self._cells(self._registered(adata))
-        found = self._in_blocks(self._losses, cells)
-        sizes = torch.bincount(torch.from_numpy(found["assignment"]), minlength=self.n_metacells)
-        present = {kind: of_kind.is_present for kind, of_kind in cells.counts.items()}
+        chosen = spread(cells.n_cells, _MOST_DECODED)
+        decoded = cells if len(chosen) == cells.n_cells else cells.only(chosen)
+        found = self._in_blocks(self._losses, decoded)
+        whole = found
+        if decoded is not cells:
+            whole = self._in_blocks(lambda block: self._losses(block, of_counts=False), cells)
+        sizes = torch.bincount(torch.from_numpy(whole["assignment"]), minlength=self.n_metacells)
+        present = {kind: of_kind.is_present for kind, of_kind in decoded.counts.items()}
         several = {f"_{kind}": [kind] for kind, here in present.items() if here.any()}
         report: dict[str, float] = {}
         for suffix, kinds in {"": present, **(several if len(present) > 1 else {})}.items():
@@ -95,20 +103,22 @@ class ReportsMixin(Mixin):
             report[f"reconstruction_loss{suffix}"] = plain
             report[f"quantized_loss{suffix}"] = quantized
         return report | {
-            "codebook_loss": _mean(found["held"]),
-            "mean_margin": _mean(found["margin"]),
+            "codebook_loss": _mean(whole["held"]),
+            "mean_margin": _mean(whole["margin"]),
             "perplexity": float(perplexity(sizes)),
             "n_metacells": self.n_metacells,
             "n_empty": int((sizes == 0).sum()),
         }
 
-    def _losses(self, block: Block) -> dict[str, Tensor]:
-        """Losses of each cell of a block, its code and its margin."""
+    def _losses(self, block: Block, *, of_counts: bool = True) -> dict[str, Tensor]:
+        """Code of each cell of a block, its margin and losses, on request not those of counts."""
         module = self.module
         z = module.inference(block.inputs, block.conditions)["z"]
-        decoded = module.generative(z, block.conditions)
         found: dict[str, Any] = module.codebook(z)._asdict()
-        found["held"] = (z - decoded["z_q"]).square().mean(1)
+        found["held"] = (z - module.codebook.embed(found["assignment"])).square().mean(1)
+        if not of_counts:
+            return found
+        decoded = module.generative(z, block.conditions)
         counts = module.selected_counts(block.counts)
         for name in ("plain", "quantized"):
             losses = module.nll(decoded[name], block.inputs, counts)
