@@ -60,12 +60,12 @@ class CodeIndex:
         centres = region_means(codes, region)
         return cls(codes, half_squares(codes), region, centres, half_squares(centres))
 
-    def candidates(self, z: Tensor, n_best: int) -> Tensor:
+    def candidates(self, z: Tensor, n_best: int, *, n_searched: int = _N_SEARCHED) -> Tensor:
         """Best codes of each of the nearest regions, ``(n_cells, n_searched * n_best)``.
 
         Regions with fewer codes are filled up with the code of largest score.
         """
-        n_searched = min(_N_SEARCHED, len(self.codes))
+        n_searched = min(n_searched, len(self.codes))
         near = torch.addmm(self.centre_bias, z, self.centre_weight).topk(n_searched).indices
         where = near.flatten()
         places = where.argsort(stable=True).split(

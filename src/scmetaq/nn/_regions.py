@@ -30,10 +30,12 @@ _CODES_PER_REGION: Final = 80
 _CELLS_PER_REGION: Final = 50
 """Cells per region to which the regions of cells are fitted."""
 _FEWEST_FOR_REGIONS: Final = 20_000
-_MAX_MOVES: Final = 10
+_MAX_MOVES: Final = 4
 """Rounds in which codes move between regions."""
 _LEAST_GAIN: Final = 0.001
 """Share by which the error falls in a round that is followed by another."""
+_N_SEARCHED: Final = 4
+"""Regions of codes that a cell is compared with while codes still move."""
 _ROWS: Final = 2**16
 """Cells that are read in single precision at once."""
 
@@ -183,7 +185,7 @@ def _nearest(z: Tensor, codes: Tensor) -> Tensor:
 
 
 def _nearest_of(z: Tensor, codes: Tensor, index: CodeIndex) -> Tensor:
-    candidates = index.candidates(z, 1)  # B x n
+    candidates = index.candidates(z, 1, n_searched=_N_SEARCHED)  # B x n
     apart = torch.stack([distances_to(z, codes, of) for of in candidates.T], 1)
     return candidates.gather(1, apart.argmin(1)[:, None])[:, 0]
 
