@@ -245,9 +245,7 @@ def _put_in_place(staging: Path, out: Path, overwrite: bool) -> None:
 
 def write_model(folder: Path, model: Any, assignments: Any) -> None:
     """Write a model, its metacells and the assignments."""
-    from scmetaq.model._metacells import aggregated
-
-    metacells: Any = aggregated(model, model.adata, assignments["metacell"])
+    metacells = model._metacells_of(assignments["metacell"])
     if hasattr(metacells, "mod"):
         metacells.write_h5mu(folder / "metacells.h5mu", compression="gzip")
     else:

@@ -162,6 +162,10 @@ class MetacellsMixin(Mixin):
         """Names of the metacells in the order of the codebook."""
         return metacell_names(self.n_metacells)
 
+    def _metacells_of(self, assignment: pd.Series) -> AnnData | MuData:
+        """Metacells of the cells of the model by the assignments that it gave."""
+        return aggregated(self, self.adata, assignment)
+
     def _assigned(
         self, cells: Cells, n_metacells: int | None, within: Any, min_cells: int
     ) -> tuple[pd.Series, np.ndarray, pd.DataFrame | None]:

@@ -30,7 +30,9 @@ _CODES_PER_REGION: Final = 80
 _CELLS_PER_REGION: Final = 50
 """Cells per region to which the regions of cells are fitted."""
 _FEWEST_FOR_REGIONS: Final = 20_000
-_MAX_MOVES: Final = 4
+_N_FEW: Final = 10
+"""Codes of a region whose error says how many it should have."""
+_MAX_MOVES: Final = 6
 """Rounds in which codes move between regions."""
 _LEAST_GAIN: Final = 0.001
 """Share by which the error falls in a round that is followed by another."""
@@ -53,7 +55,7 @@ def cluster_by_region(
     r"""Find codes as :func:`cluster` does, with work that grows with ``n_cells`` only.
 
     1. *Regions of cells*: k-means of the ``states`` of a sample, about 80 codes per region. Each
-       region gets codes in proportion to its cells and their standard deviation, by k-means++ and
+       region gets codes in proportion to its squared error with ten, by k-means++ and
        split-and-merge.
     2. *Between regions*: codes whose cells are merged with those of another code at little cost
        move to the codes whose split gains most, wherever they are, with k-means over all cells and
@@ -114,16 +116,28 @@ def _codes_of_regions(z: Tensor, region: Tensor, n_codes: int, seed: int) -> Ten
     """Codes of all regions, more where there are more cells or these differ more."""
     size = region.bincount().cpu().numpy()
     cells = region.argsort(stable=True).split(size.tolist())
-    extent = [float(z[of].float().var(0, correction=0).sum().sqrt()) for of in cells]
-    numbers = _shares(np.array(extent) * size, n_codes, most=size)
+    errors = [_error_of_few(z[of].float(), seed) for of in cells]
+    numbers = _shares(np.array(errors), n_codes, most=size)
     codes = []
     for of_region, n in zip(cells, numbers.tolist(), strict=True):
         rows = z[of_region].float()
-        _, chosen = kmeans_plusplus(rows.cpu().numpy(), n, n_local_trials=1, random_state=seed)
-        start = rows[torch.from_numpy(chosen).to(rows.device)]
+        start = _start(rows, n, seed)
         nearest = fill_empty(rows, start, nearest_codes(rows, start))
         codes.append(split_and_merge(rows, nearest, n).codes)
     return torch.cat(codes)
+
+
+def _start(rows: Tensor, n_codes: int, seed: int) -> Tensor:
+    """Cells of k-means++, ``(n_codes, n_latent)``."""
+    options: dict[str, int] = {"n_local_trials": 1, "random_state": seed}
+    _, chosen = kmeans_plusplus(rows.cpu().numpy(), n_codes, **options)
+    return rows[torch.from_numpy(chosen).to(rows.device)]
+
+
+def _error_of_few(rows: Tensor, seed: int) -> float:
+    """Squared error of cells with a few codes, one for each of the states that there may be."""
+    start = _start(rows, min(_N_FEW, len(rows)), seed)
+    return lloyd(rows, nearest_codes(rows, start), len(start), max_passes=2).error * len(rows)
 
 
 def _shares(weights: np.ndarray, total: int, *, most: np.ndarray) -> np.ndarray:
