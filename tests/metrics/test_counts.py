@@ -8,7 +8,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from scmetaq.metrics import _counts, inv, rna_atac_correlation
-from scmetaq.metrics._counts import counts_of, log_normalise
+from scmetaq.metrics._counts import counts_of
+from scmetaq.metrics._log_counts import log_normalise
 
 FORMS = pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_array])
 

@@ -23,29 +23,43 @@ def best_of_block(
 
 
 def nearest_outside(
-    X: Any, rows: np.ndarray, codes: np.ndarray, block_size: int, sample: np.ndarray | None = None
+    X: Any,
+    codes: np.ndarray,
+    asking: np.ndarray,
+    among: np.ndarray | None = None,
+    *,
+    block_size: int,
 ) -> np.ndarray:
-    """Largest correlation of each row, or of some of them, with a row of another metacell."""
+    """Largest correlation of each asking row with one of another metacell, among some or these.
 
-    def block(positions: np.ndarray, i: int) -> tuple[jax.Array, jax.Array]:
+    The smaller set is held dense in memory, the other one is read a block at a time.
+    """
+
+    def block(rows: np.ndarray, i: int) -> tuple[jax.Array, jax.Array]:
         """Unit rows and codes, padded so that every block has the same shape."""
-        at = positions[i * block_size : (i + 1) * block_size]
-        units = unit_rows(X[rows[at]]).astype(np.float32)  # B x F
+        at = rows[i * block_size : (i + 1) * block_size]
+        units = unit_rows(X[at]).astype(np.float32)  # B x F
         padding = (0, block_size - len(at))
         padded = np.pad(units, (padding, (0, 0))), np.pad(codes[at], padding, constant_values=-1)
         return jnp.asarray(padded[0]), jnp.asarray(padded[1])
 
-    every = np.arange(len(rows))
-    asking = every if sample is None else sample
-    best = np.full((-(-len(asking) // block_size), block_size), -np.inf, dtype=np.float32)
-    held = [block(asking, i) for i in range(len(best))] if sample is not None else []
-    for j in range(-(-len(rows) // block_size)):
-        there = block(every, j)
-        for i in range(len(held) or j + 1):
-            here = held[i] if held else there if i == j else block(every, i)
-            # the block of correlations serves its rows and, if all ask, its columns
-            of_here, of_there = best_of_block(*here, *there)
-            np.maximum(best[i], of_here, out=best[i])
-            if not held:
+    def n_blocks(rows: np.ndarray) -> int:
+        return -(-len(rows) // block_size)
+
+    best = np.full((n_blocks(asking), block_size), -np.inf, dtype=np.float32)
+    if among is None:  # a block of correlations serves its rows and its columns
+        for j in range(len(best)):
+            there = block(asking, j)
+            for i in range(j + 1):
+                of_here, of_there = best_of_block(*(there if i == j else block(asking, i)), *there)
+                np.maximum(best[i], of_here, out=best[i])
                 np.maximum(best[j], of_there, out=best[j])
+    else:
+        held, read = sorted((asking, among), key=len)
+        blocks = [block(held, i) for i in range(n_blocks(held))]
+        for j in range(n_blocks(read)):
+            there = block(read, j)
+            for i, here in enumerate(blocks):
+                at, of_asking = (i, 0) if held is asking else (j, 1)
+                np.maximum(best[at], best_of_block(*here, *there)[of_asking], out=best[at])
     return best.ravel()[: len(asking)].astype(np.float64)

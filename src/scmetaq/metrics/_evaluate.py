@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scanpy as sc
-import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 from numpy.typing import ArrayLike
@@ -16,11 +15,12 @@ from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputTypeError, check_int, check_layer, layers_of
 
 from ._correlation import compactness, separation
-from ._counts import counts_of, inv, log_normalise
+from ._counts import counts_of, inv
 from ._diffusion import NoMapError, diffusion_compactness, diffusion_map, diffusion_separation
 from ._dubious import dubious
 from ._groups import cell_values, check_rep, group_cells, reps_of, size_summary
 from ._labels import accuracy, balanced_accuracy, entropy, mixing, purity
+from ._log_counts import LogCounts
 
 _HIGHER = [
     "compactness", "separation", "purity", "diffusion_separation", "accuracy",
@@ -30,6 +30,8 @@ _LOWER = [
     "entropy", "inv", "diffusion_compactness", "divergence", "dubious", "one_condition",
     "unassigned",
 ]  # fmt: skip
+_MOST_CELLS = 20_000
+"""Cells up to which principal axes are fitted to all, else to a sample of so many."""
 _BETTER = dict.fromkeys(_HIGHER, "higher") | dict.fromkeys(_LOWER, "lower")
 
 
@@ -136,21 +138,20 @@ def evaluate(
     for name, part in parts.items():
         owner, of_part = f"modality {name!r}, " if name else "", layers_of(part)
         counts = counts_of(part, layer if layer in of_part else None, owner)
-        counts = counts[:] if part.isbacked else counts
         own = metacells if name is None else metacells.loc[part.obs_names]
-        kept = group_cells(own).codes >= 0
-        assigned, genes = own[kept], log_normalise(counts[kept])
-        X = _most_variable(genes, n_top_genes)
-        numbers = [_sizes(own), compactness(X, assigned)]
+        codes = group_cells(own).codes
+        genes = LogCounts(counts, codes)
+        X = genes.most_variable(n_top_genes, np.flatnonzero(codes >= 0))
+        numbers = [_sizes(own), compactness(X, own)]
         if len(numbers[0]) > 1:
-            numbers.append(separation(X, assigned, max_cells=max_cells, seed=seed))
-        numbers.append(inv(genes, assigned))
+            numbers.append(separation(X, own, max_cells=max_cells, seed=seed))
+        numbers.append(inv(genes, own))
         if use_rep in reps_of(part) and not joint:
             rep = part.obsm.get(use_rep)  # that of ``obsm`` if it has the name
-            rep = principal_components(counts, n_top_genes) if rep is None else np.asarray(rep)
+            rep = principal_components(genes, n_top_genes) if rep is None else np.asarray(rep)
             numbers += _of_embedding(rep, own)
         if find_dubious:
-            table = dubious(X, assigned, seed=seed)
+            table = dubious(X, own, seed=seed)
             numbers += [table["statistic"].rename("divergence"), table["dubious"]]
         modality = {} if name is None else {"modality": name}
         frames.append(_tidy(numbers + of_labels, whole, **modality))
@@ -194,19 +195,17 @@ def _parts(adata: Any, modalities: Sequence[str] | None) -> dict[str | None, Ann
 
 def principal_components(counts: Any, n_top_genes: int) -> np.ndarray:
     """Principal components of log1p counts per 10k, N x D; if there is one gene or cell, these."""
-    X = _most_variable(log_normalise(counts), n_top_genes)
-    if min(X.shape) < 2:
-        return X.toarray()  # nothing to reduce
-    return sc.pp.pca(X, n_comps=min(50, min(X.shape) - 1), random_state=0)
-
-
-def _most_variable(X: sp.csr_matrix, n_top_genes: int) -> sp.csr_matrix:
-    """Keep the most variable genes, N x ``n_top_genes``."""
-    if X.shape[1] <= n_top_genes:
-        return X
-    cells = AnnData(X, uns={"log1p": {}})
-    genes = sc.pp.highly_variable_genes(cells, n_top_genes=n_top_genes, inplace=False)
-    return X[:, genes["highly_variable"].to_numpy()]
+    cells = counts if isinstance(counts, LogCounts) else LogCounts(counts)
+    X = cells.most_variable(n_top_genes)
+    n_cells, n_axes = X.shape[0], min(50, min(X.shape) - 1)
+    if n_axes < 1:
+        return X[:].toarray()  # nothing to reduce
+    if n_cells <= _MOST_CELLS:
+        return sc.pp.pca(X[:], n_comps=n_axes, random_state=0)
+    sample = np.random.default_rng(0).choice(n_cells, _MOST_CELLS, replace=False)
+    axes = sc.pp.pca(X[sample], n_comps=n_axes, random_state=0, return_info=True)[1]
+    scores = np.concatenate([block @ axes.T for block in X.blocks()])
+    return scores - scores[sample].mean(axis=0)
 
 
 def _tidy(
