@@ -23,16 +23,11 @@ def best_of_block(
 
 
 def nearest_outside(
-    X: Any,
-    codes: np.ndarray,
-    asking: np.ndarray,
-    among: np.ndarray | None = None,
-    *,
-    block_size: int,
+    X: Any, codes: np.ndarray, block_size: int, asking: np.ndarray, among: np.ndarray | None = None
 ) -> np.ndarray:
-    """Largest correlation of each asking row with one of another metacell, among some or these.
+    """Largest correlation of asking rows with one of another metacell, among some or themselves.
 
-    The smaller set is held dense in memory, the other one is read a block at a time.
+    The smaller of two sets is held dense in memory; blocks of the other are read one by one.
     """
 
     def block(rows: np.ndarray, i: int) -> tuple[jax.Array, jax.Array]:
@@ -43,23 +38,17 @@ def nearest_outside(
         padded = np.pad(units, (padding, (0, 0))), np.pad(codes[at], padding, constant_values=-1)
         return jnp.asarray(padded[0]), jnp.asarray(padded[1])
 
-    def n_blocks(rows: np.ndarray) -> int:
-        return -(-len(rows) // block_size)
-
-    best = np.full((n_blocks(asking), block_size), -np.inf, dtype=np.float32)
-    if among is None:  # a block of correlations serves its rows and its columns
-        for j in range(len(best)):
-            there = block(asking, j)
-            for i in range(j + 1):
-                of_here, of_there = best_of_block(*(there if i == j else block(asking, i)), *there)
+    best = np.full((-(-len(asking) // block_size), block_size), -np.inf, dtype=np.float32)
+    few, many = (asking, asking) if among is None else sorted((asking, among), key=len)
+    held = [] if among is None else [block(few, i) for i in range(-(-len(few) // block_size))]
+    for j in range(-(-len(many) // block_size)):
+        there = block(many, j)
+        for i in range(len(held) or j + 1):
+            here = held[i] if held else there if i == j else block(many, i)
+            # the block of correlations serves its rows and, if all ask, its columns
+            of_here, of_there = best_of_block(*here, *there)
+            if few is asking:
                 np.maximum(best[i], of_here, out=best[i])
+            if many is asking:
                 np.maximum(best[j], of_there, out=best[j])
-    else:
-        held, read = sorted((asking, among), key=len)
-        blocks = [block(held, i) for i in range(n_blocks(held))]
-        for j in range(n_blocks(read)):
-            there = block(read, j)
-            for i, here in enumerate(blocks):
-                at, of_asking = (i, 0) if held is asking else (j, 1)
-                np.maximum(best[at], best_of_block(*here, *there)[of_asking], out=best[at])
     return best.ravel()[: len(asking)].astype(np.float64)

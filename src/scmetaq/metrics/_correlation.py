@@ -1,6 +1,5 @@
 """Correlation of cells within metacells, and with the nearest cell outside."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -104,38 +103,24 @@ def separation(
         fix = "Separation compares cells of different metacells; pass a finer assignment."
         raise InputValueError(problem, fix, "assignment")
     kept = np.flatnonzero(groups.codes >= 0)
-    codes = groups.codes[kept]
-    search = partial(nearest_outside, X, groups.codes, block_size=min(block_size, len(kept)))
+    codes, rng = groups.codes[kept], np.random.default_rng([seed, 1])
+    search = partial(nearest_outside, X, groups.codes, min(block_size, len(kept)))
+    n_some = len(kept) if max_cells is None else max(_COMPARED, 2 * max_cells)
     if max_cells is None or len(kept) <= max_cells:
-        sample = kept
-        nearest = search(kept)  # N
+        sample, nearest = kept, search(kept)  # N
     else:
-        sample = kept[_sample(codes, max_cells, seed)]
-        nearest = _estimate(search, groups.codes, kept, sample, max_cells, seed)  # S
+        sample, some = kept[_sample(codes, max_cells, seed)], kept
+        missed = np.zeros(1)
+        if len(kept) > n_some:
+            # of two metacells for sure: every cell then has one to be compared with
+            two = [kept[np.argmax(codes == metacell)] for metacell in (0, 1)]
+            some = np.union1d(rng.choice(kept, n_some, replace=False), two)
+            judged = rng.choice(kept, n_some // 20, replace=False)
+            missed = search(judged, kept) - search(judged, some)
+        nearest = search(sample, some) + missed.mean()  # S
     of = groups.codes[sample]
     mean = np.bincount(of, weights=1 - nearest) / np.bincount(of)  # K
     return groups.series(mean * groups.sizes * (len(groups.names) / len(kept)), "separation")
-
-
-def _estimate(
-    search: Callable[..., np.ndarray],
-    codes: np.ndarray,
-    kept: np.ndarray,
-    sample: np.ndarray,
-    max_cells: int,
-    seed: int,
-) -> np.ndarray:
-    """Estimate the correlation of sampled cells with the nearest outside (double sampling)."""
-    n_some = max(_COMPARED, 2 * max_cells)
-    if len(kept) <= n_some:
-        return search(sample, kept)
-    rng = np.random.default_rng([seed, 1])
-    # of two metacells for sure: every cell then has one to be compared with
-    two = [np.flatnonzero(codes == metacell)[0] for metacell in (0, 1)]
-    some = np.union1d(rng.choice(kept, n_some, replace=False), two)
-    judged = np.sort(rng.choice(kept, n_some // 20, replace=False))
-    missed = search(judged, kept) - search(judged, some)
-    return search(sample, some) + missed.mean()
 
 
 def _sample(codes: np.ndarray, max_cells: int, seed: int) -> np.ndarray:

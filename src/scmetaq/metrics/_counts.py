@@ -1,7 +1,6 @@
 """Raw counts checked and normalised, and metrics of expression itself."""
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from numpy.typing import ArrayLike
 from scmetaq._errors import InputValueError, InputWarning, check_int, layers_of
 
 from ._groups import as_matrix, grouped_rows, unit_rows
-from ._log_counts import LogCounts, is_in_memory, row_blocks
+from ._log_counts import LogCounts, row_blocks
 
 _CELLS = 4096
 """Cells that are read at a time."""
-_VALUES = 1 << 24
-"""Values that are checked at a time."""
+_VALUES = 1 << 23
+"""Entries of a dense table of metacells and genes."""
 
 
 def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
@@ -63,14 +62,12 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
         cells = sp.csr_array(X[rows], dtype=np.float64)
         ends, shape = cells.indptr[[*starts, len(rows)]], (len(starts), X.shape[1])
         # a row of all entries of a metacell's cells: made dense, entries of one gene are summed
-        return np.stack(
-            [
-                sp.csr_array((of, cells.indices, ends), shape=shape).toarray()
-                for of in (cells.data, cells.data**2)
-            ]
-        )  # 2 x B x G
+        entries = (cells.data, cells.data**2)
+        tables = [sp.csr_array((of, cells.indices, ends), shape).toarray() for of in entries]
+        return np.stack(tables)  # 2 x B x G
 
-    for chosen, total in groups.sums(sums_of, n_cells=_CELLS, n_groups=block_size):
+    n_groups = min(block_size, max(1, _VALUES // max(1, X.shape[1])))
+    for chosen, total in groups.sums(sums_of, n_cells=_CELLS, n_groups=n_groups):
         sizes = groups.sizes[chosen]  # B
         mean, square = total / sizes[:, None]
         unbiased = np.divide(sizes, sizes - 1, out=np.full(len(sizes), np.nan), where=sizes > 1)
@@ -158,7 +155,8 @@ def counts_of(adata: Any, layer: str | None, owner: str = "", *, stacklevel: int
     if X is None:
         raise InputValueError(f"{problem} nothing.", f"Name {named}", "layer")
     n_wrong, has_fractions = 0, False
-    for block in _values(X):
+    for rows in row_blocks(X):
+        block = rows.data
         n_wrong += int((~((block >= 0) & np.isfinite(block))).sum())
         has_fractions = has_fractions or bool((block != np.floor(block)).any())
     if n_wrong:
@@ -169,14 +167,3 @@ def counts_of(adata: Any, layer: str | None, owner: str = "", *, stacklevel: int
         warning = InputWarning(f"{problem} fractions.", fix, "layer")
         warnings.warn(warning, stacklevel=stacklevel)
     return X
-
-
-def _values(X: Any) -> Iterator[np.ndarray]:
-    """All values of a matrix that may differ from zero, some at a time."""
-    if not is_in_memory(X):
-        yield from (block.data for block in row_blocks(X))
-        return
-    values = X.data if sp.issparse(X) else np.asarray(X)
-    n_rows = max(1, _VALUES // max((1, *values.shape[1:])))
-    for start in range(0, values.shape[0], n_rows):
-        yield values[start : start + n_rows]

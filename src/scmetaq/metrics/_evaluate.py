@@ -195,8 +195,9 @@ def _parts(adata: Any, modalities: Sequence[str] | None) -> dict[str | None, Ann
 
 def principal_components(counts: Any, n_top_genes: int) -> np.ndarray:
     """Principal components of log1p counts per 10k, N x D; if there is one gene or cell, these."""
-    cells = counts if isinstance(counts, LogCounts) else LogCounts(counts)
-    X = cells.most_variable(n_top_genes)
+    is_read = isinstance(counts, LogCounts)
+    X = counts if is_read else LogCounts(counts, np.zeros(counts.shape[0], np.int64))
+    X = X.most_variable(n_top_genes)
     n_cells, n_axes = X.shape[0], min(50, min(X.shape) - 1)
     if n_axes < 1:
         return X[:].toarray()  # nothing to reduce

@@ -1,6 +1,7 @@
 """Matrices and assignments of cells as every metric reads them: rows, groups, unit vectors."""
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,19 +49,14 @@ class Groups(NamedTuple):
         return np.split(order, np.cumsum(self.sizes)[:-1])
 
     def sums(
-        self,
-        sums_of: Callable[[np.ndarray, np.ndarray], np.ndarray],
-        *,
-        n_cells: int,
-        n_groups: int = 256,
+        self, sums_of: Callable[..., np.ndarray], *, n_cells: int, n_groups: int = 256
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """Sums over the cells of each group, of a bounded number of groups and cells at a time.
 
         ``sums_of`` gets cells, sorted by group, and where in these each group starts.
         """
         order, sizes = np.concatenate(self.members), self.sizes
-        ends = np.cumsum(sizes)
-        first = 0
+        ends, first = np.cumsum(sizes), 0
         while first < len(sizes):
             begin = ends[first] - sizes[first]
             last = min(np.searchsorted(ends, begin + n_cells, "right"), first + n_groups)
@@ -69,10 +65,7 @@ class Groups(NamedTuple):
             starts = ends[chosen] - sizes[chosen] - begin
             # only a group that is alone has more cells than are read at once
             parts = (order[at : min(at + n_cells, end)] for at in range(begin, end, n_cells))
-            total = sums_of(next(parts), starts)
-            for part in parts:
-                total += sums_of(part, starts)
-            yield chosen, total
+            yield chosen, reduce(np.add, (sums_of(part, starts) for part in parts))
 
     def series(self, values: np.ndarray, name: str) -> pd.Series:
         """Values of metacells, ``(n_groups,)``, indexed by their names."""

@@ -11,20 +11,15 @@ from numpy.typing import DTypeLike
 from scmetaq.data._cells import BLOCK, Counts, canonical
 from scmetaq.data._dispersion import normalised_dispersion
 
-_IN_MEMORY = 1 << 26
-"""Bytes of each temporary file that are kept in memory."""
+_IN_MEMORY = 1 << 27
+"""Bytes of a temporary file that are kept in memory."""
 _GAP = 8
 """Cells that are read and dropped rather than making one more read."""
 
 
-def is_in_memory(counts: Any) -> bool:
-    """Whether any rows are quickly cut from a matrix."""
-    return sp.issparse(counts) or isinstance(counts, np.ndarray)
-
-
 def row_blocks(counts: Any) -> Iterator[sp.csr_matrix]:
-    """Read a matrix on disk from its first row to its last, some thousand rows at a time."""
-    return Counts(counts).blocks()
+    """Read a matrix from its first row to its last, some thousand rows at a time."""
+    return Counts(counts.tocsr() if sp.issparse(counts) else counts).blocks()
 
 
 def log_normalise(counts: Any, dtype: DTypeLike = np.float32) -> sp.csr_matrix:
@@ -40,18 +35,16 @@ class LogCounts:
     """log1p counts per 10k, ``(n_cells, n_genes)``, of which ``[rows]`` are read as CSR.
 
     Counts in memory are normalised whenever they are read. Counts on disk are read once, from the
-    first to the last, and kept normalised in temporary files of 6 bytes per count (8 with more than
-    65,536 genes), each block of cells sorted by ``codes``, the metacells.
+    first to the last, and kept normalised in a temporary file, 6 bytes per count other than
+    zero (8 with more than 65,536 genes).
     """
 
-    def __init__(self, counts: Any, codes: np.ndarray | None = None):
-        self.shape: tuple[int, int] = counts.shape
-        self._genes: np.ndarray | None = None
-        if is_in_memory(counts):
-            self._rows = counts.tocsr() if sp.issparse(counts) else counts
-        else:
-            codes = np.zeros(self.shape[0], np.int64) if codes is None else codes
-            self._rows = _SortedRows(row_blocks(counts), codes, self.shape[1])
+    def __init__(self, counts: Any, codes: np.ndarray, genes: np.ndarray | None = None):
+        self._genes, self._codes = genes, codes
+        self.shape = (counts.shape[0], counts.shape[1] if genes is None else len(genes))
+        is_read = sp.issparse(counts) or isinstance(counts, np.ndarray | _SortedRows)
+        counts = counts.tocsr() if sp.issparse(counts) else counts
+        self._rows = counts if is_read else _SortedRows(counts, codes)
 
     def __getitem__(self, rows: np.ndarray | slice) -> sp.csr_array:
         found = self._rows[rows]
@@ -78,55 +71,45 @@ class LogCounts:
         ranking = normalised_dispersion(sums / n_cells, squares / n_cells, n_cells)
         usable = np.sort(ranking[ranking > -np.inf])[::-1]
         least = usable[min(n_top, len(usable)) - 1] if len(usable) else -np.inf
-        chosen = object.__new__(LogCounts)
-        chosen._rows, chosen._genes = self._rows, np.flatnonzero(ranking >= least)
-        chosen.shape = (self.shape[0], len(chosen._genes))
-        return chosen
+        return LogCounts(self._rows, self._codes, np.flatnonzero(ranking >= least))
 
 
 class _SortedRows:
-    """Normalised rows in temporary files, each block sorted by metacell.
+    """Normalised rows in a temporary file, each block sorted by metacell.
 
     The cells of some metacells are then one run of rows in every block, so that all cells are read
     metacell by metacell in few reads, however the cells are ordered.
     """
 
-    def __init__(self, blocks: Iterator[sp.csr_matrix], codes: np.ndarray, n_genes: int):
-        self._types = (np.dtype(np.uint16 if n_genes <= 1 << 16 else np.int32), np.dtype("f4"))
-        self._files = [SpooledTemporaryFile(_IN_MEMORY) for _ in self._types]  # noqa: SIM115
-        self._place, self._n_genes = np.empty(len(codes), np.int64), n_genes  # of each cell
+    def __init__(self, counts: Any, codes: np.ndarray):
+        self.shape = counts.shape
+        gene = "u2" if self.shape[1] <= 1 << 16 else "i4"
+        self._entry = np.dtype([("gene", gene), ("value", "f4")])
+        self._file = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
+        self._place = np.empty(len(codes), np.int64)  # row of each cell in the file
         lengths, start = [np.zeros(1, np.int64)], 0
-        for block in blocks:
-            stop = start + block.shape[0]
-            order = np.argsort(codes[start:stop], kind="stable")
-            self._place[start + order] = np.arange(start, stop)
+        for block in row_blocks(counts):
+            order = np.argsort(codes[start : start + block.shape[0]], kind="stable")
+            self._place[start + order] = np.arange(start, start + len(order))
             rows = log_normalise(block)[order]
-            for file, dtype, values in zip(
-                self._files, self._types, (rows.indices, rows.data), strict=True
-            ):
-                file.write(values.astype(dtype, copy=False).tobytes())
+            entries = np.empty(rows.nnz, self._entry)
+            entries["gene"], entries["value"] = rows.indices, rows.data
+            self._file.write(entries.tobytes())
             lengths.append(np.diff(rows.indptr))
-            start = stop
-        self._ends = np.cumsum(np.concatenate(lengths))
+            start += len(order)
+        self._ends = np.cumsum(np.concatenate(lengths))  # of the entries of each row in the file
 
     def __getitem__(self, rows: np.ndarray | slice) -> sp.csr_matrix:
-        wanted = self._place[rows]
-        if len(wanted) == 0:
-            return sp.csr_matrix((0, self._n_genes), dtype=np.float32)
-        there = np.unique(wanted)
+        place = self._place[rows]
+        there = np.unique(place)
         runs = np.split(there, np.flatnonzero(np.diff(there) > _GAP) + 1)
         read = np.concatenate([np.arange(run[0], run[-1] + 1) for run in runs])
+        entries = np.concatenate([self._read(run[0], run[-1] + 1) for run in runs])
         ends = np.concatenate([[0], np.cumsum(self._ends[read + 1] - self._ends[read])])
-        indices, data = (
-            np.concatenate([self._read(i, run[0], run[-1] + 1) for run in runs]) for i in (0, 1)
-        )
-        shape = (len(read), self._n_genes)
-        found = sp.csr_matrix((data, indices.astype(np.int32), ends), shape=shape)
-        return found[np.searchsorted(read, wanted)]
+        found = (entries["value"].copy(), entries["gene"].astype(np.int32), ends)
+        return sp.csr_matrix(found, (len(read), self.shape[1]))[np.searchsorted(read, place)]
 
-    def _read(self, i: int, start: int, stop: int) -> np.ndarray:
-        file, dtype = self._files[i], self._types[i]
-        file.seek(self._ends[start] * dtype.itemsize)
-        return np.frombuffer(
-            file.read((self._ends[stop] - self._ends[start]) * dtype.itemsize), dtype
-        )
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        first, last = self._ends[[start, stop]] * self._entry.itemsize
+        self._file.seek(first)
+        return np.frombuffer(self._file.read(last - first), self._entry)
