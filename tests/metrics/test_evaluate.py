@@ -60,7 +60,7 @@ def test_cells_on_disk_give_the_numbers_of_cells_in_memory(adata, written, block
     expected = evaluate(adata, numbers, max_cells=50, **words)
     monkeypatch.setattr(_cells, "BLOCK", block)
     monkeypatch.setattr(_log_counts, "BLOCK", block)
-    monkeypatch.setattr(_counts, "_CELLS", block)
+    monkeypatch.setattr(_counts, "BLOCK", block)
     for cells in (written, adata):
         found = evaluate(cells, numbers, max_cells=50, **words)
         pd.testing.assert_frame_equal(found, expected, rtol=1e-6)

@@ -79,12 +79,11 @@ def separation(
         As of :func:`compactness`; cells left out are no neighbours either.
     max_cells
         With more cells, estimate in linear time, from a random sample of about this many: of each
-        metacell its share, and at least one cell. Up to 20,000 cells, or ``2 * max_cells`` if more,
-        the sample is compared with all of them. With more, it is compared with so large a random
-        sample, whose nearest cells are too far; by how much is measured in a twentieth of it, cells
-        that are compared with all, and subtracted. The mean of the series is unbiased; its standard
-        error at 10,000 is about 0.001. Memory also holds the smaller of the sets compared, dense.
-        None: exact.
+        metacell its share, and at least one cell. They are compared with at most 20,000 random
+        cells (``2 * max_cells`` if more), of which the nearest is too far: by how much is measured
+        in a twentieth as many that are compared with all, and subtracted. The mean of the series is
+        unbiased, with a standard error of about 0.001 at 10,000; memory also holds the smaller of
+        the sets compared, dense. None: exact.
     seed
         Seed of the sample.
 
@@ -103,15 +102,14 @@ def separation(
         fix = "Separation compares cells of different metacells; pass a finer assignment."
         raise InputValueError(problem, fix, "assignment")
     kept = np.flatnonzero(groups.codes >= 0)
-    codes, rng = groups.codes[kept], np.random.default_rng([seed, 1])
+    codes = groups.codes[kept]
     search = partial(nearest_outside, X, groups.codes, min(block_size, len(kept)))
-    n_some = len(kept) if max_cells is None else max(_COMPARED, 2 * max_cells)
     if max_cells is None or len(kept) <= max_cells:
         sample, nearest = kept, search(kept)  # N
     else:
-        sample, some = kept[_sample(codes, max_cells, seed)], kept
-        missed = np.zeros(1)
-        if len(kept) > n_some:
+        sample, some, missed = kept[_sample(codes, max_cells, seed)], kept, np.zeros(1)
+        if len(kept) > (n_some := max(_COMPARED, 2 * max_cells)):
+            rng = np.random.default_rng(seed).spawn(1)[0]  # independent of the sample's
             # of two metacells for sure: every cell then has one to be compared with
             two = [kept[np.argmax(codes == metacell)] for metacell in (0, 1)]
             some = np.union1d(rng.choice(kept, n_some, replace=False), two)

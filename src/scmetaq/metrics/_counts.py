@@ -9,12 +9,11 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from scmetaq._errors import InputValueError, InputWarning, check_int, layers_of
+from scmetaq.data._cells import BLOCK
 
 from ._groups import as_matrix, grouped_rows, unit_rows
 from ._log_counts import LogCounts, row_blocks
 
-_CELLS = 4096
-"""Cells that are read at a time."""
 _VALUES = 1 << 23
 """Entries of a dense table of metacells and genes."""
 
@@ -67,7 +66,7 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
         return np.stack(tables)  # 2 x B x G
 
     n_groups = min(block_size, max(1, _VALUES // max(1, X.shape[1])))
-    for chosen, total in groups.sums(sums_of, n_cells=_CELLS, n_groups=n_groups):
+    for chosen, total in groups.sums(sums_of, n_cells=BLOCK, n_groups=n_groups):
         sizes = groups.sizes[chosen]  # B
         mean, square = total / sizes[:, None]
         unbiased = np.divide(sizes, sizes - 1, out=np.full(len(sizes), np.nan), where=sizes > 1)

@@ -59,8 +59,7 @@ class LogCounts:
 
     def most_variable(self, n_top: int, cells: np.ndarray | None = None) -> "LogCounts":
         """Keep the genes of largest dispersion in these cells, as scanpy ranks them by default."""
-        n_genes = self.shape[1]
-        if n_genes <= n_top:
+        if (n_genes := self.shape[1]) <= n_top:
             return self
         sums, squares = np.zeros(n_genes), np.zeros(n_genes)
         for block in self.blocks(cells):
