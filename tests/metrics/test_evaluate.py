@@ -1,4 +1,5 @@
 import anndata
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
@@ -232,6 +233,15 @@ def test_modalities_of_a_mudata_are_judged_alone_and_what_is_about_all_once(mdat
     joint = frame[frame["modality"].isna()].drop(columns="modality")
     alone = evaluate(adata, "metacell", "cell_type", conditions="batch")
     assert_same_rows(joint, alone[~alone["metric"].isin({"compactness", "separation", "inv"})])
+
+
+def test_modalities_on_disk_give_the_numbers_of_those_in_memory(mdata, tmp_path):
+    expected = evaluate(mdata, labels="cell_type")
+    mdata.write_h5mu(tmp_path / "cells.h5mu")
+    on_disk = mudata.read_h5mu(tmp_path / "cells.h5mu", backed="r")
+    assert not sparse.issparse(on_disk["rna"].X)
+    found = evaluate(on_disk, labels="cell_type")
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-6)
 
 
 def test_layers_of_a_mudata_are_used_where_they_are(mdata):
