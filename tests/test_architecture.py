@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "nn": set(),
     "module": {"nn"},
     "train": {"_errors", "module", "nn"},
-    "metrics": {"_errors", "_keys"},
+    "metrics": {"_errors", "_keys", "data"},
     "tl": {"_errors", "_keys", "metrics"},
     "pl": {"_errors", "_keys"},
     "model": {"_errors", "_keys", "_progress", "data", "module", "nn", "tl", "train"},

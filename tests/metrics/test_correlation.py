@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from scmetaq.metrics import _block_correlation as kernel
-from scmetaq.metrics import compactness, separation
+from scmetaq.metrics import _correlation, compactness, separation
 from scmetaq.metrics._correlation import _sample
 
 
@@ -75,6 +75,45 @@ def test_samples_hold_each_metacells_share_and_have_no_bias(expression, assignme
     expected = np.maximum(1, np.bincount(codes) // 2)
     assert np.bincount(codes[sample]).tolist() == expected.tolist()
     assert len(np.unique(sample)) == len(sample)
+
+
+@pytest.fixture
+def _few_compared(monkeypatch):
+    """More than 40 cells are compared with a sample of 40, and two of these with all."""
+    monkeypatch.setattr(_correlation, "_COMPARED", 40)
+
+
+@pytest.mark.usefixtures("_few_compared")
+def test_samples_that_are_compared_with_samples_have_no_bias(expression, assignment):
+    exact = separation(expression, assignment)
+    found = [separation(expression, assignment, max_cells=20, seed=s) for s in range(60)]
+    means = np.array([of.mean() for of in found])
+    assert abs(means.mean() - exact.mean()) < 4 * np.std(means) / np.sqrt(60)
+    assert np.std(means) < 0.15 * exact.mean()
+    assert found[0].index.equals(exact.index)
+    again = separation(expression, assignment, max_cells=20, seed=0)
+    pd.testing.assert_series_equal(found[0], again)
+    blocks = separation(expression, assignment, max_cells=20, seed=0, block_size=7)
+    np.testing.assert_allclose(found[0], blocks, atol=1e-6)
+
+
+@pytest.mark.usefixtures("_few_compared")
+def test_a_cell_has_a_neighbour_in_every_sample_however_small_the_other_metacell(expression):
+    own = np.arange(90) == 17
+    found = [separation(expression, own, max_cells=3, seed=s) for s in range(20)]
+    np.testing.assert_array_less(np.abs(found), 2 * 2)
+
+
+@pytest.mark.usefixtures("_few_compared")
+def test_few_cells_are_compared_with_all_of_them(expression, assignment):
+    """The sample compared is at least twice as large as that which asks."""
+    sampled = separation(expression, assignment, max_cells=45)
+    codes = np.unique(assignment, return_inverse=True)[1]
+    asking, every = _sample(codes, 45, seed=0), np.arange(90)
+    nearest = kernel.nearest_outside(expression, codes, 90, asking, every)
+    of = codes[asking]
+    expected = np.bincount(of, 1 - nearest) / np.bincount(of) * np.bincount(codes) * 7 / 90
+    np.testing.assert_allclose(sampled, expected)
 
 
 @pytest.mark.parametrize(("number", "error"), [(0, ValueError), ("10", TypeError)])

@@ -5,9 +5,9 @@ from scipy import sparse
 
 import scmetaq
 from scmetaq.metrics import dubious
-from scmetaq.metrics._counts import log_normalise
 from scmetaq.metrics._dubious import _divergence, _thresholds
 from scmetaq.metrics._groups import unit_rows
+from scmetaq.metrics._log_counts import log_normalise
 
 
 def of_states(rng, state, depth):

@@ -1,13 +1,18 @@
+import anndata
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+import zarr
 from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
 from scmetaq import metrics
-from scmetaq.metrics import evaluate
+from scmetaq.data import _cells
+from scmetaq.metrics import _counts, _evaluate, _log_counts, evaluate
+from scmetaq.metrics._evaluate import principal_components
 
 
 def reference_space(adata, n_top_genes=3000):
@@ -39,6 +44,62 @@ def test_numbers_equal_the_metrics_on_scanpys_space(adata, n_top_genes):
     for name in ("purity", "accuracy", "balanced_accuracy", "entropy"):
         expected = np.mean(getattr(metrics, name)(assignment, adata.obs["cell_type"]))
         assert value[name] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.fixture
+def written(adata, tmp_path):
+    """The cells in a file, opened there."""
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    return anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+
+
+@pytest.mark.parametrize("block", [7, 50, 4096])
+def test_cells_on_disk_give_the_numbers_of_cells_in_memory(adata, written, block, monkeypatch):
+    words = {"labels": "cell_type", "use_rep": "pca", "find_dubious": True, "n_top_genes": 30}
+    numbers = adata.obs["metacell"].cat.codes.to_numpy().copy()
+    numbers[::9] = -1
+    expected = evaluate(adata, numbers, max_cells=50, **words)
+    monkeypatch.setattr(_cells, "BLOCK", block)
+    monkeypatch.setattr(_log_counts, "BLOCK", block)
+    monkeypatch.setattr(_counts, "BLOCK", block)
+    for cells in (written, adata):
+        found = evaluate(cells, numbers, max_cells=50, **words)
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("in_layer", [False, True])
+def test_matrices_of_zarr_and_dense_ones_on_disk_are_read_as_well(adata, tmp_path, in_layer):
+    expected = evaluate(adata, n_top_genes=30)
+    group = zarr.open_group(tmp_path / "cells.zarr", mode="w")
+    anndata.io.write_elem(group, "X", adata.X)
+    lazy = anndata.io.sparse_dataset(group["X"])
+    cells = AnnData(obs=adata.obs, layers={"raw": lazy}) if in_layer else AnnData(lazy, adata.obs)
+    layer = "raw" if in_layer else None
+    pd.testing.assert_frame_equal(evaluate(cells, n_top_genes=30, layer=layer), expected, rtol=1e-6)
+    dense = AnnData(adata.X.toarray(), adata.obs)
+    dense.write_h5ad(tmp_path / "dense.h5ad")
+    dense = anndata.read_h5ad(tmp_path / "dense.h5ad", backed="r")
+    pd.testing.assert_frame_equal(evaluate(dense, n_top_genes=30), expected, rtol=1e-6)
+
+
+def test_bad_values_on_disk_are_named(adata, tmp_path):
+    adata.X.data[:3] = -1
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    cells = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    with pytest.raises(ValueError, match="found 3 values that are negative, NaN or infinite"):
+        evaluate(cells)
+
+
+def test_principal_axes_of_many_cells_are_those_of_a_sample(adata, monkeypatch):
+    X = sparse.vstack([adata.X] * 3).tocsr()
+    whole = principal_components(X, 40)
+    monkeypatch.setattr(_evaluate, "_MOST_CELLS", 300)
+    sampled = principal_components(X, 40)
+    assert sampled.shape == whole.shape
+    for axis in range(3):  # those of the four states
+        assert abs(np.corrcoef(sampled[:, axis], whole[:, axis])[0, 1]) > 0.98
+    monkeypatch.setattr(_evaluate, "_MOST_CELLS", 360)
+    np.testing.assert_array_equal(principal_components(X, 40), whole)
 
 
 def test_table_is_tidy_and_input_not_changed(adata):
@@ -172,6 +233,15 @@ def test_modalities_of_a_mudata_are_judged_alone_and_what_is_about_all_once(mdat
     joint = frame[frame["modality"].isna()].drop(columns="modality")
     alone = evaluate(adata, "metacell", "cell_type", conditions="batch")
     assert_same_rows(joint, alone[~alone["metric"].isin({"compactness", "separation", "inv"})])
+
+
+def test_modalities_on_disk_give_the_numbers_of_those_in_memory(mdata, tmp_path):
+    expected = evaluate(mdata, labels="cell_type")
+    mdata.write_h5mu(tmp_path / "cells.h5mu")
+    on_disk = mudata.read_h5mu(tmp_path / "cells.h5mu", backed="r")
+    assert not sparse.issparse(on_disk["rna"].X)
+    found = evaluate(on_disk, labels="cell_type")
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-6)
 
 
 def test_layers_of_a_mudata_are_used_where_they_are(mdata):

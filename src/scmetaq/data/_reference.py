@@ -8,11 +8,11 @@ with the data.
 from typing import Final, NamedTuple
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
+from ._dispersion import normalised_dispersion
 from ._sparse_pca import kept_share, sparse_pca
 
 MAX_REFERENCE_CELLS: Final = 20_000
@@ -99,30 +99,13 @@ def select_features(counts: sp.csr_matrix, n_top: int, *, by_variance: bool) -> 
     if n_features <= n_top:
         return np.arange(n_features)
     if by_variance:
-        ranking = _normalised_dispersion(_normalised(counts))
+        scaled = _normalised(counts)
+        mean = np.asarray(scaled.mean(0), dtype=np.float64).ravel()
+        square = np.asarray(scaled.multiply(scaled).mean(0), dtype=np.float64).ravel()
+        ranking = normalised_dispersion(mean, square, counts.shape[0])
     else:
         ranking = np.asarray((counts > 0).sum(axis=0)).ravel()
     return np.sort(np.argsort(-ranking, kind="stable")[:n_top])
-
-
-def _normalised_dispersion(scaled: sp.csr_matrix) -> np.ndarray:
-    """Log variance over mean of counts per 10k, z-scored among features of like mean.
-
-    The numbers of ``scanpy.pp.highly_variable_genes`` (flavour "seurat", 20 bins), without the
-    seconds that its compilation takes in every process; minus infinity for constant features.
-    """
-    n_cells = scaled.shape[0]
-    mean = np.asarray(scaled.mean(0), dtype=np.float64).ravel()
-    square = np.asarray(scaled.multiply(scaled).mean(0), dtype=np.float64).ravel()
-    variance = np.maximum(square - mean**2, 0) * n_cells / (n_cells - 1)
-    mean = np.where(mean == 0, 1e-12, mean)
-    with np.errstate(divide="ignore"):
-        dispersion = pd.Series(np.log(variance / mean)).replace(-np.inf, np.nan)
-    of_bin = dispersion.groupby(pd.cut(np.log1p(mean), 20), observed=True)
-    centre, spread = of_bin.transform("mean"), of_bin.transform("std")
-    alone = spread.isna()  # a bin of one feature: its z-score is one
-    z = (dispersion - centre.mask(alone, 0)) / spread.mask(alone, centre)
-    return z.fillna(-np.inf).to_numpy()
 
 
 def fit_reference(

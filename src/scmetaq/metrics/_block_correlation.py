@@ -23,29 +23,32 @@ def best_of_block(
 
 
 def nearest_outside(
-    X: Any, rows: np.ndarray, codes: np.ndarray, block_size: int, sample: np.ndarray | None = None
+    X: Any, codes: np.ndarray, block_size: int, asking: np.ndarray, among: np.ndarray | None = None
 ) -> np.ndarray:
-    """Largest correlation of each row, or of some of them, with a row of another metacell."""
+    """Largest correlation of asking rows with one of another metacell, among some or themselves.
 
-    def block(positions: np.ndarray, i: int) -> tuple[jax.Array, jax.Array]:
+    The smaller of two sets is held dense in memory; blocks of the other are read one by one.
+    """
+
+    def block(rows: np.ndarray, i: int) -> tuple[jax.Array, jax.Array]:
         """Unit rows and codes, padded so that every block has the same shape."""
-        at = positions[i * block_size : (i + 1) * block_size]
-        units = unit_rows(X[rows[at]]).astype(np.float32)  # B x F
+        at = rows[i * block_size : (i + 1) * block_size]
+        units = unit_rows(X[at]).astype(np.float32)  # B x F
         padding = (0, block_size - len(at))
         padded = np.pad(units, (padding, (0, 0))), np.pad(codes[at], padding, constant_values=-1)
         return jnp.asarray(padded[0]), jnp.asarray(padded[1])
 
-    every = np.arange(len(rows))
-    asking = every if sample is None else sample
     best = np.full((-(-len(asking) // block_size), block_size), -np.inf, dtype=np.float32)
-    held = [block(asking, i) for i in range(len(best))] if sample is not None else []
-    for j in range(-(-len(rows) // block_size)):
-        there = block(every, j)
+    few, many = (asking, asking) if among is None else sorted((asking, among), key=len)
+    held = [] if among is None else [block(few, i) for i in range(-(-len(few) // block_size))]
+    for j in range(-(-len(many) // block_size)):
+        there = block(many, j)
         for i in range(len(held) or j + 1):
-            here = held[i] if held else there if i == j else block(every, i)
+            here = held[i] if held else there if i == j else block(many, i)
             # the block of correlations serves its rows and, if all ask, its columns
             of_here, of_there = best_of_block(*here, *there)
-            np.maximum(best[i], of_here, out=best[i])
-            if not held:
+            if few is asking:
+                np.maximum(best[i], of_here, out=best[i])
+            if many is asking:
                 np.maximum(best[j], of_there, out=best[j])
     return best.ravel()[: len(asking)].astype(np.float64)

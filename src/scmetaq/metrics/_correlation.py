@@ -1,5 +1,6 @@
 """Correlation of cells within metacells, and with the nearest cell outside."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ from numpy.typing import ArrayLike
 from scmetaq._errors import InputValueError, check_int
 
 from ._groups import grouped_rows, unit_rows
+
+_COMPARED = 20_000
+"""Cells up to which all are compared with a sample."""
 
 
 def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.Series:
@@ -42,11 +46,12 @@ def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
     values = np.empty(len(groups.names))  # K
-    for metacell, rows in enumerate(groups.members):
-        total = np.zeros(X.shape[1])  # F
-        for start in range(0, len(rows), block_size):
-            total += unit_rows(X[rows[start : start + block_size]]).sum(axis=0)
-        values[metacell] = total @ total
+
+    def sums_of(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(unit_rows(X[rows]), starts, axis=0)  # B x F
+
+    for chosen, total in groups.sums(sums_of, n_cells=block_size):
+        values[chosen] = np.square(total).sum(axis=1)
     return groups.series(values / groups.sizes * (len(values) / groups.n_grouped), "compactness")
 
 
@@ -73,9 +78,12 @@ def separation(
     X, assignment, block_size
         As of :func:`compactness`; cells left out are no neighbours either.
     max_cells
-        With more cells, estimate from a random sample of about this many, compared with all: of
-        each metacell its share, and at least one cell. The mean of the series is then unbiased and
-        time linear in the number of cells; memory also holds the sample, dense. None: exact.
+        With more cells, estimate in linear time, from a random sample of about this many: of each
+        metacell its share, and at least one cell. They are compared with at most 20,000 random
+        cells (``2 * max_cells`` if more), of which the nearest is too far: by how much is measured
+        in a twentieth as many that are compared with all, and subtracted. The mean of the series is
+        unbiased, with a standard error of about 0.001 at 10,000; memory also holds the smaller of
+        the sets compared, dense. None: exact.
     seed
         Seed of the sample.
 
@@ -95,12 +103,20 @@ def separation(
         raise InputValueError(problem, fix, "assignment")
     kept = np.flatnonzero(groups.codes >= 0)
     codes = groups.codes[kept]
-    block_size = min(block_size, len(kept))
-    sample = None
-    if max_cells is not None and len(kept) > max_cells:
-        sample = _sample(codes, max_cells, seed)
-    nearest = nearest_outside(X, kept, codes, block_size, sample)  # N, or S
-    of = codes if sample is None else codes[sample]
+    search = partial(nearest_outside, X, groups.codes, min(block_size, len(kept)))
+    if max_cells is None or len(kept) <= max_cells:
+        sample, nearest = kept, search(kept)  # N
+    else:
+        sample, some, missed = kept[_sample(codes, max_cells, seed)], kept, np.zeros(1)
+        if len(kept) > (n_some := max(_COMPARED, 2 * max_cells)):
+            rng = np.random.default_rng(seed).spawn(1)[0]  # independent of the sample's
+            # of two metacells for sure: every cell then has one to be compared with
+            two = [kept[np.argmax(codes == metacell)] for metacell in (0, 1)]
+            some = np.union1d(rng.choice(kept, n_some, replace=False), two)
+            judged = rng.choice(kept, n_some // 20, replace=False)
+            missed = search(judged, kept) - search(judged, some)
+        nearest = search(sample, some) + missed.mean()  # S
+    of = groups.codes[sample]
     mean = np.bincount(of, weights=1 - nearest) / np.bincount(of)  # K
     return groups.series(mean * groups.sizes * (len(groups.names) / len(kept)), "separation")
 

@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike
 
 from scmetaq._errors import InputValueError, InputWarning, check_int, layers_of
+from scmetaq.data._cells import BLOCK
 
 from ._groups import as_matrix, grouped_rows, unit_rows
+from ._log_counts import LogCounts, row_blocks
 
-_VALUES = 1 << 24
-"""Values that are checked at a time."""
+_VALUES = 1 << 23
+"""Entries of a dense table of metacells and genes."""
 
 
 def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
@@ -50,23 +52,28 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
     """
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
-    if (X.data if sp.issparse(X) else X).min(initial=0) < 0:
+    if not isinstance(X, LogCounts) and (X.data if sp.issparse(X) else X).min(initial=0) < 0:
         problem = "Expected `X` without negative values, found some: centred or scaled."
         raise InputValueError(problem, "Pass e.g. log1p counts per 10k.", "X")
-    members, values = groups.members, np.empty(len(groups.names))  # K
-    for start in range(0, len(members), block_size):
-        block = members[start : start + block_size]
-        sizes = np.array([len(rows) for rows in block])  # B
-        cells = sp.csr_array(X[np.concatenate(block)], dtype=np.float64)
-        ends = np.concatenate([[0], np.cumsum(sizes)])
-        member_of = sp.csr_array((np.ones(ends[-1]), np.arange(ends[-1]), ends))  # B x cells
-        mean = (member_of @ cells).toarray() / sizes[:, None]  # B x G
-        square = (member_of @ cells.power(2)).toarray() / sizes[:, None]  # B x G
+    values = np.empty(len(groups.names))  # K
+
+    def sums_of(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        cells = sp.csr_array(X[rows], dtype=np.float64)
+        ends, shape = cells.indptr[[*starts, len(rows)]], (len(starts), X.shape[1])
+        # a row of all entries of a metacell's cells: made dense, entries of one gene are summed
+        entries = (cells.data, cells.data**2)
+        tables = [sp.csr_array((of, cells.indices, ends), shape).toarray() for of in entries]
+        return np.stack(tables)  # 2 x B x G
+
+    n_groups = min(block_size, max(1, _VALUES // max(1, X.shape[1])))
+    for chosen, total in groups.sums(sums_of, n_cells=BLOCK, n_groups=n_groups):
+        sizes = groups.sizes[chosen]  # B
+        mean, square = total / sizes[:, None]
         unbiased = np.divide(sizes, sizes - 1, out=np.full(len(sizes), np.nan), where=sizes > 1)
         variance = np.maximum(square - mean**2, 0) * unbiased[:, None]  # B x G
         ratio = np.divide(variance, mean, out=np.ones_like(mean), where=mean > 0)
         quantile = np.quantile(ratio, 0.95, axis=1)
-        values[start : start + block_size] = np.where(sizes > 1, quantile, np.nan)
+        values[chosen] = np.where(sizes > 1, quantile, np.nan)
     return groups.series(values, "inv")
 
 
@@ -138,15 +145,6 @@ def _check_names(rna: Any, atac: Any, links: Any) -> None:
             raise InputValueError(f"{problem} different names or another order.", fix)
 
 
-def log_normalise(counts: Any, dtype: DTypeLike = np.float32) -> sp.csr_matrix:
-    """Return log1p counts per 10k as scanpy does, without its compilation; 0 for empty cells."""
-    X = sp.csr_matrix(counts, dtype=dtype, copy=True)
-    total = np.asarray(X.sum(axis=1)).ravel()  # N
-    per_10k = np.where(total > 0, total, 1) / 1e4
-    X.data = np.log1p(X.data / np.repeat(per_10k, np.diff(X.indptr)).astype(dtype))
-    return X
-
-
 def counts_of(adata: Any, layer: str | None, owner: str = "", *, stacklevel: int = 3) -> Any:
     """Raw counts, N x F: invalid ones are refused; fractions give a warning, but at level 0."""
     X: Any = adata.X if layer is None else adata.layers[layer]
@@ -155,12 +153,9 @@ def counts_of(adata: Any, layer: str | None, owner: str = "", *, stacklevel: int
     problem = f"Expected raw counts in {where}, found"
     if X is None:
         raise InputValueError(f"{problem} nothing.", f"Name {named}", "layer")
-    values = X.data if sp.issparse(X) else X
-    n_rows = max(1, _VALUES // max((1, *values.shape[1:])))
     n_wrong, has_fractions = 0, False
-    for start in range(0, values.shape[0], n_rows):
-        block = values[start : start + n_rows]
-        block = np.asarray(block.data if sp.issparse(block) else block)
+    for rows in row_blocks(X):
+        block = rows.data
         n_wrong += int((~((block >= 0) & np.isfinite(block))).sum())
         has_fractions = has_fractions or bool((block != np.floor(block)).any())
     if n_wrong:

@@ -102,7 +102,8 @@ def _judge(
     """Cells, features and divergence of one metacell, and divergences of draws of the null."""
     if len(rows) > most:
         rows = np.sort(rng.choice(rows, most, replace=False))
-    cells = X[rows].toarray() if sp.issparse(X) else X[rows]  # n x F
+    cells = X[rows]  # n x F
+    cells = cells.toarray() if sp.issparse(cells) else cells
     detected = (cells != 0).mean(axis=0) > least
     Z = unit_rows(cells[:, detected].T).T  # n x p
     Z = Z[:, Z.any(axis=0)]

@@ -1,5 +1,7 @@
 """Matrices and assignments of cells as every metric reads them: rows, groups, unit vectors."""
 
+from collections.abc import Callable, Iterator
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,8 @@ from scmetaq._errors import (
     check_there,
     check_unique,
 )
+
+from ._log_counts import LogCounts
 
 PCA = "pca"
 """Name of an embedding that is computed by the metrics."""
@@ -43,6 +47,25 @@ class Groups(NamedTuple):
         """Ascending positions of each group's cells."""
         order = np.argsort(self.codes, kind="stable")[len(self.codes) - self.n_grouped :]
         return np.split(order, np.cumsum(self.sizes)[:-1])
+
+    def sums(
+        self, sums_of: Callable[..., np.ndarray], *, n_cells: int, n_groups: int = 256
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """Sums over the cells of each group, of a bounded number of groups and cells at a time.
+
+        ``sums_of`` gets cells, sorted by group, and where in these each group starts.
+        """
+        order, sizes = np.concatenate(self.members), self.sizes
+        ends, first = np.cumsum(sizes), 0
+        while first < len(sizes):
+            begin = ends[first] - sizes[first]
+            last = min(np.searchsorted(ends, begin + n_cells, "right"), first + n_groups)
+            chosen = slice(first, max(first + 1, int(last)))
+            end, first = ends[chosen.stop - 1], chosen.stop
+            starts = ends[chosen] - sizes[chosen] - begin
+            # only a group that is alone has more cells than are read at once
+            parts = (order[at : min(at + n_cells, end)] for at in range(begin, end, n_cells))
+            yield chosen, reduce(np.add, (sums_of(part, starts) for part in parts))
 
     def series(self, values: np.ndarray, name: str) -> pd.Series:
         """Values of metacells, ``(n_groups,)``, indexed by their names."""
@@ -219,12 +242,14 @@ def as_matrix(values: Any, name: str, shape: str) -> np.ndarray | sp.csr_array:
 
 def grouped_rows(X: Any, assignment: Any) -> tuple[Any, Groups]:
     """Check a matrix against an assignment; return it row-sliceable, with the cells' groups."""
-    matrix = as_matrix(X, "X", "cells by features")
+    matrix: Any = X if isinstance(X, LogCounts) else as_matrix(X, "X", "cells by features")
     if matrix.shape[0] != len(assignment):
         problem = f"Expected one metacell per row of `X`, found {len(assignment)} for"
         fix = "Pass the assignment of exactly these cells."
         raise InputValueError(f"{problem} {matrix.shape[0]} rows.", fix, "assignment")
     check_same_order(X, assignment)
+    if isinstance(X, LogCounts):  # checked when it was made
+        return X, group_cells(assignment)
     if not np.isfinite(matrix.data if sp.issparse(matrix) else matrix).all():
         problem = "Expected finite values in `X`, found NaN or infinity."
         fix = "Remove or replace them; similarities and distances are undefined there."

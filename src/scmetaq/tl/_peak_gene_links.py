@@ -12,8 +12,9 @@ from scipy.stats import norm
 from sklearn.neighbors import NearestNeighbors
 
 from scmetaq._errors import InputKeyError, InputValueError, check_int, check_unique
-from scmetaq.metrics._counts import counts_of, log_normalise
+from scmetaq.metrics._counts import counts_of
 from scmetaq.metrics._groups import unit_rows
+from scmetaq.metrics._log_counts import log_normalise
 from scmetaq.tl._summarize import check_anndata
 
 _BLOCK = 4_000_000  # most numbers in a dense block

@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, check_layer
-from scmetaq.metrics._counts import counts_of, log_normalise
+from scmetaq.metrics._counts import counts_of
 from scmetaq.metrics._groups import (
     as_embedding,
     cell_values,
@@ -18,6 +18,7 @@ from scmetaq.metrics._groups import (
     factorize,
     factorize_metacells,
 )
+from scmetaq.metrics._log_counts import log_normalise
 
 _BLOCK = 65_536  # cells that are read at once
 SEPARATOR = ":"  # as in "mc0007:stim"
