@@ -13,6 +13,7 @@ from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, list
 from scmetaq._keys import as_name
 
 from ._cells import Condition, called, own_name, part_of
+from ._containers import readable
 
 
 class Labels(NamedTuple):
@@ -98,6 +99,7 @@ def read_labels(
     Numbers become text, whole ones without a fraction: pandas turns a column of whole numbers into
     decimal ones as soon as a value is missing.
     """
+    data = readable(data)
     obs = part_of(data, modality).obs
     if key not in obs:
         return Labels([], np.full(data.n_obs, -1))

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, DTypeLike
 
 from scmetaq._errors import InputValueError, InputWarning, check_int, layers_of
+from scmetaq.data._containers import blocks, check_readable, in_memory
 
 from ._groups import as_matrix, grouped_rows, unit_rows
 
@@ -148,18 +149,24 @@ def log_normalise(counts: Any, dtype: DTypeLike = np.float32) -> sp.csr_matrix:
 
 
 def counts_of(adata: Any, layer: str | None, owner: str = "", *, stacklevel: int = 3) -> Any:
-    """Raw counts, N x F: invalid ones are refused; fractions give a warning, but at level 0."""
+    """Raw counts in memory, N x F, checked as :func:`check_counts` does."""
+    check_counts(adata, layer, owner, stacklevel=stacklevel and stacklevel + 1)
+    return in_memory(adata.X if layer is None else adata.layers[layer])
+
+
+def check_counts(adata: Any, layer: str | None, owner: str = "", *, stacklevel: int = 3) -> None:
+    """Refuse invalid counts; fractions give a warning, but at level 0."""
     X: Any = adata.X if layer is None else adata.layers[layer]
     where = owner + ("`X`" if layer is None else f"layer {layer!r}")
     named = f"the layer with raw counts by `layer=`; layers: {layers_of(adata)}."
     problem = f"Expected raw counts in {where}, found"
     if X is None:
         raise InputValueError(f"{problem} nothing.", f"Name {named}", "layer")
+    check_readable(X, where, "layer")
     values = X.data if sp.issparse(X) else X
     n_rows = max(1, _VALUES // max((1, *values.shape[1:])))
     n_wrong, has_fractions = 0, False
-    for start in range(0, values.shape[0], n_rows):
-        block = values[start : start + n_rows]
+    for block in blocks(values, n_rows):
         block = np.asarray(block.data if sp.issparse(block) else block)
         n_wrong += int((~((block >= 0) & np.isfinite(block))).sum())
         has_fractions = has_fractions or bool((block != np.floor(block)).any())
@@ -170,4 +177,3 @@ def counts_of(adata: Any, layer: str | None, owner: str = "", *, stacklevel: int
         fix = f"If these are normalised values, name {named}"
         warning = InputWarning(f"{problem} fractions.", fix, "layer")
         warnings.warn(warning, stacklevel=stacklevel)
-    return X

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputTypeError, check_int, check_layer, layers_of
+from scmetaq.data._containers import readable
 
 from ._correlation import compactness, separation
 from ._counts import counts_of, inv, log_normalise
@@ -110,6 +111,7 @@ def evaluate(
     check_int("n_top_genes", n_top_genes)
     check_int("max_cells", max_cells, optional=True)
     check_int("seed", seed, least=0)
+    adata = readable(adata)
     parts = _parts(adata, [modalities] if isinstance(modalities, str) else modalities)
     # masks of modalities are no embeddings
     joint = isinstance(adata, MuData) and use_rep in adata.obsm and use_rep not in adata.mod
@@ -136,7 +138,6 @@ def evaluate(
     for name, part in parts.items():
         owner, of_part = f"modality {name!r}, " if name else "", layers_of(part)
         counts = counts_of(part, layer if layer in of_part else None, owner)
-        counts = counts[:] if part.isbacked else counts
         own = metacells if name is None else metacells.loc[part.obs_names]
         kept = group_cells(own).codes >= 0
         assigned, genes = own[kept], log_normalise(counts[kept])

@@ -17,6 +17,7 @@ from scmetaq._progress import with_progress
 from scmetaq.data._cells import Cells, read_cells
 from scmetaq.data._checks import check_cells, check_paired, check_unchanged
 from scmetaq.data._columns import check_categories
+from scmetaq.data._containers import readable
 from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._query import with_features
 from scmetaq.data._reference import N_SCORES
@@ -131,7 +132,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         sources = self._sources
         data: Any = with_features(adata, sources, self._features)
         check_cells(data, sources, is_query=True)
-        check_categories(data, self._conditions)
+        check_categories(readable(data), self._conditions)
         if self._paired_kinds:
             check_paired(data, [str(source.modality) for source in sources.values()])
         return data
