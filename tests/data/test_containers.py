@@ -1,20 +1,21 @@
 """Cells on disk, lazy or in pieces give the results of the same cells in memory."""
 
 import anndata
-import h5py
+import mudata
 import numpy as np
 import pandas as pd
 import pytest
+import scvi
 import zarr
 from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-import scmetaq
 from scmetaq import COEM, MetaQModel, SCPoli, metrics, tl
 from scmetaq.data import _containers
 from scmetaq.data._containers import Placed, Rows, check_readable, in_memory, readable
 
+TRAINER = {"accelerator": "cpu", "enable_progress_bar": False}
 SETUP = {"batch_key": "batch", "labels_key": "state"}
 
 
@@ -147,3 +148,197 @@ def test_models_of_cells_anywhere_equal_those_in_memory(held, in_memory_model, f
     same(*(metrics.evaluate(of, expected["metacell"], **options) for of in (held, known.adata)))
     for one, other in zip(before, state_of(held), strict=True):
         assert one.equals(other) if isinstance(one, pd.DataFrame) else one == other
+
+
+@pytest.mark.parametrize("kind", ["backed", "lazy zarr", "lazy pieces", "sparse_dataset"])
+@pytest.mark.parametrize("known", ["in_memory_model", "scpoli"])
+def test_queries_anywhere_are_mapped_as_those_in_memory(kind, known, request, cells, tmp_path):
+    reference = request.getfixturevalue(known)
+    query = cells[::2, ::-1][:, :50].copy()  # nor in the order of the model, nor all features
+    query.obs["batch"] = pd.Categorical(np.array(["y", "z"])[np.arange(75) % 2])
+    at = CONTAINERS[kind](query, tmp_path)
+    before = state_of(at)
+    found = []
+    for of in (query.copy(), at):
+        scvi.settings.seed = 0
+        model = type(reference).load_query_data(of, reference)
+        model.train(max_epochs=2, **TRAINER)
+        found.append((pd.DataFrame(model.get_latent_representation()), model.predict_labels()))
+        if known == "in_memory_model":
+            found[-1] += (model.get_assignments(), model.get_assignments(of))
+            metacells = model.get_metacells()
+            found[-1] += (pd.DataFrame(metacells.X.toarray()), metacells.obs)
+    for expected, other in zip(*found, strict=True):
+        same(other, expected)
+    assert state_of(at)[:2] == before[:2]
+
+
+@pytest.fixture(scope="module")
+def scpoli(cells, fit_as):
+    return fit_as(SCPoli, cells.copy(), setup=SETUP)
+
+
+@pytest.mark.parametrize("kind", ["backed dense", "lazy pieces"])
+def test_other_models_and_the_published_recipe_read_cells_anywhere(
+    kind, scpoli, cells, tmp_path, fit_as
+):
+    at = CONTAINERS[kind](cells, tmp_path)
+    found = fit_as(SCPoli, at, setup=SETUP).get_latent_representation()
+    np.testing.assert_array_equal(found, scpoli.get_latent_representation())
+    models = [fit_as(MetaQModel, of, 6, recipe="published") for of in (cells.copy(), at)]
+    same(*(model.get_assignments() for model in models))
+
+
+def test_models_saved_with_or_without_cells_are_loaded_for_cells_on_disk(
+    in_memory_model, cells, tmp_path
+):
+    in_memory_model.save(tmp_path / "model")
+    at = lazily(store(cells[:, ::-1].copy(), tmp_path))
+    expected = in_memory_model.get_assignments()
+    for given in (at, False):
+        model = MetaQModel.load(tmp_path / "model", given)
+        same(model.get_assignments(at), expected)
+
+
+def modalities_anywhere(mdata, folder):
+    """RNA in pieces of dask, ADT as a sparse dataset in a layer, ATAC read lazily."""
+    rna, adt, atac = (mdata[name].copy() for name in ("rna", "adt", "atac"))
+    rna.X = dask_of(rna.X, (100, 50))
+    group = zarr.open(store(adt, folder, "adt.zarr"), mode="r")["X"]
+    adt.X, adt.layers["raw"] = None, anndata.io.sparse_dataset(group)
+    atac = lazily(h5ad(atac, folder))
+    atac.obs, atac.var = atac.obs.to_memory(), atac.var.to_memory()
+    found = MuData({"rna": rna, "adt": adt, "atac": atac})
+    found.obs["state"] = mdata.obs["state"]
+    return found
+
+
+def test_modalities_of_any_container_and_cells_that_lack_some(mosaic, fit_as, tmp_path):
+    setup = {"labels_key": "state"}
+    known = fit_as(MetaQModel, mosaic.copy(), 6, setup=setup)
+    at = modalities_anywhere(mosaic, tmp_path)
+    model = fit_as(MetaQModel, at, 6, setup={**setup, "adt_layer": "raw"})
+    same(model.get_assignments(), known.get_assignments())
+    same(model.predict_labels(), known.predict_labels())
+    found, expected = model.get_metacells(), known.get_metacells()
+    for name in ("rna", "adt", "atac"):
+        assert (found[name].X != expected[name].X).nnz == 0
+    assignment = known.get_assignments()["metacell"]
+    same(metrics.evaluate(at, assignment, layer="raw"), metrics.evaluate(mosaic, assignment))
+    # another order of modalities, cells and features
+    parts = {name: at[name] for name in ("atac", "rna")}
+    other = MuData(parts)
+    other.obs["state"] = mosaic.obs["state"]
+    query = MetaQModel.load_query_data(other, model)
+    at_once = MuData({name: mosaic[name].copy() for name in ("atac", "rna")})
+    at_once.obs["state"] = mosaic.obs["state"]
+    expected = MetaQModel.load_query_data(at_once, known)
+    same(query.get_assignments(), expected.get_assignments())
+
+
+def test_backed_mudata_and_coem(paired, fit_as, tmp_path):
+    mdata = MuData({name: paired[name].copy() for name in ("rna", "atac")})
+    mdata.write_h5mu(tmp_path / "cells.h5mu")
+    backed = mudata.read_h5mu(tmp_path / "cells.h5mu", backed="r")
+    models = [fit_as(COEM, of, n_components=4) for of in (mdata, backed)]
+    same(*(model.get_assignments(n_metacells=5, n_neighbors=5) for model in models))
+    found, expected = (m.get_metacells(n_metacells=5, n_neighbors=5) for m in models)
+    assert (found["atac"].X != expected["atac"].X).nnz == 0
+
+
+@pytest.fixture(params=["csr", "dense", "backed", "dask", "uneven dask", "sharded", "placed"])
+def matrix(request, cells, tmp_path):
+    """A matrix somewhere, and the same in memory."""
+    X, adata = cells.X, AnnData(cells.X)
+    dense = X.toarray()
+    if request.param == "dense":
+        return zarr.array(dense, chunks=(7, 20)), dense
+    if request.param == "backed":
+        return anndata.read_h5ad(h5ad(adata, tmp_path), backed="r").X, dense
+    if request.param == "dask":
+        return dask_of(X, (50, 50, 50), across=30), dense
+    if request.param == "uneven dask":
+        return dask_of(dense, (1, 0, 120, 29)), dense
+    if request.param in ("sharded", "placed"):
+        with anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=True):
+            group = zarr.open(store(adata, tmp_path), mode="r")["X"]
+        sharded = anndata.io.sparse_dataset(group)
+        columns, is_there = np.array([5, 3, 9]), np.array([True, False, True, True])
+        if request.param == "sharded":
+            return sharded, dense
+        expected = np.zeros((150, 4), np.float32)
+        expected[:, is_there] = dense[:, columns]
+        return Placed(sharded, columns, is_there), expected
+    return X, dense
+
+
+def as_dense(rows):
+    return rows.toarray() if sparse.issparse(rows) else rows
+
+
+def test_rows_of_any_matrix_are_found_in_any_order(matrix, rng):
+    matrix, expected = matrix
+    rows = Rows(matrix)
+    for wanted in [
+        slice(None),
+        slice(3, 3),
+        *(slice(i, i + 16) for i in range(0, 150, 16)),
+        slice(149, 150),
+        slice(10, 130),
+        slice(20, 25),
+        np.array([], int),
+        np.array([0, 149]),
+        np.arange(40, 90),
+        *(np.sort(rng.choice(150, n, replace=False)) for n in (3, 30, 100)),
+        np.array([9, 3, 3, 140]),
+    ]:
+        np.testing.assert_array_equal(as_dense(rows[wanted]), expected[wanted])
+    np.testing.assert_array_equal(as_dense(in_memory(matrix)), expected)
+
+
+@pytest.mark.parametrize("size", [7, 16, 64])
+def test_a_pass_over_all_rows_computes_each_chunk_once(cells, size):
+    da, read = pytest.importorskip("dask.array"), []
+
+    def piece(block_info=None):
+        first, last = block_info[None]["array-location"][0]
+        read.append(first)
+        return cells.X[first:last]
+
+    X = da.map_blocks(piece, chunks=((25,) * 6, (60,)), dtype=np.float32, meta=cells.X[:0])
+    read.clear()
+    blocks = list(Rows(X).blocks(size))
+    assert (sparse.vstack(blocks) != cells.X).nnz == 0
+    assert sorted(read) == list(range(0, 150, 25))
+
+
+def test_matrices_that_cannot_be_read_by_cells_are_refused(cells, tmp_path, fit):
+    by_columns = cells.copy()
+    by_columns.X = by_columns.X.tocsc()
+    backed = anndata.read_h5ad(h5ad(by_columns, tmp_path), backed="r")
+    text = r"Expected adata\.X stored or chunked by cells \(CSR\), found it by features.*to_memory"
+    for at in (backed, shared(cells, dask_of(cells.X.tocsc(), (150,), across=20))):
+        with pytest.raises(ValueError, match=text):
+            fit(at)
+    with pytest.raises(ValueError, match="by features"):
+        tl.aggregate(backed, "state")
+    with pytest.raises(TypeError, match=r"Expected adata\.X as a numpy array.*found list"):
+        check_readable([], "adata.X")
+
+
+def test_tables_without_names_and_views_are_refused(cells, tmp_path, fit):
+    path = store(cells, tmp_path)
+    pytest.importorskip("dask")
+    pytest.importorskip("xarray")
+    at = anndata.experimental.read_lazy(path, load_annotation_index=False)
+    with pytest.raises(ValueError, match="names of cells in memory.*load_annotation_index=False"):
+        fit(at)
+    with pytest.raises(ValueError, match="copy"):
+        fit(lazily(path)[:100])
+
+
+def test_cells_in_memory_are_left_alone(cells, in_memory_model, tmp_path):
+    assert readable(cells) is cells
+    assert in_memory(cells.X) is cells.X
+    view = lazily(store(cells, tmp_path))[20:90]
+    same(in_memory_model.get_assignments(view), in_memory_model.get_assignments().iloc[20:90])
