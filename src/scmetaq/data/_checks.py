@@ -41,7 +41,10 @@ def check_is_anndata(adata: Any, name: str = "adata") -> None:
     """Refuse anything but an AnnData."""
     if not isinstance(adata, AnnData):
         problem = f"Expected an AnnData, found {type(adata).__name__}."
-        raise InputTypeError(problem, f"Read a file first, e.g. {name} = anndata.read_h5ad(path).")
+        fix = f"Read a file first, e.g. {name} = anndata.read_h5ad(path)."
+        if hasattr(adata, "adatas"):  # AnnCollection
+            fix = f"Use {name} = anndata.concat([anndata.experimental.read_lazy(path), ...])."
+        raise InputTypeError(problem, fix)
 
 
 def check_cells(

@@ -180,6 +180,9 @@ def check_readable(matrix: Any, held: str, argument: str | None = None) -> None:
             f"Convert it: {held} = scipy.sparse.csr_matrix(...).",
             argument,
         )
+    if matrix.dtype.kind not in "biuf":
+        problem = f"Expected numbers in {held}, found values of the type {matrix.dtype}."
+        raise InputTypeError(problem, argument=argument)
     is_by_columns = isinstance(matrix, CSCDataset) or (
         _is_dask(matrix) and len(matrix.chunks[0]) == 1 < len(matrix.chunks[1])
     )
@@ -214,6 +217,38 @@ def readable(data: Any) -> Any:
         obsm={k: loaded(v) if hasattr(v, "to_memory") else v for k, v in data.obsm.items()},
         varm={k: loaded(v) for k, v in data.varm.items()},
     )
+
+
+def check_is_no_view(data: Any, where: str) -> None:
+    """Refuse a view, which scvi-tools cannot register."""
+    if data.is_view:
+        copy = f"{where}.to_memory()" if data.isbacked else f"{where}.copy()"
+        problem = (
+            f"Expected cells with matrices of their own, found {where} to be a view of others."
+        )
+        raise InputValueError(problem, f"Copy it first: {where} = {copy}.")
+
+
+def without_view_of_file(data: Any) -> Any:
+    """Return the data, or a copy in memory of the cells that a view of a file holds."""
+    return (
+        data.to_memory() if isinstance(data, AnnData) and data.is_view and data.isbacked else data
+    )
+
+
+def check_can_be_written(data: Any) -> None:
+    """Refuse cells that a model cannot be saved together with."""
+    parts = getattr(data, "mod", {"": data}).values()
+    if any(
+        not isinstance(part.obs, pd.DataFrame)
+        or any(isinstance(of, Placed) for of in (part.X, *part.layers.values()))
+        for part in parts
+    ):
+        problem = (
+            "Expected cells in memory or backed by one file to save them with the model, found"
+        )
+        fix = "Save without them, and load with the same cells: load(dir_path, adata)."
+        raise InputValueError(f"{problem} cells that are read lazily.", fix, "save_anndata")
 
 
 def _is_dask(matrix: Any) -> bool:

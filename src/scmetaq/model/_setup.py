@@ -8,7 +8,7 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck, fields
 
 from scmetaq._errors import InputValueError, listed
-from scmetaq.data._cells import Condition, Source
+from scmetaq.data._cells import Condition, Source, own_name
 from scmetaq.data._checks import check_cells, check_is_anndata, check_is_mudata, check_paired
 from scmetaq.data._columns import (
     check_conditions,
@@ -17,7 +17,7 @@ from scmetaq.data._columns import (
     label_keys,
     without_unused_categories,
 )
-from scmetaq.data._containers import readable
+from scmetaq.data._containers import check_is_no_view, readable
 from scmetaq.data._modality import (
     COLUMN_ARGUMENTS,
     LAYER_ARGUMENTS,
@@ -189,7 +189,8 @@ class SetupMixin(_Base):
         cls, given: dict[str, Any], sources: Mapping[str, Source], columns: Mapping[str, str]
     ) -> None:
         """Check and register cells: arguments by name, where counts are, and columns of ``obs``."""
-        user_data = given.get("adata", given.get("mdata"))
+        user_data: Any = given.get("adata", given.get("mdata"))
+        check_is_no_view(user_data, own_name(user_data))
         data = readable(user_data)
         is_transfer = given["kwargs"].get("source_registry") is not None
         check_cells(data, sources, is_query=is_transfer)
