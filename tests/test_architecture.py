@@ -129,9 +129,10 @@ def test_every_key_is_spelled_once():
             assert literals.isdisjoint(keys), path.name
 
 
-MOST_LINES = 15_600
-"""Lines of the package at the end of its last rebuilding, and 5 %. Whoever needs more changes this
-number in the same commit, and says there what the lines are for."""
+MOST_LINES = 15_750
+"""Lines of the package at the end of its last rebuilding, and 5 %; 150 more read cells of any
+container. Whoever needs more changes this number in the same commit, and says there what the lines
+are for."""
 
 
 def test_the_package_stays_small_and_networks_export_few_names():

@@ -342,3 +342,23 @@ def test_cells_in_memory_are_left_alone(cells, in_memory_model, tmp_path):
     assert in_memory(cells.X) is cells.X
     view = lazily(store(cells, tmp_path))[20:90]
     same(in_memory_model.get_assignments(view), in_memory_model.get_assignments().iloc[20:90])
+
+
+def test_parts_of_a_backed_file_are_read_and_lazy_cells_are_not_saved(
+    cells, in_memory_model, fit, tmp_path
+):
+    backed = anndata.read_h5ad(h5ad(cells, tmp_path), backed="r")
+    expected = in_memory_model.get_assignments().iloc[20:90]
+    same(in_memory_model.get_assignments(backed[20:90]), expected)
+    with pytest.raises(ValueError, match=r"found a view of others in adata.*adata\.to_memory\(\)"):
+        fit(backed[20:90])
+    with pytest.raises(ValueError, match=r"found lazy ones.*load\(dir_path, adata\)"):
+        fit(lazily(store(cells, tmp_path)), setup=SETUP).save(tmp_path / "m", save_anndata=True)
+    assert not (tmp_path / "m").exists()
+    collection = anndata.experimental.AnnCollection([cells, cells.copy()], index_unique="-")
+    with pytest.raises(TypeError, match=r"found AnnCollection\. Use adata = anndata\.concat"):
+        fit(collection)
+    cells = cells.copy()
+    cells.X = cells.X.toarray().astype(str)
+    with pytest.raises(TypeError, match=r"Expected numbers in adata\.X, found values of the type"):
+        fit(cells)

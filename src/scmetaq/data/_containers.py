@@ -36,7 +36,7 @@ class Placed:
     ndim = 2
 
     def __init__(self, matrix: Any, columns: np.ndarray, is_there: np.ndarray):
-        self.matrix, self.columns, self.is_there = matrix, columns, is_there
+        self.rows, self.columns, self.is_there = Rows(matrix), columns, is_there
         self.shape = matrix.shape[0], len(is_there)
         self.dtype, self.size = matrix.dtype, matrix.shape[0] * len(is_there)
 
@@ -48,7 +48,7 @@ class Placed:
         return self
 
     def __getitem__(self, rows: Any) -> sp.csr_matrix:
-        return self.of(Rows(self.matrix)[rows])
+        return self.of(self.rows[rows])
 
     def of(self, rows: Any) -> sp.csr_matrix:
         """Put the columns of rows that were read in their places."""
@@ -69,7 +69,6 @@ class Rows:
         self._matrix: Any = matrix.tocsr() if sp.issparse(matrix) else matrix
         self.shape: tuple[int, int] = tuple(matrix.shape)
         self.is_in_memory = is_in_memory(matrix)
-        self._inner = Rows(matrix.matrix) if isinstance(matrix, Placed) else None
         self._ends = np.cumsum([0, *matrix.chunks[0]]) if _is_dask(matrix) else None
         self._unit = _rows_of_chunk(matrix)
         most = self.shape[0] if _is_sparse(matrix) else _MOST_VALUES // (self.shape[1] + 1) + 1
@@ -117,8 +116,6 @@ class Rows:
 
     def _read(self, start: int, stop: int) -> tuple[int, Any]:
         """Rows as the matrix gives them, of dask whole chunks, and which is the first."""
-        if self._inner is not None:
-            return start, self._matrix.of(self._inner[start:stop])
         if self._ends is None:
             return start, self._matrix[start:stop]
         import dask
@@ -187,12 +184,11 @@ def check_readable(matrix: Any, held: str, argument: str | None = None) -> None:
         _is_dask(matrix) and len(matrix.chunks[0]) == 1 < len(matrix.chunks[1])
     )
     if is_by_columns and matrix.shape[0] > _AHEAD:
-        where = held.partition(".")[0].partition("[")[0]
         raise InputValueError(
             f"Expected {held} stored or chunked by cells (CSR), found it by features (CSC): every "
             f"block of its {matrix.shape[0]} cells would read the whole matrix.",
-            f"Load it, {where} = {where}.to_memory(), or write it once in CSR form: "
-            f"{where}.X = {where}.X.tocsr() in memory, then {where}.write_h5ad(...).",
+            "Load the cells with their to_memory(), or write them once in CSR form: load them, "
+            "X = X.tocsr(), write_h5ad(path).",
             argument,
         )
 
@@ -223,32 +219,24 @@ def check_is_no_view(data: Any, where: str) -> None:
     """Refuse a view, which scvi-tools cannot register."""
     if data.is_view:
         copy = f"{where}.to_memory()" if data.isbacked else f"{where}.copy()"
-        problem = (
-            f"Expected cells with matrices of their own, found {where} to be a view of others."
-        )
+        problem = f"Expected cells with counts of their own, found a view of others in {where}."
         raise InputValueError(problem, f"Copy it first: {where} = {copy}.")
 
 
 def without_view_of_file(data: Any) -> Any:
     """Return the data, or a copy in memory of the cells that a view of a file holds."""
-    return (
-        data.to_memory() if isinstance(data, AnnData) and data.is_view and data.isbacked else data
-    )
+    is_view_of_file = isinstance(data, AnnData) and data.is_view and data.isbacked
+    return data.to_memory() if is_view_of_file else data
 
 
 def check_can_be_written(data: Any) -> None:
     """Refuse cells that a model cannot be saved together with."""
-    parts = getattr(data, "mod", {"": data}).values()
-    if any(
-        not isinstance(part.obs, pd.DataFrame)
-        or any(isinstance(of, Placed) for of in (part.X, *part.layers.values()))
-        for part in parts
-    ):
-        problem = (
-            "Expected cells in memory or backed by one file to save them with the model, found"
-        )
-        fix = "Save without them, and load with the same cells: load(dir_path, adata)."
-        raise InputValueError(f"{problem} cells that are read lazily.", fix, "save_anndata")
+    for part in getattr(data, "mod", {"": data}).values():
+        has_placed = any(isinstance(of, Placed) for of in (part.X, *part.layers.values()))
+        if has_placed or not isinstance(part.obs, pd.DataFrame):
+            problem = "Expected cells in memory or in one file to save them too, found lazy ones."
+            fix = "Save without them, and load with the same cells: load(dir_path, adata)."
+            raise InputValueError(problem, fix, "save_anndata")
 
 
 def _is_dask(matrix: Any) -> bool:
@@ -256,14 +244,14 @@ def _is_dask(matrix: Any) -> bool:
 
 
 def _is_sparse(matrix: Any) -> bool:
-    inner = matrix.matrix if isinstance(matrix, Placed) else getattr(matrix, "_meta", matrix)
-    return sp.issparse(inner) or isinstance(inner, CSRDataset | CSCDataset)
+    inner = getattr(matrix, "_meta", matrix)
+    return sp.issparse(inner) or isinstance(inner, CSRDataset | CSCDataset | Placed)
 
 
 def _rows_of_chunk(matrix: Any) -> int:
     """Rows that a chunk on disk holds, about; of dask, the largest."""
     if isinstance(matrix, Placed):
-        return _rows_of_chunk(matrix.matrix)
+        return matrix.rows._unit
     if _is_dask(matrix):
         return max(matrix.chunks[0])
     if isinstance(matrix, CSRDataset):

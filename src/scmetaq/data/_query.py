@@ -13,7 +13,7 @@ from mudata import MuData
 
 from scmetaq._errors import InputKeyError, InputValueError, check_unique, listed
 
-from ._cells import Condition, Source, called, part_of, raw_counts
+from ._cells import Condition, Source, called, part_of
 from ._checks import check_is_anndata, check_is_mudata, check_layer, check_names, unique_names_of
 from ._columns import as_name, check_complete, check_has_modality
 from ._containers import Placed, in_memory, is_in_memory, readable
@@ -130,7 +130,7 @@ def _aligned(
     if not (is_there.all() and adata.var_names.equals(names)):
         place = adata.var_names.get_indexer(names[is_there])
         placed = Placed(counts, place, is_there)
-        counts = placed.of(raw_counts(adata, layer)[:]) if is_in_memory(counts) else placed
+        counts = placed.of(placed.rows[:]) if is_in_memory(counts) else placed
     if is_there.all():
         varm = {k: np.asarray(v)[adata.var_names.get_indexer(names)] for k, v in adata.varm.items()}
     own = AnnData(

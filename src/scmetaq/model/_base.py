@@ -276,13 +276,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     def save(self, dir_path: str | Path, *args: Any, **kwargs: Any) -> None:
         """Save the model, and nothing of the cells but the names of features and categories.
 
-        Parameters
-        ----------
-        dir_path
-            Folder to write.
-        *args, **kwargs
-            As of :meth:`scvi.model.base.BaseModelClass.save`, such as ``overwrite``, or
-            ``save_anndata``, which cells that are read lazily cannot have.
+        Arguments are those of :meth:`scvi.model.base.BaseModelClass.save`, such as ``overwrite``,
+        or ``save_anndata``, which cells that are read lazily cannot have.
         """
         given = signature(super().save).bind(dir_path, *args, **kwargs).arguments
         if given.get("save_anndata") and self.adata is not None:
