@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
-from ._containers import Rows, readable
+from ._containers import Rows, column_of, names_of
 
 BLOCK = 4_096
 """Cells that are read at once where nothing else decides."""
@@ -170,14 +170,13 @@ def read_cells(
     data: AnnData | MuData, sources: dict[str, Source], conditions: list[Condition]
 ) -> Cells:
     """Cells of checked data with the features of the model; counts are read when they are used."""
-    data = readable(data)
     counts = {
         kind: Counts(raw_counts(part_of(data, name), layer), row_of_cell(data, name))
         for kind, (name, layer) in sources.items()
     }
     codes = [
-        pd.Index(categories).get_indexer(pd.Index(part_of(data, modality).obs[key]))
+        pd.Index(categories).get_indexer(pd.Index(column_of(part_of(data, modality), key)))
         for key, categories, modality in conditions
     ]
     columns = np.stack(codes, 1) if codes else np.empty((data.n_obs, 0))
-    return Cells(counts, columns.astype(np.int64), data.obs_names, data)
+    return Cells(counts, columns.astype(np.int64), names_of(data), data)

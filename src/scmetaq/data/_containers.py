@@ -215,6 +215,17 @@ def readable(data: Any) -> Any:
     )
 
 
+def column_of(part: Any, key: str) -> pd.Series:
+    """Return a column of ``obs``; of a table on disk only this one is read."""
+    obs = part.obs
+    return obs[key] if isinstance(obs, pd.DataFrame) else obs[[key]].to_memory()[key]
+
+
+def names_of(data: Any) -> pd.Index:
+    """Return the barcodes, without the name that tables on disk give them."""
+    return data.obs_names if isinstance(data.obs, pd.DataFrame) else data.obs_names.rename(None)
+
+
 def check_is_no_view(data: Any, where: str) -> None:
     """Refuse a view, which scvi-tools cannot register."""
     if data.is_view:
