@@ -72,7 +72,7 @@ class Rows:
         self._ends = np.cumsum([0, *matrix.chunks[0]]) if _is_dask(matrix) else None
         self._unit = _rows_of_chunk(matrix)
         most = self.shape[0] if _is_sparse(matrix) else _MOST_VALUES // (self.shape[1] + 1) + 1
-        self._window = max(min(_AHEAD, most), self._unit)
+        self._window = max(min(_AHEAD, most), min(self._unit, 4 * most))
         self._start, self._kept = 0, None
 
     def __getitem__(self, rows: slice | np.ndarray) -> Any:
