@@ -23,10 +23,10 @@ MAY_IMPORT = {
     "module": {"nn"},
     "train": {"_errors", "module", "nn"},
     "metrics": {"_errors", "_keys", "data"},
-    "tl": {"_errors", "_keys", "metrics"},
+    "tl": {"_errors", "_keys", "data", "metrics"},
     "pl": {"_errors", "_keys"},
     "model": {"_errors", "_keys", "_progress", "data", "module", "nn", "tl", "train"},
-    "report": {"_errors", "_keys", "metrics", "pl", "tl"},
+    "report": {"_errors", "_keys", "data", "metrics", "pl", "tl"},
     "cli": {"MetaQModel", "_errors", "data", "metrics", "pl", "report", "tl"},
     "": {"data", "metrics", "model", "pl", "tl"},
 }
@@ -129,9 +129,11 @@ def test_every_key_is_spelled_once():
             assert literals.isdisjoint(keys), path.name
 
 
-MOST_LINES = 15_600
-"""Lines of the package at the end of its last rebuilding, and 5 %. Whoever needs more changes this
-number in the same commit, and says there what the lines are for."""
+MOST_LINES = 16_000
+"""Lines of the package at the end of its last rebuilding, 14,900, and what any number of cells took
+since: containers read by rows (300), codes by region and their index (350), metrics in bounded
+memory (170), and some room. Whoever needs more changes this in the same commit, and says what they
+are for."""
 
 
 def test_the_package_stays_small_and_networks_export_few_names():

@@ -297,7 +297,7 @@ def test_a_disconnected_embedding_leaves_the_other_metrics(adata):
 @pytest.fixture
 def _no_work(monkeypatch):
     """Nothing gets as far as the counts."""
-    monkeypatch.setattr("scmetaq.metrics._evaluate.counts_of", lambda *_: pytest.fail("works"))
+    monkeypatch.setattr("scmetaq.metrics._evaluate.check_counts", lambda *_: pytest.fail("works"))
 
 
 @pytest.mark.parametrize(

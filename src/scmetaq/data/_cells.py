@@ -10,6 +10,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
+from ._containers import Rows, column_of, names_of
+
 BLOCK = 4_096
 """Cells that are read at once where nothing else decides."""
 
@@ -48,10 +50,9 @@ def own_name(data: Any) -> str:
     return "mdata" if isinstance(data, MuData) else "adata"
 
 
-def raw_counts(part: AnnData, layer: str | None) -> Any:
-    """The matrix of counts, in a form that blocks of rows are quickly cut from: CSC becomes CSR."""
-    counts: Any = part.X if layer is None else part.layers[layer]
-    return counts.tocsr() if sp.issparse(counts) else counts
+def raw_counts(part: AnnData, layer: str | None) -> Rows:
+    """The matrix of counts, read by rows, wherever it is."""
+    return Rows(part.X if layer is None else part.layers[layer])
 
 
 def canonical(rows: Any) -> sp.csr_matrix:
@@ -85,7 +86,7 @@ class Counts:
     """
 
     def __init__(self, matrix: Any, row: np.ndarray | None = None):
-        self._matrix = matrix
+        self._matrix = matrix if isinstance(matrix, Rows) else Rows(matrix)
         self._row = row
         self.n_cells = matrix.shape[0] if row is None else len(row)
         self.n_features = matrix.shape[1]
@@ -168,14 +169,14 @@ class Cells:
 def read_cells(
     data: AnnData | MuData, sources: dict[str, Source], conditions: list[Condition]
 ) -> Cells:
-    """Cells of checked data with the features of the model; nothing is copied before it is used."""
+    """Cells of checked data with the features of the model; counts are read when they are used."""
     counts = {
         kind: Counts(raw_counts(part_of(data, name), layer), row_of_cell(data, name))
         for kind, (name, layer) in sources.items()
     }
     codes = [
-        pd.Index(categories).get_indexer(pd.Index(part_of(data, modality).obs[key]))
+        pd.Index(categories).get_indexer(pd.Index(column_of(part_of(data, modality), key)))
         for key, categories, modality in conditions
     ]
     columns = np.stack(codes, 1) if codes else np.empty((data.n_obs, 0))
-    return Cells(counts, columns.astype(np.int64), data.obs_names, data)
+    return Cells(counts, columns.astype(np.int64), names_of(data), data)

@@ -20,6 +20,7 @@ from scmetaq._errors import (
 )
 
 from ._cells import BLOCK, Source, called, own_name, part_of, presence, raw_counts
+from ._containers import Rows, check_readable
 
 _FEW_SHARED = 100
 """Cells of several modalities that are surely enough to learn how these go together."""
@@ -40,7 +41,10 @@ def check_is_anndata(adata: Any, name: str = "adata") -> None:
     """Refuse anything but an AnnData."""
     if not isinstance(adata, AnnData):
         problem = f"Expected an AnnData, found {type(adata).__name__}."
-        raise InputTypeError(problem, f"Read a file first, e.g. {name} = anndata.read_h5ad(path).")
+        fix = f"Read a file first, e.g. {name} = anndata.read_h5ad(path)."
+        if hasattr(adata, "adatas"):  # AnnCollection
+            fix = f"Use {name} = anndata.concat([anndata.experimental.read_lazy(path), ...])."
+        raise InputTypeError(problem, fix)
 
 
 def check_cells(
@@ -92,6 +96,12 @@ def check_layer(adata: AnnData, layer: str | None, where: str, argument: str = "
     if layer is None and adata.X is None:
         fix = f"Name a layer with raw counts; layers there: {listed(layers)}."
         raise InputValueError(f"{where}.X is empty.", fix, argument)
+    check_readable(adata.X if layer is None else adata.layers[layer], _held(where, layer), argument)
+
+
+def _held(where: str, layer: str | None) -> str:
+    """What the user calls a matrix of counts."""
+    return f"{where}.X" if layer is None else f"{where}.layers[{layer!r}]"
 
 
 def _check_counts(
@@ -104,7 +114,7 @@ def _check_counts(
     check_layer(adata, layer, where, argument)
     check_names(adata, where)
     counts = raw_counts(adata, layer)
-    held = f"{where}.X" if layer is None else f"{where}.layers[{layer!r}]"
+    held = _held(where, layer)
     per_cell, per_feature = _refuse_bad_values(counts, held, argument)
     empty = np.flatnonzero(per_cell == 0)
     if len(empty):
@@ -125,12 +135,11 @@ def _check_counts(
         )
 
 
-def _refuse_bad_values(counts: Any, held: str, argument: str) -> tuple[np.ndarray, np.ndarray]:
+def _refuse_bad_values(counts: Rows, held: str, argument: str) -> tuple[np.ndarray, np.ndarray]:
     """Sums of cells and of features, read block by block, unless values are no counts."""
     n_bad, n_values, largest = np.zeros(3, int), 0, 0.0
     per_cell, per_feature = [], np.zeros(counts.shape[1])
-    for start in range(0, counts.shape[0], BLOCK):
-        block = counts[start : start + BLOCK]
+    for block in counts.blocks(BLOCK):
         values = np.asarray(block.data if sp.issparse(block) else block).ravel()
         finite = values[np.isfinite(values)]
         n_bad += len(values) - len(finite), (finite < 0).sum(), (finite % 1 != 0).sum()
@@ -211,14 +220,15 @@ def check_unchanged(
                 f"found {part.n_vars}, or others: it was changed in place.",
                 "Pass the cells with all features.",
             )
-        step = max(1, part.n_obs // _MOST_GLANCED_AT)
-        rows = raw_counts(part, layer)[: step * _MOST_GLANCED_AT : step]
+        counts = raw_counts(part, layer)
+        # evenly spread, but on disk, where it takes one reading, the first
+        step = max(1, part.n_obs // _MOST_GLANCED_AT) if counts.is_in_memory else 1
+        rows = counts[: step * _MOST_GLANCED_AT : step]
         values = np.asarray(rows.data if sp.issparse(rows) else rows)
         if (values % 1 != 0).any():
-            held = f"{where}.X" if layer is None else f"{where}.layers[{layer!r}]"
             raise InputValueError(
-                f"Expected raw counts (integers) in {held}, as when it was set up, found "
-                "non-integer values: it was normalised since.",
+                f"Expected raw counts (integers) in {_held(where, layer)}, as when it was set up, "
+                "found non-integer values: it was normalised since.",
                 "Keep the counts in a layer, and name it in the set-up: "
                 'adata.layers["counts"] = adata.X.copy(), layer="counts".',
                 "layer",

@@ -13,6 +13,7 @@ from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, list
 from scmetaq._keys import as_name
 
 from ._cells import Condition, called, own_name, part_of
+from ._containers import column_of
 
 
 class Labels(NamedTuple):
@@ -98,10 +99,10 @@ def read_labels(
     Numbers become text, whole ones without a fraction: pandas turns a column of whole numbers into
     decimal ones as soon as a value is missing.
     """
-    obs = part_of(data, modality).obs
-    if key not in obs:
+    part = part_of(data, modality)
+    if key not in part.obs:
         return Labels([], np.full(data.n_obs, -1))
-    column: Any = obs[key].astype(object)
+    column: Any = column_of(part, key).astype(object)
     column = column.where(column.notna() & ~is_unlabeled(column, unlabeled_category))
     column = column.map(as_name, na_action="ignore").reindex(data.obs_names)
     codes, names = pd.factorize(column, sort=True)

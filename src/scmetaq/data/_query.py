@@ -13,9 +13,10 @@ from mudata import MuData
 
 from scmetaq._errors import InputKeyError, InputValueError, check_unique, listed
 
-from ._cells import Condition, Source, called, part_of, raw_counts
+from ._cells import Condition, Source, called, part_of
 from ._checks import check_is_anndata, check_is_mudata, check_layer, check_names, unique_names_of
 from ._columns import as_name, check_complete, check_has_modality
+from ._containers import Placed, in_memory, is_in_memory, readable
 
 _FEW_CELLS = 10
 
@@ -82,9 +83,14 @@ def align(
         )
     if not _is_mudata(sources):
         return Aligned(next(iter(parts.values())), missing)
-    own: Any = MuData({str(sources[kind].modality): part for kind, part in parts.items()})
+    of_name = {str(sources[kind].modality): part for kind, part in parts.items()}
+    there: Any = data
+    names = [name for name in there.mod if name in of_name]  # the order of cells follows theirs
+    own: Any = MuData({name: of_name[name] for name in dict.fromkeys([*names, *of_name])})
     own.obs = pd.DataFrame(data.obs).loc[own.obs_names]
     if own.n_obs == data.n_obs and not own.obs_names.equals(data.obs_names):
+        for source in sources.values():
+            _load(own.mod[source.modality], source.layer)
         own = own[data.obs_names].copy()
     return Aligned(own, missing)
 
@@ -115,8 +121,7 @@ def _aligned(
     adata: AnnData, names: pd.Index, layer: str | None, lacking: pd.Index, where: str
 ) -> tuple[AnnData, pd.Index]:
     """An AnnData of our own with the features of a model, and the features that are missing."""
-    if adata.isbacked:
-        adata = adata.to_memory()
+    adata = readable(adata)
     check_layer(adata, layer, where)
     check_names(adata, where)
     counts: Any = adata.X if layer is None else adata.layers[layer]
@@ -124,7 +129,8 @@ def _aligned(
     varm: dict[str, Any] = {}
     if not (is_there.all() and adata.var_names.equals(names)):
         place = adata.var_names.get_indexer(names[is_there])
-        counts = _placed(raw_counts(adata, layer), place, is_there)
+        placed = Placed(counts, place, is_there)
+        counts = placed.of(placed.rows[:]) if is_in_memory(counts) else placed
     if is_there.all():
         varm = {k: np.asarray(v)[adata.var_names.get_indexer(names)] for k, v in adata.varm.items()}
     own = AnnData(
@@ -137,12 +143,12 @@ def _aligned(
     return own, names[~is_there]
 
 
-def _placed(counts: Any, columns: np.ndarray, is_there: np.ndarray) -> sp.csr_matrix:
-    """Some columns, in their order, put among columns without counts."""
-    chosen = sp.csr_matrix(counts[:, columns])
-    place = np.flatnonzero(is_there)
-    shape = (chosen.shape[0], len(is_there))
-    return sp.csr_matrix((chosen.data, place[chosen.indices], chosen.indptr), shape=shape)
+def _load(part: AnnData, layer: str | None) -> None:
+    """Read counts that are not in memory: only these can be put in another order."""
+    if layer is None:
+        part.X = in_memory(part.X)
+    else:
+        part.layers[layer] = in_memory(part.layers[layer])
 
 
 def _without_cells(names: pd.Index, layer: str | None) -> AnnData:

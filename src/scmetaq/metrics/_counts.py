@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from scmetaq._errors import InputValueError, InputWarning, check_int, layers_of
 from scmetaq.data._cells import BLOCK
+from scmetaq.data._containers import check_readable, in_memory
 
 from ._groups import as_matrix, grouped_rows, unit_rows
 from ._log_counts import LogCounts, row_blocks
@@ -146,13 +147,19 @@ def _check_names(rna: Any, atac: Any, links: Any) -> None:
 
 
 def counts_of(adata: Any, layer: str | None, owner: str = "", *, stacklevel: int = 3) -> Any:
-    """Raw counts, N x F: invalid ones are refused; fractions give a warning, but at level 0."""
+    """Raw counts in memory, N x F, checked as :func:`check_counts` does."""
+    return in_memory(check_counts(adata, layer, owner, stacklevel=stacklevel and stacklevel + 1))
+
+
+def check_counts(adata: Any, layer: str | None, owner: str = "", *, stacklevel: int = 3) -> Any:
+    """Raw counts where they are; invalid ones are refused, fractions warned of but at level 0."""
     X: Any = adata.X if layer is None else adata.layers[layer]
     where = owner + ("`X`" if layer is None else f"layer {layer!r}")
     named = f"the layer with raw counts by `layer=`; layers: {layers_of(adata)}."
     problem = f"Expected raw counts in {where}, found"
     if X is None:
         raise InputValueError(f"{problem} nothing.", f"Name {named}", "layer")
+    check_readable(X, where, "layer")
     n_wrong, has_fractions = 0, False
     for rows in row_blocks(X):
         block = rows.data

@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputTypeError, check_int, check_layer, layers_of
+from scmetaq.data._containers import readable
 
 from ._correlation import compactness, separation
-from ._counts import counts_of, inv
+from ._counts import check_counts, inv
 from ._diffusion import NoMapError, diffusion_compactness, diffusion_map, diffusion_separation
 from ._dubious import dubious
 from ._groups import cell_values, check_rep, group_cells, reps_of, size_summary
@@ -116,6 +117,7 @@ def evaluate(
     check_int("n_top_genes", n_top_genes)
     check_int("max_cells", max_cells, optional=True)
     check_int("seed", seed, least=0)
+    adata = readable(adata)
     parts = _parts(adata, [modalities] if isinstance(modalities, str) else modalities)
     # masks of modalities are no embeddings
     joint = isinstance(adata, MuData) and use_rep in adata.obsm and use_rep not in adata.mod
@@ -141,7 +143,7 @@ def evaluate(
         frames, of_labels, whole = [_tidy(of_all, whole, modality=None)], [], {}
     for name, part in parts.items():
         owner, of_part = f"modality {name!r}, " if name else "", layers_of(part)
-        counts = counts_of(part, layer if layer in of_part else None, owner)
+        counts = check_counts(part, layer if layer in of_part else None, owner)
         own = metacells if name is None else metacells.loc[part.obs_names]
         codes = group_cells(own).codes
         genes = LogCounts(counts, codes)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args
 
@@ -17,6 +18,7 @@ from scmetaq._progress import with_progress
 from scmetaq.data._cells import Cells, read_cells
 from scmetaq.data._checks import check_cells, check_paired, check_unchanged
 from scmetaq.data._columns import check_categories
+from scmetaq.data._containers import check_can_be_written, readable, without_view_of_file
 from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._query import with_features
 from scmetaq.data._reference import N_SCORES
@@ -119,7 +121,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         if adata is None or any(manager.adata is adata for manager in managers):
             check_unchanged(self.adata if adata is None else adata, self._sources, self._features)
         else:
-            adata = self._aligned_cells(adata)
+            adata = self._aligned_cells(without_view_of_file(adata))
         with few_cells_allowed():
             adata = self._validate_anndata(adata)
         return self.get_anndata_manager(adata, required=True)
@@ -131,7 +133,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         sources = self._sources
         data: Any = with_features(adata, sources, self._features)
         check_cells(data, sources, is_query=True)
-        check_categories(data, self._conditions)
+        check_categories(readable(data), self._conditions)
         if self._paired_kinds:
             check_paired(data, [str(source.modality) for source in sources.values()])
         return data
@@ -270,6 +272,17 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     def _finish(self, prepared: Preparation) -> str:
         """Fit what depends on the trained network; return the subject of the closing message."""
         raise NotImplementedError
+
+    def save(self, dir_path: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Save the model, and nothing of the cells but the names of features and categories.
+
+        Arguments are those of :meth:`scvi.model.base.BaseModelClass.save`, such as ``overwrite``,
+        or ``save_anndata``, which cells that are read lazily cannot have.
+        """
+        given = signature(super().save).bind(dir_path, *args, **kwargs).arguments
+        if given.get("save_anndata") and self.adata is not None:
+            check_can_be_written(self.adata)
+        super().save(dir_path, *args, **kwargs)
 
     @classmethod
     def load(cls, dir_path: str | Path, adata: Any = None, **kwargs: Any) -> Self:

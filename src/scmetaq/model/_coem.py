@@ -193,10 +193,11 @@ class COEM(CountModel):
         manager = self._registered(adata)
         check_n_metacells(n_metacells, manager.adata.n_obs)
         check_int("n_neighbors", n_neighbors)
-        z = self._latents(self._cells(manager))
+        cells = self._cells(manager)
+        z = self._latents(cells)
         found = spectral_metacells(z, n_metacells, n_neighbors=n_neighbors, seed=seed)
         names = np.array(metacell_names(n_metacells), dtype=object)
-        return pd.DataFrame({_keys.METACELL: names[found]}, index=manager.adata.obs_names)
+        return pd.DataFrame({_keys.METACELL: names[found]}, index=cells.names)
 
     def get_metacells(
         self, adata: MuData | None = None, *, n_metacells: int, n_neighbors: int = 15, seed: int = 0

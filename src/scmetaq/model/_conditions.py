@@ -4,6 +4,8 @@ import scanpy as sc
 from anndata import AnnData
 
 from scmetaq import _keys
+from scmetaq.data._cells import part_of
+from scmetaq.data._containers import readable
 from scmetaq.module import MetaQModule, SCPoliModule
 
 from ._base import Mixin
@@ -59,7 +61,7 @@ class ConditionsMixin(Mixin):
         names = pd.Index(categories)
         if self.adata is None:
             return pd.DataFrame(index=names)
-        obs = (self.adata if modality is None else self.adata.mod[modality]).obs
+        obs = part_of(readable(self.adata), modality).obs
         of_cell = obs[key].astype(str).to_numpy()
         counts = pd.Series(of_cell).value_counts().reindex(names)  # missing: a reference's
         found = pd.DataFrame({_keys.N_CELLS: counts.to_numpy()}, index=names)

@@ -78,7 +78,8 @@ class LabelsMixin(Mixin):
         self._check_has_prototypes()
         manager = self._registered(adata)
         found: dict[str, list[np.ndarray]] = {}
-        for _, z, number in self._latents_in_chunks(self._cells(manager)):
+        cells = self._cells(manager)
+        for _, z, number in self._latents_in_chunks(cells):
             for key, prototypes in self._prototypes.items():
                 nearest = prototypes.nearest(z, prototypes.is_new(number))
                 label, uncertainty = (values.numpy() for values in nearest)
@@ -90,7 +91,7 @@ class LabelsMixin(Mixin):
                 for name, values in columns.items():
                     found.setdefault(name, []).append(values)
         joined = {name: np.concatenate(values) for name, values in found.items()}
-        return pd.DataFrame(joined, index=manager.adata.obs_names)
+        return pd.DataFrame(joined, index=cells.names)
 
     def get_prototypes(
         self,

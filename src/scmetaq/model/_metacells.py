@@ -12,6 +12,7 @@ from scmetaq import _keys
 from scmetaq._errors import check_int
 from scmetaq.data._cells import Cells
 from scmetaq.data._checks import check_cut
+from scmetaq.data._containers import readable
 from scmetaq.module import MetaQModule
 from scmetaq.nn import cut_tree, merge_codes
 from scmetaq.tl._aggregate import aggregate_cells, aggregate_modalities
@@ -171,7 +172,9 @@ class MetacellsMixin(Mixin):
     ) -> tuple[pd.Series, np.ndarray, pd.DataFrame | None]:
         """Metacell of each cell, its margin, and the covariates to split metacells by, if any."""
         check_int("min_cells", min_cells)
-        covariates = None if within is None else find_covariates(cells.data, within, what="within")
+        covariates = None
+        if within is not None:
+            covariates = find_covariates(readable(cells.data), within, what="within")
         codebook, device = self.module.codebook, self.module.device
         n = self.n_metacells if n_metacells is None else n_metacells
         check_cut(n, self.n_metacells)
@@ -216,7 +219,7 @@ def aggregated(
     """Metacells of cells by a model, sorted or in the order of ``names``, and their origin."""
     assignment = assignment.astype(object)
     names = sorted(assignment.unique()) if names is None else names
-    sources = model._sources
+    sources, data = model._sources, readable(data)
     named = [found.key for found in model._conditions] + model._label_keys
     options: dict[str, Any] = {"categories": names, "categorical": named}
     assignment = assignment.rename(_keys.METACELL)  # a column of this name is not carried along

@@ -8,7 +8,7 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager, AnnDataManagerValidationCheck, fields
 
 from scmetaq._errors import InputValueError, listed
-from scmetaq.data._cells import Condition, Source
+from scmetaq.data._cells import Condition, Source, own_name
 from scmetaq.data._checks import check_cells, check_is_anndata, check_is_mudata, check_paired
 from scmetaq.data._columns import (
     check_conditions,
@@ -17,6 +17,7 @@ from scmetaq.data._columns import (
     label_keys,
     without_unused_categories,
 )
+from scmetaq.data._containers import check_is_no_view, readable
 from scmetaq.data._modality import (
     COLUMN_ARGUMENTS,
     LAYER_ARGUMENTS,
@@ -47,8 +48,14 @@ class Manager(AnnDataManager):
         """Register all fields; categories of conditions that no cell has do not count."""
         given = self._get_setup_method_args()["setup_args"]
         keys = condition_columns(given["batch_key"], given["categorical_covariate_keys"])
-        with without_unused_categories(adata, keys, given.get("modalities") or {}):
-            super().register_fields(adata, source_registry, **transfer_kwargs)
+        self._validate_anndata_object(adata)
+        own = readable(adata)  # scvi-tools knows no tables on disk
+        with without_unused_categories(own, keys, given.get("modalities") or {}):
+            super().register_fields(own, source_registry, **transfer_kwargs)
+        if own is not adata:
+            self.adata = adata
+            self._assign_uuid()
+            self._assign_most_recent_manager_uuid()
 
 
 class SetupMixin(_Base):
@@ -182,7 +189,9 @@ class SetupMixin(_Base):
         cls, given: dict[str, Any], sources: Mapping[str, Source], columns: Mapping[str, str]
     ) -> None:
         """Check and register cells: arguments by name, where counts are, and columns of ``obs``."""
-        data = given.get("adata", given.get("mdata"))
+        user_data: Any = given.get("adata", given.get("mdata"))
+        check_is_no_view(user_data, own_name(user_data))
+        data = readable(user_data)
         is_transfer = given["kwargs"].get("source_registry") is not None
         check_cells(data, sources, is_query=is_transfer)
         if not is_transfer:
@@ -195,7 +204,7 @@ class SetupMixin(_Base):
             setup_method_args=cls._get_setup_method_args(**given),
             validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
         )
-        manager.register_fields(data, **given["kwargs"])
+        manager.register_fields(user_data, **given["kwargs"])
         cls.register_manager(manager)
 
     @classmethod

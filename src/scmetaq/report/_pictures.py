@@ -11,6 +11,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys, pl
+from scmetaq.data._containers import Rows
 from scmetaq.metrics._evaluate import principal_components
 from scmetaq.pl._style import svg_source
 
@@ -98,7 +99,7 @@ def _space(
     for part in parts.values():
         row = part.obs_names.get_indexer(data.obs_names[chosen])
         counts = part.X if layer is None else part.layers.get(layer, part.X)
-        components = principal_components(counts[row[row >= 0]], _N_GENES)
+        components = principal_components(Rows(counts)[row[row >= 0]], _N_GENES)
         block = np.zeros((len(row), components.shape[1]))  # cells without it: at the mean
         scale = np.sqrt(components.var(0).sum()) or 1.0
         block[row >= 0] = (components - components.mean(0)) / scale

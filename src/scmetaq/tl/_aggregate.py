@@ -1,6 +1,5 @@
 """Cells added up to metacells."""
 
-import copy
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -13,7 +12,8 @@ from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq._errors import InputTypeError, InputValueError, check_layer, layers_of
-from scmetaq.metrics._counts import counts_of
+from scmetaq.data._containers import loaded, readable
+from scmetaq.metrics._counts import check_counts
 from scmetaq.metrics._groups import cell_values, factorize_metacells
 from scmetaq.tl._summarize import (
     find_covariates,
@@ -74,7 +74,7 @@ def aggregate[T: (AnnData, MuData)](
     ----------
     Li et al., MetaQ, Nature Communications 2025, Eq. 17.
     """
-    data: Any = adata_or_mdata
+    data: Any = readable(adata_or_mdata)
     if not isinstance(data, AnnData | MuData):
         problem = f"Expected an AnnData or a MuData with cells, found {type(data).__name__}."
         raise InputTypeError(problem)
@@ -89,7 +89,7 @@ def aggregate[T: (AnnData, MuData)](
     parts = data.mod if isinstance(data, MuData) else {"": data}
     layers = {name: layer if layer in layers_of(part) else None for name, part in parts.items()}
     for name, part in parts.items():
-        counts_of(part, layers[name], f"modality {name!r}, " if name else "")
+        check_counts(part, layers[name], f"modality {name!r}, " if name else "")
     metacells = (
         aggregate_modalities(data, assignment, layers=layers)
         if isinstance(data, MuData)
@@ -131,7 +131,7 @@ def aggregate_cells(
         X=means.astype(np.float32),
         obs=summarize_obs(columns, column, categorical=categorical),
         var=adata.var.copy(),
-        varm=copy.deepcopy(dict(adata.varm)),
+        varm={name: loaded(values) for name, values in adata.varm.items()},
         layers={_keys.COUNTS: single if np.array_equal(single.data, sums.data) else sums},
     )
 

@@ -10,6 +10,7 @@ from anndata import AnnData
 
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, check_layer
+from scmetaq.data._containers import Rows
 from scmetaq.metrics._counts import counts_of
 from scmetaq.metrics._groups import (
     as_embedding,
@@ -20,7 +21,8 @@ from scmetaq.metrics._groups import (
 )
 from scmetaq.metrics._log_counts import log_normalise
 
-_BLOCK = 65_536  # cells that are read at once
+_BLOCK = 65_536  # cells that are added up at once
+_BLOCK_ON_DISK = 16_384  # those of which only these are in memory
 SEPARATOR = ":"  # as in "mc0007:stim"
 
 
@@ -54,11 +56,11 @@ def sum_rows(X: Any, codes: np.ndarray, n_groups: int, block_size: int = _BLOCK)
     """Sum the rows of each group in double precision, sparse, K x F; code -1: in no group."""
     # scanpy.get.aggregate makes dense K x F arrays, too large for peaks of many metacells; blocks
     # keep the copy in double precision small, and let matrices on disk be read in turn
-    X = X.tocsr() if sp.issparse(X) else X
+    rows = Rows(X)
+    size = block_size if rows.is_in_memory else min(block_size, _BLOCK_ON_DISK)
     total = sp.csr_matrix((n_groups, X.shape[1]), dtype=np.float64)
-    for start in range(0, X.shape[0], block_size):
-        block = sp.csr_matrix(X[start : start + block_size])
-        of_block = codes[start : start + block_size]
+    for start, block in zip(range(0, X.shape[0], size), rows.blocks(size), strict=True):
+        of_block, block = codes[start : start + size], sp.csr_matrix(block)
         total += _indicator(of_block, n_groups, np.ones(n_groups)) @ block
     total.sort_indices()
     return total
