@@ -225,3 +225,37 @@ def test_one_bound_will_do_and_of_very_many_cells_a_sample_is_bounded(fit, toy, 
     monkeypatch.setattr("scmetaq.model._metaq._MOST_SIMILARITIES", 6 * 130)
     found = sizes(fit(toy, train={"min_size": 24, "max_size": 26}).get_assignments())
     assert found.between(14, 38).all()
+
+
+@pytest.fixture(scope="module")
+def of_many(blood, fit):
+    """Forty metacells found and looked up region by region, as thousands are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scmetaq.train._codebook_fit.MOST_AT_ONCE", 10)
+        patch.setattr("scmetaq.nn._regions._CODES_PER_REGION", 10)
+        for name in ("_regions", "_codebook"):
+            patch.setattr(f"scmetaq.nn.{name}.FEWEST_CODES", 20)
+        patch.setattr("scmetaq.nn._code_tree._MOST_AT_ONCE", 30)
+        yield fit(blood.copy(), 40)
+
+
+def test_many_metacells_are_exactly_as_many_and_as_good_as_few(of_many, blood, fit):
+    assert len(of_many.module.codebook.region) == 40
+    assert of_many.get_assignments()["metacell"].nunique() == 40
+    assert of_many.get_metacells().obs["n_cells"].sum() == blood.n_obs
+    found, expected = (of.get_quantization_report() for of in (of_many, fit(blood.copy(), 40)))
+    assert found["codebook_loss"] < 1.02 * expected["codebook_loss"]
+    assert found["perplexity"] > 0.95 * expected["perplexity"]
+
+
+def test_many_metacells_are_the_same_when_loaded_cut_or_mapped_to(of_many, tmp_path):
+    expected = of_many.get_assignments()
+    of_many.save(str(tmp_path / "model"))
+    loaded = MetaQModel.load(str(tmp_path / "model"), of_many.adata.copy())
+    pd.testing.assert_frame_equal(loaded.get_assignments(), expected)
+    query = MetaQModel.load_query_data(of_many.adata[::7].copy(), loaded)
+    pd.testing.assert_frame_equal(query.get_assignments(), expected.iloc[::7])
+    cut = of_many.get_assignments(n_metacells=12)["metacell"]
+    assert cut.nunique() == 12
+    is_nested = pd.crosstab(expected["metacell"], cut).gt(0).sum(axis=1) == 1
+    assert is_nested.all()

@@ -263,7 +263,7 @@ def test_of_groups_of_many_codes_the_best_code_of_each_counts(n_groups, monkeypa
     codebook.set_codes(3 * latents(400, seed=1))
     group = cut_tree(merge_codes(codebook.codes, torch.ones(400)), n_groups)
     found, exact = codebook(z, group), codebook.train()(z, group)
-    least = 1.0 if n_groups == 2 else 0.99
+    least = 0.999 if n_groups == 2 else 0.99
     assert (found.assignment == exact.assignment).double().mean() >= least
     is_close = torch.isclose(found.margin, exact.margin.detach(), atol=1e-4)
     assert is_close.double().mean() >= least - 0.02

@@ -71,7 +71,7 @@ class Codebook(Fitted[CodebookState]):
     def __init__(self, n_codes: int, n_latent: int, *, distance: Distance = "euclidean"):
         super().__init__(_no_cells(n_codes, torch.zeros(0, dtype=torch.int64)))
         self.distance = distance
-        self._index_of: tuple[Any, CodeIndex, Tensor] | None = None
+        self._indexes: dict[bool, tuple[Any, CodeIndex, Tensor]] = {}
         self.codes = nn.Parameter(torch.empty(n_codes, n_latent))  # K x D
         nn.init.uniform_(self.codes, -1 / n_codes, 1 / n_codes)
 
@@ -132,13 +132,13 @@ class Codebook(Fitted[CodebookState]):
 
     def _nearest(self, z: Tensor, group: Tensor | None) -> Lookup:
         """The same for many codes: those of the nearest regions, or groups, are compared."""
-        if group is None:
-            value, which = self._near(z, 2, self.region)
-        else:
+        value, which = self._near(z, 2, self.region)
+        best, first = value[:, :1], which[:, :1]
+        if group is not None:  # of the same code: cuts are nested
             value, which = self._near(z, 1, group)
-            which = group[which]
-        others = value.masked_fill(which == which[:, :1], -torch.inf)
-        return Lookup(which[:, 0], (value[:, 0] - others.amax(1)).to(z.dtype))
+            which, first = group[which], group[first]
+        others = value.masked_fill(which == first, -torch.inf).amax(1, keepdim=True)
+        return Lookup(first[:, 0], (best - others).clamp_min(0)[:, 0].to(z.dtype))
 
     def _near(self, z: Tensor, n_best: int, region: Tensor) -> tuple[Tensor, Tensor]:
         """Preference for the best codes of the nearest regions, and which they are, best first.
@@ -163,7 +163,8 @@ class Codebook(Fitted[CodebookState]):
         """Index of the codes as they are, made when one of them or their regions have changed."""
         parts = (self.codes, self.offsets, region)
         key = [(id(of), of.device, 0 if of.is_inference() else of._version) for of in parts]
-        if self._index_of is None or self._index_of[0] != key:
+        slot = region is self.region
+        if slot not in self._indexes or self._indexes[slot][0] != key:
             codes = self.codes.detach()
             is_cosine = self.distance == "cosine"
             codes = F.normalize(codes) if is_cosine else codes
@@ -172,8 +173,9 @@ class Codebook(Fitted[CodebookState]):
             bias, of_centres = (half_squares(of) * (not is_cosine) for of in (codes, centres))
             if self.is_bounded:
                 bias = bias + self.offsets / (1 if is_cosine else 2)
-            self._index_of = key, CodeIndex(codes, bias, region, centres, of_centres), region
-        return self._index_of[1]
+            index = CodeIndex(codes, bias, region, centres, of_centres)
+            self._indexes[slot] = key, index, region
+        return self._indexes[slot][1]
 
     def merged(self, group: Tensor, n_groups: int) -> Tensor:
         """Means of the codes of each group by usage, ``(n_groups, n_latent)``."""
