@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "data": {"_errors", "_keys"},
     "nn": set(),
     "module": {"nn"},
-    "train": {"_errors", "module", "nn"},
+    "train": {"_errors", "_progress", "module", "nn"},
     "metrics": {"_errors", "_keys", "data"},
     "tl": {"_errors", "_keys", "data", "metrics"},
     "pl": {"_errors", "_keys"},

@@ -94,3 +94,14 @@ def test_shares_are_at_least_one_fit_the_cells_and_add_up(total):
     assert ((shares >= 1) & (shares <= most)).all()
     in_proportion = _shares(np.array([1.0, 2, 5]), 80, most=np.full(3, 99))
     np.testing.assert_array_equal(in_proportion, [10, 20, 50])
+
+
+def test_progress_is_shown_of_every_step(z):
+    shown = []
+
+    def progress(parts, description):
+        shown.append((description, len(parts)))
+        return parts
+
+    found(z, progress=progress)
+    assert shown == [("Finding codes", 8), ("Moving codes", 6), ("Evening sizes", 8)]

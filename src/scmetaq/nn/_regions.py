@@ -1,7 +1,7 @@
 """Codes of many cells, found region by region: time grows with the cells, not with their square."""
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -41,6 +41,9 @@ _N_SEARCHED: Final = 4
 _ROWS: Final = 2**16
 """Cells that are read in single precision at once."""
 
+Progress = Callable[[Sequence[Any], str], Iterable[Any]]
+"""From parts and what is done with them to the same parts, one by one, while a bar is shown."""
+
 
 @torch.no_grad()
 def cluster_by_region(
@@ -51,6 +54,7 @@ def cluster_by_region(
     start: Tensor | None = None,
     evenness: float = 0.0,
     seed: int = 0,
+    progress: Progress = lambda parts, _: parts,
 ) -> Clustering:
     r"""Find codes as :func:`cluster` does, with work that grows with ``n_cells`` only.
 
@@ -77,13 +81,15 @@ def cluster_by_region(
         Weight of even sizes, as in :func:`cluster`.
     seed
         Seed of all that is drawn.
+    progress
+        What shows how far the search is.
     """
     n_regions = max(1, round(n_codes / _CODES_PER_REGION))
     if start is None:
         region = _regions_of_cells(z[:, states], n_regions, seed)
-        start = _codes_of_regions(z, region, n_codes, seed)
+        start = _codes_of_regions(z, region, n_codes, seed, progress)
     found = _means_of_nearest(z, start, n_passes=1)
-    for _ in range(_MAX_MOVES):
+    for _ in progress(range(_MAX_MOVES), "Moving codes"):
         moved = _moved_between_regions(z, found, code_regions(found.codes, n_regions, seed=seed))
         if moved is None:
             break
@@ -93,7 +99,9 @@ def cluster_by_region(
             break
     generator = torch.Generator(z.device).manual_seed(seed)
     codes, of_code = found.codes.clone(), code_regions(found.codes, n_regions, seed=seed + 1)
-    for cells, chosen, local in _parts(found.assignment, of_code):
+    regions = progress(range(int(of_code.max()) + 1), "Evening sizes")
+    for _, part in zip(regions, _parts(found.assignment, of_code), strict=True):
+        cells, chosen, local = part
         rows, n = z[cells].float(), len(chosen)
         settled = lloyd(rows, local, n, max_passes=1)
         assignment = exchange(rows, local, n, generator=generator, weight=evenness * settled.error)
@@ -112,15 +120,17 @@ def _regions_of_cells(states: Tensor, n_regions: int, seed: int) -> Tensor:
     return torch.cat(found).unique(return_inverse=True)[1]
 
 
-def _codes_of_regions(z: Tensor, region: Tensor, n_codes: int, seed: int) -> Tensor:
+def _codes_of_regions(
+    z: Tensor, region: Tensor, n_codes: int, seed: int, progress: Progress
+) -> Tensor:
     """Codes of all regions, more where there are more cells or these differ more."""
     size = region.bincount().cpu().numpy()
     cells = region.argsort(stable=True).split(size.tolist())
     errors = [_error_of_few(z[of].float(), seed) for of in cells]
     numbers = _shares(np.array(errors), n_codes, most=size)
     codes = []
-    for of_region, n in zip(cells, numbers.tolist(), strict=True):
-        rows = z[of_region].float()
+    for i in progress(range(len(cells)), "Finding codes"):
+        rows, n = z[cells[i]].float(), int(numbers[i])
         start = _start(rows, n, seed)
         nearest = fill_empty(rows, start, nearest_codes(rows, start))
         codes.append(split_and_merge(rows, nearest, n).codes)

@@ -1,5 +1,5 @@
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from scmetaq._progress import with_progress
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, cluster, cluster_by_region, initial_codes
 from scmetaq.nn._regions import MOST_AT_ONCE
@@ -135,4 +136,10 @@ class CodebookFit(Callback):
         options: dict[str, Any] = {"start": start, "evenness": self.evenness, "seed": self.seed}
         if n_codes <= MOST_AT_ONCE:
             return cluster(z.float(), n_codes, set_apart=True, **options).codes
-        return cluster_by_region(z, n_codes, states=self.module.state_dimensions, **options).codes
+        options |= {"states": self.module.state_dimensions, "progress": _show}
+        return cluster_by_region(z, n_codes, **options).codes
+
+
+def _show(parts: Sequence[Any], description: str) -> Iterable[Any]:
+    """Show a bar while codes of many cells are searched for."""
+    return with_progress(parts, description, at_least=2)
