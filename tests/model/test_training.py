@@ -1,6 +1,8 @@
 """Training: what is held out, checked, logged and repeated."""
 
 import inspect
+import subprocess
+import sys
 
 import anndata
 import numpy as np
@@ -174,3 +176,41 @@ def test_on_a_gpu(fit, toy, recipe, tmp_path):
     assert (on_cpu["metacell"] == on_gpu["metacell"]).mean() > 0.99
     again = fit(toy.copy(), train={"accelerator": "gpu", "devices": 1}, recipe=recipe)
     assert (names(again) == on_gpu["metacell"]).mean() > 0.95
+
+
+IN_TWO_PROCESSES = """
+import sys, pathlib, numpy, scvi, scmetaq
+
+def main(model, recipe, folder):
+    scvi.settings.seed = 0
+    adata = scmetaq.data.demo()[::4].copy()
+    adata.obs["batch"] = numpy.where(numpy.arange(adata.n_obs) % 2, "a", "b")
+    cls = getattr(scmetaq, model)
+    options = {"recipe": recipe} if recipe else {}
+    cls.setup_anndata(adata, batch_key="batch")
+    model = cls(adata, *([10] if options else []), **options)
+    model.train(3, "cpu", 2, strategy="ddp_find_unused_parameters_true", enable_progress_bar=False)
+    state = {name: value.numpy() for name, value in model.module.state_dict().items()}
+    path = pathlib.Path(folder) / f"{model.trainer.global_rank}.npz"
+    numpy.savez(path, latent=model.get_latent_representation(), **state)
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "recipe"), [("MetaQModel", "default"), ("MetaQModel", "published"), ("SCPoli", "")]
+)
+def test_two_processes_train_one_model(model, recipe, tmp_path):
+    """Codes, their usage and the statistics of layers are the same in both."""
+    script = tmp_path / "script.py"
+    script.write_text(IN_TWO_PROCESSES)
+    command = [sys.executable, script, model, recipe, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2_000:]
+    first, second = (np.load(tmp_path / f"{rank}.npz") for rank in (0, 1))
+    assert set(first) == set(second)
+    for name in first:
+        np.testing.assert_allclose(first[name], second[name], rtol=1e-4, atol=1e-5, err_msg=name)

@@ -144,6 +144,8 @@ def test_claiming_leaves_no_code_without_a_cell_and_a_full_codebook_alone(distan
     found = codebook.claim_cells(z)
     assert torch.equal(found, codebook(z).assignment)
     assert len(found.unique()) == n_codes
+    codebook.set_codes(latents(n_codes, seed=4) + 5)
+    assert len(codebook.claim_cells(z.half()).unique()) == n_codes
     codebook.set_codes(z[:n_codes])
     codebook.claim_cells(z)
     assert torch.equal(codebook.codes, z[:n_codes])

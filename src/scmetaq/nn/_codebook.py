@@ -278,17 +278,25 @@ class Codebook(Fitted[CodebookState]):
             size = torch.bincount(assignment, minlength=self.n_codes)
             empty = torch.nonzero(size == 0)[:, 0]
             if len(empty) and n_distinct is None:
-                n_distinct = len(z.unique(dim=0))
+                n_distinct = _n_distinct(z)
             if len(empty) <= max(0, self.n_codes - (n_distinct or self.n_codes)):
                 return assignment
             if self.is_bounded:
                 best = best - self.offsets[assignment]
             worst = torch.argsort(torch.where(size[assignment] > 1, best, torch.inf))
             taken = worst[: len(empty)]
-            self.codes[empty] = z[taken]
+            self.codes[empty] = z[taken].to(self.codes)
             if self.is_bounded:
                 self.offsets[empty] = self.offsets[assignment[taken]]
         return self.assign(z)[1]
+
+
+def _n_distinct(z: Tensor) -> int:
+    """Number of different rows, by their product with a random vector: no copy is sorted."""
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.rand(z.shape[1], generator=generator).to(z.device)
+    found = [(rows.float() * vector).double().sum(1) for rows in z.split(_BLOCK)]
+    return len(torch.cat(found).unique())
 
 
 def _no_cells(n_codes: int, region: Tensor) -> CodebookState:

@@ -102,6 +102,13 @@ class EpochTrainingPlan(TrainingPlan):
         super().on_train_epoch_end()
         self._log_epoch("train")
 
+    def on_train_end(self) -> None:
+        """Give all processes the same buffers, such as those of batch normalisation."""
+        super().on_train_end()
+        if self.trainer.world_size > 1:
+            for buffer in self.module.buffers():
+                buffer.copy_(self.trainer.strategy.broadcast(buffer))
+
     def on_validation_epoch_end(self) -> None:
         """Log the losses of the cells held out."""
         super().on_validation_epoch_end()
@@ -171,12 +178,17 @@ class MetaQTrainingPlan(EpochTrainingPlan):
         """Record how the codes are used, and adjust them as published."""
         if "assignment" not in generative:
             return
-        codebook, assignment = self.module.codebook, generative["assignment"]
+        codebook, assignment, z = self.module.codebook, generative["assignment"], inference["z"]
+        is_alone = self.trainer.world_size == 1
+        if not is_alone:  # the cells of all processes
+            assignment, z = (self.all_gather(of).flatten(0, 1) for of in (assignment, z))
         self._epoch_counts += codebook.count_cells(assignment)
         if self.adjust_codes:
             update_usage(codebook, assignment)
-            adjust_small(codebook, inference["z"].detach())
-            adjust_large(codebook, inference["z"].detach())
+            adjust_small(codebook, z.detach())
+            adjust_large(codebook, z.detach())
+            if not is_alone:  # which draw cells of their own
+                codebook.codes.data = self.trainer.strategy.broadcast(codebook.codes.data)
 
     def on_train_epoch_end(self) -> None:
         """Log how the codes were used in this epoch."""
