@@ -48,6 +48,12 @@ def listed(names: Any) -> str:
     return ", ".join(map(repr, names)) or "none"
 
 
+def reason(error: Exception) -> str:
+    """First line of an error without its full stop, or its type if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(". ") if lines else type(error).__name__
+
+
 def check_choice(name: str, value: object, choices: Sequence[str | None]) -> None:
     """Refuse a value that is none of the choices, and list them."""
     if value not in choices:

@@ -73,7 +73,7 @@ class Infer(JudgingJob):
     accelerator: Accelerator = typer.Option("auto", help="Device to train on.")
 
     def _check(self) -> list[Path]:
-        if self.source.path is None:
+        if not self.source.paths:
             self.out = self.out or Path("scmetaq-demo")
             self.labels_key = self.labels_key or [DEMO_LABELS]
         if self.source.is_mudata and self.modality is not None:
@@ -175,7 +175,7 @@ class Evaluate(JudgingJob):
 
     def _check(self) -> list[Path]:
         check_assignments(self.assignments)
-        if self.source.path is None:
+        if not self.source.paths:
             self.labels_key = self.labels_key or DEMO_LABELS
         return [self.assignments]
 
@@ -212,9 +212,9 @@ class Map(Job):
     }
     remedies = {}
 
-    input: str = typer.Argument(
-        metavar="QUERY",
-        help="New cells with raw counts: an .h5ad file, an .h5mu file or a .zarr store.",
+    input: list[str] = typer.Argument(
+        metavar="QUERY...",
+        help="New cells with raw counts: one or several .h5ad files, .h5mu files or .zarr stores.",
     )
     model: Path | None = typer.Option(
         None,

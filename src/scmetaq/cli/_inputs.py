@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scmetaq._errors import InputError, InputKeyError, check_layer, check_unique, listed
+from scmetaq._errors import InputError, InputKeyError, check_layer, check_unique, listed, reason
 
-from ._terminal import bad_input, reason
+from ._terminal import bad_input
 
 DEMO = "demo"
 
@@ -19,39 +19,43 @@ _NO_METACELL = ("", "NA", "nan", "NaN", "<NA>", "-1", "-1.0")
 
 
 class Source(NamedTuple):
-    """Where cells come from: a path, or none for the data that come with the package."""
+    """Where cells come from: files, or none for the data that come with the package."""
 
     name: str
-    path: Path | None
+    paths: list[Path]
+    file_key: str | None = None
 
     @property
     def is_mudata(self) -> bool:
         """Whether these are cells with several modalities."""
-        path = self.path
-        return path is not None and (path.suffix == ".h5mu" or (path / "mod").is_dir())
+        return any(path.suffix == ".h5mu" or (path / "mod").is_dir() for path in self.paths)
 
     @property
     def code(self) -> str:
         """Code that reads the cells."""
-        if self.path is None:
+        if not self.paths:
             return "scmetaq.data.demo()"
+        if len(self.paths) > 1:
+            key = f", file_key={json.dumps(self.file_key)}" if self.file_key else ""
+            return f"scmetaq.data.read_files({json.dumps(list(map(str, self.paths)))}{key})"
         package = "mudata" if self.is_mudata else "anndata"
-        return f"{package}.read_{self.path.suffix[1:]}({json.dumps(self.name)})"
+        return f"{package}.read_{self.paths[0].suffix[1:]}({json.dumps(self.name)})"
 
 
-def find_source(text: str) -> Source:
-    """Check what can be checked of INPUT without reading it."""
-    if text == DEMO:
-        return Source(DEMO, None)
-    path = Path(text)
-    if path.suffix not in (".h5ad", ".h5mu", ".zarr"):
-        problem = f"Expected INPUT to be an .h5ad or .h5mu file, a .zarr store or the word {DEMO},"
-        raise InputError(f"{problem} found {text!r}.")
-    if not path.exists():
-        raise InputError(f"There is no {text}: check the spelling and the folder.")
-    if path.suffix != ".zarr" and path.is_dir():
-        raise InputError(f"Expected {text} to be an {path.suffix} file, found a directory.")
-    return Source(text, path)
+def find_source(texts: Sequence[str], file_key: str | None = None) -> Source:
+    """Check what can be checked of each INPUT without reading it."""
+    if list(texts) == [DEMO]:
+        return Source(DEMO, [])
+    for text in texts:
+        path = Path(text)
+        if path.suffix not in (".h5ad", ".h5mu", ".zarr"):
+            problem = "Expected INPUT to be .h5ad or .h5mu files, .zarr stores or, alone, the word"
+            raise InputError(f"{problem} {DEMO}, found {text!r}.")
+        if not path.exists():
+            raise InputError(f"There is no {text}: check the spelling and the folder.")
+        if path.suffix != ".zarr" and path.is_dir():
+            raise InputError(f"Expected {text} to be an {path.suffix} file, found a directory.")
+    return Source(", ".join(texts), list(map(Path, texts)), file_key)
 
 
 class Columns(NamedTuple):
@@ -158,7 +162,7 @@ def read_cells(source: Source, layer: str | None, note: Callable[[object], None]
     """Read cells whose modalities are known by their usual names, and check the layer."""
     from scmetaq import data
 
-    cells = read_data(source)
+    cells = read_data(source, layer)
     kinds: dict[str, str] = {}
     if source.is_mudata:
         with bad_input():
@@ -171,27 +175,13 @@ def read_cells(source: Source, layer: str | None, note: Callable[[object], None]
     return found
 
 
-def read_data(source: Source) -> Any:
-    """Read an AnnData or a MuData into memory."""
-    import anndata
-    import mudata
-
+def read_data(source: Source, layer: str | None = None) -> Any:
+    """Read an AnnData or a MuData; counts of large files stay on disk."""
     from scmetaq import data
 
-    if source.path is None:
+    if not source.paths:
         return data.demo()
-    package, kind = (mudata, "MuData") if source.is_mudata else (anndata, "AnnData")
-    try:
-        cells = getattr(package, f"read_{source.path.suffix[1:]}")(source.path)
-    except Exception as error:
-        raise InputError(
-            f"{source.name} cannot be read as {kind} ({reason(error)}): it may be truncated or "
-            "of another format, so copy or download it again."
-        ) from error
-    if source.is_mudata and not cells.mod:
-        problem = f"{source.name} cannot be read as MuData: it holds no modalities."
-        raise InputError(f"{problem} If it is AnnData, give it the ending .h5ad.")
-    return cells
+    return data.read_files(source.paths, file_key=source.file_key, layer=layer)
 
 
 def _at(layer: str | None) -> str:

@@ -30,10 +30,16 @@ class Job:
     remedies: ClassVar[Mapping[str, str]] = REMEDIES
     """What to do in terms of the command, by the argument to blame."""
 
-    input: str = typer.Argument(
-        metavar="INPUT",
-        help="Cells with raw counts: an .h5ad file, an .h5mu file with several modalities, a .zarr "
-        "store, or the word [bold]demo[/].",
+    input: list[str] = typer.Argument(
+        metavar="INPUT...",
+        help="Cells with raw counts: one or several .h5ad files, .h5mu files with several "
+        "modalities, or .zarr stores; or the word [bold]demo[/].",
+    )
+    file_key: str | None = typer.Option(
+        None,
+        metavar="COLUMN",
+        help="Add a column to obs with the name of each cell's file, without its ending; it can be "
+        "named in other options at once, e.g. --file-key sample --batch-key sample.",
     )
     out: Path | None = typer.Option(None, metavar="DIR", help="Directory to write to.")
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result.")
@@ -45,8 +51,8 @@ class Job:
         """Check, read, set up, work, write, report and show, in this order."""
         started = time.perf_counter()
         self.notes: list[str] = []
-        self.source = find_source(self.input)
-        inputs = [*self._check(), *([self.source.path] if self.source.path else [])]
+        self.source = find_source(self.input, self.file_key)
+        inputs = [*self._check(), *self.source.paths]
         if self.out is None:
             raise InputError("Missing option --out DIR: where should the results go?")
         check_output(self.out, overwrite=self.overwrite, results=self.results, inputs=inputs)

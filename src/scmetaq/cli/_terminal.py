@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from scmetaq._errors import InputError
+from scmetaq._errors import InputError, reason
 
 OURS = 1
 BAD_INPUT = 2
@@ -33,6 +33,7 @@ REMEDIES = {
     **dict.fromkeys(["conditions", "batch_key"], _COLUMN.format("--batch-key")),
     "n_metacells": "Choose another number with --n-metacells, or leave it out for one per "
     f"{CELLS_PER_METACELL} cells.",
+    "file_key": "Choose another name with --file-key.",
     "categorical_covariate_keys": _COLUMN.format("--covariate-key"),
     "modalities": "Name the modalities in the file rna, adt (or prot) and atac, one of each, or "
     "choose them in Python with MetaQModel.setup_mudata.",
@@ -81,12 +82,6 @@ def bad_input() -> Iterator[None]:
     except (ValueError, KeyError, TypeError) as error:
         # str of a KeyError is quoted and escaped
         raise InputError(str(error.args[0] if len(error.args) == 1 else error)) from error
-
-
-def reason(error: Exception) -> str:
-    """First line of an error without its full stop, or its type if it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(". ") if lines else type(error).__name__
 
 
 @contextmanager

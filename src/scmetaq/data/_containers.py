@@ -58,6 +58,26 @@ class Placed:
         return sp.csr_matrix((chosen.data, place[chosen.indices], chosen.indptr), shape=shape)
 
 
+class Stacked(Placed):
+    """Rows of several matrices with the same columns, one matrix after the other."""
+
+    def __init__(self, pieces: list[Placed]):
+        self.pieces, self.rows = pieces, max((of.rows for of in pieces), key=lambda of: of._unit)
+        self.firsts = np.cumsum([0, *(of.shape[0] for of in pieces)])
+        self.shape = int(self.firsts[-1]), pieces[0].shape[1]
+        self.dtype, self.size = np.result_type(*(of.dtype for of in pieces)), np.prod(self.shape)
+
+    def __getitem__(self, rows: slice) -> sp.csr_matrix:
+        start, stop, _ = rows.indices(self.shape[0])
+        near = zip(self.firsts, self.firsts[1:], self.pieces, strict=False)
+        found = [
+            piece[max(start - first, 0) : min(stop, end) - first]
+            for first, end, piece in near
+            if first < stop and start < end
+        ]
+        return sp.vstack(found, format="csr") if found else self.pieces[0][:0]
+
+
 class Rows:
     """Rows of a matrix of any kind, as CSR or dense arrays in memory; columns become CSR once.
 
