@@ -1,9 +1,11 @@
 """Files of cells and tables of assignments."""
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
 
+import scmetaq
 from scmetaq.cli._inputs import read_assignments, with_counts
 
 
@@ -32,6 +34,66 @@ def test_truncated_file_is_refused(run, path, mpath, tmp_path, kind, share):
     outcome = run("infer", broken, "--out", tmp_path / "out")
     assert outcome.refuses(f"{broken.name} cannot be read as {kind}", "truncated"), outcome
     assert not (tmp_path / "out").exists()
+
+
+def test_several_files_on_disk_give_the_result_of_cells_in_memory(
+    run, cells, tmp_path, monkeypatch
+):
+    for name, part in (("one", cells[:90]), ("two", cells[90:])):
+        part.copy().write_h5ad(tmp_path / f"{name}.h5ad")
+    files = tmp_path / "one.h5ad", tmp_path / "two.h5ad"
+    words = ("--file-key", "file", "--batch-key", "file", "--labels-key", "cell_type", "level")
+    words += ("--n-metacells", 6, "--max-epochs", 2, "--accelerator", "cpu")
+    for most, out in ((10**9, "memory"), (0, "disk")):
+        monkeypatch.setattr("scmetaq.data._files.MOST_IN_MEMORY", most)
+        monkeypatch.setattr("scmetaq.report.write_report", lambda *args, **page: None)
+        outcome = run("infer", *files, *words, "--out", tmp_path / out)
+        assert outcome.status == 0, outcome.err
+    tables = [pd.read_csv(tmp_path / out / "assignments.csv") for out in ("memory", "disk")]
+    pd.testing.assert_frame_equal(*tables)
+    assert list(tables[0]["barcode"]) == list(cells.obs_names)
+    metacells = anndata.read_h5ad(tmp_path / "disk" / "metacells.h5ad")
+    assert metacells.layers["counts"].sum() == cells.X.sum()
+    assert "file_fraction" in metacells.obs
+    assert sorted(path.name for path in (tmp_path / "disk" / "model").iterdir()) == ["model.pt"]
+    query = run("map", *files, "--file-key", "file", "--model", tmp_path / "disk" / "model",
+                "--out", tmp_path / "mapped")  # fmt: skip
+    assert query.status == 0, query.err
+    table = tmp_path / "disk" / "assignments.csv"
+    judged = [
+        run("evaluate", *files, table, "--file-key", "file", "--out", tmp_path / "judged"),
+        pd.read_csv(tmp_path / "judged" / "metrics.csv"),
+    ]
+    assert judged[0].status == 0, judged[0].err
+    expected = scmetaq.metrics.evaluate(cells, tables[0].set_index("barcode")["metacell"])
+    np.testing.assert_allclose(judged[1]["value"], expected["value"])
+
+
+def test_files_that_do_not_go_together_are_refused_before_work(run, path, mpath, cells, tmp_path):
+    before = path.read_bytes()
+    others = {"strange": cells.copy(), "twice": cells.copy(), "plain": cells.copy()}
+    others["strange"].var_names = [f"other{i}" for i in range(cells.n_vars)]
+    others["twice"].obs_names = ["same"] * cells.n_obs
+    del others["plain"].layers["lognorm"]
+    for name, of in others.items():
+        of.write_h5ad(tmp_path / f"{name}.h5ad")
+    files = sorted(tmp_path.iterdir())
+    for second, told in (
+        (tmp_path / "none.h5ad", ("There is no", "none.h5ad")),
+        (tmp_path / "strange.h5ad", ("that all files share, found none", "'other0'", "in strange")),
+        (tmp_path / "twice.h5ad", ("unique barcodes in twice", "'same'")),
+        (tmp_path / "plain.h5ad", ("layer 'lognorm' in all files, found none in plain", "--layer")),
+        (mpath, ("of one modality in", "of several in", "cells.h5mu")),
+        (path, ("more than once",)),
+        ("demo", ("alone, the word demo", "'demo'")),
+    ):
+        words = (path, second, "--layer", "lognorm", "--out", tmp_path / "out")
+        outcome = run("infer", *words)
+        assert outcome.refuses(*told), outcome
+    outcome = run("infer", path, "--file-key", "lane", "--out", tmp_path / "out")
+    assert outcome.refuses("found 'lane' in obs", "--file-key"), outcome
+    assert path.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == files
 
 
 def test_counts_are_found_wherever_each_modality_has_them(paired):
