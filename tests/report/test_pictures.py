@@ -162,3 +162,11 @@ def test_modalities_are_drawn_together_and_cells_without_one_at_its_mean(mdata, 
     few = mdata[34:46].copy()
     layout = lay_out(few, assignments["metacell"][34:46], modalities=["adt"])
     np.testing.assert_array_equal(layout.cells.obsm[layout.basis][6:], 0)
+
+
+def test_neighbours_of_many_cells_are_a_sparse_matrix_that_scanpy_takes(rng):
+    neighbors = _pictures._Neighbors(n_neighbors=5, random_state=0)
+    found = neighbors.fit_transform(rng.normal(size=(60, 4)).astype(np.float32))
+    assert isinstance(found, sp.csr_matrix)
+    assert found.shape == (60, 60)
+    assert len(np.unique(found.getnnz(axis=1))) == 1

@@ -9,6 +9,7 @@ import scanpy as sc
 import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
+from pynndescent import PyNNDescentTransformer
 
 from scmetaq import _keys, pl
 from scmetaq.data._containers import Rows
@@ -26,6 +27,17 @@ _SPACE = "X_space"
 _N_GENES = 2_000
 _FEW = 20
 """Cells below which neighbours mean little: drawn by their principal components."""
+
+
+_MOST_EXACT = 8_192
+"""Cells up to which neighbours are exact, as in scanpy."""
+
+
+class _Neighbors(PyNNDescentTransformer):
+    """Approximate neighbours as a sparse matrix, which scanpy takes, and not a sparse array."""
+
+    def fit_transform(self, X: Any, y: Any = None, **options: Any) -> sp.csr_matrix:
+        return sp.csr_matrix(super().fit_transform(X, y, **options))
 
 
 class Picture(NamedTuple):
@@ -116,7 +128,9 @@ def _two_of(space: np.ndarray, words: str, remark: str) -> tuple[str, np.ndarray
         return "X_pca", np.pad(space[:, :2], ((0, 0), (0, missing))), words
     cells = AnnData(obs=pd.DataFrame(index=np.arange(len(space)).astype(str)))
     cells.obsm[_SPACE] = space
-    sc.pp.neighbors(cells, use_rep=_SPACE, random_state=0)
+    is_many = len(space) > _MOST_EXACT
+    neighbors = _Neighbors(n_neighbors=15, random_state=0) if is_many else None
+    sc.pp.neighbors(cells, use_rep=_SPACE, random_state=0, transformer=neighbors)
     sc.tl.umap(cells, random_state=0)
     return UMAP, np.asarray(cells.obsm[UMAP]), f"UMAP of {words}, {remark}"
 
