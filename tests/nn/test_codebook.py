@@ -289,3 +289,16 @@ def test_regions_follow_the_codes(monkeypatch):
     monkeypatch.setattr(_codebook, "FEWEST_CODES", 5)
     few.set_codes(z[:4])
     assert len(few.region) == 0
+
+
+def test_codes_that_claim_cells_are_found_by_them_also_where_there_are_many(monkeypatch):
+    monkeypatch.setattr(_codebook, "FEWEST_CODES", 2)
+    z, codebook = 3 * latents(2_000), Codebook(300, 5).eval()
+    far = latents(50, seed=3) + 80  # a region of its own, without cells
+    codebook.set_codes(torch.cat([3 * latents(250, seed=1), far]))
+    n_rounds, real = [], codebook.assign
+    monkeypatch.setattr(codebook, "assign", lambda z: n_rounds.append(1) or real(z))
+    found = codebook.claim_cells(z)
+    assert len(found.unique()) == 300
+    assert len(n_rounds) < 10
+    assert torch.equal(codebook(z).assignment, found)

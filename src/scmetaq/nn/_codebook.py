@@ -15,8 +15,7 @@ Distance = Literal["cosine", "euclidean"]
 N_QUANTILES = 1_001
 """Quantiles that are kept: at 0, 0.001, ..., 1."""
 
-_MOST_ENTRIES = 2**26
-"""Similarities of cells and codes that are held at once: 256 MB."""
+_MOST_ENTRIES = 2**26  # similarities of cells and codes that are held at once: 256 MB
 _BLOCK: Final = 2**14
 """Cells that are looked up at once where there are many codes."""
 _FEWEST_FOR_QUANTILES = 5
@@ -283,9 +282,12 @@ class Codebook(Fitted[CodebookState]):
                 return assignment
             if self.is_bounded:
                 best = best - self.offsets[assignment]
-            worst = torch.argsort(torch.where(size[assignment] > 1, best, torch.inf))
-            taken = worst[: len(empty)]
+            taken = torch.where(size[assignment] > 1, best, torch.inf).argsort()[: len(empty)]
             self.codes[empty] = z[taken].to(self.codes)
+            if len(self.region):  # else the cells would not find them
+                self.region[empty] = self.region[assignment[taken]]
+                _, region = self.region.unique(return_inverse=True)  # none is empty
+                self.set_state(self.state._replace(region=region))
             if self.is_bounded:
                 self.offsets[empty] = self.offsets[assignment[taken]]
         return self.assign(z)[1]
