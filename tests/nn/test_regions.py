@@ -92,6 +92,7 @@ def test_shares_are_at_least_one_fit_the_cells_and_add_up(total):
     shares = _shares(np.array([1.0, 0.0, 50.0, 3.0, 8.0]), total, most=most)
     assert shares.sum() == total
     assert ((shares >= 1) & (shares <= most)).all()
+    assert _shares(np.zeros(3), total, most=np.full(3, 99)).sum() == total
     in_proportion = _shares(np.array([1.0, 2, 5]), 80, most=np.full(3, 99))
     np.testing.assert_array_equal(in_proportion, [10, 20, 50])
 

@@ -82,7 +82,7 @@ class Rows:
     """Rows of a matrix of any kind, as CSR or dense arrays in memory; columns become CSR once.
 
     Rows that follow those asked for are read along with them and kept until the next are read:
-    chunks on disk are read, and those of dask computed, once in a pass over all rows.
+    chunks on disk are read, and those of dask computed, once when all rows are read.
     """
 
     def __init__(self, matrix: Any):

@@ -152,6 +152,7 @@ def _error_of_few(rows: Tensor, seed: int) -> float:
 
 def _shares(weights: np.ndarray, total: int, *, most: np.ndarray) -> np.ndarray:
     """Whole numbers from one to ``most``, in proportion to weights, that add up to ``total``."""
+    weights = weights + 1e-12  # cells that are all the same have no error
     wanted = weights * total / weights.sum()
     found = np.clip(np.floor(wanted), 1, most).astype(int)
     while (missing := total - found.sum()) != 0:
