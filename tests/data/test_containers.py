@@ -307,7 +307,7 @@ def test_a_pass_over_all_rows_computes_each_chunk_once(cells, size):
 
     X = da.map_blocks(piece, chunks=((25,) * 6, (60,)), dtype=np.float32, meta=cells.X[:0])
     read.clear()
-    blocks = list(Rows(X).blocks(size))
+    blocks = [block for span in Rows(X).spans(2 * size) for block in span.blocks(size)]
     assert (sparse.vstack(blocks) != cells.X).nnz == 0
     assert sorted(read) == list(range(0, 150, 25))
 

@@ -14,6 +14,8 @@ from ._containers import Rows, column_of, names_of
 
 BLOCK = 4_096
 """Cells that are read at once where nothing else decides."""
+SPAN = 4 * BLOCK
+"""Cells that a worker reads for one task."""
 
 
 class Source(NamedTuple):
@@ -90,6 +92,11 @@ class Counts:
         self._row = row
         self.n_cells = matrix.shape[0] if row is None else len(row)
         self.n_features = matrix.shape[1]
+
+    def __reduce__(self) -> tuple:
+        # another process gets the rows of these cells and no others
+        of = self.sample(np.arange(self.n_cells)) if self._matrix.is_in_memory else self
+        return Counts, (of._matrix, of._row)
 
     @property
     def is_present(self) -> np.ndarray:

@@ -18,9 +18,10 @@ from scmetaq._errors import (
     check_unique,
     listed,
 )
+from scmetaq._parallel import in_parts
 
-from ._cells import BLOCK, Source, called, own_name, part_of, presence, raw_counts
-from ._containers import Rows, check_readable
+from ._cells import BLOCK, SPAN, Source, called, own_name, part_of, presence, raw_counts
+from ._containers import Rows, Span, check_readable
 
 _FEW_SHARED = 100
 """Cells of several modalities that are surely enough to learn how these go together."""
@@ -137,15 +138,9 @@ def _check_counts(
 
 def _refuse_bad_values(counts: Rows, held: str, argument: str) -> tuple[np.ndarray, np.ndarray]:
     """Sums of cells and of features, read block by block, unless values are no counts."""
-    n_bad, n_values, largest = np.zeros(3, int), 0, 0.0
-    per_cell, per_feature = [], np.zeros(counts.shape[1])
-    for block in counts.blocks(BLOCK):
-        values = np.asarray(block.data if sp.issparse(block) else block).ravel()
-        finite = values[np.isfinite(values)]
-        n_bad += len(values) - len(finite), (finite < 0).sum(), (finite % 1 != 0).sum()
-        n_values, largest = n_values + len(values), max(largest, float(finite.max(initial=0)))
-        per_cell.append(np.asarray(block.sum(axis=1)).ravel())
-        per_feature += np.asarray(abs(block).sum(axis=0)).ravel()
+    of_spans = zip(*in_parts(_summary, None, counts.spans(SPAN)), strict=True)
+    bad, values, maxima, per_cell, per_feature = of_spans
+    n_bad, n_values, largest = sum(bad), sum(values), max(maxima)
     guess = "They look normalised or scaled."
     if 2 * n_bad[2] < n_values:
         guess = "Most values are whole numbers."
@@ -158,7 +153,21 @@ def _refuse_bad_values(counts: Rows, held: str, argument: str) -> tuple[np.ndarr
             problem = f"Expected raw counts (integers >= 0) in {held}, found {n} {kind} values of"
             fix = f"Name the layer that holds the raw counts with {argument}=..."
             raise InputValueError(f"{problem} {n_values} stored{more}", fix, argument)
-    return np.concatenate(per_cell), per_feature
+    return np.concatenate(per_cell), sum(per_feature)
+
+
+def _summary(_: None, span: Span) -> tuple[Any, ...]:
+    """Numbers of bad values of each kind and of all, the largest, sums of cells and of features."""
+    n_bad, n_values, largest = np.zeros(3, int), 0, 0.0
+    per_cell, per_feature = [], np.zeros(1)
+    for block in span.blocks(BLOCK):
+        values = np.asarray(block.data if sp.issparse(block) else block).ravel()
+        finite = values[np.isfinite(values)]
+        n_bad += len(values) - len(finite), (finite < 0).sum(), (finite % 1 != 0).sum()
+        n_values, largest = n_values + len(values), max(largest, float(finite.max(initial=0)))
+        per_cell.append(np.asarray(block.sum(axis=1)).ravel())
+        per_feature = per_feature + np.asarray(abs(block).sum(axis=0)).ravel()
+    return n_bad, n_values, largest, np.concatenate(per_cell), per_feature
 
 
 def _check_is_up_to_date(mdata: MuData, name: str) -> None:

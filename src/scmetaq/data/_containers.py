@@ -14,8 +14,10 @@ import scipy.sparse as sp
 import zarr
 from anndata import AnnData
 from anndata.abc import CSCDataset, CSRDataset
+from anndata.io import sparse_dataset
 
 from scmetaq._errors import InputTypeError, InputValueError
+from scmetaq._parallel import is_worker
 
 _AHEAD = 4_096
 """Rows that are read at once of a matrix which is not in memory, where its chunks are smaller."""
@@ -110,9 +112,17 @@ class Rows:
         pieces = np.split(rows, np.flatnonzero(is_end) + 1) if len(rows) else []
         return self._stacked([self._span(p[0], p[-1] + 1)[p - p[0]] for p in pieces])
 
-    def blocks(self, size: int) -> Iterator[Any]:
-        """All rows, ``size`` at a time."""
-        return blocks(self, size)
+    def __reduce__(self) -> tuple:
+        # files of HDF5 are opened again in the process that reads from them
+        node = getattr(self._matrix, "group", self._matrix)
+        if isinstance(node, h5py.Group | h5py.Dataset):
+            return _reopened, (node.file.filename, node.name, node is not self._matrix)
+        return Rows, (self._matrix,)
+
+    def spans(self, size: int) -> list["Span"]:
+        """All rows, ``size`` at a time, to be read by whoever needs them."""
+        starts = range(0, self.shape[0], size)
+        return [Span(self, start, min(start + size, self.shape[0])) for start in starts]
 
     def _span(self, start: int, stop: int) -> Any:
         """Rows that follow each other, of those kept if they are among them."""
@@ -146,7 +156,8 @@ class Rows:
         )
         n_across = len(self._matrix.chunks[1])
         grid = [[self._matrix.blocks[i, j] for j in range(n_across)] for i in chunks]
-        (found,) = dask.compute(grid)
+        # a task that waits for others would keep its thread from them
+        (found,) = dask.compute(grid, scheduler="synchronous" if is_worker() else None)
         return int(self._ends[chunks[0]]), self._stacked([_beside(row) for row in found])
 
     def _stacked(self, pieces: list[Any]) -> Any:
@@ -158,11 +169,29 @@ class Rows:
         return sp.vstack(pieces, format="csr") if is_sparse else np.concatenate(pieces)
 
 
-def blocks(matrix: Any, size: int) -> Iterator[Any]:
-    """Rows of a matrix, or values of a vector in memory, ``size`` at a time."""
-    rows = matrix if is_in_memory(matrix) or isinstance(matrix, Rows) else Rows(matrix)
-    for start in range(0, matrix.shape[0], size):
-        yield rows[start : start + size]
+class Span:
+    """Some rows of a matrix that follow each other; another process gets no others."""
+
+    def __init__(self, rows: Rows, start: int, stop: int):
+        self._rows, self._start, self._stop = rows, start, stop
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __reduce__(self) -> tuple:
+        if self._rows.is_in_memory:
+            return Span, (Rows(self._rows[self._start : self._stop]), 0, len(self))
+        return Span, (self._rows, self._start, self._stop)
+
+    def blocks(self, size: int) -> Iterator[Any]:
+        """The rows, ``size`` at a time."""
+        for start in range(self._start, self._stop, size):
+            yield self._rows[start : min(start + size, self._stop)]
+
+
+def _reopened(file: str, name: str, is_sparse: bool) -> Rows:
+    node = h5py.File(file, "r")[name]
+    return Rows(sparse_dataset(node) if is_sparse else node)
 
 
 def is_in_memory(matrix: Any) -> bool:

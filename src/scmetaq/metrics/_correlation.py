@@ -46,13 +46,13 @@ def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
     values = np.empty(len(groups.names))  # K
-
-    def sums_of(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(unit_rows(X[rows]), starts, axis=0)  # B x F
-
-    for chosen, total in groups.sums(sums_of, n_cells=block_size):
+    for chosen, total in groups.sums(X, _sums_of_units, n_cells=block_size):
         values[chosen] = np.square(total).sum(axis=1)
     return groups.series(values / groups.sizes * (len(values) / groups.n_grouped), "compactness")
+
+
+def _sums_of_units(rows: Any, starts: np.ndarray) -> np.ndarray:
+    return np.add.reduceat(unit_rows(rows), starts, axis=0)  # B x F
 
 
 def separation(

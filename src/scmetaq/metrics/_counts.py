@@ -9,11 +9,12 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from scmetaq._errors import InputValueError, InputWarning, check_int, layers_of
-from scmetaq.data._cells import BLOCK
-from scmetaq.data._containers import check_readable, in_memory
+from scmetaq._parallel import in_parts
+from scmetaq.data._cells import BLOCK, SPAN
+from scmetaq.data._containers import Rows, Span, check_readable, in_memory
 
 from ._groups import as_matrix, grouped_rows, unit_rows
-from ._log_counts import LogCounts, row_blocks
+from ._log_counts import LogCounts
 
 _VALUES = 1 << 23
 """Entries of a dense table of metacells and genes."""
@@ -57,17 +58,8 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
         problem = "Expected `X` without negative values, found some: centred or scaled."
         raise InputValueError(problem, "Pass e.g. log1p counts per 10k.", "X")
     values = np.empty(len(groups.names))  # K
-
-    def sums_of(rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
-        cells = sp.csr_array(X[rows], dtype=np.float64)
-        ends, shape = cells.indptr[[*starts, len(rows)]], (len(starts), X.shape[1])
-        # a row of all entries of a metacell's cells: made dense, entries of one gene are summed
-        entries = (cells.data, cells.data**2)
-        tables = [sp.csr_array((of, cells.indices, ends), shape).toarray() for of in entries]
-        return np.stack(tables)  # 2 x B x G
-
     n_groups = min(block_size, max(1, _VALUES // max(1, X.shape[1])))
-    for chosen, total in groups.sums(sums_of, n_cells=BLOCK, n_groups=n_groups):
+    for chosen, total in groups.sums(X, _moments, n_cells=BLOCK, n_groups=n_groups):
         sizes = groups.sizes[chosen]  # B
         mean, square = total / sizes[:, None]
         unbiased = np.divide(sizes, sizes - 1, out=np.full(len(sizes), np.nan), where=sizes > 1)
@@ -76,6 +68,15 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
         quantile = np.quantile(ratio, 0.95, axis=1)
         values[chosen] = np.where(sizes > 1, quantile, np.nan)
     return groups.series(values, "inv")
+
+
+def _moments(rows: Any, starts: np.ndarray) -> np.ndarray:
+    """Sums of values and of their squares, ``(2, n_groups, n_genes)``."""
+    cells = sp.csr_array(rows, dtype=np.float64)
+    ends, shape = cells.indptr[[*starts, cells.shape[0]]], (len(starts), cells.shape[1])
+    # a row of all entries of a metacell's cells: made dense, entries of one gene are summed
+    entries = (cells.data, cells.data**2)
+    return np.stack([sp.csr_array((of, cells.indices, ends), shape).toarray() for of in entries])
 
 
 def rna_atac_correlation(
@@ -160,16 +161,22 @@ def check_counts(adata: Any, layer: str | None, owner: str = "", *, stacklevel: 
     if X is None:
         raise InputValueError(f"{problem} nothing.", f"Name {named}", "layer")
     check_readable(X, where, "layer")
-    n_wrong, has_fractions = 0, False
-    for rows in row_blocks(X):
-        block = rows.data
-        n_wrong += int((~((block >= 0) & np.isfinite(block))).sum())
-        has_fractions = has_fractions or bool((block != np.floor(block)).any())
+    found = in_parts(_odd_values, None, Rows(X).spans(SPAN))
+    n_wrong, n_fractions = sum(found, np.zeros(2, int))
     if n_wrong:
         wrong = f"{problem} {n_wrong} values that are negative, NaN or infinite."
         raise InputValueError(wrong, f"Name {named}", "layer")
-    if has_fractions and stacklevel:
+    if n_fractions and stacklevel:
         fix = f"If these are normalised values, name {named}"
         warning = InputWarning(f"{problem} fractions.", fix, "layer")
         warnings.warn(warning, stacklevel=stacklevel)
     return X
+
+
+def _odd_values(_: None, span: Span) -> np.ndarray:
+    """Numbers of values that are no expression, and of fractions."""
+    found = np.zeros(2, int)
+    for block in span.blocks(BLOCK):
+        values = block.data if sp.issparse(block) else np.asarray(block)
+        found += (~((values >= 0) & np.isfinite(values))).sum(), (values != np.floor(values)).sum()
+    return found

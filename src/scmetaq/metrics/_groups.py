@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import reduce
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from scmetaq._errors import (
     check_there,
     check_unique,
 )
+from scmetaq._parallel import in_parts
 
 from ._log_counts import LogCounts
 
@@ -49,14 +51,14 @@ class Groups(NamedTuple):
         return np.split(order, np.cumsum(self.sizes)[:-1])
 
     def sums(
-        self, sums_of: Callable[..., np.ndarray], *, n_cells: int, n_groups: int = 256
+        self, X: Any, sums_of: Callable[..., np.ndarray], *, n_cells: int, n_groups: int = 256
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """Sums over the cells of each group, of a bounded number of groups and cells at a time.
 
-        ``sums_of`` gets cells, sorted by group, and where in these each group starts.
+        ``sums_of`` gets rows of ``X``, sorted by group, and where in these each group starts.
         """
         order, sizes = np.concatenate(self.members), self.sizes
-        ends, first = np.cumsum(sizes), 0
+        ends, first, plan = np.cumsum(sizes), 0, []
         while first < len(sizes):
             begin = ends[first] - sizes[first]
             last = min(np.searchsorted(ends, begin + n_cells, "right"), first + n_groups)
@@ -64,12 +66,23 @@ class Groups(NamedTuple):
             end, first = ends[chosen.stop - 1], chosen.stop
             starts = ends[chosen] - sizes[chosen] - begin
             # only a group that is alone has more cells than are read at once
-            parts = (order[at : min(at + n_cells, end)] for at in range(begin, end, n_cells))
-            yield chosen, reduce(np.add, (sums_of(part, starts) for part in parts))
+            plan += [
+                (chosen, order[at : min(at + n_cells, end)], starts)
+                for at in range(begin, end, n_cells)
+            ]
+        parts = ((X[rows], starts) for _, rows, starts in plan)
+        found = zip(plan, in_parts(_apply, sums_of, parts), strict=True)
+        for _, of_chosen in groupby(found, key=lambda pair: pair[0][0].start):
+            pairs = list(of_chosen)
+            yield pairs[0][0][0], reduce(np.add, (total for _, total in pairs))
 
     def series(self, values: np.ndarray, name: str) -> pd.Series:
         """Values of metacells, ``(n_groups,)``, indexed by their names."""
         return pd.Series(values, self.names.rename(_keys.METACELL), name=name)
+
+
+def _apply(function: Callable[..., np.ndarray], part: tuple[Any, ...]) -> np.ndarray:
+    return function(*part)
 
 
 class SizeSummary(NamedTuple):

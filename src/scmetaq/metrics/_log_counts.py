@@ -8,18 +8,15 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import DTypeLike
 
-from scmetaq.data._cells import BLOCK, Counts, canonical
+from scmetaq._parallel import in_parts
+from scmetaq.data._cells import BLOCK, canonical
+from scmetaq.data._containers import Rows, Span
 from scmetaq.data._dispersion import normalised_dispersion
 
 _IN_MEMORY = 1 << 27
 """Bytes of a temporary file that are kept in memory."""
 _GAP = 8
 """Cells that are read and dropped rather than making one more read."""
-
-
-def row_blocks(counts: Any) -> Iterator[sp.csr_matrix]:
-    """Read a matrix from its first row to its last, some thousand rows at a time."""
-    return Counts(counts.tocsr() if sp.issparse(counts) else counts).blocks()
 
 
 def log_normalise(counts: Any, dtype: DTypeLike = np.float32) -> sp.csr_matrix:
@@ -87,14 +84,13 @@ class _SortedRows:
         self._file = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
         self._place = np.empty(len(codes), np.int64)  # row of each cell in the file
         lengths, start = [np.zeros(1, np.int64)], 0
-        for block in row_blocks(counts):
-            order = np.argsort(codes[start : start + block.shape[0]], kind="stable")
+        spans = Rows(counts).spans(BLOCK)
+        of_spans = np.split(codes, range(BLOCK, len(codes), BLOCK))
+        parts = zip(spans, of_spans, strict=True)
+        for order, entries, of_rows in in_parts(_sorted_entries, self._entry, parts):
             self._place[start + order] = np.arange(start, start + len(order))
-            rows = log_normalise(block)[order]
-            entries = np.empty(rows.nnz, self._entry)
-            entries["gene"], entries["value"] = rows.indices, rows.data
             self._file.write(entries.tobytes())
-            lengths.append(np.diff(rows.indptr))
+            lengths.append(of_rows)
             start += len(order)
         self._ends = np.cumsum(np.concatenate(lengths))  # of the entries of each row in the file
 
@@ -112,3 +108,14 @@ class _SortedRows:
         first, last = self._ends[[start, stop]] * self._entry.itemsize
         self._file.seek(first)
         return np.frombuffer(self._file.read(last - first), self._entry)
+
+
+def _sorted_entries(entry: np.dtype, part: tuple[Span, np.ndarray]) -> tuple[np.ndarray, ...]:
+    """Order by metacell of some rows, their normalised entries, and how many each has."""
+    span, codes = part
+    order = np.argsort(codes, kind="stable")
+    (block,) = span.blocks(len(span))
+    rows = log_normalise(canonical(block))[order]
+    entries = np.empty(rows.nnz, entry)
+    entries["gene"], entries["value"] = rows.indices, rows.data
+    return order, entries, np.diff(rows.indptr)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmetaq._errors import InputValueError, check_choice, check_int
-from scmetaq._progress import with_progress
 from scmetaq.data._cells import Cells, read_cells
 from scmetaq.data._checks import check_cells, check_paired, check_unchanged
 from scmetaq.data._columns import check_categories
@@ -22,11 +21,11 @@ from scmetaq.data._containers import check_can_be_written, readable, without_vie
 from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._query import with_features
 from scmetaq.data._reference import N_SCORES
-from scmetaq.data._training_set import csr_tensor
 from scmetaq.nn import Likelihood, ModalityShape
 from scmetaq.nn._inputs import Inputs, flat, nested
 from scmetaq.train import TrainingSetSplitter, say_trained
 
+from ._blocks import Block, Function, in_blocks
 from ._loading import check_model_file, refusing_others
 from ._setup import SetupMixin
 from ._training import (
@@ -36,22 +35,6 @@ from ._training import (
     few_cells_allowed,
     looks_at_held_out,
 )
-
-_BLOCK = 1_024
-"""Cells per pass of the encoder. Fixed, and the last block padded, so that a cell's result
-does not depend on how many cells come with it."""
-_MANY_BLOCKS = 40
-"""Blocks that take more than about two seconds."""
-
-
-class Block(NamedTuple):
-    """A block of cells as the module takes them."""
-
-    inputs: Inputs
-    """What it reads of them."""
-    counts: dict[str, torch.Tensor]
-    """Their raw counts by kind."""
-    conditions: torch.Tensor
 
 
 class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
@@ -142,48 +125,21 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         """What the model reads of the cells of a manager."""
         return read_cells(manager.adata, self._sources, self._conditions)
 
-    @torch.inference_mode()
-    def _in_blocks(
-        self, function: Callable[[Block], dict[str, torch.Tensor]], cells: Cells
-    ) -> dict[str, np.ndarray]:
-        """Apply a function block by block, in evaluation mode, and join what it returns."""
-        was_training = self.module.training
-        self.module.eval()
-        found: dict[str, np.ndarray] = {}
-        starts = range(0, cells.n_cells, _BLOCK)
-        for start in with_progress(starts, "Encoding cells", at_least=_MANY_BLOCKS):
-            chosen = slice(start, min(start + _BLOCK, cells.n_cells))
-            for name, values in function(self._read(cells, chosen)).items():
-                rows = values[: chosen.stop - start].cpu().numpy()
-                if name not in found:
-                    found[name] = np.empty((cells.n_cells, *rows.shape[1:]), rows.dtype)
-                found[name][chosen] = rows
-        self.module.train(was_training)
-        return found
-
-    def _read(self, cells: Cells, chosen: slice) -> Block:
-        """At most a block of cells, padded to a block."""
-        counts, present, device = {}, {}, self.module.device
-        for kind, of_kind in cells.counts.items():
-            rows = csr_tensor(of_kind.of(chosen), _BLOCK)
-            # MPS knows no sparse matrices
-            counts[kind] = (rows.to_dense() if device.type == "mps" else rows).to(device)
-            is_present = of_kind.is_present[chosen].astype(np.float32)[:, None]
-            present[kind] = _padded(is_present).to(device)
-        conditions = _padded(cells.conditions[chosen]).to(device)
-        return Block(self.module.read(counts, present, conditions), counts, conditions)
+    def _in_blocks(self, function: Function, cells: Cells) -> dict[str, np.ndarray]:
+        """Apply a function to the module and each block of cells, and join what it returns."""
+        return in_blocks(self.module, function, cells)
 
     def _read_all(self, cells: Cells) -> dict[str, dict[str, np.ndarray]]:
         """Inputs of the module for all cells, by modality and name."""
-        return nested(self._in_blocks(lambda block: flat(block.inputs), cells), cells.counts)
+        return nested(self._in_blocks(lambda _, block: flat(block.inputs), cells), cells.counts)
 
     def _latents(
-        self, cells: Cells, change: Callable[[Inputs], Inputs] = lambda inputs: inputs
+        self, cells: Cells, change: Callable[[Any, Inputs], Inputs] = lambda _, inputs: inputs
     ) -> np.ndarray:
         """Latents of cells, ``(n_cells, n_latent)``, on request of changed inputs."""
 
-        def encode(block: Block) -> dict[str, torch.Tensor]:
-            return {"z": self.module.inference(change(block.inputs), block.conditions)["z"]}
+        def encode(module: Any, block: Block) -> dict[str, torch.Tensor]:
+            return {"z": module.inference(change(module, block.inputs), block.conditions)["z"]}
 
         return self._in_blocks(encode, cells)["z"]
 
@@ -328,8 +284,3 @@ if TYPE_CHECKING:
 else:
     Mixin = object
 """Base of flat capabilities, which tells type checkers what they are mixed into."""
-
-
-def _padded(rows: np.ndarray) -> torch.Tensor:
-    """Rows of a block, and rows of zeros up to its size."""
-    return torch.from_numpy(np.pad(rows, ((0, _BLOCK - len(rows)), (0, 0))))

@@ -258,18 +258,13 @@ class LabelsMixin(Mixin):
             in_sample = np.isin(some, sample)
             as_new = z[in_sample]
             if len(fitted_to):
-                found = self._latents(cells.sample(some[in_sample]), self._without_own_part)
+                found = self._latents(cells.sample(some[in_sample]), _without_own_part)
                 as_new = torch.from_numpy(found)
             sampled.append((z[in_sample], as_new, ~torch.isin(number[in_sample], fitted_to)))
         z, as_new, is_new = map(torch.cat, zip(*sampled, strict=True))
         of_sample = (torch.from_numpy(of_cell[sample]) for of_cell in (codes, fold))
         state = fit.finish(z, *of_sample, as_new=as_new, is_new=is_new)
         return state._replace(fitted_to=fitted_to)
-
-    def _without_own_part(self, inputs: Inputs) -> Inputs:
-        """Inputs that cells of the reference sample would have if axes were not fitted to them."""
-        kept = {kind: part.linear_path.kept for kind, part in self.module.parts.items()}
-        return {k: read | {"scores": read["scores"] * kept[k]} for k, read in inputs.items()}
 
     def _latents_in_chunks(
         self, cells: Cells, chosen: np.ndarray | None = None
@@ -281,6 +276,12 @@ class LabelsMixin(Mixin):
             some = chosen[start : start + _CHUNK]
             sampled = cells.sample(some)
             yield some, torch.from_numpy(self._latents(sampled)), _numbers(sampled)
+
+
+def _without_own_part(module: Any, inputs: Inputs) -> Inputs:
+    """Inputs that cells of the reference sample would have if axes were not fitted to them."""
+    kept = {kind: part.linear_path.kept for kind, part in module.parts.items()}
+    return {k: read | {"scores": read["scores"] * kept[k]} for k, read in inputs.items()}
 
 
 def _rows(means: np.ndarray, n_cells: np.ndarray, labels: list[str] | None, key: str) -> AnnData:

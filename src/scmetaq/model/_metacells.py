@@ -25,7 +25,8 @@ from scmetaq.tl._summarize import (
     write_whole,
 )
 
-from ._base import Block, Mixin
+from ._base import Mixin
+from ._blocks import Block
 
 
 class MetacellsMixin(Mixin):
@@ -182,9 +183,9 @@ class MetacellsMixin(Mixin):
         if n < codebook.n_codes:
             group = cut_tree(merge_codes(codebook.codes, codebook.usage), n).to(device)
 
-        def assign(block: Block) -> dict[str, torch.Tensor]:
-            z = self.module.inference(block.inputs, block.conditions)["z"]
-            return codebook(z, group)._asdict()
+        def assign(module: Any, block: Block) -> dict[str, torch.Tensor]:
+            z = module.inference(block.inputs, block.conditions)["z"]
+            return module.codebook(z, group)._asdict()
 
         found = self._in_blocks(assign, cells)
         code = found["assignment"]

@@ -24,7 +24,8 @@ from scmetaq.train import (
     size_bounds,
 )
 
-from ._base import Block, CountModel
+from ._base import CountModel
+from ._blocks import Block
 from ._conditions import ConditionsMixin
 from ._labels import LabelsMixin
 from ._mapping import MappingMixin
@@ -272,8 +273,8 @@ class MetaQModel(
     def _half_latents(self, cells: Cells) -> torch.Tensor:
         """Latents in half precision: those of many cells are kept in memory."""
 
-        def encode(block: Block) -> dict[str, torch.Tensor]:
-            return {"z": self.module.inference(block.inputs, block.conditions)["z"].half()}
+        def encode(module: Any, block: Block) -> dict[str, torch.Tensor]:
+            return {"z": module.inference(block.inputs, block.conditions)["z"].half()}
 
         return torch.from_numpy(self._in_blocks(encode, cells)["z"]).to(self.module.device)
 

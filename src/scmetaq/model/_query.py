@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ from scmetaq.nn._codebook import N_QUANTILES
 from scmetaq.nn._inputs import PRESENT
 from scmetaq.train import say
 
-from ._base import Block, Mixin
+from ._base import Mixin
+from ._blocks import Block
 
 
 class QueryMixin(Mixin):
@@ -31,7 +33,7 @@ class QueryMixin(Mixin):
         if module.correction is not None:
             cells = self._cells(self.adata_manager).sample(chosen)
 
-            def uncorrected(block: Block) -> dict[str, torch.Tensor]:
+            def uncorrected(module: Any, block: Block) -> dict[str, torch.Tensor]:
                 present = {kind: of_kind[PRESENT] for kind, of_kind in block.inputs.items()}
                 read = module.imputation(module.read_parts(block.counts, present))
                 return {"values": module.linear_values(read)}

@@ -1,6 +1,7 @@
 """How well codes stand for cells: reports of a trained model."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,8 @@ from scmetaq.data._training_set import spread
 from scmetaq.module import MetaQModule
 from scmetaq.nn import cut_tree, merge_codes, perplexity
 
-from ._base import Block, Mixin
+from ._base import Mixin
+from ._blocks import Block
 
 _MOST_DECODED = 20_000
 """Cells whose counts are compared with those decoded, where there are more."""
@@ -86,10 +88,10 @@ class ReportsMixin(Mixin):
         cells = self._cells(self._registered(adata))
         chosen = spread(cells.n_cells, _MOST_DECODED)
         decoded = cells if len(chosen) == cells.n_cells else cells.only(chosen)
-        found = self._in_blocks(self._losses, decoded)
+        found = self._in_blocks(_losses, decoded)
         whole = found
         if decoded is not cells:
-            whole = self._in_blocks(lambda block: self._losses(block, of_counts=False), cells)
+            whole = self._in_blocks(partial(_losses, of_counts=False), cells)
         sizes = torch.bincount(torch.from_numpy(whole["assignment"]), minlength=self.n_metacells)
         present = {kind: of_kind.is_present for kind, of_kind in decoded.counts.items()}
         several = {f"_{kind}": [kind] for kind, here in present.items() if here.any()}
@@ -109,21 +111,6 @@ class ReportsMixin(Mixin):
             "n_metacells": self.n_metacells,
             "n_empty": int((sizes == 0).sum()),
         }
-
-    def _losses(self, block: Block, *, of_counts: bool = True) -> dict[str, Tensor]:
-        """Code of each cell of a block, its margin and losses, on request not those of counts."""
-        module = self.module
-        z = module.inference(block.inputs, block.conditions)["z"]
-        found: dict[str, Any] = module.codebook(z)._asdict()
-        found["held"] = (z - module.codebook.embed(found["assignment"])).square().mean(1)
-        if not of_counts:
-            return found
-        decoded = module.generative(z, block.conditions)
-        counts = module.selected_counts(block.counts)
-        for name in ("plain", "quantized"):
-            losses = module.nll(decoded[name], block.inputs, counts)
-            found |= {f"{name}_{kind}": nll for kind, nll in losses.items()}
-        return found
 
     def get_outlier_scores(self, adata: AnnData | MuData | None = None) -> pd.Series:
         r"""How far each cell is from its code, against the other cells of the metacell.
@@ -153,14 +140,14 @@ class ReportsMixin(Mixin):
             As :meth:`get_assignments`; or all cells of the model are alone in their metacells.
         """
         cells = self._cells(self._registered(adata))
-        codebook = self.module.codebook
-        if not bool((codebook.typical_distance > 0).any()):
+        if not bool((self.module.codebook.typical_distance > 0).any()):
             problem = "Expected distances of cells to their codes, found none: all cells of the"
             fix = "Train with fewer metacells."
             raise InputValueError(f"{problem} model are alone in their metacells.", fix)
 
-        def score(block: Block) -> dict[str, torch.Tensor]:
-            z = self.module.inference(block.inputs, block.conditions)["z"]
+        def score(module: Any, block: Block) -> dict[str, torch.Tensor]:
+            codebook = module.codebook
+            z = module.inference(block.inputs, block.conditions)["z"]
             assignment = codebook(z).assignment
             typical = codebook.typical_distance[assignment].clamp_min(1e-12)
             return {"score": codebook.distances(z, assignment) / typical}
@@ -221,7 +208,7 @@ class ReportsMixin(Mixin):
         codebook = self.module.codebook
         merges = merge_codes(codebook.codes, codebook.usage)
         cuts = [self._cut(cut_tree(merges, number), n_cells) for number in numbers]
-        found = self._in_blocks(lambda block: self._losses_of_cuts(block, cuts), cells)
+        found = self._in_blocks(partial(_losses_of_cuts, cuts=cuts), cells)
         mean = {name: values.mean(0, dtype=np.float64) for name, values in found.items()}
         share = {kind: max(of.is_present.mean(), 1e-12) for kind, of in cells.counts.items()}
         plain, quantized = (
@@ -254,23 +241,38 @@ class ReportsMixin(Mixin):
         everything = codebook.merged(torch.zeros_like(group), 1)[0]
         return _Cut(group, codebook.merged(group, n_groups), sizes, everything)
 
-    def _losses_of_cuts(self, block: Block, cuts: list[_Cut]) -> dict[str, Tensor]:
-        """Losses of each cell of a block at each cut, ``(n_cells, n_cuts)`` or ``(n_cells, 1)``."""
-        module = self.module
-        z = module.inference(block.inputs, block.conditions)["z"]  # B x D
-        counts = module.selected_counts(block.counts)
-        losses = module.nll(module.decode(z, block.conditions), block.inputs, counts)
-        found = {f"plain_{kind}": [loss] for kind, loss in losses.items()}
-        for cut in cuts:
-            chosen = module.codebook(z, cut.group)
-            decoded = module.decode_codes(cut.codes, chosen.assignment, block.conditions)
-            losses = module.nll(decoded, block.inputs, counts)
-            of_cut = {f"quantized_{kind}": loss for kind, loss in losses.items()}
-            of_cut["margin"] = chosen.margin
-            of_cut |= cut.errors(z, chosen.assignment)
-            for name, values in of_cut.items():
-                found.setdefault(name, []).append(values)
-        return {name: torch.stack(values, 1) for name, values in found.items()}
+
+def _losses(module: Any, block: Block, *, of_counts: bool = True) -> dict[str, Tensor]:
+    """Code of each cell of a block, its margin and losses, on request not those of counts."""
+    z = module.inference(block.inputs, block.conditions)["z"]
+    found: dict[str, Any] = module.codebook(z)._asdict()
+    found["held"] = (z - module.codebook.embed(found["assignment"])).square().mean(1)
+    if not of_counts:
+        return found
+    decoded = module.generative(z, block.conditions)
+    counts = module.selected_counts(block.counts)
+    for name in ("plain", "quantized"):
+        losses = module.nll(decoded[name], block.inputs, counts)
+        found |= {f"{name}_{kind}": nll for kind, nll in losses.items()}
+    return found
+
+
+def _losses_of_cuts(module: Any, block: Block, *, cuts: list[_Cut]) -> dict[str, Tensor]:
+    """Losses of each cell of a block at each cut, ``(n_cells, n_cuts)`` or ``(n_cells, 1)``."""
+    z = module.inference(block.inputs, block.conditions)["z"]  # B x D
+    counts = module.selected_counts(block.counts)
+    losses = module.nll(module.decode(z, block.conditions), block.inputs, counts)
+    found = {f"plain_{kind}": [loss] for kind, loss in losses.items()}
+    for cut in cuts:
+        chosen = module.codebook(z, cut.group)
+        decoded = module.decode_codes(cut.codes, chosen.assignment, block.conditions)
+        losses = module.nll(decoded, block.inputs, counts)
+        of_cut = {f"quantized_{kind}": loss for kind, loss in losses.items()}
+        of_cut["margin"] = chosen.margin
+        of_cut |= cut.errors(z, chosen.assignment)
+        for name, values in of_cut.items():
+            found.setdefault(name, []).append(values)
+    return {name: torch.stack(values, 1) for name, values in found.items()}
 
 
 def _mean(values: np.ndarray, of: np.ndarray | None = None) -> float:

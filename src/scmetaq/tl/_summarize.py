@@ -10,7 +10,8 @@ from anndata import AnnData
 
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, check_layer
-from scmetaq.data._containers import Rows
+from scmetaq._parallel import in_parts
+from scmetaq.data._containers import Rows, Span
 from scmetaq.metrics._counts import counts_of
 from scmetaq.metrics._groups import (
     as_embedding,
@@ -57,13 +58,22 @@ def sum_rows(X: Any, codes: np.ndarray, n_groups: int, block_size: int = _BLOCK)
     # scanpy.get.aggregate makes dense K x F arrays, too large for peaks of many metacells; blocks
     # keep the copy in double precision small, and let matrices on disk be read in turn
     rows = Rows(X)
-    size = block_size if rows.is_in_memory else min(block_size, _BLOCK_ON_DISK)
-    total = sp.csr_matrix((n_groups, X.shape[1]), dtype=np.float64)
-    for start, block in zip(range(0, X.shape[0], size), rows.blocks(size), strict=True):
-        of_block, block = codes[start : start + size], sp.csr_matrix(block)
-        total += _indicator(of_block, n_groups, np.ones(n_groups)) @ block
+    spans = rows.spans(block_size if rows.is_in_memory else min(block_size, _BLOCK_ON_DISK))
+    of_spans = np.split(codes, np.cumsum([len(span) for span in spans[:-1]], dtype=int))
+    sums: list[sp.csr_matrix] = []
+    for found in in_parts(_sums_of_span, n_groups, zip(spans, of_spans, strict=True)):
+        sums.append(found)
+        while len(sums) > 1 and sums[-2].nnz <= 2 * sums[-1].nnz:  # only what is of one size
+            sums.append(sums.pop() + sums.pop())
+    total = sum(reversed(sums), sp.csr_matrix((n_groups, X.shape[1]), dtype=np.float64))
     total.sort_indices()
     return total
+
+
+def _sums_of_span(n_groups: int, part: tuple[Span, np.ndarray]) -> sp.csr_matrix:
+    span, codes = part
+    (block,) = span.blocks(len(span))
+    return _indicator(codes, n_groups, np.ones(n_groups)) @ sp.csr_matrix(block)
 
 
 def mean_rows(X: Any, codes: np.ndarray, n_groups: int) -> Any:
