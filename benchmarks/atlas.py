@@ -108,6 +108,7 @@ def stored(data: Path, n_cells: int, cache: Path, *, is_sorted: bool = False) ->
         if start:
             sparse_dataset(group["X"]).append(counts)
         else:
+            counts.indptr = counts.indptr.astype(np.int64)  # so that more can be appended
             write_elem(group, "X", counts)
     names = pd.Index([f"cell{i}" for i in range(n_cells)], dtype=object)
     write_elem(group, "obs", pd.DataFrame({LABEL: pd.Categorical(groups[first])}, index=names))

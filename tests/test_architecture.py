@@ -17,15 +17,19 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 MAY_IMPORT = {
     "_errors": set(),
     "_keys": set(),
+    "_parallel": set(),
     "_progress": set(),
-    "data": {"_errors", "_keys"},
+    "data": {"_errors", "_keys", "_parallel"},
     "nn": set(),
     "module": {"nn"},
-    "train": {"_errors", "_progress", "module", "nn"},
-    "metrics": {"_errors", "_keys", "data"},
-    "tl": {"_errors", "_keys", "data", "metrics"},
+    "train": {"_errors", "_parallel", "_progress", "module", "nn"},
+    "metrics": {"_errors", "_keys", "_parallel", "data"},
+    "tl": {"_errors", "_keys", "_parallel", "data", "metrics"},
     "pl": {"_errors", "_keys"},
-    "model": {"_errors", "_keys", "_progress", "data", "module", "nn", "tl", "train"},
+    "model": {
+        *("_errors", "_keys", "_parallel", "_progress"),
+        *("data", "module", "nn", "tl", "train"),
+    },
     "report": {"_errors", "_keys", "data", "metrics", "pl", "tl"},
     "cli": {"MetaQModel", "_errors", "data", "metrics", "pl", "report", "tl"},
     "": {"data", "metrics", "model", "pl", "tl"},
@@ -37,6 +41,7 @@ MAY_USE = {
     "module": {"scvi", "torch"},
     "train": {"lightning", "numpy", "ot", "scvi", "torch"},
     "_keys": set(),
+    "_parallel": set(),
     "_progress": {"rich", "scvi"},
 }
 """Parts that may use only these libraries."""
@@ -129,11 +134,12 @@ def test_every_key_is_spelled_once():
             assert literals.isdisjoint(keys), path.name
 
 
-MOST_LINES = 16_200
+MOST_LINES = 16_450
 """Lines of the package at the end of its last rebuilding, 14,900, and what any number of cells took
 since: containers read by rows (300), codes by region and their index (350), metrics in bounded
-memory (170), files that are joined and stay on disk (270), and some room. Whoever needs more
-changes this in the same commit, and says what they are for."""
+memory (170), files that are joined and stay on disk (270), parts of the work that workers of dask
+do (220), and some room. Whoever needs more changes this in the same commit, and says what they are
+for."""
 
 
 def test_the_package_stays_small_and_networks_export_few_names():

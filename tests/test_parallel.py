@@ -12,6 +12,8 @@ from scmetaq import MetaQModel, metrics, tl
 from scmetaq._parallel import in_parts
 from scmetaq.data._cells import Counts
 from scmetaq.data._containers import Rows
+from scmetaq.nn import _regions
+from scmetaq.train import _codebook_fit
 
 distributed = pytest.importorskip("distributed")
 
@@ -159,3 +161,17 @@ def test_results_of_workers_equal_those_of_one_process(
         assert report == expected[3]
         pd.testing.assert_frame_equal(cuts, expected[4], check_exact=True)
         pd.testing.assert_series_equal(scores, expected[5], check_exact=True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_spans")
+def test_codes_that_workers_find_are_those_of_one_process(client, monkeypatch):
+    monkeypatch.setattr(_regions, "_CODES_PER_REGION", 10)
+    monkeypatch.setattr(_regions, "FEWEST_CODES", 20)
+    monkeypatch.setattr(_regions, "_ROWS", 500)
+    z = torch.randn(2_000, 8, generator=torch.Generator().manual_seed(0)).half()
+    options = {"states": torch.arange(4), "evenness": 0.2}
+    expected = _regions.cluster_by_region(z, 60, **options)
+    found = _regions.cluster_by_region(z, 60, each=_codebook_fit._in_parts, **options)
+    assert torch.equal(found.codes, expected.codes)
+    assert torch.equal(found.assignment, expected.assignment)

@@ -4,7 +4,6 @@ import scanpy as sc
 from anndata import AnnData
 from scipy import sparse
 
-from scmetaq.data import _cells
 from scmetaq.metrics import _log_counts
 from scmetaq.metrics._log_counts import LogCounts, log_normalise
 
@@ -55,7 +54,7 @@ def test_rows_in_memory_are_read_in_any_order(counts, rng, form):
 def test_rows_on_disk_are_read_once_and_then_in_any_order(
     counts, rng, monkeypatch, n_genes, gap, in_memory
 ):
-    monkeypatch.setattr(_cells, "BLOCK", 11)
+    monkeypatch.setattr(_log_counts, "BLOCK", 11)
     monkeypatch.setattr(_log_counts, "_GAP", gap)
     monkeypatch.setattr(_log_counts, "_IN_MEMORY", in_memory)
     wide = np.zeros((90, n_genes))

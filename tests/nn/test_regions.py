@@ -97,12 +97,15 @@ def test_shares_are_at_least_one_fit_the_cells_and_add_up(total):
     np.testing.assert_array_equal(in_proportion, [10, 20, 50])
 
 
-def test_progress_is_shown_of_every_step(z):
-    shown = []
+def test_regions_are_searched_by_whoever_is_given(z, by_region):
+    done = []
 
-    def progress(parts, description):
-        shown.append((description, len(parts)))
-        return parts
+    def each(function, calls, n_calls, description):
+        calls = list(calls)
+        assert len(calls) == n_calls
+        done.append((description, n_calls))
+        return [function(*call) for call in reversed(calls)][::-1]
 
-    found(z, progress=progress)
-    assert shown == [("Finding codes", 8), ("Moving codes", 6), ("Evening sizes", 8)]
+    assert torch.equal(found(z, each=each).codes, by_region.codes)
+    assert done[:3] == [("Weighing regions", 8), ("Finding codes", 8), ("Assigning cells", 1)]
+    assert {"Moving codes", "Evening sizes"} < {description for description, _ in done}

@@ -10,6 +10,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
+from scmetaq._parallel import in_parts
+
 from ._containers import Rows, column_of, names_of
 
 BLOCK = 4_096
@@ -143,7 +145,16 @@ class Counts:
         """The counts of some cells, by their sorted indices, in memory."""
         is_present = self.is_present[cells]
         row = np.where(is_present, np.arange(len(cells)), -1)
-        return Counts(self.of(cells), None if is_present.all() else row)
+        return Counts(self._read(cells), None if is_present.all() else row)
+
+    def _read(self, cells: np.ndarray) -> sp.csr_matrix:
+        """Counts of cells, of a matrix on disk span by span."""
+        if self._matrix.is_in_memory:
+            return self.of(cells)
+        pieces = np.split(cells, np.searchsorted(cells, range(SPAN, self.n_cells, SPAN)))
+        parts = (self.only(piece) for piece in pieces if len(piece))
+        found = list(in_parts(lambda _, part: part.everything, None, parts))
+        return sp.vstack(found, format="csr") if found else self.of(cells)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class CodeIndex:
         centre_bias: Tensor,
     ):
         order, sizes = region.argsort(stable=True), region.bincount().tolist()
-        self.codes = order.split(sizes)
+        self.codes = [codes.clone() for codes in order.split(sizes)]
         self.weight = [weight[codes].T.contiguous() for codes in self.codes]
         self.bias = [bias[codes] for codes in self.codes]
         self.centre_weight, self.centre_bias = centre_weight.T.contiguous(), centre_bias

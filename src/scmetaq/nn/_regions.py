@@ -1,6 +1,7 @@
 """Codes of many cells, found region by region: time grows with the cells, not with their square."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -41,8 +42,15 @@ _N_SEARCHED: Final = 4
 _ROWS: Final = 2**16
 """Cells that are read in single precision at once."""
 
-Progress = Callable[[Sequence[Any], str], Iterable[Any]]
-"""From parts and what is done with them to the same parts, one by one, while a bar is shown."""
+Each = Callable[[Callable[..., Any], Iterable[tuple], int, str], Iterable[Any]]
+"""From a function, the arguments of its calls, their number and what they do to the results."""
+
+
+def one_by_one(
+    function: Callable[..., Any], calls: Iterable[tuple], n_calls: int, description: str
+) -> Iterator[Any]:
+    """Call a function again and again, here and now."""
+    return (function(*arguments) for arguments in calls)
 
 
 @torch.no_grad()
@@ -54,7 +62,7 @@ def cluster_by_region(
     start: Tensor | None = None,
     evenness: float = 0.0,
     seed: int = 0,
-    progress: Progress = lambda parts, _: parts,
+    each: Each = one_by_one,
 ) -> Clustering:
     r"""Find codes as :func:`cluster` does, with work that grows with ``n_cells`` only.
 
@@ -81,32 +89,41 @@ def cluster_by_region(
         Weight of even sizes, as in :func:`cluster`.
     seed
         Seed of all that is drawn.
-    progress
-        What shows how far the search is.
+    each
+        How a function is called for each of the regions, or of many cells.
     """
     n_regions = max(1, round(n_codes / _CODES_PER_REGION))
     if start is None:
         region = _regions_of_cells(z[:, states], n_regions, seed)
-        start = _codes_of_regions(z, region, n_codes, seed, progress)
-    found = _means_of_nearest(z, start, n_passes=1)
-    for _ in progress(range(_MAX_MOVES), "Moving codes"):
-        moved = _moved_between_regions(z, found, code_regions(found.codes, n_regions, seed=seed))
+        start = _codes_of_regions(z, region, n_codes, seed, each)
+    found = _means_of_nearest(z, start, each, n_passes=1)
+    for _ in range(_MAX_MOVES):
+        of_code = code_regions(found.codes, n_regions, seed=seed)
+        moved = _moved_between_regions(z, found, of_code, each)
         if moved is None:
             break
         before = found
-        found = _means_of_nearest(z, _means(z, moved, n_codes), n_passes=2)
+        found = _means_of_nearest(z, _means(z, moved, n_codes), each, n_passes=2)
         if found.error > (1 - _LEAST_GAIN) * before.error:
             break
-    generator = torch.Generator(z.device).manual_seed(seed)
     codes, of_code = found.codes.clone(), code_regions(found.codes, n_regions, seed=seed + 1)
-    regions = progress(range(int(of_code.max()) + 1), "Evening sizes")
-    for _, part in zip(regions, _parts(found.assignment, of_code), strict=True):
-        cells, chosen, local = part
-        rows, n = z[cells].float(), len(chosen)
-        settled = lloyd(rows, local, n, max_passes=1)
-        assignment = exchange(rows, local, n, generator=generator, weight=evenness * settled.error)
-        codes[chosen] = set_groups_apart(rows, lloyd(rows, assignment, n, max_passes=100)).codes
-    return _means_of_nearest(z, codes, n_passes=2)
+    parts = list(_parts(found.assignment, of_code))
+    calls = (
+        (z[cells], local, len(chosen), seed + i) for i, (cells, chosen, local) in enumerate(parts)
+    )
+    evened = each(partial(_evened, evenness), calls, len(parts), "Evening sizes")
+    for (_, chosen, _), of_part in zip(parts, evened, strict=True):
+        codes[chosen] = of_part
+    return _means_of_nearest(z, codes, each, n_passes=2)
+
+
+@torch.no_grad()
+def _evened(evenness: float, rows: Tensor, assignment: Tensor, n_codes: int, seed: int) -> Tensor:
+    """Codes of a region after the exchange of cells and k-means."""
+    rows, generator = rows.float(), torch.Generator(rows.device).manual_seed(seed)
+    weight = evenness * lloyd(rows, assignment, n_codes, max_passes=1).error
+    assignment = exchange(rows, assignment, n_codes, generator=generator, weight=weight)
+    return set_groups_apart(rows, lloyd(rows, assignment, n_codes, max_passes=100)).codes
 
 
 def _regions_of_cells(states: Tensor, n_regions: int, seed: int) -> Tensor:
@@ -120,21 +137,22 @@ def _regions_of_cells(states: Tensor, n_regions: int, seed: int) -> Tensor:
     return torch.cat(found).unique(return_inverse=True)[1]
 
 
-def _codes_of_regions(
-    z: Tensor, region: Tensor, n_codes: int, seed: int, progress: Progress
-) -> Tensor:
+def _codes_of_regions(z: Tensor, region: Tensor, n_codes: int, seed: int, each: Each) -> Tensor:
     """Codes of all regions, more where there are more cells or these differ more."""
     size = region.bincount().cpu().numpy()
     cells = region.argsort(stable=True).split(size.tolist())
-    errors = [_error_of_few(z[of].float(), seed) for of in cells]
-    numbers = _shares(np.array(errors), n_codes, most=size)
-    codes = []
-    for i in progress(range(len(cells)), "Finding codes"):
-        rows, n = z[cells[i]].float(), int(numbers[i])
-        start = _start(rows, n, seed)
-        nearest = fill_empty(rows, start, nearest_codes(rows, start))
-        codes.append(split_and_merge(rows, nearest, n).codes)
-    return torch.cat(codes)
+    errors = each(_error_of_few, ((z[of], seed) for of in cells), len(cells), "Weighing regions")
+    numbers = _shares(np.array(list(errors)), n_codes, most=size)
+    calls = ((z[of], int(n), seed) for of, n in zip(cells, numbers, strict=True))
+    return torch.cat(list(each(_codes_of_region, calls, len(cells), "Finding codes")))
+
+
+@torch.no_grad()
+def _codes_of_region(rows: Tensor, n_codes: int, seed: int) -> Tensor:
+    rows = rows.float()
+    start = _start(rows, n_codes, seed)
+    nearest = fill_empty(rows, start, nearest_codes(rows, start))
+    return split_and_merge(rows, nearest, n_codes).codes
 
 
 def _start(rows: Tensor, n_codes: int, seed: int) -> Tensor:
@@ -144,8 +162,10 @@ def _start(rows: Tensor, n_codes: int, seed: int) -> Tensor:
     return rows[torch.from_numpy(chosen).to(rows.device)]
 
 
+@torch.no_grad()
 def _error_of_few(rows: Tensor, seed: int) -> float:
     """Squared error of cells with a few codes, one for each of the states that there may be."""
+    rows = rows.float()
     start = _start(rows, min(_N_FEW, len(rows)), seed)
     return lloyd(rows, nearest_codes(rows, start), len(start), max_passes=2).error * len(rows)
 
@@ -162,12 +182,15 @@ def _shares(weights: np.ndarray, total: int, *, most: np.ndarray) -> np.ndarray:
     return found
 
 
-def _moved_between_regions(z: Tensor, found: Clustering, of_code: Tensor) -> Tensor | None:
+def _moved_between_regions(
+    z: Tensor, found: Clustering, of_code: Tensor, each: Each
+) -> Tensor | None:
     """Assignment after codes moved from cheap merges to splits that gain more."""
     gain, leaves = torch.zeros_like(found.codes[:, 0]), torch.zeros_like(found.assignment).bool()
-    for cells, chosen, local in _parts(found.assignment, of_code):
-        of_part = Clustering(found.codes[chosen], local, 0.0)
-        split = best_splits(z[cells].float(), of_part)
+    parts = list(_parts(found.assignment, of_code))
+    calls = ((z[cells], found.codes[chosen], local) for cells, chosen, local in parts)
+    splits = each(_splits, calls, len(parts), "Moving codes")
+    for (cells, chosen, _), split in zip(parts, splits, strict=True):
         gain[chosen], leaves[cells] = split.gain, split.leaves
     size = found.assignment.bincount(minlength=len(found.codes)).to(found.codes)
     others = CodeIndex.of(found.codes, of_code).candidates(found.codes, 4)  # K x n
@@ -177,6 +200,11 @@ def _moved_between_regions(z: Tensor, found: Clustering, of_code: Tensor) -> Ten
     best = cost.masked_fill(others == own, torch.inf).min(1)
     partner = others.gather(1, best.indices[:, None])[:, 0]
     return move_codes(found.assignment, Split(gain, leaves), Merge(best.values, partner))
+
+
+@torch.no_grad()
+def _splits(rows: Tensor, codes: Tensor, assignment: Tensor) -> Split:
+    return best_splits(rows.float(), Clustering(codes, assignment, 0.0))
 
 
 def _parts(assignment: Tensor, of_code: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -191,25 +219,30 @@ def _parts(assignment: Tensor, of_code: Tensor) -> Iterator[tuple[Tensor, Tensor
         yield cells, chosen, rank[assignment[cells]]
 
 
-def _means_of_nearest(z: Tensor, codes: Tensor, *, n_passes: int) -> Clustering:
+def _means_of_nearest(z: Tensor, codes: Tensor, each: Each, *, n_passes: int) -> Clustering:
     """Nearest codes of all cells and their means, ``n_passes`` times."""
     for _ in range(n_passes):
-        assignment = _nearest(z, codes)
+        assignment = _nearest(z, codes, each)
         codes = _means(z, assignment, len(codes))
     return Clustering(codes, assignment, float(distances_to(z, codes, assignment).mean()))
 
 
-def _nearest(z: Tensor, codes: Tensor) -> Tensor:
+def _nearest(z: Tensor, codes: Tensor, each: Each) -> Tensor:
     """Nearest code of each cell, each code that of at least one."""
-    if len(codes) < FEWEST_CODES:
-        found = torch.cat([nearest_codes(rows.float(), codes) for rows in z.split(_ROWS)])
-    else:
+    index = None
+    if len(codes) >= FEWEST_CODES:
         index = CodeIndex.of(codes, code_regions(codes, round(len(codes) ** 0.5)))
-        found = torch.cat([_nearest_of(rows.float(), codes, index) for rows in z.split(_ROWS)])
-    return fill_empty(z, codes, found)
+    blocks = z.split(_ROWS)
+    calls = ((rows.clone(),) for rows in blocks)  # a view would go along with all that it is of
+    found = each(partial(_nearest_of, codes, index), calls, len(blocks), "Assigning cells")
+    return fill_empty(z, codes, torch.cat(list(found)))
 
 
-def _nearest_of(z: Tensor, codes: Tensor, index: CodeIndex) -> Tensor:
+@torch.no_grad()
+def _nearest_of(codes: Tensor, index: CodeIndex | None, z: Tensor) -> Tensor:
+    z = z.float()
+    if index is None:
+        return nearest_codes(z, codes)
     candidates = index.candidates(z, 1, n_searched=_N_SEARCHED)  # B x n
     apart = torch.stack([distances_to(z, codes, of) for of in candidates.T], 1)
     return candidates.gather(1, apart.argmin(1)[:, None])[:, 0]

@@ -1,5 +1,5 @@
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,10 +8,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from scmetaq._parallel import in_parts
 from scmetaq._progress import with_progress
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, cluster, cluster_by_region, initial_codes
-from scmetaq.nn._regions import MOST_AT_ONCE
+from scmetaq.nn._regions import MOST_AT_ONCE, one_by_one
 
 from ._callbacks import encode
 
@@ -136,10 +137,18 @@ class CodebookFit(Callback):
         options: dict[str, Any] = {"start": start, "evenness": self.evenness, "seed": self.seed}
         if n_codes <= MOST_AT_ONCE:
             return cluster(z.float(), n_codes, set_apart=True, **options).codes
-        options |= {"states": self.module.state_dimensions, "progress": _show}
+        options |= {"states": self.module.state_dimensions}
+        options |= {"each": one_by_one if z.is_cuda else _in_parts}
         return cluster_by_region(z, n_codes, **options).codes
 
 
-def _show(parts: Sequence[Any], description: str) -> Iterable[Any]:
-    """Show a bar while codes of many cells are searched for."""
-    return with_progress(parts, description, at_least=2)
+def _in_parts(
+    function: Callable[..., Any], calls: Iterable[tuple], n_calls: int, description: str
+) -> Iterator[Any]:
+    """Show a bar, and let the workers of dask help if there are any."""
+    shown = with_progress(range(n_calls), description, at_least=2)
+    return in_parts(_call, function, (call for _, call in zip(shown, calls, strict=True)))
+
+
+def _call(function: Callable[..., Any], arguments: tuple) -> Any:
+    return function(*arguments)
