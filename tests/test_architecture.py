@@ -17,13 +17,13 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 MAY_IMPORT = {
     "_errors": set(),
     "_keys": set(),
-    "_parallel": set(),
+    "_parallel": {"_progress"},
     "_progress": set(),
     "data": {"_errors", "_keys", "_parallel"},
     "nn": set(),
     "module": {"nn"},
     "train": {"_errors", "_parallel", "_progress", "module", "nn"},
-    "metrics": {"_errors", "_keys", "_parallel", "data"},
+    "metrics": {"_errors", "_keys", "_parallel", "_progress", "data"},
     "tl": {"_errors", "_keys", "_parallel", "data", "metrics"},
     "pl": {"_errors", "_keys"},
     "model": {
@@ -134,12 +134,12 @@ def test_every_key_is_spelled_once():
             assert literals.isdisjoint(keys), path.name
 
 
-MOST_LINES = 16_450
+MOST_LINES = 16_550
 """Lines of the package at the end of its last rebuilding, 14,900, and what any number of cells took
 since: containers read by rows (300), codes by region and their index (350), metrics in bounded
 memory (170), files that are joined and stay on disk (270), parts of the work that workers of dask
-do (220), and some room. Whoever needs more changes this in the same commit, and says what they are
-for."""
+do (220), bars of every stage (90), and some room. Whoever needs more changes this in the same
+commit, and says what they are for."""
 
 
 def test_the_package_stays_small_and_networks_export_few_names():

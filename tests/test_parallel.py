@@ -15,6 +15,7 @@ from scmetaq.data._containers import Rows
 from scmetaq.nn import _regions
 from scmetaq.train import _codebook_fit
 
+SHOWN = {"n_parts": 20, "shown_as": "Working"}
 distributed = pytest.importorskip("distributed")
 
 
@@ -44,7 +45,7 @@ def test_without_a_client_parts_are_done_here_when_they_are_asked_for():
         seen.append(part)
         return factor * part
 
-    found = in_parts(double, 2, iter([3, 4, 5]))
+    found = in_parts(double, 2, iter([3, 4, 5]), n_parts=3, shown_as="")
     assert next(found) == 6
     assert seen == [3]
     assert list(found) == [8, 10]
@@ -53,17 +54,22 @@ def test_without_a_client_parts_are_done_here_when_they_are_asked_for():
 @pytest.mark.slow
 def test_workers_of_a_client_do_the_parts_in_order(client):
     def of_worker(shared, part):
-        return shared[0], part, os.getpid(), list(in_parts(lambda a, b: a + b, 1, [2]))
+        return (
+            shared[0],
+            part,
+            os.getpid(),
+            list(in_parts(lambda a, b: a + b, 1, [2], n_parts=1, shown_as="")),
+        )
 
     parts = [("a", i) for i in range(20)]
-    found = list(in_parts(of_worker, ("shared",), iter(parts)))
+    found = list(in_parts(of_worker, ("shared",), iter(parts), **SHOWN))
     assert [part for _, part, _, _ in found] == parts
     assert {shared for shared, *_ in found} == {"shared"}
     workers = {process for _, _, process, _ in found}
     assert workers == set(client.run(os.getpid).values())
     assert os.getpid() not in workers
     assert found[0][3] == [3]  # a task does its own parts
-    here = list(in_parts(of_worker, ("shared",), parts, is_local=True))
+    here = list(in_parts(of_worker, ("shared",), parts, is_local=True, **SHOWN))
     assert {process for _, _, process, _ in here} == {os.getpid()}
 
 
@@ -76,7 +82,7 @@ def test_parts_are_made_as_workers_take_them(client):
             made.append(i)
             yield i
 
-    found = in_parts(lambda _, part: part, None, parts())
+    found = in_parts(lambda _, part: part, None, parts(), **SHOWN)
     assert next(found) == 0
     assert len(made) <= 5
     found.close()

@@ -4,23 +4,54 @@ import pytest
 import scvi
 from rich.console import Console
 
-from scmetaq._progress import with_progress
+from scmetaq import _progress
+from scmetaq._progress import peak_memory, stage, with_progress
 
 
-@pytest.mark.parametrize(
-    ("n_parts", "is_terminal", "verbosity", "shows"),
-    [
-        (5, True, logging.INFO, True),
-        (4, True, logging.INFO, False),  # soon done
-        (5, False, logging.INFO, False),
-        (5, True, logging.WARNING, False),  # told to be quiet
-    ],
-)
-def test_a_bar_where_somebody_sees_it(monkeypatch, capsys, n_parts, is_terminal, verbosity, shows):
+@pytest.fixture(params=[(True, logging.INFO), (False, logging.INFO), (True, logging.WARNING)])
+def is_seen(request, monkeypatch):
+    """Whether somebody sees it: in a terminal, unless told to be quiet."""
+    is_terminal, verbosity = request.param
     monkeypatch.setattr(Console, "is_terminal", is_terminal)
     monkeypatch.setattr(scvi.settings, "verbosity", verbosity)
-    parts = range(n_parts)
-    assert list(with_progress(parts, "Counting sheep", at_least=5)) == list(parts)
+    return request.param == (True, logging.INFO)
+
+
+@pytest.mark.parametrize("patience", [0, 60])
+def test_a_bar_of_what_takes_a_while(is_seen, patience, monkeypatch, capsys):
+    monkeypatch.setattr(_progress, "_PATIENCE", patience)
+    parts = range(5)
+    assert list(with_progress(parts, "Counting sheep", 5)) == list(parts)
     shown = capsys.readouterr()
-    assert ("Counting sheep" in shown.err) == bool(shown.err) == shows
+    assert ("Counting sheep" in shown.err) == bool(shown.err) == (is_seen and not patience)
     assert shown.out == ""
+
+
+def test_a_line_of_what_cannot_be_counted(is_seen, capsys):
+    with stage("Looking for sheep"):
+        pass
+    shown = capsys.readouterr()
+    assert ("Looking for sheep" in shown.err) == (" GB" in shown.err) == is_seen
+    assert shown.out == ""
+
+
+def test_bars_end_with_those_who_stop_counting(monkeypatch):
+    monkeypatch.setattr(Console, "is_terminal", True)
+    monkeypatch.setattr(scvi.settings, "verbosity", logging.INFO)
+    monkeypatch.setattr(_progress, "_PATIENCE", 0)
+    lines, made = [], _progress._line
+    monkeypatch.setattr(_progress, "_line", lambda *a: lines.append(made(*a)) or lines[-1])
+    counted = with_progress(iter(range(10)), "Counting sheep", 10)
+    assert [next(counted), next(counted)] == [0, 1]
+    assert lines[0].live.is_started
+    counted.close()
+    assert not lines[0].live.is_started
+
+
+def test_the_peak_of_memory_is_that_of_the_process():
+    before = peak_memory()
+    held = bytearray(300_000_000)
+    held[::4096] = b"x" * len(held[::4096])
+    assert before > 0.05
+    assert peak_memory() >= before
+    assert peak_memory() > 0.3

@@ -5,18 +5,32 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from ._progress import with_progress
+
 _WAITING = 2
 """Parts per thread of the workers that are sent before the first of them is done."""
 
 
 def in_parts[S, P, R](
-    function: Callable[[S, P], R], shared: S, parts: Iterable[P], *, is_local: bool = False
+    function: Callable[[S, P], R],
+    shared: S,
+    parts: Iterable[P],
+    *,
+    n_parts: int,
+    shown_as: str,
+    is_local: bool = False,
 ) -> Iterator[R]:
-    """Yield ``function(shared, part)`` of each part, in their order.
+    """Yield ``function(shared, part)`` of each part, in their order, and show how far it is.
 
     With an active :class:`distributed.Client` its workers compute, unless ``is_local``: the
     function and what is shared are sent to each once, and parts when their turn comes.
     """
+    return with_progress(_results(function, shared, parts, is_local), shown_as, n_parts)
+
+
+def _results(
+    function: Callable[[Any, Any], Any], shared: Any, parts: Iterable[Any], is_local: bool
+) -> Iterator[Any]:
     client = None if is_local else _active_client()
     if client is None:
         for part in parts:
@@ -33,6 +47,11 @@ def in_parts[S, P, R](
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
+
+
+def call(function: Callable[..., Any], arguments: tuple) -> Any:
+    """Call a function that is shared with arguments that are a part."""
+    return function(*arguments)
 
 
 def _apply(everywhere: tuple[Callable, Any], part: Any) -> Any:

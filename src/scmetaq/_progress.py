@@ -1,17 +1,72 @@
-"""Progress bars of what is not training, which has scvi-tools' own."""
+"""What is under way besides training, which has scvi-tools' own bar: how far it is, and memory."""
 
 import logging
-from collections.abc import Iterable, Sequence
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 from scvi import settings
 
+_PATIENCE = 0.5
+"""Seconds after which a bar is shown of what is not done."""
 
-def with_progress[T](parts: Sequence[T], description: str, *, at_least: int) -> Iterable[T]:
-    """The parts, with a bar on stderr if they are many, somebody sees it and INFO is logged."""
+
+class _Memory(ProgressColumn):
+    """Most memory that the process has taken so far."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if (peak := peak_memory()) is None else f"{peak:.1f} GB")
+
+
+def peak_memory() -> float | None:
+    """Most memory that the process has taken so far, in GB; None where that is not known."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1_024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def with_progress[T](parts: Iterable[T], description: str, n_parts: int) -> Iterator[T]:
+    """Yield the parts and show how far they are, with the time left, if it takes a while."""
+    line, start = _line(BarColumn(), TimeRemainingColumn()), time.monotonic()
+    task = line.add_task(description, total=n_parts)
+    try:
+        for part in parts:
+            yield part
+            line.advance(task)
+            if not line.live.is_started and time.monotonic() - start > _PATIENCE:
+                line.start()
+    finally:
+        line.stop()
+
+
+@contextmanager
+def stage(description: str) -> Iterator[None]:
+    """Show what is done inside, and for how long, where nobody knows how long it takes."""
+    with _line(SpinnerColumn(), TimeElapsedColumn()) as line:
+        line.add_task(description, total=None)
+        yield
+
+
+def _line(*columns: ProgressColumn) -> Progress:
+    """A line on stderr that goes when it is done, if somebody sees it and INFO is logged."""
     console = Console(stderr=True)
     is_seen = (console.is_terminal or console.is_jupyter) and settings.verbosity <= logging.INFO
-    if len(parts) < at_least or not is_seen:
-        return parts
-    return track(parts, description=description, console=console)
+    text = TextColumn("{task.description}")
+    shown = (text, *columns, _Memory())
+    return Progress(*shown, console=console, transient=True, disable=not is_seen)

@@ -153,7 +153,8 @@ class Counts:
             return self.of(cells)
         pieces = np.split(cells, np.searchsorted(cells, range(SPAN, self.n_cells, SPAN)))
         parts = (self.only(piece) for piece in pieces if len(piece))
-        found = list(in_parts(lambda _, part: part.everything, None, parts))
+        options: dict[str, Any] = {"n_parts": len(pieces), "shown_as": "Reading cells"}
+        found = list(in_parts(lambda _, part: part.everything, None, parts, **options))
         return sp.vstack(found, format="csr") if found else self.of(cells)
 
 

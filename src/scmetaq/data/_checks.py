@@ -138,8 +138,9 @@ def _check_counts(
 
 def _refuse_bad_values(counts: Rows, held: str, argument: str) -> tuple[np.ndarray, np.ndarray]:
     """Sums of cells and of features, read block by block, unless values are no counts."""
-    of_spans = zip(*in_parts(_summary, None, counts.spans(SPAN)), strict=True)
-    bad, values, maxima, per_cell, per_feature = of_spans
+    spans = counts.spans(SPAN)
+    found = in_parts(_summary, None, spans, n_parts=len(spans), shown_as="Checking counts")
+    bad, values, maxima, per_cell, per_feature = zip(*found, strict=True)
     n_bad, n_values, largest = sum(bad), sum(values), max(maxima)
     guess = "They look normalised or scaled."
     if 2 * n_bad[2] < n_values:

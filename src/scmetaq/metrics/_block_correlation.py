@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scmetaq._progress import with_progress
+
 from ._groups import unit_rows
 
 
@@ -41,7 +43,8 @@ def nearest_outside(
     best = np.full((-(-len(asking) // block_size), block_size), -np.inf, dtype=np.float32)
     few, many = (asking, asking) if among is None else sorted((asking, among), key=len)
     held = [] if among is None else [block(few, i) for i in range(-(-len(few) // block_size))]
-    for j in range(-(-len(many) // block_size)):
+    n_many = -(-len(many) // block_size)
+    for j in with_progress(range(n_many), "Separation", n_many):
         there = block(many, j)
         for i in range(len(held) or j + 1):
             here = held[i] if held else there if i == j else block(many, i)

@@ -46,7 +46,7 @@ def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
     values = np.empty(len(groups.names))  # K
-    for chosen, total in groups.sums(X, _sums_of_units, n_cells=block_size):
+    for chosen, total in groups.sums(X, _sums_of_units, n_cells=block_size, shown_as="Compactness"):
         values[chosen] = np.square(total).sum(axis=1)
     return groups.series(values / groups.sizes * (len(values) / groups.n_grouped), "compactness")
 

@@ -59,7 +59,8 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
         raise InputValueError(problem, "Pass e.g. log1p counts per 10k.", "X")
     values = np.empty(len(groups.names))  # K
     n_groups = min(block_size, max(1, _VALUES // max(1, X.shape[1])))
-    for chosen, total in groups.sums(X, _moments, n_cells=BLOCK, n_groups=n_groups):
+    options: dict[str, Any] = {"n_cells": BLOCK, "n_groups": n_groups}
+    for chosen, total in groups.sums(X, _moments, **options, shown_as="Inner normalised variance"):
         sizes = groups.sizes[chosen]  # B
         mean, square = total / sizes[:, None]
         unbiased = np.divide(sizes, sizes - 1, out=np.full(len(sizes), np.nan), where=sizes > 1)
@@ -161,7 +162,8 @@ def check_counts(adata: Any, layer: str | None, owner: str = "", *, stacklevel: 
     if X is None:
         raise InputValueError(f"{problem} nothing.", f"Name {named}", "layer")
     check_readable(X, where, "layer")
-    found = in_parts(_odd_values, None, Rows(X).spans(SPAN))
+    spans = Rows(X).spans(SPAN)
+    found = in_parts(_odd_values, None, spans, n_parts=len(spans), shown_as="Checking counts")
     n_wrong, n_fractions = sum(found, np.zeros(2, int))
     if n_wrong:
         wrong = f"{problem} {n_wrong} values that are negative, NaN or infinite."

@@ -18,7 +18,7 @@ from scmetaq._errors import (
     check_there,
     check_unique,
 )
-from scmetaq._parallel import in_parts
+from scmetaq._parallel import call, in_parts
 
 from ._log_counts import LogCounts
 
@@ -51,7 +51,13 @@ class Groups(NamedTuple):
         return np.split(order, np.cumsum(self.sizes)[:-1])
 
     def sums(
-        self, X: Any, sums_of: Callable[..., np.ndarray], *, n_cells: int, n_groups: int = 256
+        self,
+        X: Any,
+        sums_of: Callable[..., np.ndarray],
+        *,
+        n_cells: int,
+        n_groups: int = 256,
+        shown_as: str,
     ) -> Iterator[tuple[slice, np.ndarray]]:
         """Sums over the cells of each group, of a bounded number of groups and cells at a time.
 
@@ -66,12 +72,11 @@ class Groups(NamedTuple):
             end, first = ends[chosen.stop - 1], chosen.stop
             starts = ends[chosen] - sizes[chosen] - begin
             # only a group that is alone has more cells than are read at once
-            plan += [
-                (chosen, order[at : min(at + n_cells, end)], starts)
-                for at in range(begin, end, n_cells)
-            ]
+            for at in range(begin, end, n_cells):
+                plan.append((chosen, order[at : min(at + n_cells, end)], starts))
         parts = ((X[rows], starts) for _, rows, starts in plan)
-        found = zip(plan, in_parts(_apply, sums_of, parts), strict=True)
+        done = in_parts(call, sums_of, parts, n_parts=len(plan), shown_as=shown_as)
+        found = zip(plan, done, strict=True)
         for _, of_chosen in groupby(found, key=lambda pair: pair[0][0].start):
             pairs = list(of_chosen)
             yield pairs[0][0][0], reduce(np.add, (total for _, total in pairs))
@@ -79,10 +84,6 @@ class Groups(NamedTuple):
     def series(self, values: np.ndarray, name: str) -> pd.Series:
         """Values of metacells, ``(n_groups,)``, indexed by their names."""
         return pd.Series(values, self.names.rename(_keys.METACELL), name=name)
-
-
-def _apply(function: Callable[..., np.ndarray], part: tuple[Any, ...]) -> np.ndarray:
-    return function(*part)
 
 
 class SizeSummary(NamedTuple):

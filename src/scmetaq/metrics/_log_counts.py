@@ -87,7 +87,8 @@ class _SortedRows:
         spans = Rows(counts).spans(BLOCK)
         of_spans = np.split(codes, range(BLOCK, len(codes), BLOCK))
         parts = zip(spans, of_spans, strict=True)
-        for order, entries, of_rows in in_parts(_sorted_entries, self._entry, parts):
+        options: dict[str, Any] = {"n_parts": len(spans), "shown_as": "Sorting log counts"}
+        for order, entries, of_rows in in_parts(_sorted_entries, self._entry, parts, **options):
             self._place[start + order] = np.arange(start, start + len(order))
             self._file.write(entries.tobytes())
             lengths.append(of_rows)

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from scmetaq._parallel import in_parts
-from scmetaq._progress import with_progress
 from scmetaq.data._cells import SPAN, Cells
 from scmetaq.data._training_set import csr_tensor
 from scmetaq.nn._inputs import Inputs
@@ -15,8 +14,6 @@ from scmetaq.nn._inputs import Inputs
 BLOCK = 1_024
 """Cells per pass of the encoder. Fixed, and the last block padded, so that a cell's result
 does not depend on how many cells come with it."""
-_MANY_SPANS = 3
-"""Spans that take more than about two seconds."""
 
 
 class Block(NamedTuple):
@@ -40,10 +37,10 @@ def in_blocks(module: Any, function: Function, cells: Cells) -> dict[str, np.nda
     found: dict[str, np.ndarray] = {}
     starts = range(0, cells.n_cells, SPAN)
     places = [slice(start, min(start + SPAN, cells.n_cells)) for start in starts]
-    shown = with_progress(places, "Encoding cells", at_least=_MANY_SPANS)
-    spans = (cells.only(np.arange(of.start, of.stop)) for of in shown)
-    is_local = module.device.type != "cpu"
-    results = in_parts(_of_span, (module, function), spans, is_local=is_local)
+    spans = (cells.only(np.arange(of.start, of.stop)) for of in places)
+    options: dict[str, Any] = {"n_parts": len(places), "shown_as": "Encoding cells"}
+    options["is_local"] = module.device.type != "cpu"
+    results = in_parts(_of_span, (module, function), spans, **options)
     for chosen, result in zip(places, results, strict=True):
         for name, rows in result.items():
             if name not in found:

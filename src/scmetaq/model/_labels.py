@@ -272,7 +272,7 @@ class LabelsMixin(Mixin):
         """Indices of cells, their latents and what identifies them, a bounded number at a time."""
         chosen = np.arange(cells.n_cells) if chosen is None else chosen
         starts = range(0, len(chosen), _CHUNK)
-        for start in with_progress(starts, "Reading cells", at_least=3):
+        for start in with_progress(starts, "Reading cells", len(starts)):
             some = chosen[start : start + _CHUNK]
             sampled = cells.sample(some)
             yield some, torch.from_numpy(self._latents(sampled)), _numbers(sampled)

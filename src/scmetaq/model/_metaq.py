@@ -7,6 +7,7 @@ from mudata import MuData
 from scvi import settings
 
 from scmetaq._errors import InputTypeError, InputValueError, check_choice, check_int, check_share
+from scmetaq._progress import stage
 from scmetaq.data._cells import Cells
 from scmetaq.data._checks import check_n_metacells
 from scmetaq.data._modality import check_weights
@@ -208,25 +209,28 @@ class MetaQModel(
         reference = everything.sample(cells)
         reliability = {}
         if not module.codebook.is_fitted:
-            reliability = {
-                kind: fit_statistics(
-                    module.parts[kind],
-                    kind,
-                    of_kind.measured,
-                    starts_at_mean=recipe.n_components > 0,  # as published, at random
+            with stage("Fitting statistics"):
+                reliability = {
+                    kind: fit_statistics(
+                        module.parts[kind],
+                        kind,
+                        of_kind.measured,
+                        starts_at_mean=recipe.n_components > 0,  # as published, at random
+                        seed=seed,
+                    )
+                    for kind, of_kind in reference.counts.items()
+                }
+        if recipe.n_components:
+            read = self._read_all(reference)
+            with stage("Averaging over neighbours"):
+                prepared = linear_inputs(
+                    module,
+                    read,
+                    reference,
+                    reliability=reliability,
+                    has_weights=self.init_params_["non_kwargs"]["modality_weights"] is not None,
                     seed=seed,
                 )
-                for kind, of_kind in reference.counts.items()
-            }
-        if recipe.n_components:
-            prepared = linear_inputs(
-                module,
-                self._read_all(reference),
-                reference,
-                reliability=reliability,
-                has_weights=self.init_params_["non_kwargs"]["modality_weights"] is not None,
-                seed=seed,
-            )
         else:  # as published: all cells
             cells, prepared = np.arange(self.adata.n_obs), selected_inputs(module, everything)
         conditions = everything.conditions[cells].astype(np.float32)

@@ -61,7 +61,9 @@ def sum_rows(X: Any, codes: np.ndarray, n_groups: int, block_size: int = _BLOCK)
     spans = rows.spans(block_size if rows.is_in_memory else min(block_size, _BLOCK_ON_DISK))
     of_spans = np.split(codes, np.cumsum([len(span) for span in spans[:-1]], dtype=int))
     sums: list[sp.csr_matrix] = []
-    for found in in_parts(_sums_of_span, n_groups, zip(spans, of_spans, strict=True)):
+    parts = zip(spans, of_spans, strict=True)
+    options: dict[str, Any] = {"n_parts": len(spans), "shown_as": "Adding up cells"}
+    for found in in_parts(_sums_of_span, n_groups, parts, **options):
         sums.append(found)
         while len(sums) > 1 and sums[-2].nnz <= 2 * sums[-1].nnz:  # only what is of one size
             sums.append(sums.pop() + sums.pop())

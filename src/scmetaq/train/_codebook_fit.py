@@ -8,8 +8,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from scmetaq._parallel import in_parts
-from scmetaq._progress import with_progress
+from scmetaq._parallel import call, in_parts
+from scmetaq._progress import stage
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, cluster, cluster_by_region, initial_codes
 from scmetaq.nn._regions import MOST_AT_ONCE, one_by_one
@@ -136,7 +136,8 @@ class CodebookFit(Callback):
         start = self._start(z, n_codes) if start is None else start
         options: dict[str, Any] = {"start": start, "evenness": self.evenness, "seed": self.seed}
         if n_codes <= MOST_AT_ONCE:
-            return cluster(z.float(), n_codes, set_apart=True, **options).codes
+            with stage("Searching for codes"):
+                return cluster(z.float(), n_codes, set_apart=True, **options).codes
         options |= {"states": self.module.state_dimensions}
         options |= {"each": one_by_one if z.is_cuda else _in_parts}
         return cluster_by_region(z, n_codes, **options).codes
@@ -146,9 +147,4 @@ def _in_parts(
     function: Callable[..., Any], calls: Iterable[tuple], n_calls: int, description: str
 ) -> Iterator[Any]:
     """Show a bar, and let the workers of dask help if there are any."""
-    shown = with_progress(range(n_calls), description, at_least=2)
-    return in_parts(_call, function, (call for _, call in zip(shown, calls, strict=True)))
-
-
-def _call(function: Callable[..., Any], arguments: tuple) -> Any:
-    return function(*arguments)
+    return in_parts(call, function, calls, n_parts=n_calls, shown_as=description)
