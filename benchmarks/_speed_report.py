@@ -11,6 +11,7 @@ from _markdown import Report, table
 
 PUBLISHED_EPOCHS: Final = 300
 AUTHORS: Final = "metaq-authors"
+HOUR: Final = 3_600
 
 
 def report(results: dict[str, Any]) -> Report:
@@ -23,7 +24,7 @@ def report(results: dict[str, Any]) -> Report:
     fewest = runs[runs["n_genes"] == runs["n_genes"].min()]
     short = [
         f"{intro} CPU seconds to the result, {fewest['n_genes'].iloc[0]:,} genes:",
-        spread_table(with_extrapolated(fewest), "seconds", slope=True),
+        spread_table(with_extrapolated(fewest), "seconds", slope=True, until=HOUR),
     ]
     parts = [intro]
     for n_genes, of_genes in runs.groupby("n_genes"):
@@ -56,17 +57,22 @@ def with_extrapolated(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([runs, extra])
 
 
-def spread_table(runs: pd.DataFrame, value: str, *, slope: bool = False) -> str:
-    """Methods by numbers of cells."""
+def spread_table(
+    runs: pd.DataFrame, value: str, *, slope: bool = False, until: float | None = None
+) -> str:
+    """Methods by numbers of cells; on request also the number at which a value is reached."""
     runs = runs[runs[value].notna()]
     sizes = sorted(runs["n_cells"].unique())
     heading = ["method", *(f"{n:,} cells" for n in sizes), *(["slope"] if slope else [])]
+    heading += ["an hour at"] if until else []
     lines = []
     for method, of_method in runs.groupby("method", sort=False):
         by_size = of_method.groupby("n_cells")[value]
         cells = [spread(by_size.get_group(n)) if n in by_size.groups else "" for n in sizes]
         if slope:
             cells.append(log_slope(by_size.median()))
+        if until:
+            cells.append(cells_at(by_size.median(), until))
         lines.append([str(method), *cells])
     return table(heading, lines)
 
@@ -90,6 +96,15 @@ def log_slope(medians: pd.Series) -> str:
     if len(medians) < 3:
         return ""
     return f"{np.polyfit(np.log(medians.index.to_numpy(float)), np.log(medians), 1)[0]:.2f}"
+
+
+def cells_at(medians: pd.Series, value: float) -> str:
+    """Number of cells at which a value is reached, by a line through the last two on log axes."""
+    if len(medians) < 2:
+        return ""
+    x, y = np.log(medians.index.to_numpy(float)[-2:]), np.log(medians.to_numpy()[-2:])
+    found = np.exp(x[1] + (np.log(value) - y[1]) * (x[1] - x[0]) / (y[1] - y[0]))
+    return f"{float(f'{found:.1g}'):,.0f}"
 
 
 def epoch_table(runs: pd.DataFrame) -> str:

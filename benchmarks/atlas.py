@@ -69,6 +69,7 @@ def main() -> None:
                 done = [run for run in done if run not in same] + [key | found]
                 results = {"machine": machine(), "source": SOURCE, "runs": done}
                 save(args, "atlas", results, report(results))
+                picture(results, args.out.with_suffix(".svg"))
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -216,8 +217,8 @@ METHODS: Final[dict[str, Callable[[Path, int], dict[str, Any]]]] = {
         file, lambda n, **kwargs: KMeans(n, n_init=1, **kwargs), seed
     ),
 }
-TO_METACELLS: Final = ("set up", "train", "assign", "get metacells", "components", "k-means")
-"""Stages that count as the time to metacells."""
+TO_METACELLS: Final = ("set up", "train", "get metacells", "components", "k-means")
+"""Stages that count as the time to metacells, which ``get_metacells`` assigns the cells to."""
 
 
 def staged[T](stages: list[Stage], name: str, work: Callable[[], T]) -> T:
@@ -256,6 +257,31 @@ def report(results: dict[str, Any]) -> Report:
     return Report(text + found)
 
 
+def picture(results: dict[str, Any], file: Path) -> None:
+    """Time and memory over the number of cells, on logarithmic axes, with the slopes."""
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
+
+    runs = [run for run in results["runs"] if "stages" in run]
+    slopes = dict(slopes_of(runs))
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    shown = (seconds_of, "CPU seconds to metacells"), (peak_of, "peak memory, GB")
+    for ax, (value, label) in zip(axes, shown, strict=True):
+        for method in [name for name in METHODS if any(run["method"] == name for run in runs)]:
+            mine = sorted((r["cells"], value(r)) for r in runs if r["method"] == method)
+            slope = f" (N$^{{{slopes[method]:.2f}}}$)" if method in slopes and ax is axes[0] else ""
+            ax.plot(*zip(*mine, strict=True), marker="o", ms=4, label=method + slope)
+        sizes = sorted({run["cells"] for run in runs})
+        ax.set(xscale="log", xlabel="cells", ylabel=label)
+        ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    axes[0].set_yscale("log")
+    axes[0].legend(frameon=False, fontsize=7)
+    axes[1].set_ylim(0)
+    figure.savefig(file)
+    plt.close(figure)
+
+
 def row_of(run: dict[str, Any]) -> Iterator[str]:
     """Cells of the table for a run."""
     yield from (run["method"], f"{run['cells']:,}")
@@ -265,7 +291,7 @@ def row_of(run: dict[str, Any]) -> Iterator[str]:
     seconds = {name: of for name, of, _ in run["stages"]}
     yield from (f"{run['metacells']:,}", f"{seconds_of(run):.0f}")
     yield f"{seconds['evaluate']:.0f}" if "evaluate" in seconds else "-"
-    yield f"{max(peak for *_, peak in run['stages']):.1f}"
+    yield f"{peak_of(run):.1f}"
     yield from (f"{run[name]:.3f}" for name in ("purity", "accuracy", "balanced_accuracy"))
     yield f"{run['size_cv']:.2f}"
 
@@ -273,6 +299,11 @@ def row_of(run: dict[str, Any]) -> Iterator[str]:
 def seconds_of(run: dict[str, Any]) -> float:
     """CPU seconds from counts to metacells."""
     return sum(seconds for name, seconds, _ in run["stages"] if name in TO_METACELLS)
+
+
+def peak_of(run: dict[str, Any]) -> float:
+    """Peak memory of a run, in GB."""
+    return max(peak for *_, peak in run["stages"])
 
 
 def slopes_of(runs: list[dict[str, Any]]) -> Iterator[tuple[str, float]]:
