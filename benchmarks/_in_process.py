@@ -21,8 +21,10 @@ from _methods import HERE
 sys.path.insert(0, str(HERE / "methods"))
 
 import run_kmeans
+import run_kmeans_paired
 import run_random
 import run_scmetaq
+import run_scmetaq_paired
 
 Key = tuple[Any, ...]
 DEFAULT: dict[str, Any] = {"recipe": "default", "batch_key": None, "epochs": None}
@@ -33,6 +35,20 @@ ASSIGN: dict[str, tuple[Callable[..., np.ndarray], dict[str, Any]]] = {
     "kmeans-pca": (run_kmeans.assign, {"scaled": False}),
     "random": (run_random.assign, {}),
 }
+OF_TWO: dict[str, tuple[Callable[..., np.ndarray], dict[str, Any]]] = {
+    "scmetaq-joint": (run_scmetaq_paired.assign, {"use": "joint", "rna_weight": None}),
+    "scmetaq-rna": (run_scmetaq_paired.assign, {"use": "rna", "rna_weight": None}),
+    "scmetaq-other": (run_scmetaq_paired.assign, {"use": "other", "rna_weight": None}),
+    "kmeans-concatenated": (
+        run_kmeans_paired.assign,
+        {"on": "concatenated", "rna_weight": 0.5, "scaled": False},
+    ),
+    "kmeans-concatenated-scaled": (
+        run_kmeans_paired.assign,
+        {"on": "concatenated", "rna_weight": 0.5, "scaled": True},
+    ),
+}
+"""Methods on two modalities."""
 
 
 def assign(method: str, adata: anndata.AnnData, n_metacells: int, seed: int) -> np.ndarray:

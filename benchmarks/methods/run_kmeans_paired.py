@@ -20,6 +20,7 @@ import muon as mu
 import numpy as np
 import scanpy as sc
 from _paired import by_modality
+from run_kmeans import z_scores
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.manifold import SpectralEmbedding
@@ -29,7 +30,8 @@ N_COMPONENTS = 50
 
 def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
     """Cluster of each cell."""
-    scores = {kind: reduced(kind, part, args.seed) for kind, part in by_modality(adata).items()}
+    parts = by_modality(adata)
+    scores = {kind: reduced(kind, parts[kind], args.seed, scaled=args.scaled) for kind in parts}
     other = next(kind for kind in scores if kind != "rna")
     if args.on == "wnn":
         space = neighbour_components(scores, args.seed)
@@ -42,16 +44,17 @@ def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
     return KMeans(args.n_metacells, n_init=1, random_state=args.seed).fit_predict(space)
 
 
-def reduced(kind: str, adata: anndata.AnnData, seed: int) -> np.ndarray:
-    """Components of one modality, N x P."""
+def reduced(kind: str, adata: anndata.AnnData, seed: int, *, scaled: bool = False) -> np.ndarray:
+    """Components of one modality, N x P, on request of z-scores of genes and proteins."""
+    scale = z_scores if scaled else np.asarray
     if kind == "adt":
         log = np.log1p(adata.X.toarray())
-        return principal(log - log.mean(1, keepdims=True), seed)
+        return principal(scale(log - log.mean(1, keepdims=True)), seed)
     if kind == "atac":
         mu.atac.pp.tfidf(adata, scale_factor=1e4)
         return TruncatedSVD(N_COMPONENTS, random_state=seed).fit_transform(adata.X)[:, 1:]
     X = _shared.log_counts(adata)
-    return principal(X[:, _shared.variable_genes(X)].toarray(), seed)
+    return principal(scale(X[:, _shared.variable_genes(X)].toarray()), seed)
 
 
 def principal(values: np.ndarray, seed: int) -> np.ndarray:
@@ -77,6 +80,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--on", choices=["concatenated", "rna", "other", "wnn"], default="concatenated"
     )
+    parser.add_argument("--scaled", action="store_true", help="z-scores of genes and proteins")
     parser.add_argument("--rna-weight", type=float, default=0.5, help="share of RNA in distances")
     args = parser.parse_args()
     _shared.run(f"kmeans-{args.on}", "scikit-learn", assign, args)
