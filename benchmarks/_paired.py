@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -113,7 +113,11 @@ def by_modality(adata: anndata.AnnData) -> dict[str, anndata.AnnData]:
     return {kind: adata[:, (adata.var[MODALITY] == kind).to_numpy()].copy() for kind in kinds}
 
 
-def gated(proteins: anndata.AnnData, sure: float = 0.8) -> pd.Series:
+def gated(
+    proteins: anndata.AnnData,
+    sure: float = 0.8,
+    populations: Mapping[str, tuple[str, str]] = POPULATIONS,
+) -> pd.Series:
     """Population of each cell by its surface proteins, missing where they leave a doubt.
 
     A protein is on a cell where the upper of two normal distributions, fitted to its centred log
@@ -123,10 +127,10 @@ def gated(proteins: anndata.AnnData, sure: float = 0.8) -> pd.Series:
     clr = log - log.mean(1, keepdims=True)
     names = [str(name).removeprefix("adt:").removeprefix("ADT_") for name in proteins.var_names]
     marker = {name.split("_")[0].split("-")[0]: i for i, name in reversed(list(enumerate(names)))}
-    wanted = {m for has, lacks in POPULATIONS.values() for m in f"{has} {lacks}".split()}
+    wanted = {m for has, lacks in populations.values() for m in f"{has} {lacks}".split()}
     probability = {m: upper(clr[:, [marker[m]]]) for m in wanted if m in marker}
     found = pd.Series(None, index=proteins.obs_names, dtype=object)
-    for population, (has, lacks) in POPULATIONS.items():
+    for population, (has, lacks) in populations.items():
         if all(m in probability for m in f"{has} {lacks}".split()):
             on = [probability[m] > sure for m in has.split()]
             off = [probability[m] < 1 - sure for m in lacks.split()]
