@@ -33,6 +33,7 @@ from ._query import QueryMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import fit_statistics, linear_inputs, selected_inputs
 from ._reports import ReportsMixin
+from ._stages import stage
 from ._training import Preparation, default_batch_size
 
 _CELLS_PER_CODE = 64
@@ -200,9 +201,45 @@ class MetaQModel(
             return None
         n_cells = self.adata.n_obs
         self._bounds = size_bounds(*self._sizes, n_cells=n_cells, n_metacells=self.n_metacells)
-        seed, recipe, module = settings.seed or 0, self._recipe, self.module
-        everything = self._cells(self.adata_manager)
+        seed, recipe = settings.seed or 0, self._recipe
         of_codebook = self._codebook_cells(seed)
+        inputs = stage(self, "statistics", lambda: self._fit_statistics(of_codebook, seed))
+        cells = inputs.pop("cells")
+        is_part = len(of_codebook) < len(cells)
+        self._codebook_fit = CodebookFit(
+            self.module,
+            {k: rows[of_codebook] for k, rows in inputs.items()} if is_part else inputs,
+            # the published recipe trains an autoencoder first where codes come from latents
+            warmup_fraction=recipe.warmup_fraction or 0.2 * (self._codebook_init != "random"),
+            init=self._codebook_init,
+            refine=recipe.refine,
+            evenness=self._evenness,
+            seed=seed,
+        )
+        batch_size = recipe.batch_size
+        if recipe.max_steps:  # as published it does not depend on the number of cells
+            batch_size = default_batch_size(batch_size, len(cells))
+        return Preparation(
+            cells,
+            inputs,
+            batch_size=batch_size,
+            n_steps=recipe.max_steps,
+            most_epochs=100 if recipe.max_steps else 300,
+            plan={
+                "adjust_codes": recipe.adjust_codes,
+                "lr": recipe.lr,
+                "one_cycle": recipe.one_cycle,
+            },
+            callbacks=[self._codebook_fit, *([StopRule()] if recipe.adjust_codes else [])],
+            # as published: batch normalisation cannot take a last batch of one cell
+            drops_last=recipe.norm == "batch",
+            monitor="reconstruction_loss_validation",
+        )
+
+    def _fit_statistics(self, of_codebook: np.ndarray, seed: int) -> dict[str, Any]:
+        """Fit all that does not need a network; return the cells to train on and their inputs."""
+        recipe, module = self._recipe, self.module
+        everything = self._cells(self.adata_manager)
         cells = of_codebook[spread(len(of_codebook), MAX_REFERENCE_CELLS)]
         reference = everything.sample(cells)
         reliability = {}
@@ -231,37 +268,7 @@ class MetaQModel(
         conditions = everything.conditions[cells].astype(np.float32)
         needed = flat(prepared).items()  # without which cells have a modality that all have
         inputs = {k: v for k, v in needed if not (k.endswith(f"_{PRESENT}") and v.all())}
-        inputs |= {CONDITIONS: conditions}
-        is_part = len(of_codebook) < len(cells)
-        self._codebook_fit = CodebookFit(
-            module,
-            {k: rows[of_codebook] for k, rows in inputs.items()} if is_part else inputs,
-            # the published recipe trains an autoencoder first where codes come from latents
-            warmup_fraction=recipe.warmup_fraction or 0.2 * (self._codebook_init != "random"),
-            init=self._codebook_init,
-            refine=recipe.refine,
-            evenness=self._evenness,
-            seed=seed,
-        )
-        batch_size = recipe.batch_size
-        if recipe.max_steps:  # as published it does not depend on the number of cells
-            batch_size = default_batch_size(batch_size, len(cells))
-        return Preparation(
-            cells,
-            inputs,
-            batch_size=batch_size,
-            n_steps=recipe.max_steps,
-            most_epochs=100 if recipe.max_steps else 300,
-            plan={
-                "adjust_codes": recipe.adjust_codes,
-                "lr": recipe.lr,
-                "one_cycle": recipe.one_cycle,
-            },
-            callbacks=[self._codebook_fit, *([StopRule()] if recipe.adjust_codes else [])],
-            # as published: batch normalisation cannot take a last batch of one cell
-            drops_last=recipe.norm == "batch",
-            monitor="reconstruction_loss_validation",
-        )
+        return {"cells": cells, **inputs, CONDITIONS: conditions}
 
     def _codebook_cells(self, seed: int) -> np.ndarray:
         """Sorted indices of the cells that codes are fitted to, which do not grow with the data."""
