@@ -33,7 +33,7 @@ def results(out):
 
 def snapshot(out):
     """All files but checkpoints, of where the results are or, between two renames, were."""
-    out = out if out.exists() else out.with_name(f".{out.name}.earlier")
+    out = out if out.exists() else out.with_name(f".{out.name}.scmetaq-earlier")
     files = [path for path in out.rglob("*") if path.is_file() and "checkpoints" not in path.parts]
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
@@ -276,13 +276,23 @@ def test_a_damaged_checkpoint_is_refused(run, path, unfinished):
     assert outcome.refuses(f"checkpoint {file} cannot be read", "--overwrite"), outcome
 
 
+def test_checkpoints_of_others_are_never_removed(run, path, tmp_path):
+    theirs = tmp_path / "out" / "checkpoints" / "epoch1.ckpt"
+    theirs.parent.mkdir(parents=True)
+    theirs.touch()
+    for words in ((), ("--overwrite",), ("--resume",), ("--overwrite", "--resume")):
+        outcome = run("infer", path, "--out", tmp_path / "out", *OPTIONS, *words)
+        assert outcome.refuses("checkpoints/epoch1.ckpt", "not replaced"), outcome
+        assert theirs.exists()
+
+
 @pytest.mark.parametrize("is_there", [False, True])
 def test_a_replacement_that_was_interrupted_is_undone_or_finished(run, path, tmp_path, is_there):
     """By the next run of any command, also one that fails."""
-    out, before = tmp_path / "out", tmp_path / ".out.earlier"
+    out, before = tmp_path / "out", tmp_path / ".out.scmetaq-earlier"
     before.mkdir()
     (before / "metrics.csv").write_text("old")
-    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.scmetaq-partial").mkdir()
     if is_there:
         out.mkdir()
         (out / "metrics.csv").write_text("new")

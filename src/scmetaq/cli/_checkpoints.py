@@ -13,7 +13,7 @@ import numpy as np
 
 from scmetaq._errors import InputError, reason
 
-from ._output import CHECKPOINTS, Output, remove
+from ._output import CHECKPOINTS, REPORT, Output, remove
 
 RUN = "run.json"
 _FILES = {
@@ -24,6 +24,8 @@ _FILES = {
     "aggregation": "results/metacells.h5*",
 }
 """File of each stage among the checkpoints, in the order of the stages."""
+_OURS = {RUN, REPORT, "results", *_FILES.values()}
+_OURS_IN_PART = ("partial-", f".{REPORT}.")
 _START_AGAIN = "Pass --overwrite, without --resume, to start again."
 
 
@@ -104,19 +106,24 @@ class Checkpoints(Output):
     def _check_replaceable(self, *, overwrite: bool) -> None:
         run = _read(self._work / RUN)
         is_unfinished = run is not None and any(map(any, map(self._work.glob, _FILES.values())))
-        if not is_unfinished:
-            remove(self._work)
-        elif self._resume:
+        names = {path.name for path in self._work.glob("*")} - _OURS
+        others = sorted(name for name in names if not name.startswith(_OURS_IN_PART))
+        if others or self._work.is_file():
+            self._refuse_others("/".join([CHECKPOINTS, *others[:1]]))
+        if is_unfinished and self._resume:
             if difference := self._difference(run):
                 problem = f"{self.shown} holds an unfinished run, but {difference}: repeat the"
                 raise InputError(f"{problem} command as it was.", _START_AGAIN)
             self._is_begun, self._run = True, run or {}
             self.is_in_place = _read(self.out / RUN) == run
-        elif not overwrite:
+        elif is_unfinished and not overwrite:
             problem = f"{self.shown} holds an unfinished run: pass --resume to go on with it,"
             raise InputError(f"{problem} or --overwrite to start again.")
-        is_ours = self._is_begun or self.is_complete or not any(self.out.glob("*"))
+        is_empty = {path.name for path in self.out.glob("*")} <= {CHECKPOINTS}
+        is_ours = self._is_begun or self.is_complete or is_empty
         super()._check_replaceable(overwrite=overwrite or (self._resume and is_ours))
+        if self.is_complete:  # but its checkpoints were not all removed
+            self._remove_checkpoints()
 
     def _write_whole(self, path: Path, write: Callable[[Path], object]) -> Path:
         if not self._is_begun:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from scmetaq._errors import InputError
 
@@ -23,9 +24,9 @@ class Output:
     def __init__(self, out: Path, results: Collection[str]):
         self.shown, self.out, self._known = out, out.resolve(), set(results)
         # in the closest ancestor that exists: the same file system, so that renaming is one step
-        parent = next(parent for parent in self.out.parents if parent.exists())
-        self._hidden = parent / f".{self.out.name}.partial"
-        self._work = self._hidden
+        with self._refusing():
+            parent = next((parent for parent in self.out.parents if parent.exists()), self.out)
+        self._work = self._hidden = parent / f".{self.out.name}.scmetaq-partial"
         self.is_in_place = False
         """Whether all results but the report are in ``out``."""
 
@@ -113,8 +114,11 @@ class Output:
             raise InputError(f"{problem} it.")
         others = {path.name for path in self.out.iterdir()} - self._known - _MADE_BY_DESKTOPS
         if others:
-            problem = f"{self.shown} holds more than results of this command, e.g. {min(others)!r},"
-            raise InputError(f"{problem} and is not replaced: choose another --out.")
+            self._refuse_others(min(others))
+
+    def _refuse_others(self, name: str) -> NoReturn:
+        problem = f"{self.shown} holds more than results of this command, e.g. {name!r}, and is not"
+        raise InputError(f"{problem} replaced: choose another --out.")
 
     def _write_whole(self, path: Path, write: Callable[[Path], object]) -> Path:
         """Write a file or folder under another name, and rename it when it is whole."""
@@ -181,4 +185,4 @@ def remove(path: Path) -> None:
 
 def _earlier(out: Path) -> Path:
     """Where a directory is while another takes its place."""
-    return out.with_name(f".{out.name}.earlier")
+    return out.with_name(f".{out.name}.scmetaq-earlier")
