@@ -276,6 +276,19 @@ def test_a_damaged_checkpoint_is_refused(run, path, unfinished):
     assert outcome.refuses(f"checkpoint {file} cannot be read", "--overwrite"), outcome
 
 
+def test_notes_of_finished_stages_are_kept_for_the_report(tmp_path):
+    def output(notes, resume):
+        of_job = {"resume": resume, "notes": notes, "note": notes.append}
+        found = _checkpoints.Checkpoints(tmp_path / "out", [], {}, [], **of_job)
+        found.check(overwrite=False, inputs=[])
+        return found
+
+    output(["odd"], False)["training"] = {"x": np.ones(2)}
+    notes = []
+    assert list(output(notes, True)["training"]) == ["x"]
+    assert notes == ["odd"]
+
+
 def test_checkpoints_of_others_are_never_removed(run, path, tmp_path):
     theirs = tmp_path / "out" / "checkpoints" / "epoch1.ckpt"
     theirs.parent.mkdir(parents=True)

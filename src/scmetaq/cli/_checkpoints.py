@@ -47,9 +47,9 @@ class Checkpoints(Output):
         self,
         out: Path,
         results: Collection[str],
-        *,
         options: dict[str, Any],
         inputs: Sequence[Path],
+        *,
         resume: bool,
         notes: list[str],
         note: Callable[[object], None],
@@ -197,8 +197,9 @@ def _states(paths: Sequence[Path]) -> list[list[Any]]:
 def _read(path: Path) -> dict[str, Any] | None:
     """What a run was; None if it is not known."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        return run if {"scmetaq", "options", "inputs"} <= set(run) else None
+    except (OSError, TypeError, ValueError):
         return None
 
 

@@ -85,16 +85,10 @@ class Infer(JudgingJob):
     )
 
     def _output(self, out: Path) -> Output:
-        names = {of.name for of in fields(self)} - _OF_NO_RESULT
-        return Checkpoints(
-            out,
-            self.results,
-            options={name: getattr(self, name) for name in sorted(names)},
-            inputs=self.source.paths,
-            resume=self.resume,
-            notes=self.notes,
-            note=self.note,
-        )
+        names = sorted({of.name for of in fields(self)} - _OF_NO_RESULT)
+        options = {name: getattr(self, name) for name in names}
+        of_job: Any = {"resume": self.resume, "notes": self.notes, "note": self.note}
+        return Checkpoints(out, self.results, options, self.source.paths, **of_job)
 
     def _check(self) -> list[Path]:
         if not self.source.paths:
@@ -148,8 +142,15 @@ class Infer(JudgingJob):
             self.of_which = f" since the run went on after {stage}"
 
     def _write(self, output: Output) -> None:
-        path = write_assignments(output, self.model.get_assignments)
-        self.assignments = read_assignments(path).set_axis(self.cells.data.obs_names)
+        self.assignments = None
+
+        def assign() -> Any:
+            self.assignments = self.model.get_assignments()
+            return self.assignments
+
+        path = write_assignments(output, assign)
+        if self.assignments is None:  # the stage was finished
+            self.assignments = read_assignments(path).set_axis(self.cells.data.obs_names)
         write_model(output, self.model, self.assignments)
 
     def _page(self) -> dict[str, Any]:
