@@ -5,7 +5,7 @@ import scvi
 from rich.console import Console
 
 from scmetaq import _progress
-from scmetaq._progress import peak_memory, stage, with_progress
+from scmetaq._progress import peak_memory, with_progress, working
 
 
 @pytest.fixture(params=[(True, logging.INFO), (False, logging.INFO), (True, logging.WARNING)])
@@ -28,7 +28,7 @@ def test_a_bar_of_what_takes_a_while(is_seen, patience, monkeypatch, capsys):
 
 
 def test_a_line_of_what_cannot_be_counted(is_seen, capsys):
-    with stage("Looking for sheep"):
+    with working("Looking for sheep"):
         pass
     shown = capsys.readouterr()
     assert ("Looking for sheep" in shown.err) == (" GB" in shown.err) == is_seen

@@ -56,7 +56,7 @@ def with_progress[T](parts: Iterable[T], description: str, n_parts: int) -> Iter
 
 
 @contextmanager
-def stage(description: str) -> Iterator[None]:
+def working(description: str) -> Iterator[None]:
     """Show what is done inside, and for how long, where nobody knows how long it takes."""
     with _line(SpinnerColumn(), TimeElapsedColumn()) as line:
         line.add_task(description, total=None)

@@ -24,7 +24,7 @@ def read(path):
 
 
 def test_infer_writes_all_results_that_agree_and_says_little(inferred):
-    files = {inferred.metacells, "assignments.csv", "model", "report.html"}
+    files = {inferred.metacells, "assignments.csv", "model", "run.json", "report.html"}
     assert set(os.listdir(inferred.out)) == files
     assert os.listdir(inferred.out.parent) == ["run"]
     said, progress = inferred.outcome.out, inferred.outcome.err

@@ -95,7 +95,9 @@ def test_without_a_report_the_results_stay(
     expected = "scmetaq failed with RuntimeError: no picture. " if is_failure else "Stopped before "
     assert last.startswith(f"Error: {expected}")
     if command == "infer":
-        assert set(os.listdir(earlier)) == set(os.listdir(inferred_adata.out)) - {"report.html"}
+        assert "Pass --resume to write it." in outcome.err
+        expected = set(os.listdir(inferred_adata.out)) - {"report.html"} | {"checkpoints"}
+        assert set(os.listdir(earlier)) == expected
         scmetaq.MetaQModel.load(earlier / "model", False)
     else:
         assert os.listdir(earlier) == ["metrics.csv"]

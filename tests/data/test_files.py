@@ -3,6 +3,7 @@
 import warnings
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -100,6 +101,21 @@ def test_one_file_on_disk_equals_it_in_memory(blood, paired, tmp_path, monkeypat
             assert (Rows(lazy.layers[key])[:] != part.layers[key]).sum() == 0
     if ending == "h5ad":
         np.testing.assert_array_equal(found.obsm["X_umap"], expected.obsm["X_umap"])
+
+
+def test_rows_that_cannot_be_read_are_named(blood, tmp_path, monkeypatch):
+    path = tmp_path / "cells.h5ad"
+    blood[:50].copy().write_h5ad(path, compression="gzip")
+    with h5py.File(path) as file:
+        chunk = file["X"]["data"].id.get_chunk_info(0)
+    with path.open("r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(bytes(chunk.size))
+    monkeypatch.setattr(_files, "MOST_IN_MEMORY", 0)
+    rows = Rows(read_files([path]).X)
+    told = rf"rows 0 to 20 of {path} cannot be read \(.*filter.*\): it is truncated.*Copy or down"
+    with pytest.raises(ValueError, match=told):
+        rows[:20]
 
 
 def test_modalities_are_joined_by_name(paired, place, tmp_path):

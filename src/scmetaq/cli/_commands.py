@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import typer
 
 from scmetaq._errors import InputError
 
+from ._checkpoints import Checkpoints
 from ._inputs import (
     Cells,
     align_assignments,
@@ -20,7 +21,8 @@ from ._inputs import (
     read_assignments,
     with_counts,
 )
-from ._job import Job, JudgingJob, code_after, write_model
+from ._job import Job, JudgingJob, code_after, write_assignments, write_model
+from ._output import Output
 from ._terminal import CELLS_PER_METACELL, say
 
 DEMO_LABELS = "cell_type"
@@ -30,6 +32,9 @@ MIN_CELLS_OF_REPORT = 50
 _ASSIGNMENTS = "metacell and margin of each cell"
 _REPORT = "pictures and the quality of the metacells"
 _JUDGING = "Judging the metacells and writing the report."
+
+_OF_NO_RESULT = {"input", "out", "overwrite", "debug", "command", "resume"}
+"""Options that do not decide what the results are."""
 
 Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 
@@ -47,6 +52,7 @@ class Infer(JudgingJob):
         "metacells.h5mu": "metacells: per modality mean counts in X, sums in layers['counts']",
         "assignments.csv": _ASSIGNMENTS,
         "model": "the trained model, for scmetaq.MetaQModel.load",
+        "run.json": "options and input files of this run",
         "report.html": _REPORT,
     }
 
@@ -71,6 +77,18 @@ class Infer(JudgingJob):
     )
     seed: int = typer.Option(0, metavar="S", min=0, help="The same seed gives the same result.")
     accelerator: Accelerator = typer.Option("auto", help="Device to train on.")
+    resume: bool = typer.Option(
+        False,
+        "--resume",
+        help="Go on after the last finished stage of an interrupted run, or begin if there is "
+        "none: the same command can be repeated until all is done.",
+    )
+
+    def _output(self, out: Path) -> Output:
+        names = sorted({of.name for of in fields(self)} - _OF_NO_RESULT)
+        options = {name: getattr(self, name) for name in names}
+        of_job: Any = {"resume": self.resume, "notes": self.notes, "note": self.note}
+        return Checkpoints(out, self.results, options, self.source.paths, **of_job)
 
     def _check(self) -> list[Path]:
         if not self.source.paths:
@@ -112,15 +130,28 @@ class Infer(JudgingJob):
 
     def _work(self) -> None:
         started, show_bar = time.perf_counter(), sys.stderr.isatty()
-        say(f"Training {self.model.n_metacells:,} metacells.")
+        stage = self.output.last_stage
+        if stage in ("", "statistics", "training"):
+            say(f"Training {self.model.n_metacells:,} metacells.")
+        self.model._stored = self.output
         self.model.train(
             self.max_epochs, accelerator=self.accelerator, enable_progress_bar=show_bar
         )
         self.of_which = f", of which training {time.perf_counter() - started:.0f} s"
+        if stage:
+            self.of_which = f" since the run went on after {stage}"
 
-    def _write(self, folder: Path) -> None:
-        self.assignments = self.model.get_assignments()
-        write_model(folder, self.model, self.assignments)
+    def _write(self, output: Output) -> None:
+        self.assignments = None
+
+        def assign() -> Any:
+            self.assignments = self.model.get_assignments()
+            return self.assignments
+
+        path = write_assignments(output, assign)
+        if self.assignments is None:  # the stage was finished
+            self.assignments = read_assignments(path).set_axis(self.cells.data.obs_names)
+        write_model(output, self.model, self.assignments)
 
     def _page(self) -> dict[str, Any]:
         say(_JUDGING)
@@ -191,8 +222,8 @@ class Evaluate(JudgingJob):
         facts = {**self.cells.facts(), "Assignments": str(self.assignments)}
         self.judged = self._judge(table, facts)  # refuses bad input before it works
 
-    def _write(self, folder: Path) -> None:
-        self.metrics.to_csv(folder / "metrics.csv", index=False)
+    def _write(self, output: Output) -> None:
+        output.write("metrics.csv", lambda path: self.metrics.to_csv(path, index=False))
 
     def _page(self) -> dict[str, Any]:
         return {**self.judged, "next_steps": code_after("evaluate", self.out, ["metrics.csv"])}
@@ -275,10 +306,11 @@ class Map(Job):
         keys = [name.removesuffix("_unknown") for name in table if name.endswith("_unknown")]
         return {key: table[key].where(~table[f"{key}_unknown"]) for key in keys}
 
-    def _write(self, folder: Path) -> None:
-        if self.labels is not None:
-            self.labels.to_csv(folder / "labels.csv", index_label="barcode")
-        write_model(folder, self.mapped, self.assignments)
+    def _write(self, output: Output) -> None:
+        if (labels := self.labels) is not None:
+            output.write("labels.csv", lambda path: labels.to_csv(path, index_label="barcode"))
+        write_assignments(output, lambda: self.assignments)
+        write_model(output, self.mapped, self.assignments)
 
     def _page(self) -> dict[str, Any] | None:
         if len(self.assignments) < MIN_CELLS_OF_REPORT:

@@ -1,11 +1,8 @@
-"""One job: read, set up, work, write, report; its results are there as a whole or not at all."""
+"""One job: read, set up, work, write, report."""
 
 import json
-import secrets
-import shutil
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,9 +12,9 @@ import typer
 from scmetaq._errors import InputError
 
 from ._inputs import Cells, Columns, find_source, read_cells, read_data
-from ._terminal import ERROR, NOTE, REMEDIES, bad_input, plain, quiet, say, show_results
+from ._output import Output
+from ._terminal import NOTE, REMEDIES, bad_input, plain, quiet, say, show_results
 
-_MADE_BY_DESKTOPS = {".DS_Store", "desktop.ini"}
 _NAMES = {"labels_key": "Labels", "batch_key": "Batch", "categorical_covariate_keys": "Covariates"}
 
 
@@ -55,19 +52,24 @@ class Job:
         inputs = [*self._check(), *self.source.paths]
         if self.out is None:
             raise InputError("Missing option --out DIR: where should the results go?")
-        check_output(self.out, overwrite=self.overwrite, results=self.results, inputs=inputs)
-        with quiet(self.note, debug=self.debug):
+        output = self.output = self._output(self.out)
+        output.check(overwrite=self.overwrite, inputs=inputs)
+        if output.is_complete:
+            say(f"All results of this run are in {self.out} already.")
+            return
+        if output.last_stage:
+            say(f"Going on after {output.last_stage}.")
+        with quiet(self.note, debug=self.debug), output.working():
             self.cells = self._read()
             say(f"Read {self.cells.described()} from {self.source.name}.")
             with bad_input():
                 self._set_up()
             self._work()
-            with staged(self.out, overwrite=self.overwrite) as folder:
-                self._write(folder)
-            with report_of(self.out) as path:
-                page = self._page()
-                if page is not None:
-                    self._report(path, started, **page)
+            self._write(output)
+            output.put_in_place()
+            page = self._page()
+            if page is not None:
+                output.write_report(lambda path: self._report(path, started, **page))
         show_results(self._rows(), self.out, self.results)
 
     def note(self, message: object) -> None:
@@ -86,6 +88,9 @@ class Job:
         last = {"Time": time_taken, "Command": self.command}
         write_report(path, facts={"Input": self.source.name, **facts, **last}, **page)
 
+    def _output(self, out: Path) -> Output:
+        return Output(out, self.results)
+
     def _check(self) -> list[Path]:
         """Refuse options before anything is read, and return the paths of further inputs."""
         return []
@@ -100,7 +105,7 @@ class Job:
     def _work(self) -> None:
         """Do the rest."""
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, output: Output) -> None:
         """Write every result but the report."""
 
     def _page(self) -> dict[str, Any] | None:
@@ -155,109 +160,24 @@ class JudgingJob(Job):
             yield name, value, f"{better} is better" if better else ""
 
 
-def check_output(
-    out: Path, *, overwrite: bool, results: Collection[str], inputs: Collection[Path]
-) -> None:
-    """Refuse, before any work, a directory that results cannot or must not be written to.
-
-    A directory that holds anything but ``results`` is never replaced, nor one with an input. What
-    only the file system knows, such as which names are too long, is found by making a directory
-    next to it, and removing that again.
-    """
-    with _bad_output(out):
-        if out.exists():
-            _check_replaceable(out, overwrite, results)
-        for path in inputs:
-            if path.resolve().is_relative_to(out.resolve()):
-                problem = f"{path} lies in {out}, which would be replaced: choose another --out."
-                raise InputError(problem)
-        _make_staging(out).rmdir()
+def write_assignments(output: Output, assignments: Any) -> Path:
+    """Write the metacell and the margin of each cell."""
+    return output.write(
+        "assignments.csv", lambda path: assignments().to_csv(path, index_label="barcode")
+    )
 
 
-@contextmanager
-def staged(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Directory to write results in, which becomes ``out`` if all goes well.
+def write_model(output: Output, model: Any, assignments: Any) -> None:
+    """Write the metacells of the assignments of a model, and the model."""
 
-    Until then it is a hidden sibling; if anything fails it goes, and an earlier ``out`` stays.
-    """
-    out = out.resolve()
-    with _bad_output(out):
-        staging = _make_staging(out)
-    try:
-        yield staging
-        with _bad_output(out):
-            _put_in_place(staging, out, overwrite)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    def write(path: Path) -> None:
+        metacells = model._metacells_of(assignments["metacell"])
+        write = metacells.write_h5mu if path.suffix == ".h5mu" else metacells.write_h5ad
+        write(path, compression="gzip")
 
-
-@contextmanager
-def report_of(out: Path) -> Iterator[Path]:
-    """File of the report: if it cannot be written, the results stay, and the error says so."""
-    kept = f"Everything but the report is in {out}."
-    try:
-        yield out / "report.html"
-    except KeyboardInterrupt:
-        say(kept, ERROR)
-        raise
-    except Exception as error:
-        error.add_note(kept)
-        raise
-
-
-@contextmanager
-def _bad_output(out: Path) -> Iterator[None]:
-    """Regard what the file system refuses as bad input."""
-    try:
-        yield
-    except OSError as error:
-        problem = f"{out} cannot be made ({error.strerror or error}): choose another --out."
-        raise InputError(problem) from error
-
-
-def _check_replaceable(out: Path, overwrite: bool, results: Collection[str]) -> None:
-    if not out.is_dir():
-        raise InputError(f"{out} is a file: choose another name for --out.")
-    if not overwrite:
-        raise InputError(f"{out} exists: choose another --out, or pass --overwrite to replace it.")
-    others = {path.name for path in out.iterdir()} - set(results) - _MADE_BY_DESKTOPS
-    if others:
-        problem = f"{out} holds more than results of this command, e.g."
-        raise InputError(f"{problem} {min(others)!r}, and is not replaced: choose another --out.")
-
-
-def _make_staging(out: Path) -> Path:
-    # in the closest ancestor that exists: the same file system, so that renaming is one step
-    parent = next(parent for parent in out.resolve().parents if parent.exists())
-    staging = parent / f".{out.name}-{secrets.token_hex(4)}"
-    staging.mkdir()
-    return staging
-
-
-def _put_in_place(staging: Path, out: Path, overwrite: bool) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if not (overwrite and out.exists()):
-        staging.rename(out)
-        return
-    earlier = out.with_name(f".{out.name}-{secrets.token_hex(4)}")
-    out.rename(earlier)
-    try:
-        staging.rename(out)
-    except OSError:
-        earlier.rename(out)
-        raise
-    shutil.rmtree(earlier, ignore_errors=True)
-
-
-def write_model(folder: Path, model: Any, assignments: Any) -> None:
-    """Write a model, its metacells and the assignments."""
-    metacells = model._metacells_of(assignments["metacell"])
-    if hasattr(metacells, "mod"):
-        metacells.write_h5mu(folder / "metacells.h5mu", compression="gzip")
-    else:
-        metacells.write_h5ad(folder / "metacells.h5ad", compression="gzip")
-    assignments.to_csv(folder / "assignments.csv", index_label="barcode")
-    model.save(str(folder / "model"))
+    ending = "h5mu" if hasattr(model.adata, "mod") else "h5ad"
+    output.write(f"metacells.{ending}", write)
+    output.write("model", lambda path: model.save(str(path)))
 
 
 def code_after(command: str, out: Any, files: Collection[str], **facts: Any) -> str:

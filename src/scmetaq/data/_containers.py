@@ -5,6 +5,7 @@ and tables that :func:`anndata.experimental.read_lazy` leaves on disk.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import h5py
@@ -16,7 +17,7 @@ from anndata import AnnData
 from anndata.abc import CSCDataset, CSRDataset
 from anndata.io import sparse_dataset
 
-from scmetaq._errors import InputTypeError, InputValueError
+from scmetaq._errors import InputError, InputTypeError, InputValueError, reason
 from scmetaq._parallel import is_worker
 
 _AHEAD = 4_096
@@ -147,7 +148,8 @@ class Rows:
     def _read(self, start: int, stop: int) -> tuple[int, Any]:
         """Rows as the matrix gives them, of dask whole chunks, and which is the first."""
         if self._ends is None:
-            return start, self._matrix[start:stop]
+            with _refusing_damage(self._matrix, start, stop):
+                return start, self._matrix[start:stop]
         import dask
 
         chunks = range(
@@ -297,6 +299,24 @@ def check_can_be_written(data: Any) -> None:
             problem = "Expected cells in memory or in one file to save them too, found lazy ones."
             fix = "Save without them, and load with the same cells: load(dir_path, adata)."
             raise InputValueError(problem, fix, "save_anndata")
+
+
+@contextmanager
+def _refusing_damage(matrix: Any, start: int, stop: int) -> Iterator[None]:
+    """Say which rows of which file cannot be read."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        group = getattr(matrix, "group", matrix)
+        root = getattr(getattr(group, "store", None), "root", None)
+        file = root or getattr(getattr(group, "file", None), "filename", "the file")
+        raise InputValueError(
+            f"Counts of the rows {start:,} to {stop:,} of {file} cannot be read "
+            f"({reason(error)}): it is truncated or damaged.",
+            "Copy or download it again.",
+        ) from error
 
 
 def _is_dask(matrix: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, get_args
@@ -28,6 +29,7 @@ from scmetaq.train import TrainingSetSplitter, say_trained
 from ._blocks import Block, Function, in_blocks
 from ._loading import check_model_file, refusing_others
 from ._setup import SetupMixin
+from ._stages import become_trained, fit_network, stage
 from ._training import (
     Preparation,
     check_plan_kwargs,
@@ -48,6 +50,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     reference_: Any = None
     """Of a query's model: ``n_categories`` of each condition key that its reference knows, and the
     features ``missing`` from the query by kind. None otherwise."""
+    _stored: Any = None
+    """Mapping in which a caller keeps finished stages of training, to resume it; None: nowhere."""
 
     @property
     def is_query(self) -> bool:
@@ -199,7 +203,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         if early_stopping and prepared.monitor:
             kwargs.setdefault("early_stopping_monitor", prepared.monitor)
         splitter = prepared.splitter(batch_size, kwargs.pop("datasplitter_kwargs", None) or {})
-        super().train(
+        fit = partial(
+            super().train,
             max_epochs or prepared.n_epochs(batch_size),
             accelerator,
             devices,
@@ -211,15 +216,19 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             callbacks=[*callbacks, *prepared.callbacks],
             **kwargs,
         )
-        for name in ("train_indices", "validation_indices", "test_indices"):
-            if (chosen := getattr(self, name)) is not None:
-                setattr(self, name, prepared.cells[np.asarray(chosen, dtype=int)])
-        what = self._finish(prepared)
-        say_trained(
-            self.trainer,
-            what=f"{what} {len(prepared.cells):,} cells x {self._n_features_read} features",
-            seconds=time.perf_counter() - started,
-        )
+        trained = stage(self, "training", lambda: fit_network(self, fit, prepared.cells))
+        if not self.is_trained:  # a stage that was stored
+            become_trained(self, trained, accelerator, devices)
+
+        def finish() -> dict[str, Any]:
+            subject = self._finish(prepared)
+            n_cells = f"{len(prepared.cells):,} cells x {self._n_features_read} features"
+            seconds = time.perf_counter() - started
+            if hasattr(self, "trainer"):
+                say_trained(self.trainer, what=f"{subject} {n_cells}", seconds=seconds)
+            return {}
+
+        stage(self, "codes", finish)
 
     def _prepare(self) -> Preparation | None:
         """Fit what the network needs before its first step; None if no network is to be trained."""

@@ -7,7 +7,7 @@ from mudata import MuData
 from scvi import settings
 
 from scmetaq._errors import InputTypeError, InputValueError, check_choice, check_int, check_share
-from scmetaq._progress import stage
+from scmetaq._progress import working
 from scmetaq.data._cells import Cells
 from scmetaq.data._checks import check_n_metacells
 from scmetaq.data._modality import check_weights
@@ -35,6 +35,7 @@ from ._query import QueryMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import fit_statistics, linear_inputs, selected_inputs
 from ._reports import ReportsMixin
+from ._stages import stage
 from ._training import Preparation, default_batch_size
 
 _CELLS_PER_CODE = 64
@@ -202,44 +203,13 @@ class MetaQModel(
             return None
         n_cells = self.adata.n_obs
         self._bounds = size_bounds(*self._sizes, n_cells=n_cells, n_metacells=self.n_metacells)
-        seed, recipe, module = settings.seed or 0, self._recipe, self.module
-        everything = self._cells(self.adata_manager)
+        seed, recipe = settings.seed or 0, self._recipe
         of_codebook = self._codebook_cells(seed)
-        cells = of_codebook[spread(len(of_codebook), MAX_REFERENCE_CELLS)]
-        reference = everything.sample(cells)
-        reliability = {}
-        if not module.codebook.is_fitted:
-            with stage("Fitting statistics"):
-                reliability = {
-                    kind: fit_statistics(
-                        module.parts[kind],
-                        kind,
-                        of_kind.measured,
-                        starts_at_mean=recipe.n_components > 0,  # as published, at random
-                        seed=seed,
-                    )
-                    for kind, of_kind in reference.counts.items()
-                }
-        if recipe.n_components:
-            read = self._read_all(reference)
-            with stage("Averaging over neighbours"):
-                prepared = linear_inputs(
-                    module,
-                    read,
-                    reference,
-                    reliability=reliability,
-                    has_weights=self.init_params_["non_kwargs"]["modality_weights"] is not None,
-                    seed=seed,
-                )
-        else:  # as published: all cells
-            cells, prepared = np.arange(self.adata.n_obs), selected_inputs(module, everything)
-        conditions = everything.conditions[cells].astype(np.float32)
-        needed = flat(prepared).items()  # without which cells have a modality that all have
-        inputs = {k: v for k, v in needed if not (k.endswith(f"_{PRESENT}") and v.all())}
-        inputs |= {CONDITIONS: conditions}
+        inputs = stage(self, "statistics", lambda: self._fit_statistics(of_codebook, seed))
+        cells = inputs.pop("cells")
         is_part = len(of_codebook) < len(cells)
         self._codebook_fit = CodebookFit(
-            module,
+            self.module,
             {k: rows[of_codebook] for k, rows in inputs.items()} if is_part else inputs,
             # the published recipe trains an autoencoder first where codes come from latents
             warmup_fraction=recipe.warmup_fraction or 0.2 * (self._codebook_init != "random"),
@@ -267,6 +237,43 @@ class MetaQModel(
             drops_last=recipe.norm == "batch",
             monitor="reconstruction_loss_validation",
         )
+
+    def _fit_statistics(self, of_codebook: np.ndarray, seed: int) -> dict[str, Any]:
+        """Fit all that does not need a network; return the cells to train on and their inputs."""
+        recipe, module = self._recipe, self.module
+        everything = self._cells(self.adata_manager)
+        cells = of_codebook[spread(len(of_codebook), MAX_REFERENCE_CELLS)]
+        reference = everything.sample(cells)
+        reliability = {}
+        if not module.codebook.is_fitted:
+            with working("Fitting statistics"):
+                reliability = {
+                    kind: fit_statistics(
+                        module.parts[kind],
+                        kind,
+                        of_kind.measured,
+                        starts_at_mean=recipe.n_components > 0,  # as published, at random
+                        seed=seed,
+                    )
+                    for kind, of_kind in reference.counts.items()
+                }
+        if recipe.n_components:
+            read = self._read_all(reference)
+            with working("Averaging over neighbours"):
+                prepared = linear_inputs(
+                    module,
+                    read,
+                    reference,
+                    reliability=reliability,
+                    has_weights=self.init_params_["non_kwargs"]["modality_weights"] is not None,
+                    seed=seed,
+                )
+        else:  # as published: all cells
+            cells, prepared = np.arange(self.adata.n_obs), selected_inputs(module, everything)
+        conditions = everything.conditions[cells].astype(np.float32)
+        needed = flat(prepared).items()  # without which cells have a modality that all have
+        inputs = {k: v for k, v in needed if not (k.endswith(f"_{PRESENT}") and v.all())}
+        return {"cells": cells, **inputs, CONDITIONS: conditions}
 
     def _codebook_cells(self, seed: int) -> np.ndarray:
         """Sorted indices of the cells that codes are fitted to, which do not grow with the data."""

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from scmetaq._parallel import call, in_parts
-from scmetaq._progress import stage
+from scmetaq._progress import working
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, cluster, cluster_by_region, initial_codes
 from scmetaq.nn._regions import MOST_AT_ONCE, one_by_one
@@ -136,7 +136,7 @@ class CodebookFit(Callback):
         start = self._start(z, n_codes) if start is None else start
         options: dict[str, Any] = {"start": start, "evenness": self.evenness, "seed": self.seed}
         if n_codes <= MOST_AT_ONCE:
-            with stage("Searching for codes"):
+            with working("Searching for codes"):
                 return cluster(z.float(), n_codes, set_apart=True, **options).codes
         options |= {"states": self.module.state_dimensions}
         options |= {"each": one_by_one if z.is_cuda else _in_parts}

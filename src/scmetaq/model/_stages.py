@@ -1,0 +1,89 @@
+"""Stages of training, which a caller may keep as arrays to resume it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import torch
+from scvi.model._utils import parse_device_args
+
+_CSR = ("data", "indices", "indptr", "shape")
+_HISTORY, _MODULE, _RANDOM = "history:", "module:", "random:"
+_INDICES = ("train_indices", "validation_indices", "test_indices")
+
+
+def stage(model: Any, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Arrays that a stage of training finds; the module becomes what it is after the stage.
+
+    Where a caller keeps stages, those that it has are restored to the last bit.
+    """
+    if model._stored is None:
+        return compute()
+    if name not in model._stored:
+        model._stored[name] = _packed(compute(), model.module)
+    return _restored(model._stored[name], model.module)
+
+
+def fit_network(model: Any, fit: Callable[[], None], cells: np.ndarray) -> dict[str, Any]:
+    """Train the network on ``cells`` and return what :func:`become_trained` takes."""
+    fit()
+    found: dict[str, Any] = {}
+    if model._stored is not None:
+        for name, curve in model.history.items():
+            found[_HISTORY + name] = np.stack([curve.index, curve[name]]).astype(float)
+    for name in _INDICES:
+        if (chosen := getattr(model, name)) is not None:
+            found[name] = cells[np.asarray(chosen, dtype=int)]
+            setattr(model, name, found[name])
+    return found
+
+
+def become_trained(model: Any, trained: Mapping[str, Any], accelerator: str, devices: Any) -> None:
+    """Give a model what it has after the training of its network, which was restored."""
+    model.history_ = {}
+    for key, values in trained.items():
+        if key in _INDICES:
+            setattr(model, key, values)
+        else:
+            name, (epochs, of_epoch) = key.removeprefix(_HISTORY), values
+            index = pd.Index(epochs.astype(int), name="epoch")
+            curve = pd.DataFrame({name: of_epoch.tolist()}, index, dtype=object)
+            model.history_[name] = curve
+    model.is_trained_ = True
+    model.module.eval()
+    model.to_device(parse_device_args(accelerator, devices, return_device="torch")[-1])
+
+
+def _packed(found: Mapping[str, Any], module: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Arrays, dense or CSR, that a stage found, and the module and random states after it."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, values in found.items():
+        if sp.issparse(values):
+            arrays |= {f"{name}:{part}": np.asarray(getattr(values, part)) for part in _CSR}
+        else:
+            arrays[name] = values
+    arrays |= {_MODULE + name: of.cpu().numpy() for name, of in module.state_dict().items()}
+    _, keys, *rest = np.random.get_state()  # noqa: NPY002 - the state that libraries share
+    arrays |= {f"{_RANDOM}keys": np.asarray(keys), f"{_RANDOM}rest": np.array(rest, float)}
+    return arrays | {f"{_RANDOM}torch": torch.get_rng_state().numpy()}
+
+
+def _restored(arrays: Mapping[str, np.ndarray], module: torch.nn.Module) -> dict[str, Any]:
+    """What a stage found; the module and the random states become those after it."""
+    state = {k: torch.from_numpy(v) for k, v in arrays.items() if k.startswith(_MODULE)}
+    module.load_state_dict({k.removeprefix(_MODULE): v for k, v in state.items()})
+    torch.set_rng_state(torch.from_numpy(arrays[f"{_RANDOM}torch"]))
+    position, has_normal, normal = arrays[f"{_RANDOM}rest"].tolist()
+    of_numpy = ("MT19937", arrays[f"{_RANDOM}keys"], int(position), int(has_normal), normal)
+    np.random.set_state(of_numpy)  # noqa: NPY002
+    found: dict[str, Any] = {}
+    for name, values in arrays.items():
+        if name.endswith(":data"):
+            key = name.removesuffix(":data")
+            *of_rows, shape = (arrays[f"{key}:{part}"] for part in _CSR)
+            found[key] = sp.csr_matrix(tuple(of_rows), shape=tuple(shape.tolist()))
+        elif ":" not in name or name.startswith(_HISTORY):
+            found[name] = values
+    return found

@@ -1,0 +1,79 @@
+"""Run the command line in forks of this process, which has imported everything, and kill them.
+
+Reads one call per line as JSON and answers with its exit status, negative for a signal, the number
+of changes that it made to files in the folder to watch, and the seconds that it took.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import sys
+import time
+
+import scmetaq.cli
+from scmetaq.cli._commands import Infer
+
+CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "open"}
+
+
+def watch(folder, kill_before, told):
+    """Count changes to files in a folder, and kill this process before one of them."""
+    count = 0
+
+    def hook(event, args):
+        nonlocal count
+        if event not in CHANGES or (event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR)):
+            return
+        # the removal of folders names what is in them alone
+        if str(args[0]).startswith(folder) or (event != "open" and "/" not in str(args[0])):
+            count += 1
+            if kill_before in (count, os.path.basename(str(args[0]))):
+                os.kill(os.getpid(), signal.SIGKILL)
+            os.pwrite(told, b"%6d" % count, 0)
+
+    sys.addaudithook(hook)
+
+
+def run(words, *, watched, log, kill_before=0, largest_file=0, **_):
+    """Call the command line, and leave with its status."""
+    told = os.open(log, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    os.dup2(os.open(log + ".err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    os.dup2(2, 1)
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    watch(watched, kill_before, told)
+    status = 70
+    try:
+        scmetaq.cli.main(words)
+    except SystemExit as leaving:
+        status = leaving.code
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def warm_up(folder):
+    """Train once, so that all is imported, and replace reports, whose JAX starts threads."""
+    Infer._page = lambda job: {}
+    Infer._report = lambda job, path, started: path.write_text("report")
+    Infer._rows = lambda job: ()
+    words = ("--n-metacells", "4", "--max-epochs", "1", "--accelerator", "cpu", "--out", folder)
+    with contextlib.redirect_stdout(sys.stderr), contextlib.suppress(SystemExit):
+        scmetaq.cli.main(["infer", "demo", *words])
+
+
+warm_up(sys.argv[1])
+for line in sys.stdin:
+    call = json.loads(line)
+    started, child = time.perf_counter(), os.fork()
+    if child == 0:
+        run(**call)
+    if "kill_after" in call:
+        time.sleep(call["kill_after"])
+        os.kill(child, signal.SIGKILL)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with open(call["log"]) as told:
+        seconds = time.perf_counter() - started
+        print(json.dumps([status, int(told.read() or 0), seconds]), flush=True)
