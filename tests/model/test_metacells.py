@@ -59,7 +59,7 @@ def test_order_company_views_and_blocks_do_not_matter(model, assignments, again,
         assert_same(model.get_assignments(again(index=index)), assignments)
     for cells in (model.adata[::3].copy(), model.adata[::3]):
         assert_same(model.get_assignments(cells), assignments)
-    monkeypatch.setattr("scmetaq.model._base._BLOCK", 33)
+    monkeypatch.setattr("scmetaq.model._blocks.BLOCK", 33)
     assert_same(model.get_assignments(), assignments)
 
 

@@ -66,7 +66,7 @@ def test_counts_of_many_cells_are_decoded_of_an_even_sample(quantization, model,
 
 
 def test_blocks_do_not_matter_nor_empty_codes(quantization, model, monkeypatch, assignments, again):
-    monkeypatch.setattr("scmetaq.model._base._BLOCK", 33)
+    monkeypatch.setattr("scmetaq.model._blocks.BLOCK", 33)
     found = model.get_quantization_report()
     assert found == pytest.approx(quantization, rel=1e-5)
     of_one = np.flatnonzero(assignments["metacell"] == "mc0002")
