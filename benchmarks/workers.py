@@ -26,6 +26,11 @@ from _runs import one_thread
 from atlas import CELLS_PER_METACELL, LABEL, read, stored
 from quality import machine
 
+MEMORY = {
+    f"distributed.nanny.pre-spawn-environ.MALLOC_{name}_THRESHOLD_": 2**30
+    for name in ("TRIM", "MMAP")
+}
+"""Workers keep freed memory for their next block, which the defaults of Dask give back."""
 PASSES = ("set up", "assign", "aggregate", "evaluate")
 
 
@@ -81,8 +86,10 @@ def measured(file: Path, folder: Path, n_workers: int) -> dict[str, Any]:
     """Seconds of each pass, and a digest of the results."""
     if not n_workers:
         return passes(file, folder) | {"workers": 0}
+    import dask
     from distributed import Client, LocalCluster
 
+    dask.config.set(MEMORY)
     options = {"threads_per_worker": 1, "dashboard_address": None}
     with LocalCluster(n_workers=n_workers, **options) as cluster, Client(cluster) as client:
         client.run(warm)

@@ -49,11 +49,6 @@ def _results(
         yield waiting.popleft().result()
 
 
-def call(function: Callable[..., Any], arguments: tuple) -> Any:
-    """Call a function that is shared with arguments that are a part."""
-    return function(*arguments)
-
-
 def _apply(everywhere: tuple[Callable, Any], part: Any) -> Any:
     function, shared = everywhere
     return function(shared, part)

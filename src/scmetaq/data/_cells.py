@@ -16,7 +16,7 @@ from ._containers import Rows, column_of, names_of
 
 BLOCK = 4_096
 """Cells that are read at once where nothing else decides."""
-SPAN = 4 * BLOCK
+SPAN = 2 * BLOCK
 """Cells that a worker reads for one task."""
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import reduce
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from scmetaq._errors import (
     check_there,
     check_unique,
 )
-from scmetaq._parallel import call, in_parts
+from scmetaq._progress import with_progress
 
 from ._log_counts import LogCounts
 
@@ -64,22 +63,17 @@ class Groups(NamedTuple):
         ``sums_of`` gets rows of ``X``, sorted by group, and where in these each group starts.
         """
         order, sizes = np.concatenate(self.members), self.sizes
-        ends, first, plan = np.cumsum(sizes), 0, []
+        ends, first, chunks = np.cumsum(sizes), 0, []
         while first < len(sizes):
             begin = ends[first] - sizes[first]
             last = min(np.searchsorted(ends, begin + n_cells, "right"), first + n_groups)
             chosen = slice(first, max(first + 1, int(last)))
             end, first = ends[chosen.stop - 1], chosen.stop
-            starts = ends[chosen] - sizes[chosen] - begin
+            chunks.append((chosen, begin, end, ends[chosen] - sizes[chosen] - begin))
+        for chosen, begin, end, starts in with_progress(chunks, shown_as, len(chunks)):
             # only a group that is alone has more cells than are read at once
-            for at in range(begin, end, n_cells):
-                plan.append((chosen, order[at : min(at + n_cells, end)], starts))
-        parts = ((X[rows], starts) for _, rows, starts in plan)
-        done = in_parts(call, sums_of, parts, n_parts=len(plan), shown_as=shown_as)
-        found = zip(plan, done, strict=True)
-        for _, of_chosen in groupby(found, key=lambda pair: pair[0][0].start):
-            pairs = list(of_chosen)
-            yield pairs[0][0][0], reduce(np.add, (total for _, total in pairs))
+            parts = (order[at : min(at + n_cells, end)] for at in range(begin, end, n_cells))
+            yield chosen, reduce(np.add, (sums_of(X[part], starts) for part in parts))
 
     def series(self, values: np.ndarray, name: str) -> pd.Series:
         """Values of metacells, ``(n_groups,)``, indexed by their names."""

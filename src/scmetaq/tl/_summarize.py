@@ -22,8 +22,8 @@ from scmetaq.metrics._groups import (
 )
 from scmetaq.metrics._log_counts import log_normalise
 
-_BLOCK = 65_536  # cells that are added up at once
-_BLOCK_ON_DISK = 16_384  # those of which only these are in memory
+_SPAN = 65_536  # cells that are added up for one task
+_BLOCK = 16_384  # those of them of which a copy is in memory at once
 SEPARATOR = ":"  # as in "mc0007:stim"
 
 
@@ -53,12 +53,12 @@ def log_counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     return log_normalise(counts_of(adata, layer, stacklevel=4), np.float64)
 
 
-def sum_rows(X: Any, codes: np.ndarray, n_groups: int, block_size: int = _BLOCK) -> sp.csr_matrix:
+def sum_rows(X: Any, codes: np.ndarray, n_groups: int, span: int = _SPAN) -> sp.csr_matrix:
     """Sum the rows of each group in double precision, sparse, K x F; code -1: in no group."""
     # scanpy.get.aggregate makes dense K x F arrays, too large for peaks of many metacells; blocks
     # keep the copy in double precision small, and let matrices on disk be read in turn
     rows = Rows(X)
-    spans = rows.spans(block_size if rows.is_in_memory else min(block_size, _BLOCK_ON_DISK))
+    spans = rows.spans(span)
     of_spans = np.split(codes, np.cumsum([len(span) for span in spans[:-1]], dtype=int))
     sums: list[sp.csr_matrix] = []
     parts = zip(spans, of_spans, strict=True)
@@ -74,8 +74,11 @@ def sum_rows(X: Any, codes: np.ndarray, n_groups: int, block_size: int = _BLOCK)
 
 def _sums_of_span(n_groups: int, part: tuple[Span, np.ndarray]) -> sp.csr_matrix:
     span, codes = part
-    (block,) = span.blocks(len(span))
-    return _indicator(codes, n_groups, np.ones(n_groups)) @ sp.csr_matrix(block)
+    total: Any = 0
+    for start, block in enumerate(span.blocks(_BLOCK)):
+        of_block = codes[start * _BLOCK : (start + 1) * _BLOCK]
+        total = _indicator(of_block, n_groups, np.ones(n_groups)) @ sp.csr_matrix(block) + total
+    return total
 
 
 def mean_rows(X: Any, codes: np.ndarray, n_groups: int) -> Any:

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from scmetaq._parallel import call, in_parts
+from scmetaq._parallel import in_parts
 from scmetaq._progress import working
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, cluster, cluster_by_region, initial_codes
@@ -147,4 +147,5 @@ def _in_parts(
     function: Callable[..., Any], calls: Iterable[tuple], n_calls: int, description: str
 ) -> Iterator[Any]:
     """Show a bar, and let the workers of dask help if there are any."""
-    return in_parts(call, function, calls, n_parts=n_calls, shown_as=description)
+    options: dict[str, Any] = {"n_parts": n_calls, "shown_as": description}
+    return in_parts(lambda f, arguments: f(*arguments), function, calls, **options)
