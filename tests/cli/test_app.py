@@ -17,7 +17,7 @@ SOURCE = Path(scmetaq.__file__).parent
 def test_missing_words_are_refused(run, path):
     assert run("infer").refuses("INPUT")
     assert run("infer", path).refuses("--out")
-    assert run("evaluate", path).refuses("INPUT")
+    assert run("evaluate", path).refuses("evaluate [OPTIONS] INPUT... ASSIGNMENTS.")
     assert run("guess").refuses("guess")
 
 

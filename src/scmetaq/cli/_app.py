@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import shlex
 import signal
 import sys
@@ -43,8 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         repeated = _repeat_options(words)
         status = app(repeated, prog_name="scmetaq", obj=words, standalone_mode=False)
     except _UsageError as error:
-        message = getattr(error, "format_message", error.__str__)()
-        say(f"{message.rstrip('.')}; see scmetaq --help.", ERROR)
+        message = getattr(error, "format_message", error.__str__)().rstrip(".")
+        context = getattr(error, "ctx", None) if message.startswith("Missing argument") else None
+        usage = "see scmetaq --help"
+        if context:  # names of arguments without typer's braces
+            usage = re.sub(r"\.{3}}|[{}]", "", context.get_usage().replace("Usage", "usage"))
+        say(f"{message}; {usage}.", ERROR)
         status = BAD_INPUT
     except (typer.Abort, KeyboardInterrupt):
         status = STOPPED
