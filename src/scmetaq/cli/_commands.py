@@ -142,6 +142,7 @@ class Infer(JudgingJob):
             self.of_which = f" since the run went on after {stage}"
 
     def _write(self, output: Output) -> None:
+        say("Assigning cells and aggregating metacells.")
         self.assignments = None
 
         def assign() -> Any:
