@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 from numpy.typing import ArrayLike
@@ -123,12 +124,11 @@ def aggregate_cells(
     X = adata.X if layer is None else adata.layers[layer]
     sums = sum_rows(X, column.codes, len(column.categories))
     sizes = np.bincount(column.codes[column.codes >= 0], minlength=len(column.categories))
-    means = sums.copy()
-    means.data /= np.repeat(sizes, np.diff(sums.indptr))
+    means = (sums.data / np.repeat(sizes, np.diff(sums.indptr))).astype(np.float32)
     single = sums.astype(np.float32)  # unless it cannot hold a sum exactly
     columns = _user_columns(adata.obs, assignment.name)
     return AnnData(
-        X=means.astype(np.float32),
+        X=sp.csr_matrix((means, sums.indices.copy(), sums.indptr.copy()), sums.shape),
         obs=summarize_obs(columns, column, categorical=categorical),
         var=adata.var.copy(),
         varm={name: loaded(values) for name, values in adata.varm.items()},
