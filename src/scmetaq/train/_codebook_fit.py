@@ -1,6 +1,7 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -12,7 +13,7 @@ from scmetaq._parallel import in_parts
 from scmetaq._progress import working
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, cluster, cluster_by_region, initial_codes
-from scmetaq.nn._regions import MOST_AT_ONCE, one_by_one
+from scmetaq.nn._regions import MOST_AT_ONCE
 
 from ._callbacks import encode
 
@@ -139,13 +140,17 @@ class CodebookFit(Callback):
             with working("Searching for codes"):
                 return cluster(z.float(), n_codes, set_apart=True, **options).codes
         options |= {"states": self.module.state_dimensions}
-        options |= {"each": one_by_one if z.is_cuda else _in_parts}
+        options |= {"each": partial(_in_parts, z.device.type != "cpu")}
         return cluster_by_region(z, n_codes, **options).codes
 
 
 def _in_parts(
-    function: Callable[..., Any], calls: Iterable[tuple], n_calls: int, description: str
+    is_local: bool,
+    function: Callable[..., Any],
+    calls: Iterable[tuple],
+    n_calls: int,
+    description: str,
 ) -> Iterator[Any]:
     """Show a bar, and let the workers of dask help if there are any."""
-    options: dict[str, Any] = {"n_parts": n_calls, "shown_as": description}
+    options: dict[str, Any] = {"n_parts": n_calls, "shown_as": description, "is_local": is_local}
     return in_parts(lambda f, arguments: f(*arguments), function, calls, **options)
