@@ -20,7 +20,7 @@ def codes():
 
 @pytest.fixture(scope="module")
 def index(codes):
-    return CodeIndex.of(codes, code_regions(codes, 30))
+    return CodeIndex.of(codes, code_regions(codes))
 
 
 def nearest(z, codes):
@@ -31,7 +31,8 @@ def test_nearly_all_cells_meet_their_nearest_code_among_a_part_of_the_codes(code
     z = latents(4_000)
     found = index.candidates(z, 2)
     assert (found == nearest(z, codes)[:, None]).any(1).double().mean() > 0.999
-    assert found.shape == (4_000, 16)
+    assert len(index.codes) == 60
+    assert found.shape == (4_000, 2 * 16)
 
 
 def test_with_as_few_regions_as_are_searched_the_nearest_code_is_exact(codes):

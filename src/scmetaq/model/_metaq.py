@@ -16,6 +16,7 @@ from scmetaq.data._training_set import spread
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, Distance, Likelihood
 from scmetaq.nn._inputs import CONDITIONS, PRESENT, flat
+from scmetaq.nn._regions import MOST_AT_ONCE
 from scmetaq.train import (
     CodebookFit,
     MetaQTrainingPlan,
@@ -40,6 +41,10 @@ from ._training import Preparation, default_batch_size
 
 _CELLS_PER_CODE = 64
 """Cells per code in the sample that codes are fitted to, where it would otherwise be smaller."""
+_CELLS_SEARCHED = 32
+"""Those of them, per code, whose latents are in memory while many codes are searched for."""
+_CELLS_AT_ONCE = 2**18
+"""Cells at once of the others, of whose latents only the means of codes are taken."""
 _MOST_SIMILARITIES = 25_000_000
 """Cells times metacells whose sizes are bounded; in double precision 200 MB."""
 
@@ -291,14 +296,26 @@ class MetaQModel(
 
     def _finish(self, prepared: Preparation) -> str:
         of_codebook = self._codebook_cells(settings.seed or 0)
-        z = None
         if len(of_codebook) > len(prepared.cells):
-            z = self._half_latents(self._cells(self.adata_manager).only(of_codebook))
-        self._codebook_fit.finish(z)
+            self._refine_codes(of_codebook)
+        else:
+            self._codebook_fit.finish()
         if self._bounds is not None:
             self._bound_sizes(self._bounds)
         self._fit_prototypes(prepared.cells if self._recipe.n_components else None)
         return f"{self.n_metacells:,} metacells on"
+
+    def _refine_codes(self, of_codebook: np.ndarray) -> None:
+        """Fit codes to cells, whose latents are in memory all at once only where codes are few."""
+        cells, n_all = self._cells(self.adata_manager), len(of_codebook)
+        searched = np.arange(n_all)
+        if self._recipe.refine and self.n_metacells > MOST_AT_ONCE:
+            searched = spread(n_all, max(MAX_REFERENCE_CELLS, _CELLS_SEARCHED * self.n_metacells))
+        others = np.delete(of_codebook, searched)
+        parts = np.split(others, range(_CELLS_AT_ONCE, len(others), _CELLS_AT_ONCE))
+        z = self._half_latents(cells.only(of_codebook[searched]))
+        more = (self._half_latents(cells.only(part)) for part in parts)
+        self._codebook_fit.finish(z, more, n_all)
 
     def _bound_sizes(self, bounds: SizeBounds) -> None:
         """Bound the sizes of metacells of all cells, or of an even sample where there are many."""

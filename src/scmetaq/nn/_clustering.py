@@ -29,6 +29,8 @@ _FEWEST_SPLIT: Final = 20
 """Cells of a code in which a group is looked for; among fewer, noise may look as far apart."""
 _ROWS: Final = 1_024
 """Cells whose distances to all codes are held at once."""
+_ROWS_ADDED: Final = 2**16
+"""Cells of which there is a copy in single precision at once."""
 
 
 class Clustering(NamedTuple):
@@ -141,19 +143,23 @@ def fill_empty(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
 def lloyd(z: Tensor, assignment: Tensor, n_codes: int, *, max_passes: int) -> Clustering:
     """Repeat means and nearest means (k-means) until no cell changes its code."""
     for _ in range(max_passes):
-        codes, _ = _means(z, assignment, n_codes)
+        codes, _ = means_of(z, assignment, n_codes)
         found = fill_empty(z, codes, nearest_codes(z, codes))
         if torch.equal(found, assignment):
             break
         assignment = found
-    codes, _ = _means(z, assignment, n_codes)
+    codes, _ = means_of(z, assignment, n_codes)
     return Clustering(codes, assignment, float(distances_to(z, codes, assignment).mean()))
 
 
-def _means(z: Tensor, assignment: Tensor, n_codes: int) -> tuple[Tensor, Tensor]:
-    """Mean of the cells of each code, ``(n_codes, D)``, and their number."""
-    size = torch.bincount(assignment, minlength=n_codes).to(z)
-    total = z.new_zeros(n_codes, z.shape[1]).index_add_(0, assignment, z)
+def means_of(z: Tensor, assignment: Tensor, n_codes: int) -> tuple[Tensor, Tensor]:
+    """Mean of the cells of each code, ``(n_codes, D)``, and their number, not in half precision."""
+    total = torch.zeros(
+        n_codes, z.shape[1], dtype=torch.promote_types(z.dtype, torch.float), device=z.device
+    )
+    for rows, of in zip(z.split(_ROWS_ADDED), assignment.split(_ROWS_ADDED), strict=True):
+        total.index_add_(0, of, rows.to(total))
+    size = torch.bincount(assignment, minlength=n_codes).to(total)
     return total / size.clamp_min(1)[:, None], size
 
 
@@ -199,7 +205,7 @@ def best_splits(z: Tensor, found: Clustering, n_passes: int = 8) -> Split:
     parts = torch.stack([codes, z[order[last]]], 1).flatten(0, 1)  # 2K x D
     for _ in range(n_passes):
         leaves = distances_to(z, parts, twice + 1) < distances_to(z, parts, twice)
-        means, size = _means(z, twice + leaves, 2 * n_codes)
+        means, size = means_of(z, twice + leaves, 2 * n_codes)
         parts = torch.where(size[:, None] > 0, means, parts)
     size, means = size.view(-1, 2), means.view(n_codes, 2, -1)
     gain = size.prod(1) / size.sum(1).clamp_min(1) * (means[:, 0] - means[:, 1]).square().sum(1)
@@ -256,7 +262,7 @@ def exchange(
 
     assignment = assignment.clone()
     for _ in range(_MAX_SWEEPS):
-        means, size = _means(z, assignment, n_codes)
+        means, size = means_of(z, assignment, n_codes)
         total, n_moved = means * size[:, None], 0
         order = torch.randperm(len(z), generator=generator, device=z.device)
         for cells in order.split(max(16, len(z) // _N_BLOCKS)):

@@ -8,14 +8,15 @@ from torch import Tensor
 
 FEWEST_CODES: Final = 2_048
 """Codes from which on an index is used: fewer are compared with every cell sooner."""
-_N_SEARCHED: Final = 8
+_N_SEARCHED: Final = 16
 """Regions of codes that a cell is compared with."""
 _MAX_PASSES: Final = 10
 """Passes of the k-means that puts codes into regions."""
 
 
-def code_regions(codes: Tensor, n_regions: int, *, seed: int = 0) -> Tensor:
-    """Region of each code by k-means, ``(n_codes,)``; none is empty."""
+def code_regions(codes: Tensor, n_regions: int | None = None, *, seed: int = 0) -> Tensor:
+    """Region of each code by k-means, ``(n_codes,)``, by default as an index has; none is empty."""
+    n_regions = round(2 * len(codes) ** 0.5) if n_regions is None else n_regions
     kmeans = KMeans(n_regions, n_init=1, max_iter=_MAX_PASSES, random_state=seed)
     found = torch.from_numpy(kmeans.fit_predict(codes.detach().float().cpu().numpy()))
     return found.unique(return_inverse=True)[1].to(codes.device)
@@ -24,9 +25,9 @@ def code_regions(codes: Tensor, n_regions: int, *, seed: int = 0) -> Tensor:
 class CodeIndex:
     r"""Codes in regions, of which a cell is compared with those of the nearest ones only.
 
-    The score of code :math:`k` for cell :math:`z` is :math:`w_k^\top z + b_k`. With about
-    :math:`\sqrt K` regions a cell is compared with :math:`9 \sqrt K` of the :math:`K` codes and
-    centres. Which codes are compared depends on the cell alone.
+    The score of code :math:`k` for cell :math:`z` is :math:`w_k^\top z + b_k`. With
+    :math:`2 \sqrt K` regions a cell is compared with about :math:`10 \sqrt K` of the :math:`K`
+    codes and centres. Which codes are compared depends on the cell alone.
 
     Parameters
     ----------

@@ -7,7 +7,13 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from ._code_index import FEWEST_CODES, CodeIndex, code_regions, half_squares, region_means
-from ._distances import distances_to, distances_without, squared_distances, typical_distances
+from ._distances import (
+    distances_to,
+    distances_without,
+    n_distinct,
+    squared_distances,
+    typical_distances,
+)
 from ._fitted import Fitted
 
 CodebookInit = Literal["kmeans", "random", "geometric"]
@@ -202,7 +208,7 @@ class Codebook(Fitted[CodebookState]):
         self.codes.copy_(codes)
         region = self.region[:0]
         if self.n_codes >= FEWEST_CODES:
-            region = code_regions(codes, round(self.n_codes**0.5))
+            region = code_regions(codes)
         self.set_state(_no_cells(self.n_codes, region))
 
     @torch.no_grad()
@@ -212,14 +218,17 @@ class Codebook(Fitted[CodebookState]):
         self.offsets = offsets[:0].to(self.usage) if is_none else offsets.to(self.usage, copy=True)
 
     @torch.no_grad()
-    def describe_cells(self, z: Tensor, assignment: Tensor, dimensions: Tensor) -> None:
-        """Store usage and distances of the cells that the codes were fitted to.
+    def describe_cells(
+        self, z: Tensor, assignment: Tensor, dimensions: Tensor, share: float = 1.0
+    ) -> None:
+        """Store usage and distances of (a share of) the cells that the codes were fitted to.
 
         These are their latents, ``(n_cells, D)``, and their codes, ``(n_cells,)``. Quantiles are
         of distances in the given ``dimensions``, ``(n_dims,)``.
         """
         size = self.count_cells(assignment)
-        apart = distances_without(z[:, dimensions], self.codes[:, dimensions], assignment)
+        wide = z[:, dimensions], self.codes[:, dimensions]
+        apart = distances_without(*wide, assignment, size / share)
         is_enough = size >= min(_FEWEST_FOR_QUANTILES, int(size.max()))
         known = apart[is_enough[assignment]].cpu().double().sort().values
         place = torch.linspace(0, len(known) - 1, N_QUANTILES).round().long()
@@ -271,14 +280,14 @@ class Codebook(Fitted[CodebookState]):
         own code, of those that have others, until no code is empty. Where there are fewer distinct
         cells than codes, some stay so. Returned is the code of each cell, ``(n_cells,)``.
         """
-        n_distinct = None
+        n_missing = None
         for _ in range(self.n_codes):
             best, assignment = self.assign(z)
             size = torch.bincount(assignment, minlength=self.n_codes)
             empty = torch.nonzero(size == 0)[:, 0]
-            if len(empty) and n_distinct is None:
-                n_distinct = _n_distinct(z)
-            if len(empty) <= max(0, self.n_codes - (n_distinct or self.n_codes)):
+            if len(empty) and n_missing is None:
+                n_missing = max(0, self.n_codes - n_distinct(z))
+            if len(empty) <= (n_missing or 0):
                 return assignment
             if self.is_bounded:
                 best = best - self.offsets[assignment]
@@ -291,14 +300,6 @@ class Codebook(Fitted[CodebookState]):
             if self.is_bounded:
                 self.offsets[empty] = self.offsets[assignment[taken]]
         return self.assign(z)[1]
-
-
-def _n_distinct(z: Tensor) -> int:
-    """Number of different rows, by their product with a random vector: no copy is sorted."""
-    generator = torch.Generator().manual_seed(0)
-    vector = torch.rand(z.shape[1], generator=generator).to(z.device)
-    found = [(rows.float() * vector).double().sum(1) for rows in z.split(_BLOCK)]
-    return len(torch.cat(found).unique())
 
 
 def _no_cells(n_codes: int, region: Tensor) -> CodebookState:

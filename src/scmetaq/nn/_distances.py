@@ -12,14 +12,18 @@ _BANDWIDTH_NEIGHBOR: Final = 4
 _BLOCK: Final = 1_024
 
 
-def distances_without(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
+def distances_without(
+    z: Tensor, codes: Tensor, assignment: Tensor, size: Tensor | None = None
+) -> Tensor:
     r"""Squared distances of cells to their code as it would be without them, ``(n_cells,)``.
 
     Without the cell the distance to the mean of the :math:`n` cells of its code is
     :math:`n / (n - 1)` times as large. Infinite for a cell that is alone. Latents ``(n_cells, D)``,
-    codes ``(n_codes, D)`` and the code of each cell, ``(n_cells,)``, are given.
+    codes ``(n_codes, D)`` and the code of each cell, ``(n_cells,)``, are given; where codes have
+    more cells than these, also their number, ``(n_codes,)``.
     """
-    size = torch.bincount(assignment, minlength=len(codes))[assignment]  # N
+    size = torch.bincount(assignment, minlength=len(codes)) if size is None else size
+    size = size[assignment]  # N
     factor = size / (size - 1)
     squares = distances_to(z, codes, assignment)
     return torch.where(size > 1, squares * factor.square(), torch.inf)
@@ -46,6 +50,14 @@ def typical_distances(distance: Tensor, assignment: Tensor, n_codes: int) -> Ten
     by_code = distance[assignment.argsort(stable=True)].split(size.tolist())
     own = torch.stack([of.median() if len(of) else distance.new_zeros(()) for of in by_code])
     return (size * own + _OF_ALL * distance.median()) / (size + _OF_ALL)
+
+
+def n_distinct(z: Tensor) -> int:
+    """Number of different rows, by their product with a random vector: no copy is sorted."""
+    generator = torch.Generator().manual_seed(0)
+    vector = torch.rand(z.shape[1], generator=generator).to(z.device)
+    found = [(rows.float() * vector).double().sum(1) for rows in z.split(_BLOCK)]
+    return len(torch.cat(found).unique())
 
 
 def neighborhood_mean(scores: Tensor, reference: Tensor, values: Tensor | None = None) -> Tensor:

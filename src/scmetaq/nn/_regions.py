@@ -17,6 +17,7 @@ from ._clustering import (
     exchange,
     fill_empty,
     lloyd,
+    means_of,
     move_codes,
     nearest_codes,
     set_groups_apart,
@@ -103,7 +104,7 @@ def cluster_by_region(
         if moved is None:
             break
         before = found
-        found = _means_of_nearest(z, _means(z, moved, n_codes), each, n_passes=2)
+        found = _means_of_nearest(z, means_of(z, moved, n_codes)[0], each, n_passes=2)
         if found.error > (1 - _LEAST_GAIN) * before.error:
             break
     codes, of_code = found.codes.clone(), code_regions(found.codes, n_regions, seed=seed + 1)
@@ -193,7 +194,8 @@ def _moved_between_regions(
     for (cells, chosen, _), split in zip(parts, splits, strict=True):
         gain[chosen], leaves[cells] = split.gain, split.leaves
     size = found.assignment.bincount(minlength=len(found.codes)).to(found.codes)
-    others = CodeIndex.of(found.codes, of_code).candidates(found.codes, 4)  # K x n
+    index = CodeIndex.of(found.codes, of_code)
+    others = index.candidates(found.codes, 4, n_searched=2 * _N_SEARCHED)  # K x n
     own = torch.arange(len(others), device=others.device)[:, None]
     apart = torch.stack([distances_to(found.codes, found.codes, of) for of in others.T], 1)
     cost = apart * size[:, None] * size[others] / (size[:, None] + size[others])
@@ -222,20 +224,35 @@ def _parts(assignment: Tensor, of_code: Tensor) -> Iterator[tuple[Tensor, Tensor
 def _means_of_nearest(z: Tensor, codes: Tensor, each: Each, *, n_passes: int) -> Clustering:
     """Nearest codes of all cells and their means, ``n_passes`` times."""
     for _ in range(n_passes):
-        assignment = _nearest(z, codes, each)
-        codes = _means(z, assignment, len(codes))
+        assignment = fill_empty(z, codes, _nearest(z, codes, _index(codes), each))
+        codes = means_of(z, assignment, len(codes))[0]
     return Clustering(codes, assignment, float(distances_to(z, codes, assignment).mean()))
 
 
-def _nearest(z: Tensor, codes: Tensor, each: Each) -> Tensor:
-    """Nearest code of each cell, each code that of at least one."""
-    index = None
-    if len(codes) >= FEWEST_CODES:
-        index = CodeIndex.of(codes, code_regions(codes, round(len(codes) ** 0.5)))
+@torch.no_grad()
+def means_of_more(codes: Tensor, latents: Iterable[Tensor], each: Each = one_by_one) -> Tensor:
+    """Means of the cells nearest to each code, whose latents come some at a time."""
+    index, total, size = _index(codes), torch.zeros_like(codes), torch.zeros_like(codes[:, 0])
+    for z in latents:
+        means, n = means_of(z, _nearest(z, codes, index, each), len(codes))
+        total += means * n[:, None]
+        size += n
+    return torch.where(size[:, None] > 0, total / size.clamp_min(1)[:, None], codes)
+
+
+def _index(codes: Tensor) -> CodeIndex | None:
+    """Index of many codes."""
+    if len(codes) < FEWEST_CODES:
+        return None
+    return CodeIndex.of(codes, code_regions(codes, round(len(codes) ** 0.5)))
+
+
+def _nearest(z: Tensor, codes: Tensor, index: CodeIndex | None, each: Each) -> Tensor:
+    """Nearest code of each cell."""
     blocks = z.split(_ROWS)
     calls = ((rows.clone(),) for rows in blocks)  # a view would go along with all that it is of
     found = each(partial(_nearest_of, codes, index), calls, len(blocks), "Assigning cells")
-    return fill_empty(z, codes, torch.cat(list(found)))
+    return torch.cat(list(found))
 
 
 @torch.no_grad()
@@ -246,11 +263,3 @@ def _nearest_of(codes: Tensor, index: CodeIndex | None, z: Tensor) -> Tensor:
     candidates = index.candidates(z, 1, n_searched=_N_SEARCHED)  # B x n
     apart = torch.stack([distances_to(z, codes, of) for of in candidates.T], 1)
     return candidates.gather(1, apart.argmin(1)[:, None])[:, 0]
-
-
-def _means(z: Tensor, assignment: Tensor, n_codes: int) -> Tensor:
-    """Mean of the cells of each code, ``(n_codes, n_latent)``."""
-    total = torch.zeros(n_codes, z.shape[1], device=z.device)
-    for rows, of in zip(z.split(_ROWS), assignment.split(_ROWS), strict=True):
-        total.index_add_(0, of, rows.float())
-    return total / assignment.bincount(minlength=n_codes).clamp_min(1)[:, None]

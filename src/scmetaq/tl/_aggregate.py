@@ -124,8 +124,11 @@ def aggregate_cells(
     X = adata.X if layer is None else adata.layers[layer]
     sums = sum_rows(X, column.codes, len(column.categories))
     sizes = np.bincount(column.codes[column.codes >= 0], minlength=len(column.categories))
-    means = (sums.data / np.repeat(sizes, np.diff(sums.indptr))).astype(np.float32)
-    single = sums.astype(np.float32)  # unless it cannot hold a sum exactly
+    means = np.empty(sums.nnz, np.float32)
+    divisor = np.repeat(sizes.astype(np.int32), np.diff(sums.indptr))
+    np.divide(sums.data, divisor, out=means, dtype=np.float64, casting="same_kind")
+    del divisor  # as large as the means
+    single = sums.astype(np.float32, copy=False)  # unless it cannot hold a sum exactly
     columns = _user_columns(adata.obs, assignment.name)
     return AnnData(
         X=sp.csr_matrix((means, sums.indices.copy(), sums.indptr.copy()), sums.shape),

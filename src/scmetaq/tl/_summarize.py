@@ -24,6 +24,8 @@ from scmetaq.metrics._log_counts import log_normalise
 
 _SPAN = 65_536  # cells that are added up for one task
 _BLOCK = 16_384  # those of them of which a copy is in memory at once
+_BAND = 1_024  # groups whose sums are added at once
+_MOST_EXACT = 2**23  # below which the sum of two integers is exact in single precision
 SEPARATOR = ":"  # as in "mc0007:stim"
 
 
@@ -54,31 +56,67 @@ def log_counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
 
 
 def sum_rows(X: Any, codes: np.ndarray, n_groups: int, span: int = _SPAN) -> sp.csr_matrix:
-    """Sum the rows of each group in double precision, sparse, K x F; code -1: in no group."""
+    """Sum the rows of each group, sparse, K x F; code -1: in no group.
+
+    In double precision; in single precision where it holds every sum of integers exactly.
+    """
     # scanpy.get.aggregate makes dense K x F arrays, too large for peaks of many metacells; blocks
     # keep the copy in double precision small, and let matrices on disk be read in turn
-    rows = Rows(X)
-    spans = rows.spans(span)
+    spans = Rows(X).spans(span)
     of_spans = np.split(codes, np.cumsum([len(span) for span in spans[:-1]], dtype=int))
-    sums: list[sp.csr_matrix] = []
+    sums: list[list[sp.csr_matrix]] = []
     parts = zip(spans, of_spans, strict=True)
     options: dict[str, Any] = {"n_parts": len(spans), "shown_as": "Adding up cells"}
     for found in in_parts(_sums_of_span, n_groups, parts, **options):
         sums.append(found)
-        while len(sums) > 1 and sums[-2].nnz <= 2 * sums[-1].nnz:  # only what is of one size
-            sums.append(sums.pop() + sums.pop())
-    total = sum(reversed(sums), sp.csr_matrix((n_groups, X.shape[1]), dtype=np.float64))
-    total.sort_indices()
-    return total
+        while len(sums) > 1 and _size(sums[-2]) <= 2 * _size(sums[-1]):  # only what is of one size
+            sums.append(_added(sums.pop(), sums.pop()))
+    while len(sums) > 1:
+        sums.append(_added(sums.pop(), sums.pop()))
+    return _joined(sums.pop(), X.shape[1])
 
 
-def _sums_of_span(n_groups: int, part: tuple[Span, np.ndarray]) -> sp.csr_matrix:
+def _sums_of_span(n_groups: int, part: tuple[Span, np.ndarray]) -> list[sp.csr_matrix]:
+    """Sums of some cells, ``_BAND`` groups each."""
     span, codes = part
-    total: Any = 0
+    total: list[sp.csr_matrix] = []
     for start, block in enumerate(span.blocks(_BLOCK)):
         of_block = codes[start * _BLOCK : (start + 1) * _BLOCK]
-        total = _indicator(of_block, n_groups, np.ones(n_groups)) @ sp.csr_matrix(block) + total
+        sums = _indicator(of_block, n_groups, np.ones(n_groups)) @ sp.csr_matrix(block)
+        bands = [_single(sums[i : i + _BAND]) for i in range(0, n_groups, _BAND)]
+        total = _added(total, bands) if total else bands
     return total
+
+
+def _single(sums: sp.csr_matrix) -> sp.csr_matrix:
+    """Sums in single precision if two of them still add up exactly."""
+    is_exact = sums.data.max(initial=0) < _MOST_EXACT and bool(
+        (sums.data == np.rint(sums.data)).all()
+    )
+    return sums.astype(np.float32 if is_exact else np.float64, copy=False)
+
+
+def _added(a: list[sp.csr_matrix], b: list[sp.csr_matrix]) -> list[sp.csr_matrix]:
+    """Add sums band by band; those that were given are emptied, so that one is held twice."""
+    return [_single(a.pop(0) + b.pop(0)) for _ in range(len(a))]
+
+
+def _size(bands: list[sp.csr_matrix]) -> int:
+    return sum(band.nnz for band in bands)
+
+
+def _joined(bands: list[sp.csr_matrix], n_features: int) -> sp.csr_matrix:
+    """All bands as one matrix; the list is emptied."""
+    lengths = np.concatenate([np.diff(band.indptr) for band in bands])
+    ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    values = np.empty(ends[-1], np.result_type(*(band.dtype for band in bands)))
+    columns, last = np.empty(ends[-1], np.int32), 0
+    while bands:
+        band = bands.pop(0)
+        band.sort_indices()
+        values[last : last + band.nnz], columns[last : last + band.nnz] = band.data, band.indices
+        last += band.nnz
+    return sp.csr_matrix((values, columns, ends), shape=(len(lengths), n_features))
 
 
 def mean_rows(X: Any, codes: np.ndarray, n_groups: int) -> Any:

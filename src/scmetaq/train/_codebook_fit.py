@@ -2,6 +2,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 import torch
@@ -13,7 +14,7 @@ from scmetaq._parallel import in_parts
 from scmetaq._progress import working
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, cluster, cluster_by_region, initial_codes
-from scmetaq.nn._regions import MOST_AT_ONCE
+from scmetaq.nn._regions import MOST_AT_ONCE, means_of_more
 
 from ._callbacks import encode
 
@@ -78,11 +79,13 @@ class CodebookFit(Callback):
                 state.pop(codebook.codes, None)
 
     @torch.no_grad()
-    def finish(self, z: Tensor | None = None) -> None:
+    def finish(
+        self, z: Tensor | None = None, others: Iterable[Tensor] = (), n_all: int = 0
+    ) -> None:
         """Refine the codes, and make sure that each has a cell.
 
         The latents ``z``, ``(n_cells, n_latent)``, are those of the inputs by default; they may be
-        in half precision.
+        in half precision. Codes are their means and those of ``others``, ``n_all`` cells together.
         """
         codebook = self.module.codebook
         if not codebook.is_fitted:
@@ -92,9 +95,13 @@ class CodebookFit(Callback):
         if self.refine:
             start = codes if self._continues else None
             codes = self._refined(z, codebook.n_codes, start)
+        if n_all > len(z):
+            each = partial(_in_parts, z.device.type != "cpu")
+            codes = means_of_more(codes, chain([z], others), each)
         codebook.set_codes(codes)
         assignment = codebook.claim_cells(z)
-        codebook.describe_cells(z, assignment, self.module.state_dimensions)
+        share = len(z) / max(len(z), n_all)
+        codebook.describe_cells(z, assignment, self.module.state_dimensions, share=share)
         n_empty = int((codebook.usage == 0).sum())
         if n_empty:
             warnings.warn(
