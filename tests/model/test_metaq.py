@@ -248,6 +248,31 @@ def test_many_metacells_are_exactly_as_many_and_as_good_as_few(of_many, blood, f
     assert found["perplexity"] > 0.95 * expected["perplexity"]
 
 
+def test_a_part_of_the_cells_is_searched_for_many_codes_which_are_means_of_all(
+    blood, fit, monkeypatch
+):
+    monkeypatch.setattr("scmetaq.train._codebook_fit.MOST_AT_ONCE", 10)
+    monkeypatch.setattr("scmetaq.model._metaq.MOST_AT_ONCE", 10)
+    monkeypatch.setattr("scmetaq.model._metaq.MAX_REFERENCE_CELLS", 100)
+    monkeypatch.setattr("scmetaq.model._metaq._CELLS_SEARCHED", 5)
+    monkeypatch.setattr("scmetaq.model._metaq._CELLS_AT_ONCE", 90)
+    sizes, encode = [], MetaQModel._half_latents
+    monkeypatch.setattr(
+        MetaQModel, "_half_latents", lambda m, of: sizes.append(of.n_cells) or encode(m, of)
+    )
+    model = fit(blood.copy(), 40)
+    assert sizes[0] == 200
+    assert max(sizes[1:]) == 90
+    assert sum(sizes) == blood.n_obs
+    z, found = model.get_latent_representation(), model.get_assignments()["metacell"]
+    assert found.nunique() == 40
+    codes = model.get_codebook().drop(columns="usage")
+    means = pd.DataFrame(z, found.index).groupby(found).mean().to_numpy()
+    within = ((z - means[found.astype("category").cat.codes]) ** 2).sum(1).mean()
+    apart = ((codes.to_numpy() - means) ** 2).sum(1).mean()
+    assert apart < 0.3 * within / (200 / 40)  # what means of the 200 alone would be off by
+
+
 def test_many_metacells_are_the_same_when_loaded_cut_or_mapped_to(of_many, tmp_path):
     expected = of_many.get_assignments()
     of_many.save(str(tmp_path / "model"))
