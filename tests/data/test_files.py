@@ -20,6 +20,8 @@ def halves(blood, tmp_path):
     cells.layers["raw"] = cells.X.copy()
     first, second = cells[:70, :250].copy(), cells[70:, ::-1].copy()
     first.obs["only"], first.obs["lane"] = 1, pd.Categorical(["x"] * 70)
+    first.obs["damaged"], first.obs["labels"] = True, pd.Categorical(["T"] * 70)
+    first.layers["spliced"] = first.X.copy()
     second.obs["lane"] = pd.Categorical(["y"] * 50)
     first.write_h5ad(tmp_path / "one.h5ad")
     second.write_zarr(tmp_path / "two.zarr")
@@ -40,7 +42,8 @@ def test_files_are_joined_alike_in_memory_and_on_disk(halves, place):
     ours = [str(of.message) for of in told if of.category is UserWarning]
     assert ours == [
         "250 of up to 300 features are in all files; others are left out.",
-        "Columns of obs that not all files have are left out: 'only'.",
+        "The layer 'spliced' is left out: it is not in 'two'.",
+        "Columns of obs that not all files have get missing values: 'only', 'damaged', 'labels'.",
     ]
     assert list(found.obs_names) == list(cells.obs_names)
     assert list(found.var_names) == list(cells.var_names[:250])
@@ -57,6 +60,10 @@ def test_files_are_joined_alike_in_memory_and_on_disk(halves, place):
     assert list(found.obs["sample"].cat.categories) == ["one", "two"]
     assert list(found.obs["sample"]) == ["one"] * 70 + ["two"] * 50
     assert list(found.obs["lane"].cat.categories) == ["x", "y"]
+    assert list(found.obs.loc[found.obs["only"].isna(), "lane"].unique()) == ["y"]
+    assert found.obs["damaged"].value_counts(dropna=False).to_dict() == {True: 70, pd.NA: 50}
+    assert list(found.obs["labels"].cat.categories) == ["T"]
+    assert found.obs["labels"].isna().sum() == 50
     kinds = found.obs["cell_type"]
     assert list(kinds) == list(cells.obs["cell_type"])
     assert isinstance(kinds.dtype, pd.CategoricalDtype)

@@ -198,6 +198,15 @@ def test_a_column_of_metacells_is_not_carried_along(toy, fit):
     assert "metacell_fraction" not in pieces
 
 
+def test_cells_without_a_label_have_no_vote_on_that_of_a_metacell(toy, fit):
+    given = toy.obs["state"].astype(str)
+    toy.obs["kind"] = given.where(np.arange(toy.n_obs) % 3 == 0, "Unknown")
+    obs = fit(toy, 6, setup={"labels_key": "kind"}).get_metacells().obs
+    assert list(obs["kind"]) == list(obs["state"])
+    assert (obs["kind_fraction"] > 0.9).all()
+    assert "Unknown" in set(fit(toy, 6).get_metacells().obs["kind"])  # a name like any other
+
+
 def test_columns_registered_with_numbers_have_a_majority(toy, fit):
     toy.obs["kind"] = toy.obs["state"].cat.codes.to_numpy() + 7
     toy.obs["lane"] = np.arange(toy.n_obs) % 2

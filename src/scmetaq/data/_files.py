@@ -32,9 +32,11 @@ def read_files(
 ) -> AnnData | MuData:
     """Read cells of one file or of several; counts of large files stay on disk.
 
-    Of several files features, layers and columns are those that all of them have, without ``obsm``;
-    cells follow in the order of the files. Where files share barcodes, ``-<file>`` is appended to
-    those of all of their cells. Files of together at most 200 MB are read into memory.
+    Of several files features and layers are those that all of them have, without ``obsm``; cells
+    follow in the order of the files. Columns of ``obs`` are those that any file has, with missing
+    values for the cells of others (as of ``anndata.concat(join="outer")``). Where files share
+    barcodes, ``-<file>`` is appended to those of all of their cells. Files of together at most
+    200 MB are read into memory.
 
     Parameters
     ----------
@@ -169,7 +171,7 @@ def _joined(cells: list[Any], names: list[str], layer: str | None) -> tuple[Any,
 
 
 def _joined_part(sources: list[Any], layer: str | None, of: str = "") -> AnnData:
-    """One AnnData of the features, layers and columns that all have."""
+    """One AnnData of the features and layers that all have."""
     parts, names = [part for part, *_ in sources], [name for _, name, _ in sources]
     for part, name in zip(parts, names, strict=True):
         fix = "give each feature a name of its own"
@@ -189,7 +191,13 @@ def _joined_part(sources: list[Any], layer: str | None, of: str = "") -> AnnData
     if layer is not None and lacking and (not of or len(lacking) < len(parts)):
         problem = f"Expected the layer {layer!r}{of} in all files, found none in"
         raise InputKeyError(f"{problem} {', '.join(lacking)}.", argument="layer")
-    layers = [n for n in parts[0].layers if n and all(n in part.layers for part in parts)]
+    layers = []
+    for layer_name in dict.fromkeys(n for part in parts for n in part.layers if n):
+        without = [n for part, n in zip(parts, names, strict=True) if layer_name not in part.layers]
+        if without:
+            _warn(f"The layer {layer_name!r}{of} is left out: it is not in {listed(without)}.")
+        else:
+            layers.append(layer_name)
     counts = {n: _stacked([part.layers[n] for part in parts], parts, var) for n in layers}
     has_X = all(part.X is not None for part in parts)
     X = _stacked([part.X for part in parts], parts, var) if has_X else None
@@ -205,16 +213,19 @@ def _stacked(matrices: list[Any], parts: list[AnnData], var: pd.Index) -> Any:
 
 
 def _joined_obs(sources: list[Any], of: str = "") -> pd.DataFrame:
-    """Columns that all have, with the categories of all."""
+    """Columns that any has, with the categories of all; missing where a file lacks them."""
     tables = [part.obs.set_axis(part.obs_names + end) for part, _, end in sources]
-    shared = [key for key in tables[0] if all(key in table for table in tables)]
-    others = dict.fromkeys(key for table in tables for key in table if key not in shared)
-    if others:
-        _warn(f"Columns of obs{of} that not all files have are left out: {listed(others)}.")
-    found = pd.concat([table[shared] for table in tables])
-    for key in shared:
-        if all(isinstance(table[key].dtype, pd.CategoricalDtype) for table in tables):
-            categories = dict.fromkeys(c for table in tables for c in table[key].cat.categories)
+    every = list(dict.fromkeys(key for table in tables for key in table))
+    partial = [key for key in every if not all(key in table for table in tables)]
+    if partial:
+        _warn(f"Columns of obs{of} that not all files have get missing values: {listed(partial)}.")
+    # as anndata.concat(join="outer") does, but for booleans, which with gaps cannot be written
+    gaps = [key for key in partial if any(t[key].dtype == bool for t in tables if key in t)]
+    found = pd.concat([t.astype({k: "boolean" for k in gaps if k in t}) for t in tables])[every]
+    for key in every:
+        columns = [table[key] for table in tables if key in table]
+        if all(isinstance(column.dtype, pd.CategoricalDtype) for column in columns):
+            categories = dict.fromkeys(c for column in columns for c in column.cat.categories)
             found[key] = pd.Categorical(found[key], list(categories))
     return found
 

@@ -116,7 +116,8 @@ class MetacellsMixin(Mixin):
         - ``X``: mean raw counts (paper Eq. 17) of **all** features, CSR;
         - ``layers["counts"]``: summed raw counts, CSR;
         - ``obs``: ``n_cells``; per categorical column the majority value and
-          ``<column>_fraction``; means of numeric columns;
+          ``<column>_fraction``, of the cells with a value (of labels: that are labelled); means of
+          numeric columns;
         - ``var`` and ``varm`` of the cells;
         - ``uns["metaq"]``: how the metacells were made.
         """
@@ -223,6 +224,8 @@ def aggregated(
     sources, data = model._sources, readable(data)
     named = [found.key for found in model._conditions] + model._label_keys
     options: dict[str, Any] = {"categories": names, "categorical": named}
+    no_label = model.registry["setup_args"].get("unlabeled_category")
+    options["unlabeled"] = dict.fromkeys(model._label_keys, no_label)
     assignment = assignment.rename(_keys.METACELL)  # a column of this name is not carried along
     metacells: AnnData | MuData
     if model._reads_mudata:

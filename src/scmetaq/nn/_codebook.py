@@ -22,7 +22,7 @@ N_QUANTILES = 1_001
 """Quantiles that are kept: at 0, 0.001, ..., 1."""
 
 _MOST_ENTRIES = 2**26  # similarities of cells and codes that are held at once: 256 MB
-_BLOCK: Final = 2**14
+_BLOCK: Final = 2**12
 """Cells that are looked up at once where there are many codes."""
 _FEWEST_FOR_QUANTILES = 5
 """Cells of a code from which on their distances count in the quantiles."""

@@ -1,6 +1,6 @@
 """Cells added up to metacells."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -117,9 +117,9 @@ def aggregate_cells(
     *,
     layer: str | None = None,
     categories: Sequence[str] | None = None,
-    categorical: Collection[str] = (),
+    **of_columns: Any,
 ) -> AnnData:
-    """Aggregate one modality, in the order of ``categories``; ``categorical`` columns are names."""
+    """Aggregate one modality, in the order of ``categories``; see :func:`summarize_obs`."""
     column = _metacells(assignment, categories)
     X = adata.X if layer is None else adata.layers[layer]
     sums = sum_rows(X, column.codes, len(column.categories))
@@ -132,7 +132,7 @@ def aggregate_cells(
     columns = _user_columns(adata.obs, assignment.name)
     return AnnData(
         X=sp.csr_matrix((means, sums.indices.copy(), sums.indptr.copy()), sums.shape),
-        obs=summarize_obs(columns, column, categorical=categorical),
+        obs=summarize_obs(columns, column, **of_columns),
         var=adata.var.copy(),
         varm={name: loaded(values) for name, values in adata.varm.items()},
         layers={_keys.COUNTS: single if np.array_equal(single.data, sums.data) else sums},
@@ -145,11 +145,11 @@ def aggregate_modalities(
     *,
     layers: Mapping[str, str | None],
     categories: Sequence[str] | None = None,
-    categorical: Collection[str] = (),
+    **of_columns: Any,
 ) -> MuData:
     """Aggregate the modalities of ``layers``, each from its layer, by one assignment."""
     column = _metacells(assignment, categories)
-    options: dict[str, Any] = {"categories": list(column.categories), "categorical": categorical}
+    options = of_columns | {"categories": list(column.categories)}
     parts = {}
     for name, layer in layers.items():
         part = mdata.mod[name]
@@ -157,7 +157,7 @@ def aggregate_modalities(
         parts[name] = aggregate_cells(part, of_part, layer=layer, **options)
     metacells = MuData(parts)
     columns = _user_columns(mdata.obs, assignment.name)
-    summary = summarize_obs(columns, column, categorical=categorical)
+    summary = summarize_obs(columns, column, **of_columns)
     metacells.obs = summary.loc[metacells.obs_names]
     return metacells
 

@@ -1,6 +1,6 @@
 """Cells by group: log counts, sums and means of rows, columns of ``obs``, pieces of metacells."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from anndata import AnnData
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, check_layer
 from scmetaq._parallel import in_parts
+from scmetaq.data._columns import is_unlabeled
 from scmetaq.data._containers import Rows, Span
 from scmetaq.metrics._counts import counts_of
 from scmetaq.metrics._groups import (
@@ -133,15 +134,24 @@ def _indicator(codes: np.ndarray, n_groups: int, weights: np.ndarray) -> sp.csr_
 
 
 def summarize_obs(
-    obs: pd.DataFrame, metacells: pd.Categorical, *, categorical: Collection[str] = ()
+    obs: pd.DataFrame,
+    metacells: pd.Categorical,
+    *,
+    categorical: Collection[str] = (),
+    unlabeled: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Count cells, average numbers and take majorities of categories and of ``categorical``."""
+    """Count cells, average numbers and take majorities of categories and of ``categorical``.
+
+    By the column, ``unlabeled`` has a value that counts as missing.
+    """
     kept = metacells.codes >= 0
     codes, n = metacells.codes[kept].astype(np.int64), len(metacells.categories)
     summary: dict[str, object] = {_keys.N_CELLS: np.bincount(codes, minlength=n)}
     numbers = {name for name in categorical if name in obs and is_numeric(obs[name])}
     obs = obs.loc[kept].astype(dict.fromkeys(numbers, "category"))
     obs = obs.loc[:, obs.columns != _keys.N_CELLS]
+    for name in set(unlabeled or {}) & set(obs):
+        obs[name] = obs[name].where(~is_unlabeled(obs[name], (unlabeled or {})[name]))
     for name, column in obs.items():
         if is_numeric(column):
             values = pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan))
