@@ -88,6 +88,7 @@ class _SortedRows:
         of_spans = np.split(codes, range(BLOCK, len(codes), BLOCK))
         parts = zip(spans, of_spans, strict=True)
         options: dict[str, Any] = {"n_parts": len(spans), "shown_as": "Sorting log counts"}
+        options["is_local"] = True  # to send what is found takes as long as to find it
         for order, entries, of_rows in in_parts(_sorted_entries, self._entry, parts, **options):
             self._place[start + order] = np.arange(start, start + len(order))
             self._file.write(entries.tobytes())
