@@ -4,7 +4,8 @@ usage: python benchmarks/atlas.py --data DIR [--cells 50000 200000 1000000] [--m
 
 Cells are drawn from ``pbmc_facs_sorted`` (9 sorted types, 2,000 genes): each is a mixture of two
 real cells of one type in a random proportion, with fresh Poisson counts of the depth of the first.
-They are written block by block to zarr, once; ``sorted`` has the same cells ordered by type. Every
+They are written block by block to zarr, once; ``sorted`` has the same cells ordered by type, and
+in ``rare`` two of the types are rare. Every
 measurement has a process of its own on one thread: CPU seconds and peak memory, libraries included,
 by stage. There is one metacell per 50 cells, or (``scmetaq-500``) 500 of any number of cells.
 """
@@ -39,6 +40,9 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 SOURCE: Final = "pbmc_facs_sorted"
 N_GENES: Final = 2_000
 CELLS_PER_METACELL: Final = 50
+VARIANTS: Final = ("sorted", "rare")
+RARE: Final = {"CD14 Mono": 0.002, "CD4 T (regulatory)": 0.005}
+"""Shares of the cells of two types where they are rare."""
 N_FIXED: Final = 500
 N_COMPONENTS: Final = 50
 BLOCK: Final = 20_000
@@ -62,8 +66,7 @@ def main() -> None:
                 same = [run for run in done if key.items() <= run.items()]
                 if same and not args.again:
                     continue
-                is_sorted = method == "scmetaq-sorted"
-                file = stored(args.data, n_cells, args.cache, is_sorted=is_sorted)
+                file = stored(args.data, n_cells, args.cache, variant_of(method))
                 print("run  ", n_cells, method, seed, flush=True)
                 found = in_process(method, file, seed, args.limit)
                 done = [run for run in done if run not in same] + [key | found]
@@ -90,9 +93,14 @@ def command_line() -> argparse.ArgumentParser:
     return parser
 
 
-def stored(data: Path, n_cells: int, cache: Path, *, is_sorted: bool = False) -> Path:
+def variant_of(method: str) -> str:
+    """Which cells a method is for: ``sorted``, ``rare``, or those of the others."""
+    return next((of for of in VARIANTS if method.endswith(f"-{of}")), "")
+
+
+def stored(data: Path, n_cells: int, cache: Path, variant: str = "") -> Path:
     """Folder of drawn cells, written block by block when it is first asked for."""
-    folder = cache / f"{SOURCE}_{n_cells}{'_sorted' if is_sorted else ''}.zarr"
+    folder = cache / f"{SOURCE}_{n_cells}{variant and '_'}{variant}.zarr"
     if folder.exists():
         return folder
     adata, labels = DATASETS[SOURCE].read(data)
@@ -100,7 +108,12 @@ def stored(data: Path, n_cells: int, cache: Path, *, is_sorted: bool = False) ->
     groups = labels.dropna().astype(str).to_numpy()
     rng = np.random.default_rng(n_cells)
     first = rng.integers(len(groups), size=n_cells)
-    if is_sorted:
+    if variant == "rare":
+        types = pd.Series(groups)
+        share = types.map(RARE).fillna((1 - sum(RARE.values())) / (~types.isin(RARE)).sum())
+        weight = np.where(types.isin(RARE), share / types.map(types.value_counts()), share)
+        first = rng.choice(len(groups), n_cells, p=weight)
+    if variant == "sorted":
         first = first[np.argsort(groups[first], kind="stable")]
     part = folder.with_suffix(".part")
     group = zarr.open_group(part, mode="w")
@@ -206,9 +219,8 @@ def of_kmeans(folder: Path, make: Callable[..., Any], seed: int) -> dict[str, An
     }
 
 
-METHODS: Final[dict[str, Callable[[Path, int], dict[str, Any]]]] = {
+RUNS: Final[dict[str, Callable[[Path, int], dict[str, Any]]]] = {
     "scmetaq": lambda file, seed: of_package(file, None, seed),
-    "scmetaq-sorted": lambda file, seed: of_package(file, None, seed),
     "scmetaq-500": lambda file, seed: of_package(file, N_FIXED, seed),
     "minibatch-kmeans-pca": lambda file, seed: of_kmeans(
         file, lambda n, **kwargs: MiniBatchKMeans(n, n_init=1, **kwargs), seed
@@ -217,6 +229,8 @@ METHODS: Final[dict[str, Callable[[Path, int], dict[str, Any]]]] = {
         file, lambda n, **kwargs: KMeans(n, n_init=1, **kwargs), seed
     ),
 }
+METHODS: Final = RUNS | {"scmetaq-sorted": RUNS["scmetaq"]}
+METHODS.update({f"{name}-rare": run for name, run in RUNS.items() if name != "scmetaq-500"})
 TO_METACELLS: Final = ("set up", "train", "get metacells", "components", "k-means")
 """Stages that count as the time to metacells, which ``get_metacells`` assigns the cells to."""
 
@@ -241,20 +255,34 @@ def scores(assignment: np.ndarray, adata: anndata.AnnData) -> dict[str, float]:
         "accuracy": round(metrics.accuracy(assignment, labels), 4),
         "balanced_accuracy": round(metrics.balanced_accuracy(assignment, labels), 4),
         "size_cv": round(sizes.size_cv, 3),
+        **{f"found {name}": found_of(assignment, labels == name) for name in RARE},
     }
+
+
+def found_of(assignment: np.ndarray, is_rare: np.ndarray) -> float:
+    """Share of the cells of a type in metacells of which it is more than half."""
+    share = pd.Series(is_rare).groupby(assignment).transform("mean").to_numpy()
+    return round(float((share[is_rare] > 0.5).mean()), 4)
 
 
 def report(results: dict[str, Any]) -> Report:
     """A row per method and number of cells; time of all stages up to the metacells, and slopes."""
-    runs = sorted(
-        results["runs"], key=lambda run: (list(METHODS).index(run["method"]), run["cells"])
-    )
+    order = [*METHODS]
+    runs = sorted(results["runs"], key=lambda run: (order.index(run["method"]), run["cells"]))
     heading = ["method", "cells", "metacells", "CPU s", "evaluate", "peak GB", "purity", "accuracy"]
     lines = [list(row_of(run)) for run in runs]
     text = table([*heading, "balanced", "size CV"], lines)
     slopes = [f"`{method}` {slope:.2f}" for method, slope in slopes_of(runs)]
     found = f"\n\nSlope of log CPU seconds over log cells: {', '.join(slopes)}." if slopes else ""
-    return Report(text + found)
+    rare = [run for run in runs if variant_of(run["method"]) == "rare" and "stages" in run]
+    lines = [
+        [run["method"], f"{run['cells']:,}", *(f"{run[f'found {name}']:.3f}" for name in RARE)]
+        for run in rare
+    ]
+    titles = [f"{name}, {share:.1%}" for name, share in RARE.items()]
+    of_rare = table(["method", "cells", *titles], lines)
+    why = "Share of the cells of two rare types that are in metacells of mostly that type:"
+    return Report(text + found, f"{why}\n\n{of_rare}" if rare else "")
 
 
 def picture(results: dict[str, Any], file: Path) -> None:
@@ -262,7 +290,7 @@ def picture(results: dict[str, Any], file: Path) -> None:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import NullFormatter
 
-    runs = [run for run in results["runs"] if "stages" in run]
+    runs = [r for r in results["runs"] if "stages" in r and not variant_of(r["method"])]
     slopes = dict(slopes_of(runs))
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     shown = (seconds_of, "CPU seconds to metacells"), (peak_of, "peak memory, GB")
