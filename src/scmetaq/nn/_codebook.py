@@ -233,13 +233,12 @@ class Codebook(Fitted[CodebookState]):
         known = apart[is_enough[assignment]].cpu().double().sort().values
         place = torch.linspace(0, len(known) - 1, N_QUANTILES).round().long()
         distances = distances_to(z, self.codes, assignment).sqrt()
-        typical = typical_distances(distances, assignment, self.n_codes)
         self.set_state(
             CodebookState(
                 usage=size / len(z),
                 offsets=self.offsets,
                 distance_quantiles=known[place],
-                typical_distance=typical,
+                typical_distance=typical_distances(distances, assignment, self.n_codes),
                 n_cells=torch.tensor(len(z)),
                 region=self.region,
             )
