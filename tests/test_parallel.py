@@ -148,7 +148,7 @@ def test_results_of_workers_equal_those_of_one_process(
         return (
             assigned,
             [(m.X.toarray(), m.layers["counts"].toarray()) for m in made],
-            metrics.evaluate(cells, by, "state"),
+            metrics.evaluate(cells, by, "state", max_cells=40),
             model.get_quantization_report(),
             model.get_granularity_report([3, 5]),
             model.get_outlier_scores(),
