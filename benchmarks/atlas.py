@@ -304,7 +304,8 @@ def picture(results: dict[str, Any], file: Path) -> None:
         ax.set_xticks(sizes, [f"{n:,}" for n in sizes])
         ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0].set_yscale("log")
-    axes[0].legend(frameon=False, fontsize=7)
+    if runs:
+        axes[0].legend(frameon=False, fontsize=7)
     axes[1].set_ylim(0)
     figure.savefig(file)
     plt.close(figure)

@@ -2,6 +2,7 @@ import mudata
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
@@ -14,6 +15,7 @@ from scmetaq.tl._summarize import (
     log_counts,
     mean_rows,
     split_metacells,
+    sum_rows,
     summarize_obs,
 )
 
@@ -206,3 +208,17 @@ def test_joining_follows_the_sizes():
     assert found.tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 2]
     assert set(asked) <= set(small)
     assert code.tolist() == [0, 0, 0, 1, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("span", [7, 300])
+def test_sums_are_in_single_precision_only_where_that_is_exact(span):
+    rng = np.random.default_rng(0)
+    X, codes = rng.poisson(0.3, (200, 9)).astype(np.float32), rng.integers(-1, 11, 200)
+    is_of = codes == np.arange(11)[:, None]
+    for factor, kind in ((1, "f4"), (2**21 + 1, "f8"), (0.1, "f8")):
+        counts = sp.csr_matrix(X * np.float32(factor))
+        found = sum_rows(counts, codes, 11, span)
+        assert found.dtype == kind
+        assert found.has_canonical_format
+        expected = is_of.astype(float) @ counts.toarray().astype(float)
+        np.testing.assert_allclose(found.toarray(), expected, rtol=0 if factor > 0.5 else 1e-14)

@@ -125,9 +125,8 @@ def aggregate_cells(
     sums = sum_rows(X, column.codes, len(column.categories))
     sizes = np.bincount(column.codes[column.codes >= 0], minlength=len(column.categories))
     means = np.empty(sums.nnz, np.float32)
-    divisor = np.repeat(sizes.astype(np.int32), np.diff(sums.indptr))
-    np.divide(sums.data, divisor, out=means, dtype=np.float64, casting="same_kind")
-    del divisor  # as large as the means
+    for size, first, end in zip(sizes, sums.indptr, sums.indptr[1:], strict=False):
+        means[first:end] = sums.data[first:end] / size
     single = sums.astype(np.float32, copy=False)  # unless it cannot hold a sum exactly
     columns = _user_columns(adata.obs, assignment.name)
     return AnnData(

@@ -25,7 +25,7 @@ from scmetaq.metrics._log_counts import log_normalise
 
 _SPAN = 65_536  # cells that are added up for one task
 _BLOCK = 16_384  # those of them of which a copy is in memory at once
-_BAND = 1_024  # groups whose sums are added at once
+_N_BANDS = 4  # of groups, which are added one after the other, so that one is held twice
 _MOST_EXACT = 2**23  # below which the sum of two integers is exact in single precision
 SEPARATOR = ":"  # as in "mc0007:stim"
 
@@ -78,15 +78,15 @@ def sum_rows(X: Any, codes: np.ndarray, n_groups: int, span: int = _SPAN) -> sp.
 
 
 def _sums_of_span(n_groups: int, part: tuple[Span, np.ndarray]) -> list[sp.csr_matrix]:
-    """Sums of some cells, ``_BAND`` groups each."""
+    """Sums of some cells, in bands of groups."""
     span, codes = part
-    total: list[sp.csr_matrix] = []
+    total: Any = 0
     for start, block in enumerate(span.blocks(_BLOCK)):
         of_block = codes[start * _BLOCK : (start + 1) * _BLOCK]
         sums = _indicator(of_block, n_groups, np.ones(n_groups)) @ sp.csr_matrix(block)
-        bands = [_single(sums[i : i + _BAND]) for i in range(0, n_groups, _BAND)]
-        total = _added(total, bands) if total else bands
-    return total
+        total = _single(_single(sums) + total)
+    band = -(-n_groups // _N_BANDS)
+    return [total[start : start + band] for start in range(0, n_groups, band)]
 
 
 def _single(sums: sp.csr_matrix) -> sp.csr_matrix:
@@ -98,7 +98,7 @@ def _single(sums: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def _added(a: list[sp.csr_matrix], b: list[sp.csr_matrix]) -> list[sp.csr_matrix]:
-    """Add sums band by band; those that were given are emptied, so that one is held twice."""
+    """Add sums band by band; the lists that were given are emptied."""
     return [_single(a.pop(0) + b.pop(0)) for _ in range(len(a))]
 
 
