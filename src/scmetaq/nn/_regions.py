@@ -40,8 +40,10 @@ _LEAST_GAIN: Final = 0.001
 """Share by which the error falls in a round that is followed by another."""
 _N_SEARCHED: Final = 4
 """Regions of codes that a cell is compared with while codes still move."""
-_ROWS: Final = 2**16
+_ROWS: Final = 2**15
 """Cells that are read in single precision at once."""
+_FEW_ROWS: Final = 2**12
+"""Codes whose distances to all regions are held at once."""
 
 Each = Callable[[Callable[..., Any], Iterable[tuple], int, str], Iterable[Any]]
 """From a function, the arguments of its calls, their number and what they do to the results."""
@@ -195,7 +197,8 @@ def _moved_between_regions(
         gain[chosen], leaves[cells] = split.gain, split.leaves
     size = found.assignment.bincount(minlength=len(found.codes)).to(found.codes)
     index = CodeIndex.of(found.codes, of_code)
-    others = index.candidates(found.codes, 4, n_searched=2 * _N_SEARCHED)  # K x n
+    near = [index.candidates(of, 4, n_searched=8) for of in found.codes.split(_FEW_ROWS)]
+    others = torch.cat(near)  # K x n
     own = torch.arange(len(others), device=others.device)[:, None]
     apart = torch.stack([distances_to(found.codes, found.codes, of) for of in others.T], 1)
     cost = apart * size[:, None] * size[others] / (size[:, None] + size[others])
