@@ -23,8 +23,8 @@ from scmetaq.metrics._groups import (
 )
 from scmetaq.metrics._log_counts import log_normalise
 
-_SPAN = 65_536  # cells that are added up for one task
-_BLOCK = 16_384  # those of them of which a copy is in memory at once
+_SPAN = 32_768  # cells that are added up for one task
+_BLOCK = 8_192  # those of them of which a copy is in memory at once
 _N_BANDS = 4  # of groups, which are added one after the other, so that one is held twice
 _MOST_EXACT = 2**23  # below which the sum of two integers is exact in single precision
 SEPARATOR = ":"  # as in "mc0007:stim"
@@ -91,9 +91,9 @@ def _sums_of_span(n_groups: int, part: tuple[Span, np.ndarray]) -> list[sp.csr_m
 
 def _single(sums: sp.csr_matrix) -> sp.csr_matrix:
     """Sums in single precision if two of them still add up exactly."""
-    is_exact = sums.data.max(initial=0) < _MOST_EXACT and bool(
-        (sums.data == np.rint(sums.data)).all()
-    )
+    is_exact = sums.data.max(initial=0) < _MOST_EXACT
+    if is_exact and sums.dtype != np.float32:
+        is_exact = bool((sums.data == np.rint(sums.data)).all())
     return sums.astype(np.float32 if is_exact else np.float64, copy=False)
 
 
