@@ -176,12 +176,13 @@ def _shared_dimensions(scores: np.ndarray, seed: int) -> float:
 
     With :math:`R_d` the share of the variance of axis :math:`d` that the mean over the nearest
     other cells predicts, and :math:`R^0_d` the same after each axis has been permuted over cells,
-    :math:`\sum_d \sqrt{(R_d - R^0_d)_+}`. A tenth at least, so that weights have a sum.
+    :math:`\sum_d \sqrt{(R_d - R^0_d)_+}`, and at least one. Neighbours are those in both views;
+    the axes are those of log counts, since square roots of rare counts are depth in all axes.
     """
     some = scores[spread(len(scores), _CELLS_FOR_WEIGHTS)]
     permuted = np.random.default_rng(seed).permuted(some, axis=0)
     excess = _predicted_share(some) - _predicted_share(permuted)
-    return max(float(np.sqrt(excess.clip(0)).sum()), 0.1)
+    return max(float(np.sqrt(excess.clip(0)[: scores.shape[1] // 2]).sum()), 1.0)
 
 
 def _predicted_share(scores: np.ndarray) -> np.ndarray:
