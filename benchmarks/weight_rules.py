@@ -29,7 +29,7 @@ from quality import machine
 from subsamples import FEWEST, SHARES
 
 import scmetaq
-from scmetaq.model._reference_fit import _predicted_share, _shared_dimensions, fit_statistics
+from scmetaq.model._reference_fit import _predicted_share, fit_statistics, shared_dimensions
 from scmetaq.nn import neighborhood_mean
 
 NAMES: Final = ("dataset", "share", "seed")
@@ -59,7 +59,7 @@ RULES: Final[dict[str, Callable[[np.ndarray], float]]] = {
     "excess": partial(excess, power=1),
     "root of excess": partial(excess, power=0.5),
     "log view": lambda scores: excess(scores[:, : scores.shape[1] // 2], 0.5),
-    "default": lambda scores: _shared_dimensions(scores, 0),
+    "default": lambda scores: shared_dimensions(scores, 0),
 }
 
 

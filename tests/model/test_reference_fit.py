@@ -9,7 +9,7 @@ from scmetaq import MetaQModel
 from scmetaq.data._cells import Cells, Counts
 from scmetaq.data._reference import fit_reference, fit_state, select_features, size_factor
 from scmetaq.model import _metaq
-from scmetaq.model._reference_fit import _shared_dimensions
+from scmetaq.model._reference_fit import shared_dimensions
 from scmetaq.nn import neighborhood_mean
 
 
@@ -125,7 +125,7 @@ def test_a_modality_counts_by_the_dimensions_in_which_neighbours_agree(rng):
     in_all = noise + rng.normal(size=(10, 20))[np.arange(600) % 10] * 2
     one_large = in_all * np.where(np.arange(20) == 0, 10, 1)
     found = [
-        _shared_dimensions(scores.astype(np.float32), 0)
+        shared_dimensions(scores.astype(np.float32), 0)
         for scores in (noise, in_two, in_all, one_large)
     ]
     assert 0 < found[0] < found[1] < 0.6 * found[2]

@@ -90,7 +90,7 @@ def linear_inputs(
         if not has_weights:
             present = {k: part["scores"][part[PRESENT][:, 0] > 0] for k, part in inputs.items()}
             module.set_weights(
-                {k: _shared_dimensions(scores, seed) for k, scores in present.items()}
+                {k: shared_dimensions(scores, seed) for k, scores in present.items()}
             )
         if not all(part[PRESENT].all() for part in inputs.values()):
             inputs = _completed(module, inputs, cells.conditions)
@@ -171,7 +171,7 @@ def _smooth_scores(module: MetaQModule, inputs: Arrays) -> dict[str, torch.Tenso
     return dict(zip(scores, smooth.split(widths, 1), strict=True))
 
 
-def _shared_dimensions(scores: np.ndarray, seed: int) -> float:
+def shared_dimensions(scores: np.ndarray, seed: int) -> float:
     r"""Number of dimensions in which cells agree with their neighbours beyond chance.
 
     With :math:`R_d` the share of the variance of axis :math:`d` that the mean over the nearest
