@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,13 +123,17 @@ def gated(
 
     A protein is on a cell where the upper of two normal distributions, fitted to its centred log
     ratios, has a posterior probability above ``sure``, and off where it is below one minus that.
+    Antibodies against one chain of a complex (CD8a, CD3e) stand for the complex.
     """
     log = np.log1p(proteins.X.toarray())
     clr = log - log.mean(1, keepdims=True)
     names = [str(name).removeprefix("adt:").removeprefix("ADT_") for name in proteins.var_names]
     marker = {name.split("_")[0].split("-")[0]: i for i, name in reversed(list(enumerate(names)))}
     wanted = {m for has, lacks in populations.values() for m in f"{has} {lacks}".split()}
-    probability = {m: upper(clr[:, [marker[m]]]) for m in wanted if m in marker}
+    column = {
+        m: min((n for n in marker if re.fullmatch(f"{m}[a-z]?", n)), default="") for m in wanted
+    }
+    probability = {m: upper(clr[:, [marker[n]]]) for m, n in column.items() if n}
     found = pd.Series(None, index=proteins.obs_names, dtype=object)
     for population, (has, lacks) in populations.items():
         if all(m in probability for m in f"{has} {lacks}".split()):

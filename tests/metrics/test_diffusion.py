@@ -46,22 +46,34 @@ def test_the_map_repeats_and_neither_order_scale_nor_twins_matter(cloud, rng):
 
 
 def test_a_given_map_is_used_as_it_is(rng):
-    given = DiffusionMap(rng.normal(size=(6, 2)), np.ones(2))
+    given = DiffusionMap(rng.normal(size=(7, 2)), np.ones(2), np.array([0, 0, 1, 1, 1, 1, 0]))
     given.components[4] = np.nan
-    components, groups = _grouped_components(given, [0, 0, 1, -1, 1, 1])
+    with pytest.warns(UserWarning, match="2 pieces; 1 of 2 metacells have cells in several"):
+        components, piece, groups = _grouped_components(given, [0, 0, 1, -1, 1, 1, 1])
     np.testing.assert_array_equal(components, given.components[[0, 1, 2, 5]])
     assert components.index.tolist() == [0, 0, 1, 1]
-    assert groups.n_grouped == 5
+    assert piece.to_dict() == {0: 0, 1: 1}
+    assert groups.n_grouped == 6
 
 
-def test_small_pieces_and_few_cells_are_named(cloud):
-    with pytest.warns(UserWarning, match=r"2 pieces, the largest without 50 of 350.*\(30\)"):
-        found = diffusion_map(np.concatenate([cloud, cloud[:50] + 1e3])).components
-    expected = diffusion_map(cloud).components
-    np.testing.assert_allclose(found[:300], expected, atol=1e-6 * np.abs(expected).max())
+def test_each_piece_of_the_graph_has_a_map_of_its_own(cloud):
+    """As of its cells alone, and shorter: a component has length one over all cells."""
+    found = diffusion_map(np.concatenate([cloud, cloud[:100] + 1e3]))
+    assert found.piece.tolist() == [0] * 300 + [1] * 100
+    for cells, share in ((slice(300), 0.75), (slice(300, 400), 0.25)):
+        alone = diffusion_map(cloud[: cells.stop - (cells.start or 0)])
+        expected = alone.components * np.sqrt(share)
+        tolerance = 1e-6 * np.abs(expected).max()
+        np.testing.assert_allclose(found.components[cells], expected, atol=tolerance)
+    np.testing.assert_allclose(found.eigenvalues, diffusion_map(cloud).eigenvalues, atol=1e-8)
+
+
+def test_pieces_and_sets_of_few_cells_have_no_map(cloud):
+    apart = np.concatenate([cloud, cloud[:8] + 1e3])
+    found = diffusion_map(apart, n_neighbors=5).components
     assert np.isnan(found[300:]).all()
-    with pytest.raises(ValueError, match=r"2 pieces, the largest without 100 of 400.*\(30\)"):
-        diffusion_map(np.concatenate([cloud, cloud[:100] + 1e3]))
+    with pytest.raises(NoMapError, match=r"pieces of at most 8 cells .* \(10\)\. Raise .* \(5\)"):
+        diffusion_map(np.concatenate([apart[300:], apart[300:] + 1e3]), n_neighbors=5)
     match = r"`n_neighbors` \(30\) .* of `diffusion_map`, found 30\. Pass more"
     with pytest.raises(NoMapError, match=match):
         diffusion_map(cloud[:30])
@@ -120,7 +132,7 @@ def test_a_map_computed_once_and_other_names_give_the_same(cloud, of_cloud, metr
     np.testing.assert_allclose(metric(cloud, names), expected)
 
 
-def test_cells_left_out_stay_in_the_map_and_small_pieces_have_no_neighbour(cloud, of_cloud):
+def test_cells_left_out_stay_in_the_map(cloud, of_cloud):
     """The space is that of all cells: dropping one metacell does not change the others."""
     without = np.where(of_cloud == 3, -1, of_cloud)
     pd.testing.assert_series_equal(
@@ -130,9 +142,20 @@ def test_cells_left_out_stay_in_the_map_and_small_pieces_have_no_neighbour(cloud
     assert (found >= diffusion_separation(cloud, of_cloud)[found.index]).all()
     with pytest.raises(ValueError, match=r"at least two metacells, found only \['all'\]"):
         diffusion_separation(cloud, ["all"] * 300)
-    apart = np.concatenate([cloud, cloud[:40] + 1e3])
-    assignment = np.concatenate([of_cloud, np.arange(40) // 20 + 30])
-    with pytest.warns(UserWarning, match="without 40 of 340"):
-        found = diffusion_separation(apart, assignment)
-    assert found.index[found.isna()].tolist() == [30, 31]
-    np.testing.assert_allclose(found[:21], diffusion_separation(cloud, of_cloud), rtol=1e-4)
+
+
+def test_metacells_are_measured_within_their_piece_of_the_graph(cloud, of_cloud):
+    """The nearest mean is one of the same piece; an only metacell is near to none."""
+    apart = np.concatenate([cloud, cloud[:40] + 1e3, cloud[:40] + 2e3])
+    assignment = np.concatenate([of_cloud, np.arange(40) // 20 + 30, np.full(40, 32)])
+    space = diffusion_map(apart)
+    found = diffusion_separation(space, assignment)
+    alone = diffusion_separation(cloud, of_cloud) * np.sqrt(300 / 380)
+    np.testing.assert_allclose(found[:21], alone, rtol=1e-4)
+    means = [space.components[assignment == m].mean(0) for m in (30, 31)]
+    np.testing.assert_allclose(found[[30, 31]], np.linalg.norm(means[0] - means[1]))
+    assert found.index[found.isna()].tolist() == [32]
+    assignment[299] = 32
+    with pytest.warns(UserWarning, match="3 pieces; 1 of 24 metacells have cells in several"):
+        compactness = diffusion_compactness(space, assignment)
+    assert compactness[32] == pytest.approx(space.components[340:].var(0, ddof=1).mean())

@@ -39,6 +39,13 @@ def test_latents_and_as_many_metacells_as_asked_for_tell_the_states_apart(coem, 
         assert metrics.purity(found["metacell"], paired.obs["state"]).mean() > 0.9
 
 
+def test_a_modality_of_noise_is_read_for_little(fit, toy_mdata, rng):
+    mean = toy_mdata["atac"].X.toarray().mean(0)
+    toy_mdata["atac"].X = rng.poisson(mean, size=(150, len(mean))).astype(np.float32) + 1
+    parts = fit(toy_mdata, max_epochs=2).module.parts
+    assert parts["rna"].scale ** 2 > 3 * parts["atac"].scale ** 2
+
+
 def test_latents_and_metacells_do_not_depend_on_order_and_company(coem, paired):
     z = coem.get_latent_representation()
     some = np.array([140, 3, 77])

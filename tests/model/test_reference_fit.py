@@ -9,6 +9,7 @@ from scmetaq import MetaQModel
 from scmetaq.data._cells import Cells, Counts
 from scmetaq.data._reference import fit_reference, fit_state, select_features, size_factor
 from scmetaq.model import _metaq
+from scmetaq.model._reference_fit import shared_dimensions
 from scmetaq.nn import neighborhood_mean
 
 
@@ -115,3 +116,17 @@ def test_what_is_trained_on(many_cells, toy, train, recipe, n_cells):
         if name == "present":  # all have the only modality
             continue
         np.testing.assert_array_equal(batch[f"rna_{name}"], values)
+
+
+def test_a_modality_counts_by_the_dimensions_in_which_neighbours_agree(rng):
+    """Noise counts for little, few dimensions for less than many, however large their variance."""
+    noise = rng.normal(size=(600, 20))
+    in_two = noise + np.pad(rng.normal(size=(4, 2)), [(0, 0), (0, 18)])[np.arange(600) % 4] * 4
+    in_all = noise + rng.normal(size=(10, 20))[np.arange(600) % 10] * 2
+    one_large = in_all * np.where(np.arange(20) == 0, 10, 1)
+    found = [
+        shared_dimensions(scores.astype(np.float32), 0)
+        for scores in (noise, in_two, in_all, one_large)
+    ]
+    assert 0 < found[0] < found[1] < 0.6 * found[2]
+    assert found[3] == pytest.approx(found[2], rel=0.1)

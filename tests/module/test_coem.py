@@ -49,6 +49,15 @@ def test_latents_are_means_in_evaluation_and_draws_in_training(counts):
     assert (first != second).all()
 
 
+def test_modalities_are_read_by_their_weights(counts):
+    module = make().eval()
+    before = {k: part.components(read(module, counts)[k]) for k, part in module.parts.items()}
+    module.set_weights({"rna": 3, "atac": 1})
+    after = {k: part.components(read(module, counts)[k]) for k, part in module.parts.items()}
+    torch.testing.assert_close(after["rna"], before["rna"] * 1.5**0.5)
+    torch.testing.assert_close(after["atac"], before["atac"] * 0.5**0.5)
+
+
 def test_each_modality_alone_does_not_know_the_other(counts):
     module = make().eval()
     other = {**counts, "atac": counts["atac"].flip(0)}

@@ -23,17 +23,22 @@ class DiffusionMap(NamedTuple):
     ----------
     components
         Scaled eigenvectors, shape ``(n_cells, n_components - 1)``; the first, which is constant,
-        is left out. NaN: the cell is outside the largest piece of the graph.
+        is left out. NaN: the cell's piece of the graph has too few cells.
     eigenvalues
-        Their eigenvalues in (-1, 1), largest first, shape ``(n_components - 1,)``.
+        Their eigenvalues in (-1, 1) in the largest piece of the graph, largest first, shape
+        ``(n_components - 1,)``.
+    piece
+        Piece of the graph that each cell is in, shape ``(n_cells,)``. Components of two pieces are
+        not comparable: distances between pieces are infinite.
     """
 
     components: np.ndarray
     eigenvalues: np.ndarray
+    piece: np.ndarray
 
 
 class NoMapError(InputValueError):
-    """Too few cells, or a graph of neighbours that has no piece with nearly all of them."""
+    """Too few cells, or a graph of neighbours that has only pieces of few."""
 
 
 def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30) -> DiffusionMap:
@@ -49,8 +54,10 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
     :math:`W` joins each cell to its nearest neighbours; the bandwidth :math:`\sigma_i`, the
     distance to the neighbour at a third of their number, adapts to density. The factor sums the
     walk over all numbers of steps. The exact neighbours take time quadratic in the number of cells;
-    memory is linear. Distances between unconnected pieces of the graph are infinite: small pieces,
-    up to a fifth of the cells, are left out with a warning, and their components are NaN.
+    memory is linear. A walk never leaves an unconnected piece of the graph: each piece has a map of
+    its own, with components of length :math:`\sqrt{n_p / n}` before they are scaled, for its
+    :math:`n_p` of the :math:`n` cells, so that cells vary as much as in one piece. Components of
+    pieces with at most ``n_components`` cells are NaN.
 
     Parameters
     ----------
@@ -84,12 +91,26 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
             "n_neighbors",
         )
     kernel = _adaptive_kernel(embedding, n_neighbors)
-    inside = _largest_piece(kernel, n_neighbors)  # N
-    eigenvalues, vectors = _slowest_modes(kernel[inside][:, inside], n_components)
-    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]  # L
-    components = np.full((len(inside), len(eigenvalues)), np.nan)  # N x L
-    components[inside] = vectors * (eigenvalues / (1 - eigenvalues) * np.sign(largest))
-    return DiffusionMap(components, eigenvalues)
+    _, piece = connected_components(kernel, directed=False)  # N
+    sizes = np.bincount(piece)
+    if sizes.max() <= n_components:
+        raise NoMapError(
+            "Expected a connected graph of neighbours, found pieces of at most "
+            f"{sizes.max()} cells for `n_components` ({n_components}).",
+            f"Raise `n_neighbors` of `diffusion_map` ({n_neighbors}).",
+            "n_neighbors",
+        )
+    components = np.full((len(piece), n_components - 1), np.nan)  # N x L
+    eigenvalues = np.empty(n_components - 1)
+    for i in np.flatnonzero(sizes > n_components):
+        inside = piece == i
+        values, vectors = _slowest_modes(kernel[inside][:, inside], n_components)
+        largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]  # L
+        factor = values / (1 - values) * np.sign(largest) * np.sqrt(inside.mean())
+        components[inside] = vectors * factor
+        if i == sizes.argmax():
+            eigenvalues = values
+    return DiffusionMap(components, eigenvalues, piece)
 
 
 def diffusion_compactness(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> pd.Series:
@@ -114,10 +135,11 @@ def diffusion_compactness(X: ArrayLike | DiffusionMap, assignment: ArrayLike) ->
     Returns
     -------
     Value per metacell, shape ``(n_metacells,)``, in squared units of the diffusion components;
-    NaN for a metacell of one cell, or outside the largest piece of the map. Comparable between
-    groupings of the same cells only.
+    NaN for a metacell of one cell, or of cells without components. Comparable between
+    groupings of the same cells only. A metacell is measured in the piece of the graph that has most
+    of its cells, without the others; a warning says how many metacells have cells in two.
     """
-    components, groups = _grouped_components(X, assignment)
+    components, _, groups = _grouped_components(X, assignment)
     variance = components.groupby(level=0).var().reindex(range(len(groups.names)))  # K x L
     return groups.series(variance.mean(axis=1).to_numpy(), "diffusion_compactness")
 
@@ -133,33 +155,48 @@ def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> 
     Returns
     -------
     Value per metacell, shape ``(n_metacells,)``, in units of the diffusion components; higher is
-    better; NaN for a metacell outside the largest piece of the map. Comparable between groupings
-    of the same cells only.
+    better. Only metacells in the same piece of the graph are near each other: NaN for the only
+    metacell of a piece, and of cells without components. Comparable between groupings of the same
+    cells only.
     """
-    components, groups = _grouped_components(X, assignment)
+    components, piece, groups = _grouped_components(X, assignment)
     means = components.groupby(level=0).mean()  # up to K x L
     if len(means) < 2:
         problem = "Expected at least two metacells, found only"
         fix = "Separation compares metacells; pass a finer assignment."
         raise InputValueError(f"{problem} {groups.names[means.index].tolist()}.", fix, "assignment")
-    # a tree computes each distance from differences: exact however near two means are
-    search = NearestNeighbors(n_neighbors=1, algorithm="kd_tree").fit(means.to_numpy())
     values = np.full(len(groups.names), np.nan)
-    values[means.index] = search.kneighbors()[0].ravel()
+    for inside in means.groupby(piece).groups.values():
+        if len(inside) > 1:
+            # a tree computes each distance from differences: exact however near two means are
+            search = NearestNeighbors(n_neighbors=1, algorithm="kd_tree")
+            values[inside] = search.fit(means.loc[inside].to_numpy()).kneighbors()[0].ravel()
     return groups.series(values, "diffusion_separation")
 
 
 def _grouped_components(
     X: ArrayLike | DiffusionMap, assignment: ArrayLike
-) -> tuple[pd.DataFrame, Groups]:
-    """Components, indexed by group, of the cells that have them and a metacell; and all groups."""
+) -> tuple[pd.DataFrame, pd.Series, Groups]:
+    """Components of the cells of a group in its piece, indexed by group; its piece; all groups."""
     if isinstance(X, DiffusionMap):
-        components, groups = X.components, grouped_rows(np.isnan(X.components), assignment)[1]
+        space, groups = X, grouped_rows(np.isnan(X.components), assignment)[1]
     else:
         rows, groups = grouped_rows(X, assignment)
-        components = diffusion_map(rows).components
-    kept = (groups.codes >= 0) & ~np.isnan(components).any(axis=1)
-    return pd.DataFrame(components[kept], index=groups.codes[kept]), groups
+        space = diffusion_map(rows)
+    kept = (groups.codes >= 0) & ~np.isnan(space.components).any(axis=1)
+    components = pd.DataFrame(space.components[kept], index=groups.codes[kept])
+    piece = pd.Series(space.piece[kept], index=components.index)
+    most = piece.groupby(level=0).agg(lambda of: of.mode()[0])
+    in_most = piece.to_numpy() == most[piece.index].to_numpy()
+    if not in_most.all():
+        n = piece.index[~in_most].nunique()
+        warnings.warn(
+            f"The graph of neighbours has {space.piece.max() + 1} pieces; {n} of {len(most)} "
+            "metacells have cells in several, and are measured in the one that has most of them.",
+            UserWarning,
+            stacklevel=3,
+        )
+    return components[in_most], most, groups
 
 
 def _adaptive_kernel(embedding: np.ndarray, n_neighbors: int) -> sp.csr_array:
@@ -176,25 +213,6 @@ def _adaptive_kernel(embedding: np.ndarray, n_neighbors: int) -> sp.csr_array:
     kernel = sp.csr_array(weights + weights.T)
     kernel.eliminate_zeros()
     return kernel
-
-
-def _largest_piece(kernel: sp.csr_array, n_neighbors: int) -> np.ndarray:
-    """Whether each cell is in the largest piece of the graph, shape ``(n_cells,)``."""
-    n_pieces, piece = connected_components(kernel, directed=False)
-    inside = piece == np.bincount(piece).argmax()
-    n_outside = int((~inside).sum())
-    problem = (
-        f"Expected a connected graph of neighbours, found {n_pieces} pieces, the largest without "
-        f"{n_outside} of {len(inside)} cells"
-    )
-    advice = f"Raise `n_neighbors` of `diffusion_map` ({n_neighbors}), or judge the pieces alone."
-    if n_outside > 0.2 * len(inside):
-        problem = f"{problem}; distances between pieces are infinite."
-        raise NoMapError(problem, advice, "n_neighbors")
-    if n_outside > 0:
-        left_out = "these cells are left out of the diffusion map and of what is measured in it."
-        warnings.warn(f"{problem}: {left_out} {advice}", UserWarning, stacklevel=3)
-    return inside
 
 
 def _slowest_modes(kernel: sp.csr_array, n_components: int) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ from scmetaq.train import CoemTrainingPlan, MixtureFit
 
 from ._base import CountModel
 from ._metacells import aggregated, metacell_names
-from ._reference_fit import fit_statistics
+from ._reference_fit import fit_statistics, shared_dimensions
 from ._training import Preparation, default_batch_size
 
 KINDS: Final = ("rna", "atac")
@@ -127,7 +127,8 @@ class COEM(CountModel):
         order = np.random.default_rng(seed).permutation(self.adata.n_obs)
         cells = np.sort(order[:MAX_REFERENCE_CELLS])
         reference = self._cells(self.adata_manager).sample(cells)
-        if not self.module.prior.is_fitted:
+        is_new = not self.module.prior.is_fitted
+        if is_new:
             if (n_components := len(self.module.prior.logits)) > len(cells):
                 raise InputValueError(
                     "Expected at most as many components of the prior as cells, found "
@@ -138,6 +139,10 @@ class COEM(CountModel):
             for kind, of_kind in reference.counts.items():
                 fit_statistics(self.module.parts[kind], kind, of_kind.everything, seed=seed)
         inputs = self._read_all(reference)
+        if is_new:
+            self.module.set_weights(
+                {kind: shared_dimensions(inputs[kind]["scores"], seed) for kind in inputs}
+            )
         for kind, of_kind in reference.counts.items():
             inputs[kind][COUNTS] = of_kind.everything[:, self._selected(kind)]
         prepared = flat(inputs)

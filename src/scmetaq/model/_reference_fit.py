@@ -18,11 +18,13 @@ from scmetaq.data._reference import (
 from scmetaq.data._training_set import spread
 from scmetaq.module import MetaQModule
 from scmetaq.nn import Scaling, fit_mixture, initial_codes, neighborhood_mean
+from scmetaq.nn._distances import squared_distances
 from scmetaq.nn._inputs import CONDITIONS, COUNTS, DENOISED_STATE, PRESENT, flat, nested
 from scmetaq.train import encode
 
 _CELLS_FOR_WEIGHTS = 4_000
 """Cells from which the weights of modalities are estimated."""
+_NEIGHBORS_FOR_WEIGHTS = 15
 
 Arrays = dict[str, dict[str, Any]]
 """Inputs of a module by modality and name, each with one row per cell."""
@@ -88,7 +90,7 @@ def linear_inputs(
         if not has_weights:
             present = {k: part["scores"][part[PRESENT][:, 0] > 0] for k, part in inputs.items()}
             module.set_weights(
-                {k: reliability[k] * _shared_dimensions(scores) for k, scores in present.items()}
+                {k: shared_dimensions(scores, seed) for k, scores in present.items()}
             )
         if not all(part[PRESENT].all() for part in inputs.values()):
             inputs = _completed(module, inputs, cells.conditions)
@@ -169,15 +171,29 @@ def _smooth_scores(module: MetaQModule, inputs: Arrays) -> dict[str, torch.Tenso
     return dict(zip(scores, smooth.split(widths, 1), strict=True))
 
 
-def _shared_dimensions(scores: np.ndarray) -> float:
-    r"""Effective number of dimensions in which cells and their neighbours agree.
+def shared_dimensions(scores: np.ndarray, seed: int) -> float:
+    r"""Number of dimensions in which cells agree with their neighbours beyond chance.
 
-    The share of the variance that averages over neighbours keep, times the participation ratio
-    :math:`(\sum \lambda)^2 / \sum \lambda^2` of the variances :math:`\lambda` of the averages
-    along their principal axes.
+    With :math:`R_d` the share of the variance of axis :math:`d` that the mean over the nearest
+    other cells predicts, and :math:`R^0_d` the same after each axis has been permuted over cells,
+    :math:`\sum_d \sqrt{(R_d - R^0_d)_+}`, and at least one. Neighbours are those in both views;
+    the axes are those of log counts, since square roots of rare counts are depth in all axes.
     """
-    some = torch.from_numpy(scores[spread(len(scores), _CELLS_FOR_WEIGHTS)])
-    smooth = neighborhood_mean(some, some)
-    variances = torch.linalg.eigvalsh(torch.cov(smooth.T)).clamp_min(0)
-    kept = variances.sum() / some.var(0).sum()
-    return float(kept * variances.sum().square() / variances.square().sum())
+    some = scores[spread(len(scores), _CELLS_FOR_WEIGHTS)]
+    permuted = np.random.default_rng(seed).permuted(some, axis=0)
+    excess = _predicted_share(some) - _predicted_share(permuted)
+    return max(float(np.sqrt(excess.clip(0)[: scores.shape[1] // 2]).sum()), 1.0)
+
+
+def _predicted_share(scores: np.ndarray) -> np.ndarray:
+    """Share of the variance of each axis that the mean over the nearest other cells predicts."""
+    values = torch.from_numpy(scores - scores.mean(0))
+    n_neighbors = min(_NEIGHBORS_FOR_WEIGHTS, len(values) - 1)
+    blocks = []
+    for cells in torch.arange(len(values)).split(500):
+        distance = squared_distances(values[cells], values)
+        distance[torch.arange(len(cells)), cells] = torch.inf
+        nearest = distance.topk(n_neighbors, largest=False, sorted=False).indices
+        blocks.append(values[nearest].mean(1))
+    variance = values.square().sum(0).clamp_min(1e-12)
+    return ((torch.cat(blocks) * values).sum(0) / variance).clamp(0, 1).numpy()

@@ -70,6 +70,12 @@ class CoemModule(ModalityModule):
         self.posterior = GaussianHead(n_hidden + n_read, n_latent)
         self.prior = GaussianMixture(n_components, n_latent)
 
+    def set_weights(self, weights: dict[str, float]) -> None:
+        """Set the shares of the modalities in the variance of what is read; multiples are equal."""
+        mean = sum(weights.values()) / len(weights)
+        for name, part in self.parts.items():
+            part.scale.fill_((weights[name] / mean) ** 0.5)
+
     def _get_inference_input(self, tensors: dict[str, Tensor], **_: Any) -> dict[str, Inputs]:
         return {"inputs": nested(tensors, self.parts)}
 

@@ -193,12 +193,16 @@ class ConditionalPart(Part):
 class Channel(Part):
     """Encoder and decoder channel of one modality in COEM, of layers of one kind."""
 
+    scale: Tensor
+    """Root mean square of the components that are read: 1 if all modalities weigh the same."""
+
     def __init__(self, shape: ModalityShape, layer: ChannelName, *, n_hidden: int, n_latent: int):
         super().__init__(shape)
         self.linear_path = LinearViews(
             shape.n_selected, shape.n_components, n_scores=shape.n_scores
         )
         self.n_read = 2 * shape.n_scores + shape.n_components
+        self.register_buffer("scale", torch.ones(()))
         self.encoder = _LAYERS[layer](self.n_read, n_hidden)
         self.posterior = GaussianHead(n_hidden + self.n_read, n_latent)
         self.decoder_channel = _LAYERS[layer](n_latent, n_hidden)
@@ -207,9 +211,9 @@ class Channel(Part):
         )
 
     def components(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Principal components on the scale of a network's input, ``(B, n_read)``."""
+        """Principal components, scaled by the weight of the modality, ``(B, n_read)``."""
         views = (inputs["scores"], inputs["profile"])  # each of unit total variance
-        return torch.cat([v * math.sqrt(v.shape[1]) for v in views], 1)
+        return torch.cat([self.scale * math.sqrt(v.shape[1]) * v for v in views], 1)
 
     def alone(self, hidden: Tensor, components: Tensor) -> Gaussian:
         """Posterior by this modality alone: hidden units ``(B, H)`` of the encoder, components."""
