@@ -232,3 +232,23 @@ def check_has_modality(data: AnnData | MuData, key: str, modality: str | None) -
             "Train a model that has the condition in the obs of the MuData itself "
             f"({key!r} not in modalities=), or leave these cells out.",
         )
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy without nullable strings, which are not read everywhere.
+
+    Names and text become objects, text with gaps categories, as anndata writes it.
+    """
+    names = pd.Index(np.asarray(table.index, dtype=object), dtype=object, name=table.index.name)
+    own = table.set_axis(names)
+    for key, column in own.items():
+        if isinstance(column.dtype, pd.StringDtype):
+            text = pd.Series(np.asarray(column, dtype=object), names, dtype=object)
+            own[key] = text.astype("category") if column.hasnans else text
+    return own
+
+
+def with_plain_tables(adata: AnnData) -> AnnData:
+    """Return an AnnData of our own whose tables every version of anndata reads from its file."""
+    adata.obs, adata.var = plain(adata.obs), plain(adata.var)
+    return adata

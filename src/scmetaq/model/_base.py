@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 import torch
-from anndata import AnnData
+from anndata import AnnData, settings
 from mudata import MuData
 from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
@@ -247,7 +247,9 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         given = signature(super().save).bind(dir_path, *args, **kwargs).arguments
         if given.get("save_anndata") and self.adata is not None:
             check_can_be_written(self.adata)
-        super().save(dir_path, *args, **kwargs)
+        chosen = bool(settings.allow_write_nullable_strings)  # not by default: few read them
+        with settings.override(allow_write_nullable_strings=chosen):
+            super().save(dir_path, *args, **kwargs)
 
     @classmethod
     def load(cls, dir_path: str | Path, adata: Any = None, **kwargs: Any) -> Self:

@@ -5,6 +5,7 @@ from anndata import AnnData
 
 from scmetaq import _keys
 from scmetaq.data._cells import part_of
+from scmetaq.data._columns import with_plain_tables
 from scmetaq.data._containers import readable
 from scmetaq.module import MetaQModule, SCPoliModule
 
@@ -51,7 +52,8 @@ class ConditionsMixin(Mixin):
         }
         for of_key in found.values():
             n_components = min(of_key.n_obs - 1, of_key.n_vars)
-            sc.pp.pca(of_key, n_comps=n_components, svd_solver="full")
+            sc.pp.pca(with_plain_tables(of_key), n_comps=n_components, svd_solver="full")
+            del of_key.uns["pca"]["params"]  # None among them: not every anndata reads it
         return found
 
     def _obs_of_categories(

@@ -13,7 +13,7 @@ from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputValueError, check_choice, check_share
 from scmetaq._progress import with_progress
 from scmetaq.data._cells import Cells
-from scmetaq.data._columns import Labels, read_labels
+from scmetaq.data._columns import Labels, read_labels, with_plain_tables
 from scmetaq.nn import LabelPrototypes, PrototypeFit, PrototypeState
 from scmetaq.nn._inputs import Inputs
 from scmetaq.nn._prototype_fit import N_FOLDS
@@ -134,7 +134,7 @@ class LabelsMixin(Mixin):
             parts.append(self._landmarks(landmarks_of, resolution, seed))
         found = anndata.concat(parts)
         found.var_names = [f"z{i}" for i in range(found.n_vars)]
-        return found
+        return with_plain_tables(found)
 
     def add_labels(self, adata: AnnData | MuData, labels_key: str) -> None:
         """Make prototypes of new types from labelled cells; nothing is retrained.

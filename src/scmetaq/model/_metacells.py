@@ -12,6 +12,7 @@ from scmetaq import _keys
 from scmetaq._errors import check_int
 from scmetaq.data._cells import Cells
 from scmetaq.data._checks import check_cut
+from scmetaq.data._columns import plain
 from scmetaq.data._containers import readable
 from scmetaq.module import MetaQModule
 from scmetaq.nn import cut_tree, merge_codes
@@ -256,10 +257,11 @@ def _measured(metacells: Any, model: Any) -> AnnData | MuData:
         missing = model.missing_features[kind]
         if part is not None and len(missing):
             part = part[:, ~part.var_names.isin(missing)].copy()
-            part.var = pd.DataFrame(part.var).infer_objects()
+            part.var = plain(pd.DataFrame(part.var).infer_objects())
         parts[name] = part
     if not model._reads_mudata:
         return parts[None]
     measured = MuData({name: part for name, part in parts.items() if part is not None})
     measured.obs = metacells.obs.loc[measured.obs_names]
+    measured.var = plain(measured.var)
     return measured
