@@ -74,7 +74,9 @@ def test_a_check_that_finds_nothing_would_notice_nullable_strings(toy, tmp_path)
     assert odd_parts(tmp_path / "cells.h5ad")["obs/_index"] == "nullable-string-array"
 
 
-@pytest.mark.parametrize("name", ["pbmc.h5ad", "cell_lines.h5ad", "pbmc_citeseq.h5mu", "cortex.h5mu"])
+@pytest.mark.parametrize(
+    "name", ["pbmc.h5ad", "cell_lines.h5ad", "pbmc_citeseq.h5mu", "cortex.h5mu"]
+)
 def test_demo_files_are_plain(name):
     assert odd_parts(files("scmetaq.data") / "demo" / name) == {}
 

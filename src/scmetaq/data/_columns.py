@@ -12,7 +12,7 @@ from mudata import MuData
 from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, listed
 from scmetaq._keys import as_name
 
-from ._cells import Condition, called, own_name, part_of
+from ._cells import Condition, called, own_name, part_of, same_names
 from ._containers import column_of
 
 
@@ -147,7 +147,7 @@ def check_conditions(
     for argument, keys in of_argument.items():
         modality = (modalities or {}).get(argument)
         part, where = part_of(data, modality), called(own_name(data), modality)
-        if keys and not part.obs_names.equals(data.obs_names):
+        if keys and not same_names(part.obs_names, data.obs_names):
             problem = f"Expected conditions of all {data.n_obs} cells, found {part.n_obs} cells,"
             fix = "Put the columns into mdata.obs."
             raise InputValueError(f"{problem} or another order, in {where}.", fix, argument)
@@ -242,7 +242,7 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
     names = pd.Index(np.asarray(table.index, dtype=object), dtype=object, name=table.index.name)
     own = table.set_axis(names)
     for key, column in own.items():
-        if isinstance(column.dtype, pd.StringDtype):
+        if pd.api.types.infer_dtype(column, skipna=True) == "string":
             text = pd.Series(np.asarray(column, dtype=object), names, dtype=object)
             own[key] = text.astype("category") if column.hasnans else text
     return own
