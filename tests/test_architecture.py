@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,22 @@ def test_imports_go_one_way_and_parts_know_only_their_libraries(path):
     assert own(path) <= MAY_IMPORT[part_of(path)]
     allowed = MAY_USE.get(part_of(path))
     assert allowed is None or libraries(path) <= allowed
+
+
+NOT_IMPORTED = {"igraph"}
+"""Dependencies that other libraries import for us."""
+OPTIONAL = {"dask", "pot"}
+"""Libraries of extras, or of data that come with them."""
+NAMES_OF_PACKAGES = {"ot": "pot", "scvi": "scvi-tools", "sklearn": "scikit-learn"}
+
+
+def test_dependencies_are_the_libraries_that_are_imported():
+    imported = {NAMES_OF_PACKAGES.get(of, of) for path in FILES for of in libraries(path)}
+    project = tomllib.loads((ROOT.parents[1] / "pyproject.toml").read_text())["project"]
+    declared = project["dependencies"]
+    names = {re.match(r"[\w-]+", of).group().lower() for of in declared}
+    assert names == imported - OPTIONAL | NOT_IMPORTED
+    assert all(re.search(r">=[\d.]+$", of) for of in declared)  # no bounds from above
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
