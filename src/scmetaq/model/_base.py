@@ -27,6 +27,8 @@ from scmetaq.nn._inputs import Inputs, flat, nested
 from scmetaq.train import TrainingSetSplitter, say_trained
 
 from ._blocks import Block, Function, in_blocks
+from ._described import described
+from ._given import Chosen, check_can_be_made, choose, refuse_datamodule
 from ._loading import check_model_file, refusing_others
 from ._setup import SetupMixin
 from ._stages import become_trained, fit_network, stage
@@ -52,6 +54,13 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     features ``missing`` from the query by kind. None otherwise."""
     _stored: Any = None
     """Mapping in which a caller keeps finished stages of training, to resume it; None: nowhere."""
+
+    def __init__(self, adata: Any = None, registry: dict | None = None):
+        check_can_be_made(type(self).__name__, adata, registry)
+        super().__init__(adata, registry)
+
+    def __repr__(self) -> str:
+        return described(self)
 
     @property
     def is_query(self) -> bool:
@@ -129,6 +138,10 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         """What the model reads of the cells of a manager."""
         return read_cells(manager.adata, self._sources, self._conditions)
 
+    def _chosen(self, adata: Any, *given: Any) -> Chosen:
+        """Cells that a caller asks for by indices, batch size and loader."""
+        return choose(self, adata, *given)
+
     def _in_blocks(self, function: Function, cells: Cells) -> dict[str, np.ndarray]:
         """Apply a function to the module and each block of cells, and join what it returns."""
         return in_blocks(self.module, function, cells)
@@ -185,6 +198,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
             them those of the Lightning trainer.
         """
+        if kwargs.pop("datamodule", None) is not None:
+            refuse_datamodule()
         check_plan_kwargs(self._training_plan_cls, self.module.loss, plan_kwargs)
         if self.adata is None:
             raise InputValueError("The model was loaded without cells: there are none to train on.")

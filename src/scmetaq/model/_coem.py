@@ -1,5 +1,5 @@
 from numbers import Real
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -116,10 +116,6 @@ class COEM(CountModel):
             consistency_weight=consistency_weight,
             decoded_share=_DECODED_SHARE,
         )
-        self._model_summary_string = (
-            f"COEM of {' + '.join(KINDS)} counts: {n_latent} latent dimensions, prior of "
-            f"{n_components} components."
-        )
 
     def _prepare(self) -> Preparation:
         """Fit the statistics unless they are there; the prior is fitted on the way, then learns."""
@@ -155,15 +151,25 @@ class COEM(CountModel):
     def _finish(self, prepared: Preparation) -> str:
         return "an embedding of"
 
-    def get_latent_representation(self, adata: MuData | None = None) -> np.ndarray:
+    def get_latent_representation(
+        self,
+        adata: MuData | None = None,
+        indices: Any = None,
+        batch_size: int | None = None,
+        dataloader: Any = None,
+    ) -> np.ndarray:
         """Latents of cells, the means of their joint posteriors, ``(n_cells, n_latent)``.
 
         Parameters
         ----------
         adata
             Cells with both modalities and the features of the model; by default the model's.
+        indices, batch_size, dataloader
+            As in scvi-tools: rows of ``adata``, in any order; cells per pass, which change no
+            result; or minibatches in place of ``adata``, held in memory.
         """
-        return self._latents(self._cells(self._registered(adata)))
+        chosen = self._chosen(adata, indices, batch_size, dataloader)
+        return self._latents(chosen.cells)[chosen.place]
 
     def get_assignments(
         self, adata: MuData | None = None, *, n_metacells: int, n_neighbors: int = 15, seed: int = 0

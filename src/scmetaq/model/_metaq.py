@@ -137,10 +137,6 @@ class MetaQModel(
             decoded_share=self._recipe.decoded_share,
         )
         self._add_prototypes(self.module.codebook.codes.shape[1])
-        self._model_summary_string = (
-            f"MetaQModel: {n_metacells} metacells of {' + '.join(self._sources)} counts, "
-            f"recipe {recipe!r}, {distance or self._recipe.distance} distance."
-        )
 
     @property
     def modality_weights(self) -> dict[str, float]:

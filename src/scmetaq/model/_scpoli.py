@@ -101,11 +101,6 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
             decoded_share=_DECODED_SHARE,
         )
         self._add_prototypes(n_latent)
-        keys = ", ".join(found.key for found in self._conditions) or "none"
-        self._model_summary_string = (
-            f"SCPoli of {' + '.join(self._sources)} counts: {n_latent} latent dimensions, "
-            f"conditions: {keys}."
-        )
 
     def train(
         self,
@@ -223,12 +218,22 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         self._fit_prototypes()
         return "an embedding of"
 
-    def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
+    def get_latent_representation(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Any = None,
+        batch_size: int | None = None,
+        dataloader: Any = None,
+    ) -> np.ndarray:
         """Latents of cells, the means of their posteriors, ``(n_cells, n_latent)``.
 
         Parameters
         ----------
         adata
             Cells with the features of the model, of conditions that it knows; by default its own.
+        indices, batch_size, dataloader
+            As in scvi-tools: rows of ``adata``, in any order; cells per pass, which change no
+            result; or minibatches in place of ``adata``, held in memory.
         """
-        return self._latents(self._cells(self._registered(adata)))
+        chosen = self._chosen(adata, indices, batch_size, dataloader)
+        return self._latents(chosen.cells)[chosen.place]
