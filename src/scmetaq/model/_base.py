@@ -15,6 +15,7 @@ from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmetaq._errors import InputValueError, check_choice, check_int
+from scmetaq._progress import only_warnings
 from scmetaq.data._cells import Cells, read_cells
 from scmetaq.data._checks import check_cells, check_paired, check_unchanged
 from scmetaq.data._columns import check_categories
@@ -215,6 +216,10 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         batch_size = batch_size or prepared.batch_size
         callbacks = list(kwargs.pop("callbacks", None) or [])
         holds_out = early_stopping or looks_at_held_out(callbacks, kwargs)
+        # more than the steps of an epoch would give a warning
+        share = train_size or (0.9 if holds_out else 1.0)
+        n_batches = int(share * len(prepared.cells)) // batch_size
+        kwargs.setdefault("log_every_n_steps", max(1, min(10, n_batches)))
         if early_stopping and prepared.monitor:
             kwargs.setdefault("early_stopping_monitor", prepared.monitor)
         splitter = prepared.splitter(batch_size, kwargs.pop("datasplitter_kwargs", None) or {})
@@ -223,7 +228,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             max_epochs or prepared.n_epochs(batch_size),
             accelerator,
             devices,
-            train_size=train_size or (0.9 if holds_out else 1.0),
+            train_size=share,
             batch_size=batch_size,
             early_stopping=early_stopping,
             plan_kwargs={**prepared.plan, **(plan_kwargs or {})},
@@ -231,7 +236,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             callbacks=[*callbacks, *prepared.callbacks],
             **kwargs,
         )
-        trained = stage(self, "training", lambda: fit_network(self, fit, prepared.cells))
+        with only_warnings("lightning.pytorch"):
+            trained = stage(self, "training", lambda: fit_network(self, fit, prepared.cells))
         if not self.is_trained:  # a stage that was stored
             become_trained(self, trained, accelerator, devices)
 
@@ -301,7 +307,9 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
 
     @classmethod
     def _load(cls, dir_path: str | Path, adata: Any, **kwargs: Any) -> Self:
-        with refusing_others(cls.__name__, dir_path, has_cells=adata is not False):
+        has_cells = adata is not False
+        # which would say that the files are downloaded already
+        with refusing_others(cls.__name__, dir_path, has_cells=has_cells), only_warnings("scvi"):
             return super().load(str(dir_path), adata, **kwargs)
 
 

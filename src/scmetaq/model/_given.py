@@ -69,8 +69,8 @@ def _loaded(model: Any, dataloader: Iterable[dict[str, Any]]) -> AnnData | MuDat
     counts: dict[str, list[Any]] = {kind: [] for kind in keys}
     codes: list[np.ndarray] = []
     fields = model.registry["field_registries"]
-    of_conditions = {REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.CAT_COVS_KEY} & set(fields)
-    of_conditions = sorted(of_conditions)  # the batch first, as in the model
+    every = (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.CAT_COVS_KEY)
+    of_conditions = [key for key in every if key in fields]
     for tensors in dataloader:
         for kind, key in keys.items():
             if tensors.get(key) is None:
