@@ -68,13 +68,6 @@ def canonical(rows: Any) -> sp.csr_matrix:
     return block
 
 
-def same_names(first: pd.Index, second: pd.Index) -> bool:
-    """Whether names are equal, also where only one index is of pandas' type for text."""
-    is_other_type = first.dtype != second.dtype
-    of = [index.astype(object) if is_other_type else index for index in (first, second)]
-    return of[0].equals(of[1])
-
-
 def row_of_cell(data: Any, modality: str | None) -> np.ndarray | None:
     """Row of each cell in a modality, -1 where it has none; None if cells and rows are the same."""
     if modality is None:

@@ -20,17 +20,8 @@ from scmetaq._errors import (
 )
 from scmetaq._parallel import in_parts
 
-from ._cells import (
-    BLOCK,
-    SPAN,
-    Source,
-    called,
-    own_name,
-    part_of,
-    presence,
-    raw_counts,
-    same_names,
-)
+from ._cells import BLOCK, SPAN, Source, called, own_name, part_of, presence, raw_counts
+from ._columns import same_names
 from ._containers import Rows, Span, check_readable
 
 _FEW_SHARED = 100

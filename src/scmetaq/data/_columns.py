@@ -12,7 +12,7 @@ from mudata import MuData
 from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, listed
 from scmetaq._keys import as_name
 
-from ._cells import Condition, called, own_name, part_of, same_names
+from ._cells import Condition, called, own_name, part_of
 from ._containers import column_of
 
 
@@ -232,6 +232,13 @@ def check_has_modality(data: AnnData | MuData, key: str, modality: str | None) -
             "Train a model that has the condition in the obs of the MuData itself "
             f"({key!r} not in modalities=), or leave these cells out.",
         )
+
+
+def same_names(first: pd.Index, second: pd.Index) -> bool:
+    """Whether names are equal, also where only one index is of pandas' type for text."""
+    is_other_type = first.dtype != second.dtype
+    of = [index.astype(object) if is_other_type else index for index in (first, second)]
+    return of[0].equals(of[1])
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from mudata import MuData
 
 from scmetaq._errors import InputKeyError, InputValueError, check_unique, listed, reason
 
-from ._cells import same_names
+from ._columns import same_names
 from ._containers import Placed, Rows, Stacked
 
 MOST_IN_MEMORY = 200_000_000

@@ -13,9 +13,9 @@ from mudata import MuData
 
 from scmetaq._errors import InputKeyError, InputValueError, check_unique, listed
 
-from ._cells import Condition, Source, called, part_of, same_names
+from ._cells import Condition, Source, called, part_of
 from ._checks import check_is_anndata, check_is_mudata, check_layer, check_names, unique_names_of
-from ._columns import as_name, check_complete, check_has_modality
+from ._columns import as_name, check_complete, check_has_modality, same_names
 from ._containers import Placed, in_memory, is_in_memory, readable
 
 _FEW_CELLS = 10

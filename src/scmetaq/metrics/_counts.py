@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from scmetaq._errors import InputValueError, InputWarning, check_int, layers_of
 from scmetaq._parallel import in_parts
-from scmetaq.data._cells import BLOCK, SPAN, same_names
+from scmetaq.data._cells import BLOCK, SPAN
+from scmetaq.data._columns import same_names
 from scmetaq.data._containers import Rows, Span, check_readable, in_memory
 
 from ._groups import as_matrix, grouped_rows, unit_rows

@@ -18,7 +18,7 @@ from scmetaq._errors import (
     check_unique,
 )
 from scmetaq._progress import with_progress
-from scmetaq.data._cells import same_names
+from scmetaq.data._columns import same_names
 
 from ._log_counts import LogCounts
 

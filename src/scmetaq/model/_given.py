@@ -51,6 +51,27 @@ def choose(
     return Chosen(cells.only(rows), rows, place, cells.data)
 
 
+def get_latent_representation(
+    self: Any,
+    adata: AnnData | MuData | None = None,
+    indices: Any = None,
+    batch_size: int | None = None,
+    dataloader: Any = None,
+) -> np.ndarray:
+    """Latents of cells, the means of their posteriors, ``(n_cells, n_latent)``.
+
+    Parameters
+    ----------
+    adata
+        Cells with the features of the model, of conditions that it knows; by default its own.
+    indices, batch_size, dataloader
+        As in scvi-tools: rows of ``adata``, in any order; cells per pass, which change no result;
+        or minibatches in place of ``adata``, held in memory.
+    """
+    chosen = choose(self, adata, indices, batch_size, dataloader)
+    return self._latents(chosen.cells)[chosen.place]
+
+
 def _positions(indices: Any, n_cells: int) -> np.ndarray:
     """Rows that are meant, by their numbers or by a mask."""
     found = np.asarray(indices)
@@ -112,9 +133,9 @@ def check_can_be_made(model: str, adata: Any, registry: Any) -> None:
             raise InputValueError(problem, ON_DISK, "registry")
 
 
-def refuse_datamodule(argument: str = "datamodule") -> NoReturn:
+def refuse_datamodule() -> NoReturn:
     """Say how cells on disk are read."""
-    raise InputTypeError(f"Expected no {argument}: none is needed.", ON_DISK, argument)
+    raise InputTypeError("Expected no datamodule: none is needed.", ON_DISK, "datamodule")
 
 
 _REFUSED = {

@@ -24,17 +24,15 @@ class LabelsField(CategoricalObsField):
 
     def register_field(self, adata: Any) -> dict:
         """Write the codes of the labels; unlabelled cells have the last."""
-        return self._written(adata, self._labels(adata).names)
+        return self._written(adata, None)
 
     def transfer_field(self, state_registry: dict, adata_target: Any, **kwargs: Any) -> dict:
         """Write the codes that the labels have in other cells."""
         return self._written(adata_target, list(state_registry[self.CATEGORICAL_MAPPING_KEY][:-1]))
 
-    def _labels(self, adata: Any) -> Any:
-        return read_labels(adata, self._original_attr_key, self._unlabeled_category)
-
-    def _written(self, adata: Any, names: list[str]) -> dict:
-        found = self._labels(adata)
+    def _written(self, adata: Any, names: list[str] | None) -> dict:
+        found = read_labels(adata, self._original_attr_key, self._unlabeled_category)
+        names = found.names if names is None else names
         known = pd.Index(names).get_indexer(pd.Index(found.names, dtype=object))
         codes = np.append(known, -1)[found.codes]
         adata.obs[self.attr_key] = np.where(codes < 0, len(names), codes)

@@ -111,44 +111,28 @@ class MappingMixin(Mixin):
     @classmethod
     def prepare_query_anndata(
         cls,
-        adata: AnnData,
+        adata: Any,
         reference_model: str | Path | Self,
         return_reference_var_names: bool = False,
         inplace: bool = True,
-    ) -> AnnData | pd.Index | None:
+    ) -> Any:
         """Check a query; nothing is to be prepared, since :meth:`load_query_data` matches features.
 
         The same arguments as in scvi-tools, which fills missing features with zeros.
 
         Returns
         -------
-        Names of the features of the reference, on request; without ``inplace`` the query, as it is.
+        Names of the features of the reference, on request, of a MuData in a dict by modality;
+        without ``inplace`` the query, as it is.
         """
         known = cls._loaded_reference(reference_model)
         if return_reference_var_names:
-            return next(iter(known._features.values()))
+            names = {of.modality: known._features[kind] for kind, of in known._sources.items()}
+            return names.get(None, names)
         known._aligned(adata)
         return None if inplace else adata
 
-    @classmethod
-    def prepare_query_mudata(
-        cls,
-        mdata: MuData,
-        reference_model: str | Path | Self,
-        return_reference_var_names: bool = False,
-        inplace: bool = True,
-    ) -> MuData | dict[str, pd.Index] | None:
-        """Check a query of several modalities, as :meth:`prepare_query_anndata`.
-
-        Returns
-        -------
-        Names of features by modality, on request; without ``inplace`` the query, as it is.
-        """
-        known = cls._loaded_reference(reference_model)
-        if return_reference_var_names:
-            return {str(of.modality): known._features[k] for k, of in known._sources.items()}
-        known._aligned(mdata)
-        return None if inplace else mdata
+    prepare_query_mudata = prepare_query_anndata
 
     @property
     def missing_features(self) -> dict[str, pd.Index]:

@@ -121,7 +121,6 @@ class MetaQModel(
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
         check_int("n_latent", n_latent)
         check_share("evenness", evenness)
-        check_weights(modality_weights, self._sources)
         self._recipe = get_recipe(recipe)
         self._codebook_init = codebook_init or self._recipe.codebook_init
         self._evenness = evenness

@@ -16,6 +16,7 @@ from scmetaq.train import FineTuning, QueryTrainingPlan, SCPoliTrainingPlan
 
 from ._base import CountModel
 from ._conditions import ConditionsMixin
+from ._given import get_latent_representation
 from ._labels import LabelsMixin
 from ._mapping import MappingMixin
 from ._reference_fit import fit_statistics, selected_inputs
@@ -218,22 +219,4 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         self._fit_prototypes()
         return "an embedding of"
 
-    def get_latent_representation(
-        self,
-        adata: AnnData | MuData | None = None,
-        indices: Any = None,
-        batch_size: int | None = None,
-        dataloader: Any = None,
-    ) -> np.ndarray:
-        """Latents of cells, the means of their posteriors, ``(n_cells, n_latent)``.
-
-        Parameters
-        ----------
-        adata
-            Cells with the features of the model, of conditions that it knows; by default its own.
-        indices, batch_size, dataloader
-            As in scvi-tools: rows of ``adata``, in any order; cells per pass, which change no
-            result; or minibatches in place of ``adata``, held in memory.
-        """
-        chosen = self._chosen(adata, indices, batch_size, dataloader)
-        return self._latents(chosen.cells)[chosen.place]
+    get_latent_representation = get_latent_representation

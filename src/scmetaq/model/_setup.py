@@ -149,16 +149,8 @@ class SetupMixin(_Base):
             Cells in rows. The counts are neither copied nor changed.
         rna_layer, adt_layer, atac_layer
             Layer with the raw counts of the modality; its ``X`` by default.
-        batch_key
-            Column of ``obs`` with the batch of each cell, a condition: its effect is estimated and
-            corrected for, so that metacells group cells of one state across batches.
-        categorical_covariate_keys
-            Further columns with conditions, each with embeddings of its own.
-        labels_key
-            Column, or columns, of ``obs`` with labels, such as a coarse and a fine level. Metacells
-            report their majority; :meth:`predict_labels` predicts those of cells that have none.
-        unlabeled_category
-            Value of ``labels_key`` that means "no label", as a missing value does.
+        batch_key, categorical_covariate_keys, labels_key, unlabeled_category
+            As of :meth:`setup_anndata`.
         modalities
             Name of the modality that an argument is about, as in scvi-tools:
             ``{"rna_layer": "rna", "adt_layer": "prot"}`` takes RNA and ADT counts from these
