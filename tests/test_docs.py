@@ -36,6 +36,15 @@ def test_citation_is_of_this_version():
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
 
 
+def test_addresses_are_written_in_one_place_and_its_copy_for_the_registry():
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    entry = (ROOT / "docs" / "meta.yaml").read_text()
+    assert f"project_home: {urls['Source']}\n" in entry
+    assert f"documentation_home: {urls['Documentation']}\n" in entry
+    for path in (ROOT / "README.md", ROOT / "docs" / "conf.py", ROOT / "CITATION.cff"):
+        assert urls["Source"] not in path.read_text()
+
+
 def docs_numbers():
     path = ROOT / "benchmarks" / "docs_numbers.py"
     spec = importlib.util.spec_from_file_location("docs_numbers", path)

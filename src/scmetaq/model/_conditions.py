@@ -174,7 +174,7 @@ class ConditionsMixin(Mixin):
         """Draw counts of cells from the distributions that the model decodes.
 
         With it :class:`scvi.criticism.PosteriorPredictiveCheck` takes the model, and the cells
-        with the features that the model reads; see :doc:`/user_guide/metaq`.
+        with the features that the model reads; see :doc:`/user_guide/scvi_tools`.
 
         Parameters
         ----------
