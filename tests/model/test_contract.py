@@ -264,33 +264,3 @@ def test_a_hub_gives_a_model_back(cells, fit_as, tmp_path):
     found = hub.HubModel(folder).model
     assert isinstance(found, MetaQModel)
     pd.testing.assert_frame_equal(found.get_assignments(), model.get_assignments())
-
-
-@pytest.mark.slow
-def test_autotune_finds_the_better_of_two_models(cells, tmp_path):
-    pytest.importorskip("ray")
-    pytest.importorskip("hyperopt")
-    from ray import tune
-    from scvi.autotune import run_autotune
-
-    adata = cells.copy()
-    MetaQModel.setup_anndata(adata)
-    found = run_autotune(
-        MetaQModel,
-        adata,
-        metrics=["reconstruction_loss_validation"],
-        mode="min",
-        search_space={
-            "model_params": {"n_metacells": tune.grid_search([2, 12])},
-            "train_params": {"max_epochs": 2, "train_size": 0.9},
-        },
-        num_samples=1,
-        resources={"cpu": 1},
-        searcher="random",
-        scheduler="fifo",
-        logging_dir=str(tmp_path),
-        seed=0,
-    )
-    table = found.result_grid.get_dataframe()
-    assert sorted(table["config/model_params/n_metacells"]) == [2, 12]
-    assert np.isfinite(table["reconstruction_loss_validation"]).all()
