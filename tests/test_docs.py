@@ -8,7 +8,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import anndata
+import muon
+import numpy as np
 import pytest
+import scanpy as sc
+from sklearn.cluster import KMeans
 
 import scmetaq
 
@@ -34,6 +39,15 @@ def test_tutorials_are_stored_without_output(path):
 def test_citation_is_of_this_version():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_addresses_are_written_in_one_place_and_its_copy_for_the_registry():
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    entry = (ROOT / "docs" / "meta.yaml").read_text()
+    assert f"project_home: {urls['Source']}\n" in entry
+    assert f"documentation_home: {urls['Documentation']}\n" in entry
+    for path in (ROOT / "README.md", ROOT / "docs" / "conf.py", ROOT / "CITATION.cff"):
+        assert urls["Source"] not in path.read_text()
 
 
 def docs_numbers():
@@ -78,3 +92,29 @@ def test_tables_of_the_benchmarks_are_those_of_the_results():
     command = [sys.executable, ROOT / "benchmarks" / "report.py", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def citeseq():
+    mdata = scmetaq.data.demo_citeseq()
+    mdata.obs["cell_type"] = mdata.obs["batch"]
+    return mdata
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_metacells", [30, 60, 200])
+def test_the_map_of_the_guide_is_for_any_number_of_metacells(citeseq, n_metacells):
+    """Of Gaussian neighbours and diffusion maps, which need no compiler."""
+    page = (ROOT / "docs" / "user_guide" / "multiomics.md").read_text()
+    code = page.split("### Continue with scanpy")[1].split("```python\n")[1].split("```")[0]
+    code = code.replace("n_neighbors=10", "n_neighbors=10, method='gauss'")
+    code = code.replace("sc.tl.umap", "sc.tl.diffmap")
+    proteins = np.log1p(citeseq["adt"].X.toarray())
+    by = KMeans(n_metacells, n_init=1, random_state=0).fit_predict(proteins)
+    names = {"anndata": anndata, "muon": muon, "np": np, "sc": sc}
+    names["metacells"] = scmetaq.tl.aggregate(citeseq, by)
+    exec(code, names)
+    joint = names["joint"]
+    assert joint.n_obs == n_metacells
+    assert np.isfinite(joint.obsm["X_diffmap"]).all()
+    assert joint.uns["paga"]["connectivities"].shape == (2, 2)

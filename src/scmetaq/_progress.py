@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -61,6 +62,22 @@ def working(description: str) -> Iterator[None]:
     with _line(SpinnerColumn(), TimeElapsedColumn()) as line:
         line.add_task(description, total=None)
         yield
+
+
+@contextmanager
+def only_warnings(library: str) -> Iterator[None]:
+    """Keep a library from saying what it says of every run; DEBUG in scvi-tools shows all."""
+    logger = logging.getLogger(library)
+    before = logger.level
+    if settings.verbosity > logging.DEBUG:
+        logger.setLevel(max(before, logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            # Lightning of torch, to itself
+            warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def _line(*columns: ProgressColumn) -> Progress:

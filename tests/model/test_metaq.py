@@ -51,7 +51,7 @@ def test_an_untrained_model_can_be_looked_at_but_not_read_and_data_must_be_set_u
     model = MetaQModel(toy, 6)
     inspect.getmembers(model)
     assert not model.is_trained
-    assert "6 metacells of rna counts" in str(model._model_summary_string)
+    assert "metacells   6" in repr(model)
     for getter in GETTERS.split():
         with pytest.raises(RuntimeError, match="train the model first"):
             getattr(model, getter)()

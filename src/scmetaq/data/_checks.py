@@ -21,6 +21,7 @@ from scmetaq._errors import (
 from scmetaq._parallel import in_parts
 
 from ._cells import BLOCK, SPAN, Source, called, own_name, part_of, presence, raw_counts
+from ._columns import same_names
 from ._containers import Rows, Span, check_readable
 
 _FEW_SHARED = 100
@@ -176,7 +177,7 @@ def _check_is_up_to_date(mdata: MuData, name: str) -> None:
     row = np.asarray(mdata.obsmap[name]).ravel().astype(np.int64) - 1
     there = row >= 0
     is_valid = there.sum() == adata.n_obs and (row < adata.n_obs).all()
-    if not is_valid or not mdata.obs_names[there].equals(adata.obs_names[row[there]]):
+    if not is_valid or not same_names(mdata.obs_names[there], adata.obs_names[row[there]]):
         problem = f"The cells of mdata[{name!r}] are not those that the MuData has on record:"
         raise InputValueError(f"{problem} it was changed since.", "Fix: mdata.update().")
 
@@ -224,7 +225,7 @@ def check_unchanged(
     """Refuse cells that were changed in place after set-up, as far as some of them show."""
     for kind, (name, layer) in sources.items():
         part, where = part_of(data, name), called(own_name(data), name)
-        if not part.var_names.equals(features[kind]):
+        if not same_names(part.var_names, features[kind]):
             raise InputValueError(
                 f"Expected the {len(features[kind])} features that {where} had when it was set up, "
                 f"found {part.n_vars}, or others: it was changed in place.",

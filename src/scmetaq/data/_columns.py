@@ -147,7 +147,7 @@ def check_conditions(
     for argument, keys in of_argument.items():
         modality = (modalities or {}).get(argument)
         part, where = part_of(data, modality), called(own_name(data), modality)
-        if keys and not part.obs_names.equals(data.obs_names):
+        if keys and not same_names(part.obs_names, data.obs_names):
             problem = f"Expected conditions of all {data.n_obs} cells, found {part.n_obs} cells,"
             fix = "Put the columns into mdata.obs."
             raise InputValueError(f"{problem} or another order, in {where}.", fix, argument)
@@ -232,3 +232,30 @@ def check_has_modality(data: AnnData | MuData, key: str, modality: str | None) -
             "Train a model that has the condition in the obs of the MuData itself "
             f"({key!r} not in modalities=), or leave these cells out.",
         )
+
+
+def same_names(first: pd.Index, second: pd.Index) -> bool:
+    """Whether names are equal, also where only one index is of pandas' type for text."""
+    is_other_type = first.dtype != second.dtype
+    of = [index.astype(object) if is_other_type else index for index in (first, second)]
+    return of[0].equals(of[1])
+
+
+def plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a copy without nullable strings, which are not read everywhere.
+
+    Names and text become objects, text with gaps categories, as anndata writes it.
+    """
+    names = pd.Index(np.asarray(table.index, dtype=object), dtype=object, name=table.index.name)
+    own = table.set_axis(names)
+    for key, column in own.items():
+        if pd.api.types.infer_dtype(column, skipna=True) == "string":
+            text = pd.Series(np.asarray(column, dtype=object), names, dtype=object)
+            own[key] = text.astype("category") if column.hasnans else text
+    return own
+
+
+def with_plain_tables(adata: AnnData) -> AnnData:
+    """Return an AnnData of our own whose tables every version of anndata reads from its file."""
+    adata.obs, adata.var = plain(adata.obs), plain(adata.var)
+    return adata

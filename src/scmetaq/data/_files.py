@@ -18,6 +18,7 @@ from mudata import MuData
 
 from scmetaq._errors import InputKeyError, InputValueError, check_unique, listed, reason
 
+from ._columns import same_names
 from ._containers import Placed, Rows, Stacked
 
 MOST_IN_MEMORY = 200_000_000
@@ -120,7 +121,7 @@ def _opened(file: Path) -> Any:
         return None
     found: Any = MuData(parts)
     obs: Any = read_elem(root["obs"])
-    if not found.obs_names.equals(obs.index):
+    if not same_names(found.obs_names, obs.index):
         return None
     found.obs = obs
     for key in set(root["obsm"]) - set(parts):

@@ -15,7 +15,7 @@ from scmetaq._errors import InputKeyError, InputValueError, check_unique, listed
 
 from ._cells import Condition, Source, called, part_of
 from ._checks import check_is_anndata, check_is_mudata, check_layer, check_names, unique_names_of
-from ._columns import as_name, check_complete, check_has_modality
+from ._columns import as_name, check_complete, check_has_modality, same_names
 from ._containers import Placed, in_memory, is_in_memory, readable
 
 _FEW_CELLS = 10
@@ -41,7 +41,7 @@ def with_features(
     _check_kind(data, sources, where)
     there = {k: part_of(data, s.modality) for k, s in sources.items() if _has(data, s)}
     if len(there) == len(sources) and all(
-        part.var_names.equals(features[kind]) for kind, part in there.items()
+        same_names(part.var_names, features[kind]) for kind, part in there.items()
     ):
         return data
     for kind, part in there.items():
@@ -88,7 +88,7 @@ def align(
     names = [name for name in there.mod if name in of_name]  # the order of cells follows theirs
     own: Any = MuData({name: of_name[name] for name in dict.fromkeys([*names, *of_name])})
     own.obs = pd.DataFrame(data.obs).loc[own.obs_names]
-    if own.n_obs == data.n_obs and not own.obs_names.equals(data.obs_names):
+    if own.n_obs == data.n_obs and not same_names(own.obs_names, data.obs_names):
         for source in sources.values():
             _load(own.mod[source.modality], source.layer)
         own = own[data.obs_names].copy()
@@ -127,7 +127,7 @@ def _aligned(
     counts: Any = adata.X if layer is None else adata.layers[layer]
     is_there = names.isin(adata.var_names) & ~names.isin(lacking)
     varm: dict[str, Any] = {}
-    if not (is_there.all() and adata.var_names.equals(names)):
+    if not (is_there.all() and same_names(adata.var_names, names)):
         place = adata.var_names.get_indexer(names[is_there])
         placed = Placed(counts, place, is_there)
         counts = placed.of(placed.rows[:]) if is_in_memory(counts) else placed

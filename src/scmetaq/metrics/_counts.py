@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scmetaq._errors import InputValueError, InputWarning, check_int, layers_of
 from scmetaq._parallel import in_parts
 from scmetaq.data._cells import BLOCK, SPAN
+from scmetaq.data._columns import same_names
 from scmetaq.data._containers import Rows, Span, check_readable, in_memory
 
 from ._groups import as_matrix, grouped_rows, unit_rows
@@ -142,7 +143,7 @@ def _check_names(rna: Any, atac: Any, links: Any) -> None:
         (rna, 1, links, 1, "genes in the columns of `rna_metacells` and of `links`"),
     ):
         both_named = isinstance(first, pd.DataFrame) and isinstance(second, pd.DataFrame)
-        if both_named and not first.axes[along].equals(second.axes[across]):
+        if both_named and not same_names(first.axes[along], second.axes[across]):
             problem = f"Expected the same {what}, in the same order, found"
             fix = "Align them first, e.g. by `reindex`, or pass arrays in the same order."
             raise InputValueError(f"{problem} different names or another order.", fix)

@@ -18,6 +18,7 @@ from scmetaq._errors import (
     check_unique,
 )
 from scmetaq._progress import with_progress
+from scmetaq.data._columns import same_names
 
 from ._log_counts import LogCounts
 
@@ -206,7 +207,7 @@ def check_same_cells(first: Any, second: Any) -> None:
 def check_same_order(first: Any, second: Any) -> None:
     """Refuse two tables or columns that both have an index, but not the same."""
     both_indexed = all(isinstance(of, pd.Series | pd.DataFrame) for of in (first, second))
-    if both_indexed and not first.index.equals(second.index):
+    if both_indexed and not same_names(first.index, second.index):
         problem = "Expected the same index in both, found different barcodes or another order."
         fix = "Align them, e.g. `assignment.reindex(labels.index)`, or pass arrays in one order."
         raise InputValueError(problem, fix)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 import torch
-from anndata import AnnData
+from anndata import AnnData, settings
 from mudata import MuData
 from scvi.data import AnnDataManager
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmetaq._errors import InputValueError, check_choice, check_int
+from scmetaq._progress import only_warnings
 from scmetaq.data._cells import Cells, read_cells
 from scmetaq.data._checks import check_cells, check_paired, check_unchanged
 from scmetaq.data._columns import check_categories
@@ -27,6 +28,8 @@ from scmetaq.nn._inputs import Inputs, flat, nested
 from scmetaq.train import TrainingSetSplitter, say_trained
 
 from ._blocks import Block, Function, in_blocks
+from ._described import described
+from ._given import Chosen, check_can_be_made, choose, refuse_datamodule
 from ._loading import check_model_file, refusing_others
 from ._setup import SetupMixin
 from ._stages import become_trained, fit_network, stage
@@ -52,6 +55,13 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     features ``missing`` from the query by kind. None otherwise."""
     _stored: Any = None
     """Mapping in which a caller keeps finished stages of training, to resume it; None: nowhere."""
+
+    def __init__(self, adata: Any = None, registry: dict | None = None):
+        check_can_be_made(type(self).__name__, adata, registry)
+        super().__init__(adata, registry)
+
+    def __repr__(self) -> str:
+        return described(self)
 
     @property
     def is_query(self) -> bool:
@@ -129,6 +139,10 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         """What the model reads of the cells of a manager."""
         return read_cells(manager.adata, self._sources, self._conditions)
 
+    def _chosen(self, adata: Any, *given: Any) -> Chosen:
+        """Cells that a caller asks for by indices, batch size and loader."""
+        return choose(self, adata, *given)
+
     def _in_blocks(self, function: Function, cells: Cells) -> dict[str, np.ndarray]:
         """Apply a function to the module and each block of cells, and join what it returns."""
         return in_blocks(self.module, function, cells)
@@ -185,6 +199,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             Further arguments of :meth:`scvi.model.base.UnsupervisedTrainingMixin.train`, among
             them those of the Lightning trainer.
         """
+        if kwargs.pop("datamodule", None) is not None:
+            refuse_datamodule()
         check_plan_kwargs(self._training_plan_cls, self.module.loss, plan_kwargs)
         if self.adata is None:
             raise InputValueError("The model was loaded without cells: there are none to train on.")
@@ -200,6 +216,10 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         batch_size = batch_size or prepared.batch_size
         callbacks = list(kwargs.pop("callbacks", None) or [])
         holds_out = early_stopping or looks_at_held_out(callbacks, kwargs)
+        # more than the steps of an epoch would give a warning
+        share = train_size or (0.9 if holds_out else 1.0)
+        n_batches = int(share * len(prepared.cells)) // batch_size
+        kwargs.setdefault("log_every_n_steps", max(1, min(10, n_batches)))
         if early_stopping and prepared.monitor:
             kwargs.setdefault("early_stopping_monitor", prepared.monitor)
         splitter = prepared.splitter(batch_size, kwargs.pop("datasplitter_kwargs", None) or {})
@@ -208,7 +228,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             max_epochs or prepared.n_epochs(batch_size),
             accelerator,
             devices,
-            train_size=train_size or (0.9 if holds_out else 1.0),
+            train_size=share,
             batch_size=batch_size,
             early_stopping=early_stopping,
             plan_kwargs={**prepared.plan, **(plan_kwargs or {})},
@@ -216,7 +236,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             callbacks=[*callbacks, *prepared.callbacks],
             **kwargs,
         )
-        trained = stage(self, "training", lambda: fit_network(self, fit, prepared.cells))
+        with only_warnings("lightning.pytorch"):
+            trained = stage(self, "training", lambda: fit_network(self, fit, prepared.cells))
         if not self.is_trained:  # a stage that was stored
             become_trained(self, trained, accelerator, devices)
 
@@ -247,7 +268,9 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         given = signature(super().save).bind(dir_path, *args, **kwargs).arguments
         if given.get("save_anndata") and self.adata is not None:
             check_can_be_written(self.adata)
-        super().save(dir_path, *args, **kwargs)
+        chosen = bool(settings.allow_write_nullable_strings)  # not by default: few read them
+        with settings.override(allow_write_nullable_strings=chosen):
+            super().save(dir_path, *args, **kwargs)
 
     @classmethod
     def load(cls, dir_path: str | Path, adata: Any = None, **kwargs: Any) -> Self:
@@ -284,7 +307,9 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
 
     @classmethod
     def _load(cls, dir_path: str | Path, adata: Any, **kwargs: Any) -> Self:
-        with refusing_others(cls.__name__, dir_path, has_cells=adata is not False):
+        has_cells = adata is not False
+        # which would say that the files are downloaded already
+        with refusing_others(cls.__name__, dir_path, has_cells=has_cells), only_warnings("scvi"):
             return super().load(str(dir_path), adata, **kwargs)
 
 

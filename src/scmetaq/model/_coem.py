@@ -19,6 +19,7 @@ from scmetaq.tl._spectral import spectral_metacells
 from scmetaq.train import CoemTrainingPlan, MixtureFit
 
 from ._base import CountModel
+from ._given import get_latent_representation
 from ._metacells import aggregated, metacell_names
 from ._reference_fit import fit_statistics, shared_dimensions
 from ._training import Preparation, default_batch_size
@@ -116,10 +117,6 @@ class COEM(CountModel):
             consistency_weight=consistency_weight,
             decoded_share=_DECODED_SHARE,
         )
-        self._model_summary_string = (
-            f"COEM of {' + '.join(KINDS)} counts: {n_latent} latent dimensions, prior of "
-            f"{n_components} components."
-        )
 
     def _prepare(self) -> Preparation:
         """Fit the statistics unless they are there; the prior is fitted on the way, then learns."""
@@ -160,15 +157,7 @@ class COEM(CountModel):
     def _finish(self, prepared: Preparation) -> str:
         return "an embedding of"
 
-    def get_latent_representation(self, adata: MuData | None = None) -> np.ndarray:
-        """Latents of cells, the means of their joint posteriors, ``(n_cells, n_latent)``.
-
-        Parameters
-        ----------
-        adata
-            Cells with both modalities and the features of the model; by default the model's.
-        """
-        return self._latents(self._cells(self._registered(adata)))
+    get_latent_representation = get_latent_representation
 
     def get_assignments(
         self, adata: MuData | None = None, *, n_metacells: int, n_neighbors: int = 15, seed: int = 0
@@ -218,11 +207,8 @@ class COEM(CountModel):
 
         Returns
         -------
-        MuData with one observation per metacell, indexed by its name, in each modality: in ``X``
-        mean raw counts of **all** features, in ``layers["counts"]`` their sums, both CSR; in
-        ``obs`` ``n_cells``, per categorical column the majority value and ``<column>_fraction``,
-        and means of numeric columns; ``var`` and ``varm`` of the cells; in ``uns["metaq"]`` how
-        the metacells were made.
+        MuData with one observation per metacell, in the form of
+        :meth:`MetaQModel.get_metacells`.
         """
         adata = self._registered(adata).adata
         settings_ = {"n_metacells": n_metacells, "n_neighbors": n_neighbors, "seed": seed}

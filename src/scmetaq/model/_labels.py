@@ -13,7 +13,7 @@ from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputValueError, check_choice, check_share
 from scmetaq._progress import with_progress
 from scmetaq.data._cells import Cells
-from scmetaq.data._columns import Labels, read_labels
+from scmetaq.data._columns import Labels, read_labels, with_plain_tables
 from scmetaq.nn import LabelPrototypes, PrototypeFit, PrototypeState
 from scmetaq.nn._inputs import Inputs
 from scmetaq.nn._prototype_fit import N_FOLDS
@@ -37,7 +37,13 @@ class LabelsMixin(Mixin):
     """
 
     def predict_labels(
-        self, adata: AnnData | MuData | None = None, *, unknown_above: float = 0.99
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        unknown_above: float = 0.99,
+        indices: Any = None,
+        batch_size: int | None = None,
+        dataloader: Any = None,
     ) -> pd.DataFrame:
         """Labels of cells: that of the nearest prototype, how sure it is, whether it is unknown.
 
@@ -52,6 +58,8 @@ class LabelsMixin(Mixin):
             Uncertainty above which a cell counts as of an unknown type, between 0 and 1. About one
             in a hundred cells of known types lies above the default: see
             :doc:`/user_guide/label_transfer`.
+        indices, batch_size, dataloader
+            As of :meth:`get_latent_representation`.
 
         Returns
         -------
@@ -76,10 +84,9 @@ class LabelsMixin(Mixin):
         """
         check_share("unknown_above", unknown_above)
         self._check_has_prototypes()
-        manager = self._registered(adata)
+        chosen = self._chosen(adata, indices, batch_size, dataloader)
         found: dict[str, list[np.ndarray]] = {}
-        cells = self._cells(manager)
-        for _, z, number in self._latents_in_chunks(cells):
+        for _, z, number in self._latents_in_chunks(chosen.cells):
             for key, prototypes in self._prototypes.items():
                 nearest = prototypes.nearest(z, prototypes.is_new(number))
                 label, uncertainty = (values.numpy() for values in nearest)
@@ -91,7 +98,7 @@ class LabelsMixin(Mixin):
                 for name, values in columns.items():
                     found.setdefault(name, []).append(values)
         joined = {name: np.concatenate(values) for name, values in found.items()}
-        return pd.DataFrame(joined, index=cells.names)
+        return pd.DataFrame(joined, index=chosen.cells.names).iloc[chosen.place]
 
     def get_prototypes(
         self,
@@ -134,7 +141,7 @@ class LabelsMixin(Mixin):
             parts.append(self._landmarks(landmarks_of, resolution, seed))
         found = anndata.concat(parts)
         found.var_names = [f"z{i}" for i in range(found.n_vars)]
-        return found
+        return with_plain_tables(found)
 
     def add_labels(self, adata: AnnData | MuData, labels_key: str) -> None:
         """Make prototypes of new types from labelled cells; nothing is retrained.

@@ -19,6 +19,7 @@ from scmetaq.data._query import Aligned, align, align_conditions, new_categories
 from scmetaq.train import say
 
 from ._base import Mixin
+from ._given import check_mapping_arguments
 from ._training import few_cells_allowed
 
 _MOST_CELLS = 5_000
@@ -34,12 +35,13 @@ class MappingMixin(Mixin):
     @classmethod
     def load_query_data(
         cls,
-        query: AnnData | MuData,
-        reference: str | Path | Self,
+        query: AnnData | MuData | None = None,
+        reference: str | Path | Self | None = None,
         *,
         min_shared: float = 0.2,
         accelerator: str = "auto",
         device: int | str = "auto",
+        **kwargs: Any,
     ) -> Self:
         """Make a model of new cells from a trained one, without the cells of the reference.
 
@@ -59,6 +61,9 @@ class MappingMixin(Mixin):
             Least share of the features that the model reads which the query must have.
         accelerator, device
             Device to load a saved model to, as in scvi-tools.
+        **kwargs
+            scvi-tools' other arguments: ``adata`` and ``reference_model``, its names of the first
+            two, and those that say what is done anyway, such as ``freeze_expression=True``.
 
         Returns
         -------
@@ -82,6 +87,8 @@ class MappingMixin(Mixin):
         >>> query_model.train()
         >>> query_model.get_assignments()
         """
+        query, reference = kwargs.pop("adata", query), kwargs.pop("reference_model", reference)
+        check_mapping_arguments(kwargs)
         check_share("min_shared", min_shared)
         known = cls._loaded_reference(reference, accelerator=accelerator, device=device)
         aligned = known._aligned(query)
@@ -100,6 +107,32 @@ class MappingMixin(Mixin):
         model._become_query_of(known, aligned.missing)
         say(_summary(model, new))
         return model
+
+    @classmethod
+    def prepare_query_anndata(
+        cls,
+        adata: Any,
+        reference_model: str | Path | Self,
+        return_reference_var_names: bool = False,
+        inplace: bool = True,
+    ) -> Any:
+        """Check a query; nothing is to be prepared, since :meth:`load_query_data` matches features.
+
+        The same arguments as in scvi-tools, which fills missing features with zeros.
+
+        Returns
+        -------
+        Names of the features of the reference, on request, of a MuData in a dict by modality;
+        without ``inplace`` the query, as it is.
+        """
+        known = cls._loaded_reference(reference_model)
+        if return_reference_var_names:
+            names = {of.modality: known._features[kind] for kind, of in known._sources.items()}
+            return names.get(None, names)
+        known._aligned(adata)
+        return None if inplace else adata
+
+    prepare_query_mudata = prepare_query_anndata
 
     @property
     def missing_features(self) -> dict[str, pd.Index]:

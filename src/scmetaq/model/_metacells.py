@@ -10,8 +10,8 @@ from mudata import MuData
 
 from scmetaq import _keys
 from scmetaq._errors import check_int
-from scmetaq.data._cells import Cells
 from scmetaq.data._checks import check_cut
+from scmetaq.data._columns import plain
 from scmetaq.data._containers import readable
 from scmetaq.module import MetaQModule
 from scmetaq.nn import cut_tree, merge_codes
@@ -27,6 +27,7 @@ from scmetaq.tl._summarize import (
 
 from ._base import Mixin
 from ._blocks import Block
+from ._given import Chosen
 
 
 class MetacellsMixin(Mixin):
@@ -42,6 +43,9 @@ class MetacellsMixin(Mixin):
         n_metacells: int | None = None,
         within: str | Sequence[str] | None = None,
         min_cells: int = 5,
+        indices: Any = None,
+        batch_size: int | None = None,
+        dataloader: Any = None,
     ) -> pd.DataFrame:
         """Metacell of each cell, also of cells that the model has never seen.
 
@@ -60,6 +64,8 @@ class MetacellsMixin(Mixin):
             Pieces of fewer cells are dissolved, the smallest first: each of their cells goes to
             the most similar piece with the same covariates. Smaller ones remain only where a
             combination of covariates has no more cells. With 1 every piece stays as it is.
+        indices, batch_size, dataloader
+            As of :meth:`get_latent_representation`.
 
         Returns
         -------
@@ -73,14 +79,12 @@ class MetacellsMixin(Mixin):
         KeyError, TypeError, ValueError
             ``within`` does not name columns with categories, or ``min_cells`` is below 1.
         """
-        cells = self._cells(self._registered(adata))
-        assignment, margin, covariates = self._assigned(cells, n_metacells, within, min_cells)
+        chosen = self._chosen(adata, indices, batch_size, dataloader)
+        assignment, margin, covariates = self._assigned(chosen, n_metacells, within, min_cells)
         if covariates is not None:
             assignment = split_metacells(assignment, covariates)
-        return pd.DataFrame(
-            {_keys.METACELL: assignment.astype(object).infer_objects(), _keys.MARGIN: margin},
-            index=cells.names,
-        )
+        columns = {_keys.METACELL: assignment.astype(object).infer_objects(), _keys.MARGIN: margin}
+        return pd.DataFrame(columns, index=chosen.cells.names).iloc[chosen.place]
 
     def get_metacells(
         self,
@@ -89,6 +93,9 @@ class MetacellsMixin(Mixin):
         n_metacells: int | None = None,
         within: str | Sequence[str] | None = None,
         min_cells: int = 5,
+        indices: Any = None,
+        batch_size: int | None = None,
+        dataloader: Any = None,
     ) -> AnnData | MuData:
         r"""Metacells: mean and summed raw counts of the cells that share a code.
 
@@ -107,6 +114,8 @@ class MetacellsMixin(Mixin):
             :meth:`get_assignments`. ``obs["metacell"]`` then holds which of the ``n_metacells``
             metacells a piece is a part of: pieces of one hold cells in the same state under
             other covariates. Cells without a metacell are left out.
+        indices, batch_size, dataloader
+            As of :meth:`get_latent_representation`; each cell counts once.
 
         Returns
         -------
@@ -121,20 +130,35 @@ class MetacellsMixin(Mixin):
         - ``var`` and ``varm`` of the cells;
         - ``uns["metaq"]``: how the metacells were made.
         """
-        cells = self._cells(self._registered(adata))
-        whole, _, covariates = self._assigned(cells, n_metacells, within, min_cells)
+        chosen = self._chosen(adata, indices, batch_size, dataloader)
+        whole, _, covariates = self._assigned(chosen, n_metacells, within, min_cells)
         if covariates is None:
-            return aggregated(self, cells.data, whole)
-        pieces = split_metacells(whole, covariates)
+            return aggregated(self, chosen.data, chosen.of_all(whole))
+        pieces = chosen.of_all(split_metacells(whole, covariates))
+        whole = chosen.of_all(whole)
         names, columns = list(pieces.cat.categories), list(covariates.columns)
         settings: dict[str, Any] = {"within": columns, "min_cells": min_cells}
-        metacells = aggregated(self, cells.data, pieces, names, **settings)
+        metacells = aggregated(self, chosen.data, pieces, names, **settings)
         write_whole(metacells, whole, pieces, _keys.METACELL)
         metacells.uns[_keys.UNS]["n_cells_left_out"] = int(pieces.isna().sum())
         return metacells
 
-    def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
+    def get_latent_representation(
+        self,
+        adata: AnnData | MuData | None = None,
+        indices: Any = None,
+        batch_size: int | None = None,
+        dataloader: Any = None,
+    ) -> np.ndarray:
         """Latents of cells: the space in which cells and codes are compared.
+
+        Parameters
+        ----------
+        adata
+            Cells with the features of the model; by default its own.
+        indices, batch_size, dataloader
+            As in scvi-tools: rows of ``adata``, in any order; cells per pass, which change no
+            result; or minibatches in place of ``adata``, held in memory.
 
         Returns
         -------
@@ -142,7 +166,8 @@ class MetacellsMixin(Mixin):
         these are the ``n_latent`` dimensions of the learnt state. The default recipe has, of
         each modality, that state followed by up to 200 principal components of the profile.
         """
-        return self._latents(self._cells(self._registered(adata)))
+        chosen = self._chosen(adata, indices, batch_size, dataloader)
+        return self._latents(chosen.cells)[chosen.place]
 
     def get_codebook(self) -> pd.DataFrame:
         """Codes, indexed by metacell name, and the share of training cells that use each.
@@ -170,13 +195,14 @@ class MetacellsMixin(Mixin):
         return aggregated(self, self.adata, assignment)
 
     def _assigned(
-        self, cells: Cells, n_metacells: int | None, within: Any, min_cells: int
+        self, chosen: Chosen, n_metacells: int | None, within: Any, min_cells: int
     ) -> tuple[pd.Series, np.ndarray, pd.DataFrame | None]:
         """Metacell of each cell, its margin, and the covariates to split metacells by, if any."""
         check_int("min_cells", min_cells)
-        covariates = None
+        covariates, cells = None, chosen.cells
         if within is not None:
-            covariates = find_covariates(readable(cells.data), within, what="within")
+            of_data = find_covariates(readable(chosen.data), within, what="within")
+            covariates = of_data.iloc[chosen.rows]
         codebook, device = self.module.codebook, self.module.device
         n = self.n_metacells if n_metacells is None else n_metacells
         check_cut(n, self.n_metacells)
@@ -220,7 +246,7 @@ def aggregated(
 ) -> AnnData | MuData:
     """Metacells of cells by a model, sorted or in the order of ``names``, and their origin."""
     assignment = assignment.astype(object)
-    names = sorted(assignment.unique()) if names is None else names
+    names = sorted(assignment.dropna().unique()) if names is None else names
     sources, data = model._sources, readable(data)
     named = [found.key for found in model._conditions] + model._label_keys
     options: dict[str, Any] = {"categories": names, "categorical": named}
@@ -259,10 +285,11 @@ def _measured(metacells: Any, model: Any) -> AnnData | MuData:
         missing = model.missing_features[kind]
         if part is not None and len(missing):
             part = part[:, ~part.var_names.isin(missing)].copy()
-            part.var = pd.DataFrame(part.var).infer_objects()
+            part.var = plain(pd.DataFrame(part.var).infer_objects())
         parts[name] = part
     if not model._reads_mudata:
         return parts[None]
     measured = MuData({name: part for name, part in parts.items() if part is not None})
     measured.obs = metacells.obs.loc[measured.obs_names]
+    measured.var = plain(measured.var)
     return measured

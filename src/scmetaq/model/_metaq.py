@@ -126,7 +126,6 @@ class MetaQModel(
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
         check_int("n_latent", n_latent)
         check_share("evenness", evenness)
-        check_weights(modality_weights, self._sources)
         self._recipe = get_recipe(recipe)
         self._codebook_init = codebook_init or self._recipe.codebook_init
         self._evenness = evenness
@@ -142,10 +141,6 @@ class MetaQModel(
             decoded_share=self._recipe.decoded_share,
         )
         self._add_prototypes(self.module.codebook.codes.shape[1])
-        self._model_summary_string = (
-            f"MetaQModel: {n_metacells} metacells of {' + '.join(self._sources)} counts, "
-            f"recipe {recipe!r}, {distance or self._recipe.distance} distance."
-        )
 
     @property
     def modality_weights(self) -> dict[str, float]:

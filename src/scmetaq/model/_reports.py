@@ -112,7 +112,14 @@ class ReportsMixin(Mixin):
             "n_empty": int((sizes == 0).sum()),
         }
 
-    def get_outlier_scores(self, adata: AnnData | MuData | None = None) -> pd.Series:
+    def get_outlier_scores(
+        self,
+        adata: AnnData | MuData | None = None,
+        *,
+        indices: Any = None,
+        batch_size: int | None = None,
+        dataloader: Any = None,
+    ) -> pd.Series:
         r"""How far each cell is from its code, against the other cells of the metacell.
 
         .. math:: o_i = \frac{\|z_i - q(z_i)\|}{s_{k(i)}}
@@ -128,6 +135,8 @@ class ReportsMixin(Mixin):
         ----------
         adata
             Cells, with the features of the model; by default those of the model.
+        indices, batch_size, dataloader
+            As of :meth:`get_latent_representation`.
 
         Returns
         -------
@@ -139,7 +148,7 @@ class ReportsMixin(Mixin):
         TypeError, KeyError, ValueError
             As :meth:`get_assignments`; or all cells of the model are alone in their metacells.
         """
-        cells = self._cells(self._registered(adata))
+        chosen = self._chosen(adata, indices, batch_size, dataloader)
         if not bool((self.module.codebook.typical_distance > 0).any()):
             problem = "Expected distances of cells to their codes, found none: all cells of the"
             fix = "Train with fewer metacells."
@@ -152,8 +161,8 @@ class ReportsMixin(Mixin):
             typical = codebook.typical_distance[assignment].clamp_min(1e-12)
             return {"score": codebook.distances(z, assignment) / typical}
 
-        found = self._in_blocks(score, cells)["score"]
-        return pd.Series(found, cells.names, name="outlier_score")
+        found = self._in_blocks(score, chosen.cells)["score"]
+        return pd.Series(found, chosen.cells.names, name="outlier_score").iloc[chosen.place]
 
     def get_granularity_report(self, n_metacells: Sequence[int]) -> pd.DataFrame:
         """How well fewer metacells stand for the cells, for several numbers of them at once.

@@ -16,6 +16,7 @@ from scmetaq.train import FineTuning, QueryTrainingPlan, SCPoliTrainingPlan
 
 from ._base import CountModel
 from ._conditions import ConditionsMixin
+from ._given import get_latent_representation
 from ._labels import LabelsMixin
 from ._mapping import MappingMixin
 from ._reference_fit import fit_statistics, selected_inputs
@@ -101,11 +102,6 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
             decoded_share=_DECODED_SHARE,
         )
         self._add_prototypes(n_latent)
-        keys = ", ".join(found.key for found in self._conditions) or "none"
-        self._model_summary_string = (
-            f"SCPoli of {' + '.join(self._sources)} counts: {n_latent} latent dimensions, "
-            f"conditions: {keys}."
-        )
 
     def train(
         self,
@@ -223,12 +219,4 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         self._fit_prototypes()
         return "an embedding of"
 
-    def get_latent_representation(self, adata: AnnData | MuData | None = None) -> np.ndarray:
-        """Latents of cells, the means of their posteriors, ``(n_cells, n_latent)``.
-
-        Parameters
-        ----------
-        adata
-            Cells with the features of the model, of conditions that it knows; by default its own.
-        """
-        return self._latents(self._cells(self._registered(adata)))
+    get_latent_representation = get_latent_representation

@@ -28,6 +28,9 @@ from scmetaq.data._modality import (
     warn_of_others,
 )
 
+from ._given import ON_DISK, check_setup_arguments
+from ._labels_field import LabelsField, MuDataLabelsField
+
 if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass as _Base
 else:
@@ -132,6 +135,7 @@ class SetupMixin(_Base):
         labels_key: str | list[str] | None = None,
         unlabeled_category: str = "Unknown",
         modalities: dict[str, str] | None = None,
+        protein_layer: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Register the raw counts of one or several modalities of a MuData.
@@ -145,22 +149,16 @@ class SetupMixin(_Base):
             Cells in rows. The counts are neither copied nor changed.
         rna_layer, adt_layer, atac_layer
             Layer with the raw counts of the modality; its ``X`` by default.
-        batch_key
-            Column of ``obs`` with the batch of each cell, a condition: its effect is estimated and
-            corrected for, so that metacells group cells of one state across batches.
-        categorical_covariate_keys
-            Further columns with conditions, each with embeddings of its own.
-        labels_key
-            Column, or columns, of ``obs`` with labels, such as a coarse and a fine level. Metacells
-            report their majority; :meth:`predict_labels` predicts those of cells that have none.
-        unlabeled_category
-            Value of ``labels_key`` that means "no label", as a missing value does.
+        batch_key, categorical_covariate_keys, labels_key, unlabeled_category
+            As of :meth:`setup_anndata`.
         modalities
             Name of the modality that an argument is about, as in scvi-tools:
             ``{"rna_layer": "rna", "adt_layer": "prot"}`` takes RNA and ADT counts from these
             modalities, and no other; ``"labels_key": "rna"`` in it takes labels from the ``obs`` of
             a modality, in place of that of the MuData. By default the modalities called rna or gex,
             adt or prot, and atac or peaks.
+        protein_layer
+            scvi-tools' name of ``adt_layer``, also in ``modalities``.
         **kwargs
             Passed on to :meth:`scvi.data.AnnDataManager.register_fields`.
 
@@ -171,6 +169,11 @@ class SetupMixin(_Base):
         """
         given = dict(locals())
         check_is_mudata(mdata)
+        protein_layer, modalities = given.pop("protein_layer"), dict(modalities or {})
+        if "protein_layer" in modalities:
+            modalities["adt_layer"] = modalities.pop("protein_layer")
+        adt_layer = given["adt_layer"] = adt_layer if protein_layer is None else protein_layer
+        modalities = given["modalities"] = modalities or None
         layers = {"rna": rna_layer, "adt": adt_layer, "atac": atac_layer}
         names = find_modalities(mdata, modalities)
         if cls._paired_kinds:
@@ -185,10 +188,22 @@ class SetupMixin(_Base):
         )
 
     @classmethod
+    def setup_annbatch(cls, *args: Any, **kwargs: Any) -> None:
+        """Not supported, and not needed: cells on disk are read as they are.
+
+        Raises
+        ------
+        NotImplementedError
+            Always, with what to do instead.
+        """
+        raise NotImplementedError(f"{cls.__name__} needs no annbatch. {ON_DISK}")
+
+    @classmethod
     def _set_up(
         cls, given: dict[str, Any], sources: Mapping[str, Source], columns: Mapping[str, str]
     ) -> None:
         """Check and register cells: arguments by name, where counts are, and columns of ``obs``."""
+        check_setup_arguments(given["kwargs"])
         user_data: Any = given.get("adata", given.get("mdata"))
         check_is_no_view(user_data, own_name(user_data))
         data = readable(user_data)
@@ -289,7 +304,7 @@ class SetupMixin(_Base):
 def _fields(
     sources: Mapping[str, Source], given: Mapping[str, Any], columns: Mapping[str, str]
 ) -> list[Any]:
-    """What scvi-tools registers: counts and conditions."""
+    """What scvi-tools registers: counts, conditions and the first level of labels."""
     is_mudata = any(source.modality is not None for source in sources.values())
 
     def field(name: str, key: str, column: Any, modality: str | None, **options: Any) -> Any:
@@ -306,4 +321,8 @@ def _fields(
     for argument, name, key in _CONDITION_FIELDS:
         if given[argument]:
             found.append(field(name, key, given[argument], columns.get(argument)))
+    for level in label_keys(given["labels_key"])[:1]:
+        of = REGISTRY_KEYS.LABELS_KEY, level, given["unlabeled_category"]
+        where = {"mod_key": columns.get("labels_key")}
+        found.append(MuDataLabelsField(*of, **where) if is_mudata else LabelsField(*of))
     return found

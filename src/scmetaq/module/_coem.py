@@ -145,7 +145,7 @@ class CoemModule(ModalityModule):
         consistency = total(gaussian_kl(joint, by_one) for by_one in alone)  # B
         divergence = kl.mean() + self.consistency_weight * consistency.mean()
         extra = {f"reconstruction_loss_{k}": v.mean() for k, v in by_modality.items()}
-        extra |= {"kl_local": kl[:n].mean(), "consistency_loss": consistency.mean()}
+        extra["consistency_loss"] = consistency.mean()
         return LossOutput(
             loss=reconstruction.mean() + kl_weight * divergence,
             reconstruction_loss=reconstruction,

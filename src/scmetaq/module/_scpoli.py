@@ -89,8 +89,12 @@ class SCPoliModule(ReferenceMappingModule):
         In training the first ``decoded_share`` of the batch is decoded.
         """
         n = self.n_decoded(len(z))
-        condition = self.condition_embedding(conditions[:n])  # n x E
-        return {name: part.decode(z[:n], condition) for name, part in self.parts.items()}
+        return self.decode(z[:n], conditions[:n])
+
+    def decode(self, z: Tensor, conditions: Tensor) -> dict[str, CountParameters]:
+        """Count distributions of each modality decoded from latents ``(B, D)``."""
+        condition = self.condition_embedding(conditions)  # B x E
+        return {name: part.decode(z, condition) for name, part in self.parts.items()}
 
     def loss(
         self,
@@ -120,7 +124,6 @@ class SCPoliModule(ReferenceMappingModule):
         extra = {f"reconstruction_loss_{k}": v.mean() for k, v in by_modality.items()}
         if len(extra) == 1:
             extra.clear()
-        extra["kl_local"] = kl[:n].mean()
         if prototypes:
             labels = tensors[LABELS].long()  # B x L
             extra["prototype_loss"] = total(

@@ -50,6 +50,22 @@ class CountParameters(NamedTuple):
         """The second parameter, if there is one."""
         return self.zero_logit if self.log_dispersion is None else self.log_dispersion
 
+    def mean(self, size: Tensor) -> Tensor:
+        """Expected counts at size factors ``(n_cells, 1)``."""
+        rate = bounded(self.log_rate + size.log(), LOG_RATE_RANGE).exp()
+        return rate if self.zero_logit is None else rate * torch.sigmoid(-self.zero_logit)
+
+    def sample(self, size: Tensor) -> Tensor:
+        """Draw counts at size factors ``(n_cells, 1)`` from torch's generator."""
+        rate = bounded(self.log_rate + size.log(), LOG_RATE_RANGE).exp()
+        if self.log_dispersion is not None:
+            r = self.log_dispersion.exp()
+            rate = torch._standard_gamma(r) * (rate / r)
+        counts = torch.poisson(rate)
+        if self.zero_logit is None:
+            return counts
+        return counts * torch.bernoulli(torch.sigmoid(-self.zero_logit))
+
     def take(self, rows: Tensor) -> "CountParameters":
         """Parameters of the given rows, which may repeat."""
         # the gradient of an embedding is a sum of rows, not a sort

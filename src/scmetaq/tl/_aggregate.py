@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq._errors import InputTypeError, InputValueError, check_layer, layers_of
+from scmetaq.data._columns import plain
 from scmetaq.data._containers import loaded, readable
 from scmetaq.metrics._counts import check_counts
 from scmetaq.metrics._groups import cell_values, factorize_metacells
@@ -131,9 +132,9 @@ def aggregate_cells(
     columns = _user_columns(adata.obs, assignment.name)
     return AnnData(
         X=sp.csr_matrix((means, sums.indices.copy(), sums.indptr.copy()), sums.shape),
-        obs=summarize_obs(columns, column, **of_columns),
-        var=adata.var.copy(),
-        varm={name: loaded(values) for name, values in adata.varm.items()},
+        obs=plain(summarize_obs(columns, column, **of_columns)),
+        var=plain(adata.var),
+        varm={name: _of_features(values) for name, values in adata.varm.items()},
         layers={_keys.COUNTS: single if np.array_equal(single.data, sums.data) else sums},
     )
 
@@ -156,9 +157,14 @@ def aggregate_modalities(
         parts[name] = aggregate_cells(part, of_part, layer=layer, **options)
     metacells = MuData(parts)
     columns = _user_columns(mdata.obs, assignment.name)
-    summary = summarize_obs(columns, column, **of_columns)
-    metacells.obs = summary.loc[metacells.obs_names]
+    summary = plain(summarize_obs(columns, column, **of_columns))
+    metacells.obs, metacells.var = summary.loc[metacells.obs_names], plain(metacells.var)
     return metacells
+
+
+def _of_features(values: Any) -> Any:
+    """A copy of an entry of ``varm`` in memory."""
+    return plain(values) if isinstance(values, pd.DataFrame) else loaded(values)
 
 
 def _columns_to_split_by(data: AnnData | MuData, by: Any) -> list[str]:

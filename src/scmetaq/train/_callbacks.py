@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info as say
@@ -47,7 +46,8 @@ def encode(
         for name, values in read.items():
             rows = values[start : start + n]
             rows = torch.as_tensor(rows.toarray() if hasattr(rows, "toarray") else rows)
-            tensors[name] = F.pad(rows, (0, 0, 0, _BLOCK - n)).to(module.device)
+            more = rows.new_zeros(_BLOCK - n, *rows.shape[1:])  # may have no columns: no pad
+            tensors[name] = torch.cat([rows, more]).to(module.device)
         outputs = (
             apply(tensors) if apply else module.inference(**module._get_inference_input(tensors))
         )

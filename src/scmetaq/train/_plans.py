@@ -126,6 +126,8 @@ class EpochTrainingPlan(TrainingPlan):
             rec = loss_output.reconstruction_loss_sum / n_cells
             kl = loss_output.kl_local_sum / n_cells
             losses = {"reconstruction_loss": rec, "elbo": rec + kl, **loss_output.extra_metrics}
+            if "kl_weight" in self.loss_kwargs:
+                losses["kl_local"] = kl
             self._add(mode, losses, n_cells)
             return
         # as scvi-tools does; extra metrics outside inference mode, since devices sum them
@@ -145,7 +147,8 @@ class EpochTrainingPlan(TrainingPlan):
         options = {"on_step": False, "on_epoch": True, "sync_dist": self.use_sync_dist}
         for name, (total, n) in self._sums[mode].items():
             key = f"{mode}_loss" if name == "loss" else f"{name}_{mode}"
-            self.log(key, total / n, prog_bar=name == "loss", **options)
+            # beside the bar, since it falls; the loss rises as terms of it set in
+            self.log(key, total / n, prog_bar=name == "reconstruction_loss", **options)
         self._sums[mode] = {}
 
 
