@@ -53,6 +53,19 @@ class Factors(NamedTuple):
     """Variance of each score, ``(n_scores,)``."""
 
 
+class StateFit(NamedTuple):
+    """Regression of states on scores and random features: see :class:`scmetaq.nn.StateMap`."""
+
+    directions: np.ndarray
+    """``(n_read, n_random)``."""
+    shift: np.ndarray
+    """``(n_random,)``."""
+    coefficients: np.ndarray
+    """``(n_read + n_random, n_latent)``."""
+    intercept: np.ndarray
+    """``(n_latent,)``."""
+
+
 class Scaling(NamedTuple):
     """Statistics of features."""
 
@@ -254,22 +267,57 @@ def _fit_factors(values: sp.csr_matrix, scores: np.ndarray) -> Factors:
     return Factors(*(part.astype(np.float32) for part in (mean, loadings, noise, prior)))
 
 
-def fit_state(scores: np.ndarray, smooth: np.ndarray, n_latent: int) -> tuple[LinearMap, LinearMap]:
-    """Maps from neighbourhood means of scores, and from single scores, to the cell state.
+def denoised_states(smooth: np.ndarray, n_latent: int) -> np.ndarray:
+    """States of cells: scores averaged over neighbours, on their principal axes, of unit variance.
 
-    The state is the neighbourhood mean on its principal axes, of unit total variance. The
-    second map is its ridge regression on the scores ``(n_cells, n_scores)`` of the cell alone.
+    Axes that there are too few cells or scores for are zero.
     """
     n = max(1, min(n_latent, min(smooth.shape) - 1))
     solver = "randomized" if n < 0.8 * min(smooth.shape) else "full"
-    fitted = PCA(n, svd_solver=solver, random_state=0).fit(smooth)
-    every = np.arange(scores.shape[1])
-    axes = np.zeros((len(every), n_latent), np.float32)
-    axes[:, :n] = fitted.components_.T
-    axes /= np.sqrt(max(smooth.var(0).sum(), _MIN_SCALE))
-    smooth_to_state = LinearMap(every, axes, fitted.mean_ @ axes)
-    ridge = Ridge(alpha=len(scores) / 100).fit(scores, smooth_to_state(smooth))
-    return smooth_to_state, LinearMap(every, ridge.coef_.T, -ridge.intercept_)
+    states = np.zeros((len(smooth), n_latent), np.float32)
+    states[:, :n] = PCA(n, svd_solver=solver, random_state=0).fit_transform(smooth)
+    return states / np.float32(np.sqrt(max(smooth.var(0).sum(), _MIN_SCALE)))
+
+
+def fit_state_map(scores: np.ndarray, states: np.ndarray, *, n_random: int, seed: int) -> StateFit:
+    """Regress states ``(n_cells, n_latent)`` on scores of mean square one and random features."""
+    rng = np.random.default_rng(seed)
+    n_read = scores.shape[1]
+    directions = rng.standard_normal((n_read, n_random), np.float32) / np.float32(np.sqrt(n_read))
+    shift = rng.standard_normal(n_random, np.float32)
+    read = np.hstack([scores, np.maximum(scores @ directions + shift, 0)])
+    ridge = Ridge(alpha=len(read) / 100).fit(read, states)
+    return StateFit(directions, shift, ridge.coef_.T, ridge.intercept_)
+
+
+class GroupCounts(NamedTuple):
+    """Counts of groups of cells, and what they say of the variance within groups."""
+
+    totals: np.ndarray
+    """Sums of counts, ``(n_groups, n_features)``."""
+    exposure: np.ndarray
+    """Sums of size factors, ``(n_groups,)``."""
+    exposure_squares: np.ndarray
+    """Sums of squared size factors, ``(n_groups,)``."""
+    cross: np.ndarray
+    """Sums of counts times size factors, ``(n_groups, n_features)``."""
+    squares: np.ndarray
+    """Sums of squared counts over all groups, ``(n_features,)``."""
+
+
+def group_counts(of_group: sp.csr_array, counts: sp.csr_matrix, size: np.ndarray) -> GroupCounts:
+    """Add up counts of groups, ``of_group`` being 1 for the cells of each, ``(n_groups, n_cells)``.
+
+    Cells with a ``size`` of zero do not have these counts.
+    """
+    counts, sized = sp.csr_array(counts), of_group.multiply(size).tocsr()
+    return GroupCounts(
+        totals=(of_group @ counts).toarray(),
+        exposure=sized.sum(1),
+        exposure_squares=of_group @ np.square(size),
+        cross=(sized @ counts).toarray(),
+        squares=counts.power(2).sum(0),
+    )
 
 
 def fit_bridge(source: np.ndarray, target: np.ndarray) -> LinearMap:

@@ -12,6 +12,7 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi.data import AnnDataManager
+from scvi.model._utils import parse_device_args
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmetaq._errors import InputValueError, check_choice, check_int
@@ -92,7 +93,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             shapes[kind] = ModalityShape(
                 n,
                 chosen[kind] or preset.likelihood,
-                preset.decoder_hidden,
+                preset.decoder_hidden[: 1 if n_components else None],
                 n_components=min(n_components, n),
                 n_scores=min(N_SCORES, n),
             )
@@ -194,6 +195,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         if self.is_query:
             self._check_query_training(train_size, early_stopping, kwargs)
         started = time.perf_counter()
+        self.to_device(parse_device_args(accelerator, devices, return_device="torch")[-1])
         prepared = self._prepare()
         if prepared is None:
             return
@@ -202,6 +204,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         holds_out = early_stopping or looks_at_held_out(callbacks, kwargs)
         if early_stopping and prepared.monitor:
             kwargs.setdefault("early_stopping_monitor", prepared.monitor)
+        if max_epochs is None and prepared.n_steps:  # fewer than an epoch, if there are many cells
+            kwargs.setdefault("limit_train_batches", prepared.n_steps)
         splitter = prepared.splitter(batch_size, kwargs.pop("datasplitter_kwargs", None) or {})
         fit = partial(
             super().train,
@@ -228,7 +232,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
                 say_trained(self.trainer, what=f"{subject} {n_cells}", seconds=seconds)
             return {}
 
-        stage(self, "codes", finish)
+        stage(self, "prototypes", finish)
 
     def _prepare(self) -> Preparation | None:
         """Fit what the network needs before its first step; None if no network is to be trained."""

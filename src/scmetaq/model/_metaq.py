@@ -17,11 +17,13 @@ from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, Distance, Likelihood
 from scmetaq.nn._inputs import CONDITIONS, PRESENT, flat
 from scmetaq.train import (
-    CodebookFit,
+    CodebookStart,
     MetaQTrainingPlan,
     SizeBounds,
     StopRule,
     bound_sizes,
+    fit_codes,
+    latents,
     size_bounds,
 )
 
@@ -33,7 +35,7 @@ from ._mapping import MappingMixin
 from ._metacells import MetacellsMixin
 from ._query import QueryMixin
 from ._recipe import RecipeName, get_recipe
-from ._reference_fit import fit_statistics, linear_inputs, selected_inputs
+from ._reference_fit import fit_statistics, linear_inputs, selected_inputs, start_decoders
 from ._reports import ReportsMixin
 from ._stages import stage
 from ._training import Preparation, default_batch_size
@@ -134,7 +136,6 @@ class MetaQModel(
             weights=modality_weights,
             norm=self._recipe.norm,
             distance=distance or self._recipe.distance,
-            decoded_share=self._recipe.decoded_share,
         )
         self._add_prototypes(self.module.codebook.codes.shape[1])
         self._model_summary_string = (
@@ -161,7 +162,10 @@ class MetaQModel(
         plan_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Train the model: encoder first, then the codebook and its decoder.
+        """Train the model: encoder first, then the codebook and its decoders.
+
+        In the default recipe the encoder and the codes are fitted in closed form or by search; the
+        gradient steps are for the decoders, and change no metacell.
 
         In the model of a query (:meth:`load_query_data`) the effects of new conditions are
         estimated, and nothing else; without new conditions there is nothing to do. No network is
@@ -171,7 +175,7 @@ class MetaQModel(
         ----------
         max_epochs
             Epochs, passes over the reference sample (published recipe: all cells); by default
-            as many as the recipe needs.
+            as many steps as the recipe needs, in the default recipe 40.
         accelerator, devices
             As in scvi-tools.
         min_size, max_size
@@ -206,18 +210,16 @@ class MetaQModel(
         seed, recipe = settings.seed or 0, self._recipe
         of_codebook = self._codebook_cells(seed)
         inputs = stage(self, "statistics", lambda: self._fit_statistics(of_codebook, seed))
-        cells = inputs.pop("cells")
-        is_part = len(of_codebook) < len(cells)
-        self._codebook_fit = CodebookFit(
-            self.module,
-            {k: rows[of_codebook] for k, rows in inputs.items()} if is_part else inputs,
-            # the published recipe trains an autoencoder first where codes come from latents
-            warmup_fraction=recipe.warmup_fraction or 0.2 * (self._codebook_init != "random"),
-            init=self._codebook_init,
-            refine=recipe.refine,
-            evenness=self._evenness,
-            seed=seed,
-        )
+        cells, callbacks = inputs.pop("cells"), []
+        if recipe.refine:
+            stage(self, "codes", lambda: self._fit_codes(inputs, cells, of_codebook, seed))
+        else:
+            # a warm-up where codes come from latents
+            warmup = 0.2 * (self._codebook_init != "random")
+            part = inputs
+            if len(of_codebook) < len(cells):
+                part = {k: rows[of_codebook] for k, rows in inputs.items()}
+            callbacks = [CodebookStart(self.module, part, warmup, self._codebook_init, seed)]
         batch_size = recipe.batch_size
         if recipe.max_steps:  # as published it does not depend on the number of cells
             batch_size = default_batch_size(batch_size, len(cells))
@@ -232,7 +234,7 @@ class MetaQModel(
                 "lr": recipe.lr,
                 "one_cycle": recipe.one_cycle,
             },
-            callbacks=[self._codebook_fit, *([StopRule()] if recipe.adjust_codes else [])],
+            callbacks=[*callbacks, *([StopRule()] if recipe.adjust_codes else [])],
             # as published: batch normalisation cannot take a last batch of one cell
             drops_last=recipe.norm == "batch",
             monitor="reconstruction_loss_validation",
@@ -289,14 +291,27 @@ class MetaQModel(
 
         return torch.from_numpy(self._in_blocks(encode, cells)["z"]).to(self.module.device)
 
-    def _finish(self, prepared: Preparation) -> str:
-        of_codebook = self._codebook_cells(settings.seed or 0)
-        z = None
-        if len(of_codebook) > len(prepared.cells):
+    def _fit_codes(
+        self, inputs: dict[str, Any], cells: np.ndarray, of_codebook: np.ndarray, seed: int
+    ) -> dict[str, Any]:
+        """Fit the codes and start the decoders, which an earlier training has trained already."""
+        module, is_first = self.module, not self.module.codebook.is_fitted
+        if len(of_codebook) > len(cells):
             z = self._half_latents(self._cells(self.adata_manager).only(of_codebook))
-        self._codebook_fit.finish(z)
+        else:
+            z = latents(module, inputs)
+        fit_codes(module, z, init=self._codebook_init, evenness=self._evenness, seed=seed)
         if self._bounds is not None:
             self._bound_sizes(self._bounds)
+        if is_first:
+            start_decoders(module, inputs)
+        return {}
+
+    def _finish(self, prepared: Preparation) -> str:
+        if not self._recipe.refine:
+            prepared.callbacks[0].finish()
+            if self._bounds is not None:
+                self._bound_sizes(self._bounds)
         self._fit_prototypes(prepared.cells if self._recipe.n_components else None)
         return f"{self.n_metacells:,} metacells on"
 
