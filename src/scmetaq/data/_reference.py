@@ -320,6 +320,33 @@ def group_counts(of_group: sp.csr_array, counts: sp.csr_matrix, size: np.ndarray
     )
 
 
+def condition_effects(groups: np.ndarray, counts: list[GroupCounts]) -> list[np.ndarray]:
+    """Effects of the categories of each condition key on log rates, up to ten dimensions of each.
+
+    Each of ``groups``, ``(n_groups, 1 + n_keys)``, is one of cells that are alike, in the first
+    column, and of one category of each key. Effects are means over the differences from all that
+    are alike, on their principal axes, the largest of length one: ``(n_categories, n_axes)``.
+    """
+    rates = [(of.totals + 1) / (of.exposure[:, None] + 1) for of in counts]
+    weight = sum(of.totals.sum(1) for of in counts)
+    alike = _averages(groups[:, 0], weight)
+    values = np.hstack([np.log(rate) for rate in rates])
+    values -= (alike @ values)[groups[:, 0]]
+    found = []
+    for categories in groups[:, 1:].T:
+        effects = _averages(categories, weight) @ values
+        axes, scale, _ = np.linalg.svd(effects - effects.mean(0), full_matrices=False)
+        scores = axes * scale
+        found.append(scores / max(np.linalg.norm(scores, axis=1).max(), 1e-12))
+    return found
+
+
+def _averages(of: np.ndarray, weight: np.ndarray) -> sp.csr_array:
+    """Matrix of weighted averages over the rows of each number, from 0 on."""
+    found = sp.csr_array((weight, (of, np.arange(len(of)))))
+    return sp.diags_array(1 / np.maximum(found.sum(1), 1e-12)) @ found
+
+
 def fit_bridge(source: np.ndarray, target: np.ndarray) -> LinearMap:
     """Ridge regression from scores of one modality to scores and profile of another."""
     ridge = Ridge(alpha=len(source) / 100).fit(source, target)

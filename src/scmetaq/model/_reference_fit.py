@@ -8,6 +8,7 @@ import torch
 
 from scmetaq.data._cells import Cells
 from scmetaq.data._reference import (
+    condition_effects,
     denoised_states,
     fit_bridge,
     fit_reference,
@@ -121,9 +122,10 @@ def _fit_encoder(module: MetaQModule, inputs: Arrays, seed: int) -> None:
 
 @torch.no_grad()
 def start_decoders(module: MetaQModule, inputs: dict[str, Any]) -> None:
-    """Start the decoders at what the cells of each code, or region of codes, and condition show.
+    """Fit the decoders to the cells of each code, or region of codes, and condition.
 
-    Inputs are those of a training set, :func:`flat`.
+    The decoders of cells learn on, those of codes and the embeddings of conditions do not. Inputs
+    are those of a training set, :func:`flat`.
     """
     codebook = module.codebook
     (z,) = encode(module, inputs, lambda outputs: [outputs["z"]])
@@ -132,14 +134,18 @@ def start_decoders(module: MetaQModule, inputs: dict[str, Any]) -> None:
     columns = np.column_stack([place, inputs[CONDITIONS].astype(np.int64)])
     groups, group = np.unique(columns, axis=0, return_inverse=True)
     of_group = sp.csr_array((np.ones(len(group), np.float32), (group, np.arange(len(group)))))
-    mean = torch.from_numpy(of_group @ z.numpy() / of_group.sum(1)[:, None])
+    mean = torch.from_numpy(of_group @ z.numpy() / of_group.sum(1)[:, None]).to(module.device)
+    found = {}
+    for kind in module.parts:
+        size = inputs[f"{kind}_size_factor"] * inputs.get(f"{kind}_{PRESENT}", 1)
+        found[kind] = group_counts(of_group, inputs[f"{kind}_{COUNTS}"], size[:, 0])
+    module.condition_embedding.set_tables(condition_effects(groups, list(found.values())))
     condition = module.condition_embedding(torch.from_numpy(groups[:, 1:]).to(module.device))
     for kind, part in module.parts.items():
-        size = inputs[f"{kind}_size_factor"] * inputs.get(f"{kind}_{PRESENT}", 1)
-        found = group_counts(of_group, inputs[f"{kind}_{COUNTS}"], size[:, 0])
-        latent = mean[:, part.columns].to(module.device)
-        part.decoder.start_from(with_condition(latent, condition), found)
-        part.copy_decoder()
+        part.decoder.start_from(with_condition(mean[:, part.columns], condition), found[kind])
+        part.quantized_decoder.start_from(with_condition(mean, condition), found[kind])
+        part.quantized_decoder.requires_grad_(False)
+    module.condition_embedding.requires_grad_(False)
 
 
 def _completed(module: MetaQModule, inputs: Arrays, conditions: np.ndarray) -> Arrays:

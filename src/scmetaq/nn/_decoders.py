@@ -16,7 +16,7 @@ from ._likelihoods import (
 _PRIOR_COUNTS: Final = 0.3
 """Counts at the mean rate that every group is thought to have."""
 _LEAST_RATE: Final = 1e-4
-_RIDGE: Final = 0.1
+_RIDGE: Final = 0.3
 """Ridge of log rates on hidden units, as a share of the mean variance of these."""
 _FIRST_LOG_DISPERSION: Final = (-4.6, 6.9)
 """Smallest and largest logarithm of an inverse dispersion before training."""
