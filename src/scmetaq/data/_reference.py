@@ -13,11 +13,14 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
 from ._dispersion import normalised_dispersion
+from ._training_set import spread
 from ._sparse_pca import kept_share, sparse_pca
 
 MAX_REFERENCE_CELLS: Final = 20_000
 TARGET_SUM: Final = 1e4
 """Counts per cell after scaling by the size factor (paper: 10,000)."""
+_MOST_SPLIT: Final = 4_000
+"""Cells whose counts are split to measure the reliability of axes."""
 N_SCORES: Final = 50
 """Principal axes of the log and of the square-root view, each."""
 _MIN_SCALE: Final = 1e-6
@@ -125,7 +128,8 @@ def fit_reference(
     counts: sp.csr_matrix, features: np.ndarray, *, n_components: int, seed: int = 0
 ) -> Reference:
     """Scaling and principal axes of raw counts; axes that the sample is too small for are zero."""
-    halves = _halves(counts, seed)
+    some = counts[spread(counts.shape[0], _MOST_SPLIT)]
+    halves = _halves(some, seed)
     log = _transformed(counts, features, np.log1p)  # N x M
     sqrt_features = _most_variable(np.sqrt(_normalised(counts)), len(features))
     (log_axes, log_factors, of_log, kept), (sqrt_axes, sqrt_factors, of_sqrt, sqrt_kept) = (

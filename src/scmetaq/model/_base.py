@@ -204,8 +204,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         holds_out = early_stopping or looks_at_held_out(callbacks, kwargs)
         if early_stopping and prepared.monitor:
             kwargs.setdefault("early_stopping_monitor", prepared.monitor)
-        if max_epochs is None and prepared.n_steps:  # fewer than an epoch, if there are many cells
-            kwargs.setdefault("limit_train_batches", prepared.n_steps)
+        if max_epochs is None and prepared.n_steps_each(batch_size):
+            kwargs.setdefault("limit_train_batches", prepared.n_steps_each(batch_size))
         splitter = prepared.splitter(batch_size, kwargs.pop("datasplitter_kwargs", None) or {})
         fit = partial(
             super().train,

@@ -175,7 +175,7 @@ class MetaQModel(
         ----------
         max_epochs
             Epochs, passes over the reference sample (published recipe: all cells); by default
-            as many steps as the recipe needs, in the default recipe 40.
+            as many steps as the recipe needs, in the default recipe 24.
         accelerator, devices
             As in scvi-tools.
         min_size, max_size

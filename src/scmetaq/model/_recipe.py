@@ -22,11 +22,11 @@ class Recipe:
     adjust_codes: bool = False
     """Whether codes are disturbed at each step, and training stops when their losses have
     converged, as published (Eq. 11-15)."""
-    lr: float = 5e-3
+    lr: float = 8e-3
     one_cycle: bool = True
     """Whether the learning rate rises and falls over the training."""
     batch_size: int = 64
-    max_steps: int | None = 40
+    max_steps: int | None = 24
     """Steps after which default training ends; None: the published 300 epochs."""
 
 

@@ -17,6 +17,7 @@ from scmetaq.nn._regions import MOST_AT_ONCE
 
 from ._callbacks import encode
 
+
 @torch.no_grad()
 def fit_codes(
     module: MetaQModule, z: Tensor, *, init: CodebookInit, evenness: float, seed: int
