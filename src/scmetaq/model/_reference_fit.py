@@ -7,14 +7,13 @@ import scipy.sparse as sp
 import torch
 
 from scmetaq.data._cells import Cells
+from scmetaq.data._groups import condition_effects, group_counts
 from scmetaq.data._reference import (
-    condition_effects,
     denoised_states,
     fit_bridge,
     fit_reference,
     fit_scaling,
     fit_state_map,
-    group_counts,
     select_features,
     size_factor,
 )
@@ -114,6 +113,7 @@ def _fit_encoder(module: MetaQModule, inputs: Arrays, seed: int) -> None:
     """Fit the maps from scores to denoised states."""
     tensors = {kind: {"scores": torch.from_numpy(of["scores"])} for kind, of in inputs.items()}
     read = read_scores(tensors)
+    assert read is not None
     for kind, smooth in _smooth_scores(module, inputs).items():
         part = module.parts[kind]
         states = denoised_states(smooth.numpy(), part.n_latent)

@@ -13,7 +13,6 @@ from scvi.train import SaveCheckpoint
 from scmetaq._errors import InputTypeError, InputValueError, check_share
 from scmetaq.data._training_set import training_set
 
-
 _FEWEST_EPOCHS: Final = 4
 """Epochs by default, at least, where the number of steps is given: curves of losses need some."""
 

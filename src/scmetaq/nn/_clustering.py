@@ -7,7 +7,7 @@ import torch
 from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 
-from ._distances import distances_to, squared_distances
+from ._distances import distances_to, principal_axes, squared_distances
 
 _SEARCH_DIMS: Final = 64
 """Principal axes in which codes are searched; the last passes are in all dimensions."""
@@ -17,7 +17,7 @@ _LLOYD_PASSES: Final = 10
 """Passes of k-means in each of them."""
 _MIN_PART: Final = 3
 """Cells of a part that gets a code; fewer may be damaged cells or doublets."""
-_MAX_SWEEPS: Final = 10
+_MAX_SWEEPS: Final = 20
 """Sweeps of the exchange over all cells."""
 _N_BLOCKS: Final = 16
 """Blocks of a sweep; in each, a code gives at most one cell."""
@@ -73,8 +73,8 @@ def cluster(
 
        .. math:: \frac{n_b}{n_b+1}\|z-c_b\|^2 < \frac{n_a}{n_a-1}\|z-c_a\|^2 ,
 
-       which leaves local optima where k-means stops. With ``evenness`` :math:`\lambda`, moves
-       lower :math:`\sum_i \|z_i - c_{a_i}\|^2 - \lambda \bar e N H(u)`: the entropy :math:`H`
+       which leaves local optima where k-means stops. With ``evenness`` :math:`\lambda`, further
+       moves lower :math:`\sum_i \|z_i - c_{a_i}\|^2 - \lambda \bar e N H(u)`: the entropy :math:`H`
        of usage :math:`u_k = n_k / N` is rewarded by :math:`\lambda` mean errors :math:`\bar e` per
        nat and cell. Then k-means brings each cell to the nearest mean.
 
@@ -114,17 +114,12 @@ def cluster(
     assignment = fill_empty(x, first, nearest_codes(x, first))
     found = split_and_merge(x, assignment, n_codes)
     generator = torch.Generator(z.device).manual_seed(seed)
-    weight = evenness * found.error
-    assignment = exchange(x, found.assignment, n_codes, generator=generator, weight=weight)
+    assignment = exchange(x, found.assignment, n_codes, generator=generator)
+    if evenness:
+        weight = evenness * lloyd(z, assignment, n_codes, max_passes=0).error
+        assignment = exchange(z, assignment, n_codes, generator=generator, weight=weight)
     found = lloyd(z, assignment, n_codes, max_passes=100)
     return set_groups_apart(z, found) if set_apart else found
-
-
-def principal_axes(z: Tensor, n_axes: int) -> tuple[Tensor, Tensor]:
-    """Principal axes of latents, ``(D, n_axes)``, all if there are fewer, and their mean."""
-    mean = z.mean(0)
-    centred = z - mean
-    return torch.linalg.eigh(centred.T @ centred)[1][:, -n_axes:], mean
 
 
 def nearest_codes(z: Tensor, codes: Tensor) -> Tensor:

@@ -71,24 +71,27 @@ class CountDecoder(nn.Module):
     def start_from(self, z: Tensor, groups: Any) -> None:
         r"""Start at what groups of cells show, in closed form.
 
-        With counts :math:`x` and size factors :math:`s` summed over each group :math:`k`, rates are
-        :math:`(x_{kg} + a) / (s_k + a / \bar\rho_g)`, of which :math:`a` counts are at the mean rate
-        :math:`\bar\rho_g`. Their logarithms are regressed, by ridge regression, on the hidden units
-        of the groups' latents, for which the first layer is drawn at the scale of the latents.
-        The inverse dispersion of each feature is that of the variance within groups.
+        With counts :math:`x` and size factors :math:`s` summed over each group :math:`k`, and
+        :math:`a` counts at the mean rate :math:`\bar\rho_g` of the feature, rates are
+        :math:`(x_{kg} + a) / (s_k + a / \bar\rho_g)`. Their logarithms are regressed, by ridge
+        regression, on the hidden units of the groups' latents, for which the first layer is drawn
+        at the scale of the latents. The inverse dispersion of each feature is that of the variance
+        within groups.
 
         Parameters
         ----------
         z
             Latents of the groups, ``(n_groups, n_latent)``.
         groups
-            Their counts, a :class:`~scmetaq.data._reference.GroupCounts`.
+            Their counts, a :class:`~scmetaq.data._groups.GroupCounts`.
         """
         totals, exposure, exposure_squares, cross, squares = (
             torch.as_tensor(of, dtype=torch.float32, device=z.device) for of in groups
         )
         if len(self.trunk):
-            self.trunk[0].weight.normal_(std=float(z.square().sum(1).mean().rsqrt()))
+            self.trunk.get_parameter("0.weight").normal_(
+                std=float(z.square().sum(1).mean().rsqrt())
+            )
         mean = (totals.sum(0) / exposure.sum()).clamp_min(_LEAST_RATE)
         target = (totals + _PRIOR_COUNTS) / (exposure[:, None] + _PRIOR_COUNTS / mean)
         hidden, target = self.trunk(z), target.log()  # n x H, n x M

@@ -50,6 +50,13 @@ def typical_distances(distance: Tensor, assignment: Tensor, n_codes: int) -> Ten
     return (size * own + _OF_ALL * distance.median()) / (size + _OF_ALL)
 
 
+def principal_axes(z: Tensor, n_axes: int) -> tuple[Tensor, Tensor]:
+    """Principal axes of latents, ``(D, n_axes)``, all if there are fewer, and their mean."""
+    mean = z.mean(0)
+    centred = z - mean
+    return torch.linalg.eigh(centred.T @ centred)[1][:, -n_axes:], mean
+
+
 def neighborhood_mean(scores: Tensor, reference: Tensor, values: Tensor | None = None) -> Tensor:
     r"""Mean of the reference cells around each cell, near ones counting most.
 
@@ -93,7 +100,8 @@ def _smallest(values: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """
     n_groups = values.shape[1] // _GROUP
     if n_groups <= n:
-        return tuple(values.topk(n, dim=1, largest=False))
+        few = values.topk(n, dim=1, largest=False)
+        return few.values, few.indices
     n_grouped = n_groups * _GROUP  # a group is every n_groups-th column
     smallest = values[:, :n_grouped].unflatten(1, (_GROUP, n_groups)).amin(1)
     group = smallest.topk(n, dim=1, largest=False).indices  # B x n
