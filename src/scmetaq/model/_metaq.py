@@ -213,6 +213,7 @@ class MetaQModel(
         cells, callbacks = inputs.pop("cells"), []
         if recipe.refine:
             stage(self, "codes", lambda: self._fit_codes(inputs, cells, of_codebook, seed))
+            self.module.learn_decoders()
         else:
             # a warm-up where codes come from latents
             warmup = 0.2 * (self._codebook_init != "random")

@@ -111,21 +111,19 @@ def linear_inputs(
 @torch.no_grad()
 def _fit_encoder(module: MetaQModule, inputs: Arrays, seed: int) -> None:
     """Fit the maps from scores to denoised states."""
-    tensors = {kind: {"scores": torch.from_numpy(of["scores"])} for kind, of in inputs.items()}
-    read = read_scores(tensors)
-    assert read is not None
+    scores = {kind: {"scores": torch.from_numpy(of["scores"])} for kind, of in inputs.items()}
+    read = np.asarray(read_scores(scores))
     for kind, smooth in _smooth_scores(module, inputs).items():
         part = module.parts[kind]
         states = denoised_states(smooth.numpy(), part.n_latent)
-        part.encoder.set_state(fit_state_map(read.numpy(), states, n_random=N_RANDOM, seed=seed))
+        part.encoder.set_state(fit_state_map(read, states, n_random=N_RANDOM, seed=seed))
 
 
 @torch.no_grad()
 def start_decoders(module: MetaQModule, inputs: dict[str, Any]) -> None:
     """Fit the decoders to the cells of each code, or region of codes, and condition.
 
-    The decoders of cells learn on, those of codes and the embeddings of conditions do not. Inputs
-    are those of a training set, :func:`flat`.
+    Inputs are those of a training set, :func:`flat`.
     """
     codebook = module.codebook
     (z,) = encode(module, inputs, lambda outputs: [outputs["z"]])
@@ -144,8 +142,6 @@ def start_decoders(module: MetaQModule, inputs: dict[str, Any]) -> None:
     for kind, part in module.parts.items():
         part.decoder.start_from(with_condition(mean[:, part.columns], condition), found[kind])
         part.quantized_decoder.start_from(with_condition(mean, condition), found[kind])
-        part.quantized_decoder.requires_grad_(False)
-    module.condition_embedding.requires_grad_(False)
 
 
 def _completed(module: MetaQModule, inputs: Arrays, conditions: np.ndarray) -> Arrays:

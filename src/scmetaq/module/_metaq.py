@@ -111,6 +111,12 @@ class MetaQModule(ReferenceMappingModule):
         parts: dict[str, Any] = {"condition_embedding": self.condition_embedding}
         return parts if self.correction is None else {**parts, "correction": self.correction}
 
+    def learn_decoders(self) -> None:
+        """Let the decoders of cells learn, and nothing else: all other parts are fitted."""
+        self.requires_grad_(False)
+        for part in self.parts.values():
+            part.decoder.requires_grad_(True)
+
     @torch.no_grad()
     def set_weights(self, weights: dict[str, float]) -> None:
         """Set the weights of the modalities in the joint latent; only their ratios matter.

@@ -43,7 +43,6 @@ def fit_codes(
         options |= {"each": partial(_in_parts, z.device.type != "cpu")}
         codes = cluster_by_region(z, n_codes, **options).codes
     codebook.set_codes(codes)
-    codebook.codes.requires_grad_(False)
     finish_codes(module, z)
 
 
