@@ -111,7 +111,7 @@ def test_no_space_left_at_any_write_is_one_clear_error(forks, path, whole):
     shutil.rmtree(out, ignore_errors=True)
     words = ("infer", path, "--out", out, *OPTIONS, "--resume")
     assert forks(*words, largest_file=0, kill_before="partial-assignments.csv")[0] == -9
-    for stage, size in (("codes", 3_000), ("assignment", 60_000), ("aggregation", 1_000_000)):
+    for stage, size in (("prototypes", 3_000), ("assignment", 60_000), ("aggregation", 1_000_000)):
         status, *_, said = forks(*words, largest_file=size)
         last = said.strip().splitlines()[-1]
         assert status == 2, said
@@ -135,9 +135,10 @@ def interrupt(monkeypatch, stage, error):
 
     model = "scmetaq.MetaQModel."
     after = {
-        "statistics": "scvi.model.base.UnsupervisedTrainingMixin.train",
+        "statistics": model + "_fit_codes",
+        "codes": "scvi.model.base.UnsupervisedTrainingMixin.train",
         "training": model + "_finish",
-        "codes": model + "get_assignments",
+        "prototypes": model + "get_assignments",
         "assignment": model + "_metacells_of",
         "aggregation": model + "save",
     }

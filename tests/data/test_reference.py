@@ -10,9 +10,10 @@ from scmetaq.data import _reference
 from scmetaq.data._reference import (
     N_SCORES,
     _fit_factors,
+    denoised_states,
     fit_reference,
     fit_scaling,
-    fit_state,
+    fit_state_map,
     select_features,
     size_factor,
 )
@@ -169,22 +170,26 @@ def scores(rng):
     return truth + 0.5 * rng.normal(size=(300, 20)), truth
 
 
-def test_states_have_unit_total_variance_and_of_a_single_cell_are_ridge_regression(scores):
-    smooth_to_state, _ = fit_state(*scores, 10)
-    state = smooth_to_state(scores[1])
-    assert state.shape == (300, 10)
-    assert state.var(0).sum() == pytest.approx(1, rel=1e-4)
-    np.testing.assert_allclose(state.mean(0), 0, atol=1e-5)
-    expected = PCA(4).fit_transform(scores[1]) / np.sqrt(scores[1].var(0).sum())
-    np.testing.assert_allclose(np.abs(state[:, :4]), np.abs(expected), atol=1e-4)
-    smooth_to_state, to_state = fit_state(*scores, 64)
-    assert smooth_to_state.axes.shape == to_state.axes.shape == (20, 64)
-    assert (smooth_to_state.axes[:, 20:] == 0).all()
-    smooth_to_state, to_state = fit_state(*scores, 4)
-    target = smooth_to_state(scores[1])
-    expected = Ridge(alpha=3).fit(scores[0], target).predict(scores[0])
-    np.testing.assert_allclose(to_state(scores[0]), expected, atol=1e-5)
-    assert np.corrcoef(to_state(scores[0]).ravel(), target.ravel())[0, 1] > 0.95
+def test_states_have_unit_total_variance_and_those_of_single_cells_are_predicted(scores):
+    noisy, truth = (of.astype(np.float32) for of in scores)
+    states = denoised_states(truth, 10)
+    assert states.shape == (300, 10)
+    assert states.var(0).sum() == pytest.approx(1, rel=1e-4)
+    np.testing.assert_allclose(states.mean(0), 0, atol=1e-5)
+    expected = PCA(4).fit_transform(truth) / np.sqrt(truth.var(0).sum())
+    np.testing.assert_allclose(np.abs(states[:, :4]), np.abs(expected), atol=1e-4)
+    assert denoised_states(truth, 64).shape == (300, 64)
+    assert (denoised_states(truth, 64)[:, 20:] == 0).all()
+    fitted = fit_state_map(noisy, states, n_random=50, seed=0)
+    hidden = np.maximum(noisy @ fitted.directions + fitted.shift, 0)
+    read = np.hstack([noisy, hidden])
+    found = read @ fitted.coefficients + fitted.intercept
+    expected = Ridge(alpha=3).fit(read, states).predict(read)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    linear = Ridge(alpha=3).fit(noisy, states).predict(noisy)
+    assert np.square(found - states).sum() < np.square(linear - states).sum()
+    again = fit_state_map(noisy, states, n_random=50, seed=0)
+    assert all(np.array_equal(*pair) for pair in zip(fitted, again, strict=True))
 
 
 def test_reliability_is_low_for_noise(rng):

@@ -1,6 +1,9 @@
+import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
+from scmetaq.data._groups import group_counts
 from scmetaq.nn import count_nll
 from scmetaq.nn._decoders import CountDecoder, ProfileDecoder
 from scmetaq.nn._likelihoods import LOG_DISPERSION_RANGE
@@ -54,6 +57,27 @@ def test_decoders_start_at_the_average_profile():
     torch.nn.init.zeros_(decoder.logits.weight)
     decoded = decoder(torch.randn(6, 4), torch.randn(6, 3))
     torch.testing.assert_close(decoded.log_rate[0].exp(), rate / rate.sum())
+
+
+@pytest.mark.parametrize("hidden", [(), (64,)])
+def test_decoders_start_at_the_rates_and_the_dispersion_of_groups(hidden):
+    """Counts of 30 groups whose log rates are linear in their latents, inverse dispersion 2."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(30, 4)) * 0.3
+    rate = np.exp(z @ rng.normal(size=(4, 12)) + 1)
+    group, size = np.repeat(np.arange(30), 60), rng.uniform(0.5, 2, 1_800)
+    counts = rng.poisson(rng.gamma(2, rate[group] / 2) * size[:, None])
+    one = sparse.csr_array((np.ones(1_800), (group, np.arange(1_800))))
+    torch.manual_seed(0)
+    decoder, latents = CountDecoder(4, 12, hidden=hidden), torch.from_numpy(z).float()
+    decoder.start_from(latents, group_counts(one, sparse.csr_matrix(counts), size))
+    decoded = decoder(latents)
+    found, truth = decoded.log_rate.detach().numpy(), np.log(rate)
+    assert np.corrcoef((found - found.mean(0)).ravel(), (truth - truth.mean(0)).ravel())[0, 1] > 0.9
+    np.testing.assert_allclose(found.mean(0), truth.mean(0), atol=0.2)
+    inverse = decoded.log_dispersion.detach().exp().numpy()
+    assert (inverse == inverse[0]).all()
+    assert 1 < np.median(inverse) < 3
 
 
 @pytest.mark.parametrize("hidden", [(), (7, 5)])

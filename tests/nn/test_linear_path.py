@@ -5,7 +5,14 @@ from sklearn.decomposition import PCA
 
 from scmetaq.nn import Axes, CountBatch
 from scmetaq.nn._count_batch import FeatureCoverage
-from scmetaq.nn._linear_path import AffineMap, FactorModel, FactorState, LinearPath
+from scmetaq.nn._linear_path import (
+    AffineMap,
+    FactorModel,
+    FactorState,
+    LinearViews,
+    StateMap,
+    StateRegression,
+)
 
 SELECTED = np.array([0, 3, 4, 7, 8, 12, 19])
 ROOTED = np.array([1, 3, 5, 6, 7, 8, 19])
@@ -30,7 +37,7 @@ def transformed(counts, view):
 
 
 def make():
-    path = LinearPath(7, 3, 4, n_scores=5)
+    path = LinearViews(7, 4, n_scores=5)
     for view in (path.log, path.sqrt, path.profile):
         features = ROOTED if view is path.sqrt else SELECTED
         axes, offset = torch.randn(view.axes.shape), torch.randn(view.offset.shape)
@@ -57,7 +64,7 @@ def test_views_give_the_scores_of_scikit_learns_pca_and_products_of_profiles_cor
     np.testing.assert_allclose(scores[:, :5], expected["log"], atol=1e-3)
     np.testing.assert_allclose(scores[:, 5:], expected["sqrt"], atol=1e-3)
     np.testing.assert_allclose(profile, expected["profile"], atol=1e-4)
-    path = LinearPath(7, 3, 7, n_scores=5)
+    path = LinearViews(7, 7, n_scores=5)
     path.log.set_state(AffineMap(SELECTED, torch.zeros(7, 5), torch.zeros(5)))
     set_identity(path.profile, SELECTED)
     profile = path(CountBatch(torch.from_numpy(counts))).profile
@@ -67,7 +74,7 @@ def test_views_give_the_scores_of_scikit_learns_pca_and_products_of_profiles_cor
 
 @pytest.mark.parametrize("noise", [0.0, 1e-3, 1.0])
 def test_profiles_are_never_longer_than_one_and_zero_if_flat(noise):
-    path = LinearPath(30, 30, 30, n_scores=2)
+    path = LinearViews(30, 30, n_scores=2)
     set_identity(path.profile, range(30))
     generator = torch.Generator().manual_seed(0)
     counts = 5_000 * torch.ones(4, 30) * (1 + noise * torch.rand(4, 30, generator=generator))
@@ -79,12 +86,26 @@ def test_maps_are_affine_saved_and_do_not_learn(counts):
     axes = Axes(2, 1)
     axes.set_state(AffineMap([0, 1], [[2.0], [3.0]], [1.0]))
     assert axes(torch.tensor([[1.0, 10.0]])).tolist() == [[31.0]]
-    path, other = make(), LinearPath(7, 3, 4, n_scores=5)
+    path, other = make(), LinearViews(7, 4, n_scores=5)
     assert not any(parameter.requires_grad for parameter in path.parameters())
     other.load_state_dict(path.state_dict())
     batch = CountBatch(torch.from_numpy(counts))
     for found, expected in zip(other(batch), path(batch), strict=True):
         assert torch.equal(found, expected)
+
+
+def test_a_state_is_affine_in_scores_and_random_features(rng):
+    state = [rng.normal(size=shape).astype(np.float32) for shape in [(6, 9), (9,), (15, 2), (2,)]]
+    fitted, other = StateMap(6, 2), StateMap(6, 2)
+    fitted.set_state(StateRegression(*state))
+    other.load_state_dict(fitted.state_dict())
+    x = rng.normal(size=(5, 6)).astype(np.float32)
+    directions, shift, coefficients, intercept = state
+    features = np.hstack([x, np.maximum(x @ directions + shift, 0)])
+    for module in (fitted, other):
+        assert not list(module.parameters())
+        found = module(torch.from_numpy(x))
+        np.testing.assert_allclose(found, features @ coefficients + intercept, atol=1e-4)
 
 
 def simulated(n=400, n_features=30, n_factors=3, seed=0):

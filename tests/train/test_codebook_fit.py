@@ -6,8 +6,8 @@ import torch
 from sklearn.cluster import KMeans
 
 from scmetaq.module import MetaQModule
-from scmetaq.nn import ModalityShape, squared_distances
-from scmetaq.train import CodebookFit, _codebook_fit
+from scmetaq.nn import ModalityShape, initial_codes, squared_distances
+from scmetaq.train import CodebookStart, _codebook_fit, fit_codes, latents
 
 K, D = 5, 3
 
@@ -30,22 +30,23 @@ def trainer(module):
     return SimpleNamespace(global_step=2, estimated_stepping_batches=10, optimizers=[optimizer])
 
 
-class Fit(CodebookFit):
-    """With latents that are given, not encoded."""
-
-    def latents(self):
-        return self.inputs["z"]
+@pytest.fixture
+def given(monkeypatch):
+    """Latents are those that are given, not encoded."""
+    monkeypatch.setattr(_codebook_fit, "latents", lambda module, inputs: inputs["z"])
 
 
 def make(module, z, **kwargs):
-    options = {"warmup_fraction": 0.2, "init": "kmeans", "refine": False, "evenness": 0.2}
-    return Fit(module, {"z": z}, **{**options, "seed": 0, **kwargs})
+    options = {"warmup_fraction": 0.2, "init": "kmeans", "seed": 0}
+    return CodebookStart(module, {"z": z}, **{**options, **kwargs})
 
 
-def finished(module, z, **kwargs):
-    """Codes of a training without steps."""
+def fitted(module, z, *, start=None, **kwargs):
+    """Codes of least quantization error."""
     module.codebook.is_fitted = False
-    make(module, z, **kwargs).finish()
+    if start is not None:
+        module.codebook.set_codes(start)
+    fit_codes(module, z, **{"init": "kmeans", "evenness": 0.2, "seed": 0, **kwargs})
     return module.codebook.codes.detach().clone()
 
 
@@ -53,7 +54,7 @@ def error(z, codes):
     return squared_distances(z, codes).amin(1).sum().item()
 
 
-def test_codes_and_their_decoder_are_initialised_once_when_the_warm_up_is_over(module, z, trainer):
+def test_codes_and_their_decoder_start_once_when_the_warm_up_is_over(module, z, trainer, given):
     optimizer, codebook, part = trainer.optimizers[0], module.codebook, module.parts["rna"]
     codebook.codes.grad = torch.ones(K, D)
     optimizer.step()
@@ -71,7 +72,7 @@ def test_codes_and_their_decoder_are_initialised_once_when_the_warm_up_is_over(m
     assert torch.equal(codebook.codes, z[:K])
 
 
-def test_random_codes_are_cells_or_without_warm_up_as_published(module, z, trainer):
+def test_random_codes_are_cells_or_without_warm_up_as_published(module, z, trainer, given):
     before = module.codebook.codes.detach().clone()
     make(module, z, init="random", warmup_fraction=0).on_train_batch_start(trainer, None, None, 0)
     assert torch.equal(module.codebook.codes, before)
@@ -82,18 +83,18 @@ def test_random_codes_are_cells_or_without_warm_up_as_published(module, z, train
 
 
 @pytest.mark.parametrize("init", ["kmeans", "random", "geometric"])
-def test_refined_codes_are_means_of_their_cells_and_no_worse(module, z, init):
-    rough = finished(module, z, init=init)
-    refined = finished(module, z, init=init, refine=True)
-    assert error(z, refined) <= error(z, rough) * (1 + 1e-6)
-    assert torch.equal(refined, finished(module, z, init=init, refine=True))
+def test_fitted_codes_are_means_of_their_cells_and_no_worse_than_their_start(module, z, init):
+    rough = initial_codes(z, K, init, seed=0)
+    codes = fitted(module, z, init=init, evenness=0.0)
+    assert error(z, codes) <= error(z, rough) * (1 + 1e-6)
+    assert torch.equal(codes, fitted(module, z, init=init, evenness=0.0))
     assignment = module.codebook(z).assignment
     means = torch.stack([z[assignment == k].mean(0) for k in range(K)])
-    torch.testing.assert_close(refined, means, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(codes, means, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("is_fitted", [False, True])
-def test_at_the_end_every_code_has_a_cell(module, z, is_fitted):
+def test_at_the_end_every_code_has_a_cell(module, z, is_fitted, given):
     if is_fitted:
         module.codebook.set_codes(torch.full((K, D), 100.0))
     make(module, z, warmup_fraction=1.0).finish()
@@ -101,43 +102,17 @@ def test_at_the_end_every_code_has_a_cell(module, z, is_fitted):
     assert (module.codebook.usage > 0).all()
 
 
-def test_only_the_last_codes_have_even_sizes_and_are_set_apart(module, z, trainer, monkeypatch):
-    options, real = [], _codebook_fit.cluster
-    monkeypatch.setattr(
-        _codebook_fit, "cluster", lambda *a, **k: options.append(k) or real(*a, **k)
-    )
-    callback = make(module, z, refine=True, seed=3)
-    callback.on_train_batch_start(trainer, None, None, 0)
-    callback.finish()
-    first = {"start": None, "seed": 3}
-    assert options == [first, {**first, "evenness": 0.2, "set_apart": True}]
-
-
-def codes_at_the_end(module, z, begun_with, *, trained_before):
-    """Codes after a training in whose middle there were others."""
-    module.codebook.is_fitted = False
-    callback = make(module, z, refine=True)
-    if trained_before:
-        module.codebook.set_codes(begun_with)
-    callback.on_train_start(None, None)
-    module.codebook.set_codes(begun_with)
-    callback.finish()
-    return module.codebook.codes.detach().clone()
-
-
-def test_at_the_end_codes_are_fitted_again_from_those_of_an_earlier_training(module, z):
-    starts = z[:K], z[-K:] + 3
-    assert torch.equal(*[codes_at_the_end(module, z, of, trained_before=False) for of in starts])
-    # In the order in which they were: metacells keep their names
-    codes = codes_at_the_end(module, z, z[:K], trained_before=False)
+def test_codes_continue_from_those_of_an_earlier_training(module, z):
+    """In the order in which they were: metacells keep their names."""
+    codes = fitted(module, z)
     order = torch.tensor([2, 0, 4, 1, 3])
-    again = codes_at_the_end(module, z, codes[order], trained_before=True)
+    again = fitted(module, z, start=codes[order])
     assert torch.equal(squared_distances(again, codes[order]).argmin(1), torch.arange(K))
 
 
 @pytest.mark.parametrize("recipe", ["default", "published"])
 def test_latents_of_prepared_inputs_are_those_of_the_trained_model(fit, toy, recipe, monkeypatch):
-    """To the bit; many codes of the default recipe are fitted to more cells than its network."""
+    """To the bit; many codes of the default recipe are fitted to more cells than its statistics."""
     monkeypatch.setattr("scmetaq.model._metaq.MAX_REFERENCE_CELLS", 60)
     for per_code, n_cells in ((10, 60), (20, 120), (100, 150)):
         monkeypatch.setattr("scmetaq.model._metaq._CELLS_PER_CODE", per_code)
@@ -146,28 +121,30 @@ def test_latents_of_prepared_inputs_are_those_of_the_trained_model(fit, toy, rec
         prepared = model._prepare()
         assert len(prepared.cells) == (60 if recipe == "default" else 150)
         model.module.train()
-        z = model._codebook_fit.latents()
+        z = latents(model.module, prepared.inputs)
         assert model.module.training
-        latents, cells = model.get_latent_representation(), model._codebook_cells(0)
-        is_part = len(cells) < len(prepared.cells)
-        np.testing.assert_array_equal(z, latents[cells if is_part else prepared.cells])
+        found = model.get_latent_representation()
+        np.testing.assert_array_equal(z, found[prepared.cells])
+        cells = model._codebook_cells(0)
         further = model._half_latents(model._cells(model.adata_manager).only(cells))
-        np.testing.assert_array_equal(further, latents[cells].astype(np.float16))
+        np.testing.assert_array_equal(further, found[cells].astype(np.float16))
 
 
-def test_few_codes_are_trained_with_and_many_are_found_region_by_region(module, z, monkeypatch):
-    monkeypatch.setattr(_codebook_fit, "_MOST_IN_TRAINING", 3)
-    callback = make(module, z, refine=True)
-    callback._initialise(z)
-    codes = module.codebook.codes.detach().clone()
-    assert len(codes.unique(dim=0)) == 3
-    assert torch.equal(codes[3:], codes[: K - 3])
-    called, real = [], _codebook_fit.cluster_by_region
+def test_many_codes_are_found_region_by_region_and_few_at_once(module, z, monkeypatch):
+    called = {}
+    for name in ("cluster", "cluster_by_region"):
+        real = getattr(_codebook_fit, name)
+
+        def watched(*args, name=name, real=real, **kwargs):
+            called[name] = kwargs
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(_codebook_fit, name, watched)
+    fitted(module, z, seed=3)
+    few = {"start": None, "evenness": 0.2, "set_apart": True, "seed": 3}
+    assert called == {"cluster": few}
     monkeypatch.setattr(_codebook_fit, "MOST_AT_ONCE", K - 1)
-    monkeypatch.setattr(
-        _codebook_fit, "cluster_by_region", lambda *a, **k: called.append(k) or real(*a, **k)
-    )
-    callback.finish(z.half())
+    fitted(module, z.half())
     assert len(module.codebook(z).assignment.unique()) == K
-    assert called[0]["evenness"] == 0.2
-    assert torch.equal(called[0]["states"], module.state_dimensions)
+    assert called["cluster_by_region"]["evenness"] == 0.2
+    assert torch.equal(called["cluster_by_region"]["states"], module.state_dimensions)

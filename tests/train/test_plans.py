@@ -31,7 +31,7 @@ def watch():
 
 def test_history_has_the_losses_the_perplexity_and_the_empty_codes(model):
     history = model.history
-    always = ["train_loss", "reconstruction_loss_train", "state_loss_train"]
+    always = ["train_loss", "reconstruction_loss_train"]
     with_codes = ["quantized_loss_train", "codebook_loss_train"]
     use = ["perplexity_train", "n_empty_codes_train"]
     for key in always + with_codes + use:
@@ -58,11 +58,11 @@ def test_losses_fall_and_every_training_is_in_training_mode(fit, toy, train, wat
 
 def test_losses_of_validation_and_of_every_step_are_logged(fit, toy):
     history = fit(toy, train={"check_val_every_n_epoch": 1, "train_size": 0.8}).history
-    for name in ("reconstruction_loss", "quantized_loss", "codebook_loss", "state_loss", "elbo"):
+    for name in ("reconstruction_loss", "quantized_loss", "codebook_loss", "elbo"):
         assert f"{name}_validation" in history
         assert f"{name}_train" in history
     history = fit(toy, train={"plan_kwargs": {"on_step": True}}).history
-    for name in ("train_loss", "reconstruction_loss_train", "state_loss_train"):
+    for name in ("train_loss", "reconstruction_loss_train"):
         assert np.isfinite(history[f"{name}_epoch"].to_numpy(dtype=float)).all()
     assert "train_loss_step" in history
 

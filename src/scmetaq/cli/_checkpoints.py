@@ -18,8 +18,9 @@ from ._output import CHECKPOINTS, REPORT, Output, remove
 RUN = "run.json"
 _FILES = {
     "statistics": "statistics.npz",
-    "training": "training.npz",
     "codes": "codes.npz",
+    "training": "training.npz",
+    "prototypes": "prototypes.npz",
     "assignment": "results/assignments.csv",
     "aggregation": "results/metacells.h5*",
 }

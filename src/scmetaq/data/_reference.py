@@ -14,10 +14,13 @@ from sklearn.linear_model import Ridge
 
 from ._dispersion import normalised_dispersion
 from ._sparse_pca import kept_share, sparse_pca
+from ._training_set import spread
 
 MAX_REFERENCE_CELLS: Final = 20_000
 TARGET_SUM: Final = 1e4
 """Counts per cell after scaling by the size factor (paper: 10,000)."""
+_MOST_SPLIT: Final = 4_000
+"""Cells whose counts are split to measure the reliability of axes."""
 N_SCORES: Final = 50
 """Principal axes of the log and of the square-root view, each."""
 _MIN_SCALE: Final = 1e-6
@@ -51,6 +54,19 @@ class Factors(NamedTuple):
     """Variance of what scores do not explain, ``(n_features,)``."""
     prior: np.ndarray
     """Variance of each score, ``(n_scores,)``."""
+
+
+class StateFit(NamedTuple):
+    """Regression of states on scores and random features: see :class:`scmetaq.nn.StateMap`."""
+
+    directions: np.ndarray
+    """``(n_read, n_random)``."""
+    shift: np.ndarray
+    """``(n_random,)``."""
+    coefficients: np.ndarray
+    """``(n_read + n_random, n_latent)``."""
+    intercept: np.ndarray
+    """``(n_latent,)``."""
 
 
 class Scaling(NamedTuple):
@@ -112,7 +128,8 @@ def fit_reference(
     counts: sp.csr_matrix, features: np.ndarray, *, n_components: int, seed: int = 0
 ) -> Reference:
     """Scaling and principal axes of raw counts; axes that the sample is too small for are zero."""
-    halves = _halves(counts, seed)
+    some = counts[spread(counts.shape[0], _MOST_SPLIT)]
+    halves = _halves(some, seed)
     log = _transformed(counts, features, np.log1p)  # N x M
     sqrt_features = _most_variable(np.sqrt(_normalised(counts)), len(features))
     (log_axes, log_factors, of_log, kept), (sqrt_axes, sqrt_factors, of_sqrt, sqrt_kept) = (
@@ -254,22 +271,27 @@ def _fit_factors(values: sp.csr_matrix, scores: np.ndarray) -> Factors:
     return Factors(*(part.astype(np.float32) for part in (mean, loadings, noise, prior)))
 
 
-def fit_state(scores: np.ndarray, smooth: np.ndarray, n_latent: int) -> tuple[LinearMap, LinearMap]:
-    """Maps from neighbourhood means of scores, and from single scores, to the cell state.
+def denoised_states(smooth: np.ndarray, n_latent: int) -> np.ndarray:
+    """States of cells: scores averaged over neighbours, on their principal axes, of unit variance.
 
-    The state is the neighbourhood mean on its principal axes, of unit total variance. The
-    second map is its ridge regression on the scores ``(n_cells, n_scores)`` of the cell alone.
+    Axes that there are too few cells or scores for are zero.
     """
     n = max(1, min(n_latent, min(smooth.shape) - 1))
     solver = "randomized" if n < 0.8 * min(smooth.shape) else "full"
-    fitted = PCA(n, svd_solver=solver, random_state=0).fit(smooth)
-    every = np.arange(scores.shape[1])
-    axes = np.zeros((len(every), n_latent), np.float32)
-    axes[:, :n] = fitted.components_.T
-    axes /= np.sqrt(max(smooth.var(0).sum(), _MIN_SCALE))
-    smooth_to_state = LinearMap(every, axes, fitted.mean_ @ axes)
-    ridge = Ridge(alpha=len(scores) / 100).fit(scores, smooth_to_state(smooth))
-    return smooth_to_state, LinearMap(every, ridge.coef_.T, -ridge.intercept_)
+    states = np.zeros((len(smooth), n_latent), np.float32)
+    states[:, :n] = PCA(n, svd_solver=solver, random_state=0).fit_transform(smooth)
+    return states / np.float32(np.sqrt(max(smooth.var(0).sum(), _MIN_SCALE)))
+
+
+def fit_state_map(scores: np.ndarray, states: np.ndarray, *, n_random: int, seed: int) -> StateFit:
+    """Regress states ``(n_cells, n_latent)`` on scores of mean square one and random features."""
+    rng = np.random.default_rng(seed)
+    n_read = scores.shape[1]
+    directions = rng.standard_normal((n_read, n_random), np.float32) / np.float32(np.sqrt(n_read))
+    shift = rng.standard_normal(n_random, np.float32)
+    read = np.hstack([scores, np.maximum(scores @ directions + shift, 0)])
+    ridge = Ridge(alpha=len(read) / 100).fit(read, states)
+    return StateFit(directions, shift, ridge.coef_.T, ridge.intercept_)
 
 
 def fit_bridge(source: np.ndarray, target: np.ndarray) -> LinearMap:

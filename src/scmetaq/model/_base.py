@@ -12,6 +12,7 @@ import torch
 from anndata import AnnData, settings
 from mudata import MuData
 from scvi.data import AnnDataManager
+from scvi.model._utils import parse_device_args
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmetaq._errors import InputValueError, check_choice, check_int
@@ -102,7 +103,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             shapes[kind] = ModalityShape(
                 n,
                 chosen[kind] or preset.likelihood,
-                preset.decoder_hidden,
+                preset.decoder_hidden[: 1 if n_components else None],
                 n_components=min(n_components, n),
                 n_scores=min(N_SCORES, n),
             )
@@ -210,6 +211,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         if self.is_query:
             self._check_query_training(train_size, early_stopping, kwargs)
         started = time.perf_counter()
+        self.to_device(parse_device_args(accelerator, devices, return_device="torch")[-1])
         prepared = self._prepare()
         if prepared is None:
             return
@@ -222,6 +224,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         kwargs.setdefault("log_every_n_steps", max(1, min(10, n_batches)))
         if early_stopping and prepared.monitor:
             kwargs.setdefault("early_stopping_monitor", prepared.monitor)
+        if max_epochs is None and prepared.n_steps_each(batch_size):
+            kwargs.setdefault("limit_train_batches", prepared.n_steps_each(batch_size))
         splitter = prepared.splitter(batch_size, kwargs.pop("datasplitter_kwargs", None) or {})
         fit = partial(
             super().train,
@@ -249,7 +253,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
                 say_trained(self.trainer, what=f"{subject} {n_cells}", seconds=seconds)
             return {}
 
-        stage(self, "codes", finish)
+        stage(self, "prototypes", finish)
 
     def _prepare(self) -> Preparation | None:
         """Fit what the network needs before its first step; None if no network is to be trained."""

@@ -18,11 +18,13 @@ from scmetaq.nn import CodebookInit, Distance, Likelihood
 from scmetaq.nn._inputs import CONDITIONS, PRESENT, flat
 from scmetaq.nn._regions import MOST_AT_ONCE
 from scmetaq.train import (
-    CodebookFit,
+    CodebookStart,
     MetaQTrainingPlan,
     SizeBounds,
     StopRule,
     bound_sizes,
+    fit_codes,
+    latents,
     size_bounds,
 )
 
@@ -34,7 +36,7 @@ from ._mapping import MappingMixin
 from ._metacells import MetacellsMixin
 from ._query import QueryMixin
 from ._recipe import RecipeName, get_recipe
-from ._reference_fit import fit_statistics, linear_inputs, selected_inputs
+from ._reference_fit import fit_statistics, linear_inputs, selected_inputs, start_decoders
 from ._reports import ReportsMixin
 from ._stages import stage
 from ._training import Preparation, default_batch_size
@@ -138,7 +140,6 @@ class MetaQModel(
             weights=modality_weights,
             norm=self._recipe.norm,
             distance=distance or self._recipe.distance,
-            decoded_share=self._recipe.decoded_share,
         )
         self._add_prototypes(self.module.codebook.codes.shape[1])
 
@@ -161,7 +162,10 @@ class MetaQModel(
         plan_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Train the model: encoder first, then the codebook and its decoder.
+        """Train the model: encoder first, then the codebook and its decoders.
+
+        In the default recipe the encoder and the codes are fitted in closed form or by search; the
+        gradient steps are for the decoders, and change no metacell.
 
         In the model of a query (:meth:`load_query_data`) the effects of new conditions are
         estimated, and nothing else; without new conditions there is nothing to do. No network is
@@ -171,7 +175,7 @@ class MetaQModel(
         ----------
         max_epochs
             Epochs, passes over the reference sample (published recipe: all cells); by default
-            as many as the recipe needs.
+            as many steps as the recipe needs, in the default recipe 24.
         accelerator, devices
             As in scvi-tools.
         min_size, max_size
@@ -206,18 +210,17 @@ class MetaQModel(
         seed, recipe = settings.seed or 0, self._recipe
         of_codebook = self._codebook_cells(seed)
         inputs = stage(self, "statistics", lambda: self._fit_statistics(of_codebook, seed))
-        cells = inputs.pop("cells")
-        is_part = len(of_codebook) < len(cells)
-        self._codebook_fit = CodebookFit(
-            self.module,
-            {k: rows[of_codebook] for k, rows in inputs.items()} if is_part else inputs,
-            # the published recipe trains an autoencoder first where codes come from latents
-            warmup_fraction=recipe.warmup_fraction or 0.2 * (self._codebook_init != "random"),
-            init=self._codebook_init,
-            refine=recipe.refine,
-            evenness=self._evenness,
-            seed=seed,
-        )
+        cells, callbacks = inputs.pop("cells"), []
+        if recipe.refine:
+            stage(self, "codes", lambda: self._fit_codes(inputs, cells, of_codebook, seed))
+            self.module.learn_decoders()
+        else:
+            # a warm-up where codes come from latents
+            warmup = 0.2 * (self._codebook_init != "random")
+            part = inputs
+            if len(of_codebook) < len(cells):
+                part = {k: rows[of_codebook] for k, rows in inputs.items()}
+            callbacks = [CodebookStart(self.module, part, warmup, self._codebook_init, seed)]
         batch_size = recipe.batch_size
         if recipe.max_steps:  # as published it does not depend on the number of cells
             batch_size = default_batch_size(batch_size, len(cells))
@@ -232,7 +235,7 @@ class MetaQModel(
                 "lr": recipe.lr,
                 "one_cycle": recipe.one_cycle,
             },
-            callbacks=[self._codebook_fit, *([StopRule()] if recipe.adjust_codes else [])],
+            callbacks=[*callbacks, *([StopRule()] if recipe.adjust_codes else [])],
             # as published: batch normalisation cannot take a last batch of one cell
             drops_last=recipe.norm == "batch",
             monitor="reconstruction_loss_validation",
@@ -289,14 +292,38 @@ class MetaQModel(
 
         return torch.from_numpy(self._in_blocks(encode, cells)["z"]).to(self.module.device)
 
-    def _finish(self, prepared: Preparation) -> str:
-        of_codebook = self._codebook_cells(settings.seed or 0)
-        if len(of_codebook) > len(prepared.cells):
-            self._refine_codes(of_codebook)
+    def _fit_codes(
+        self, inputs: dict[str, Any], cells: np.ndarray, of_codebook: np.ndarray, seed: int
+    ) -> dict[str, Any]:
+        """Fit the codes and start the decoders, which an earlier training has trained already.
+
+        Latents of many cells are in memory all at once only where codes are few.
+        """
+        module, is_first, more = self.module, not self.module.codebook.is_fitted, None
+        if len(of_codebook) > len(cells):
+            everything, searched = self._cells(self.adata_manager), np.arange(len(of_codebook))
+            if self.n_metacells > MOST_AT_ONCE:
+                n = max(MAX_REFERENCE_CELLS, _CELLS_SEARCHED * self.n_metacells)
+                searched = spread(len(of_codebook), n)
+            others = np.delete(of_codebook, searched)
+            parts = np.split(others, range(_CELLS_AT_ONCE, len(others), _CELLS_AT_ONCE))
+            z = self._half_latents(everything.only(of_codebook[searched]))
+            more = (self._half_latents(everything.only(part)) for part in parts)
         else:
-            self._codebook_fit.finish()
+            z = latents(module, inputs)
+        options = {"init": self._codebook_init, "evenness": self._evenness, "seed": seed}
+        fit_codes(module, z, more or [], len(of_codebook), **options)
         if self._bounds is not None:
             self._bound_sizes(self._bounds)
+        if is_first:
+            start_decoders(module, inputs)
+        return {}
+
+    def _finish(self, prepared: Preparation) -> str:
+        if not self._recipe.refine:
+            prepared.callbacks[0].finish()
+            if self._bounds is not None:
+                self._bound_sizes(self._bounds)
         self._fit_prototypes(prepared.cells if self._recipe.n_components else None)
         return f"{self.n_metacells:,} metacells on"
 

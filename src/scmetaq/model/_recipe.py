@@ -17,20 +17,17 @@ class Recipe:
     codebook_init: CodebookInit = "kmeans"
     distance: Distance = "euclidean"
     refine: bool = True
-    """Whether codes are those of least quantization error (:func:`scmetaq.nn.cluster`)."""
+    """Whether codes are those of least quantization error (:func:`scmetaq.nn.cluster`), found
+    before the decoders are trained."""
     adjust_codes: bool = False
     """Whether codes are disturbed at each step, and training stops when their losses have
     converged, as published (Eq. 11-15)."""
-    lr: float = 2e-3
+    lr: float = 8e-3
     one_cycle: bool = True
     """Whether the learning rate rises and falls over the training."""
-    batch_size: int = 256
-    max_steps: int | None = 200
+    batch_size: int = 64
+    max_steps: int | None = 24
     """Steps after which default training ends; None: the published 300 epochs."""
-    warmup_fraction: float = 0.6
-    """Share of the steps before there are codes."""
-    decoded_share: float = 0.25
-    """Share of each batch that is decoded in training."""
 
 
 RECIPES: Final[dict[str, Recipe]] = {
@@ -46,8 +43,6 @@ RECIPES: Final[dict[str, Recipe]] = {
         one_cycle=False,
         batch_size=512,
         max_steps=None,
-        warmup_fraction=0.0,
-        decoded_share=1.0,
     ),
 }
 

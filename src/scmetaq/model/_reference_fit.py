@@ -7,19 +7,23 @@ import scipy.sparse as sp
 import torch
 
 from scmetaq.data._cells import Cells
+from scmetaq.data._groups import condition_effects, group_counts
 from scmetaq.data._reference import (
+    denoised_states,
     fit_bridge,
     fit_reference,
     fit_scaling,
-    fit_state,
+    fit_state_map,
     select_features,
     size_factor,
 )
 from scmetaq.data._training_set import spread
 from scmetaq.module import MetaQModule
-from scmetaq.nn import Scaling, fit_mixture, initial_codes, neighborhood_mean
+from scmetaq.module._metaq import read_scores
+from scmetaq.nn import Scaling, fit_mixture, initial_codes, neighborhood_mean, with_condition
 from scmetaq.nn._distances import squared_distances
-from scmetaq.nn._inputs import CONDITIONS, COUNTS, DENOISED_STATE, PRESENT, flat, nested
+from scmetaq.nn._inputs import CONDITIONS, COUNTS, PRESENT, flat, nested
+from scmetaq.nn._linear_path import N_RANDOM
 from scmetaq.train import encode
 
 _CELLS_FOR_WEIGHTS = 4_000
@@ -81,9 +85,10 @@ def linear_inputs(
     has_weights: bool,
     seed: int,
 ) -> Arrays:
-    """Add the denoised states that the network of MetaQ learns, and counts, to its inputs.
+    """Complete the inputs of MetaQ's encoder and add counts.
 
-    If the statistics have just been fitted, of the ``reliability`` given, so are the linear maps.
+    If the statistics have just been fitted, of the ``reliability`` given, so is the encoder: to
+    scores averaged over neighbours.
     """
     if reliability and len(inputs) > 1:
         _fit_imputation(module, inputs)
@@ -97,21 +102,48 @@ def linear_inputs(
     if reliability and module.correction is not None:
         _fit_correction(module, inputs, cells.conditions, seed)
         inputs = _completed(module, inputs, cells.conditions)
-    for kind, smooth in _smooth_scores(module, inputs).items():
-        path, of_kind = module.parts[kind].linear_path, cells.counts[kind]
-        assert path is not None
-        if reliability:
-            maps = fit_state(inputs[kind]["scores"], smooth.numpy(), path.to_state.out_features)
-            for layer, (_, axes, offset) in zip(
-                (path.smooth_to_state, path.to_state), maps, strict=True
-            ):
-                weight, bias = torch.as_tensor(axes.T), torch.as_tensor(-offset)
-                layer.load_state_dict({"weight": weight, "bias": bias})
-        with torch.no_grad():
-            state = path.smooth_to_state(smooth.to(module.device)).cpu().numpy()
+    if reliability:
+        _fit_encoder(module, inputs, seed)
+    for kind, of_kind in cells.counts.items():
         features = module.parts[kind].feature_scaling.features.cpu().numpy()
-        inputs[kind] |= {DENOISED_STATE: state, COUNTS: of_kind.everything[:, features]}
+        inputs[kind][COUNTS] = of_kind.everything[:, features]
     return inputs
+
+
+@torch.no_grad()
+def _fit_encoder(module: MetaQModule, inputs: Arrays, seed: int) -> None:
+    """Fit the maps from scores to denoised states."""
+    scores = {kind: {"scores": torch.from_numpy(of["scores"])} for kind, of in inputs.items()}
+    read = np.asarray(read_scores(scores))
+    for kind, smooth in _smooth_scores(module, inputs).items():
+        part: Any = module.parts[kind]
+        states = denoised_states(smooth.numpy(), part.n_latent)
+        part.encoder.set_state(fit_state_map(read, states, n_random=N_RANDOM, seed=seed))
+
+
+@torch.no_grad()
+def start_decoders(module: MetaQModule, inputs: dict[str, Any]) -> None:
+    """Fit the decoders to the cells of each code, or region of codes, and condition.
+
+    Inputs are those of a training set, :func:`flat`.
+    """
+    codebook = module.codebook
+    (z,) = encode(module, inputs, lambda outputs: [outputs["z"]])
+    code = codebook.assign(z.to(module.device))[1]
+    place = (codebook.region[code] if len(codebook.region) else code).cpu().numpy()
+    columns = np.column_stack([place, inputs[CONDITIONS].astype(np.int64)])
+    groups, group = np.unique(columns, axis=0, return_inverse=True)
+    of_group = sp.csr_array((np.ones(len(group), np.float32), (group, np.arange(len(group)))))
+    mean = torch.from_numpy(of_group @ z.numpy() / of_group.sum(1)[:, None]).to(module.device)
+    found = {}
+    for kind in module.parts:
+        size = inputs[f"{kind}_size_factor"] * inputs.get(f"{kind}_{PRESENT}", 1)
+        found[kind] = group_counts(of_group, inputs[f"{kind}_{COUNTS}"], size[:, 0])
+    module.condition_embedding.set_tables(condition_effects(groups, list(found.values())))
+    condition = module.condition_embedding(torch.from_numpy(groups[:, 1:]).to(module.device))
+    for kind, part in module.parts.items():
+        part.decoder.start_from(with_condition(mean[:, part.columns], condition), found[kind])
+        part.quantized_decoder.start_from(with_condition(mean, condition), found[kind])
 
 
 def _completed(module: MetaQModule, inputs: Arrays, conditions: np.ndarray) -> Arrays:

@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from scvi.train import SaveCheckpoint
 
 from scmetaq._errors import InputTypeError, InputValueError, check_share
 from scmetaq.data._training_set import training_set
+
+_FEWEST_EPOCHS: Final = 4
+"""Epochs by default, at least, where the number of steps is given: curves of losses need some."""
 
 
 def default_batch_size(largest: int, n_cells: int) -> int:
@@ -44,8 +47,13 @@ class Preparation:
         """Epochs by default, at least one."""
         if self.n_steps is None:
             return self.most_epochs
-        per_epoch = np.ceil(len(self.cells) / batch_size)
+        per_epoch = self.n_steps_each(batch_size) or np.ceil(len(self.cells) / batch_size)
         return int(np.clip(round(self.n_steps / per_epoch), 1, self.most_epochs))
+
+    def n_steps_each(self, batch_size: int) -> int | None:
+        """Steps of an epoch by default, where a pass over all cells has too many; else None."""
+        n = None if self.n_steps is None else self.n_steps // _FEWEST_EPOCHS
+        return n if n and n * batch_size < len(self.cells) else None
 
     def splitter(self, batch_size: int, given: dict[str, Any]) -> dict[str, Any]:
         """Arguments of the data splitter; indices of cells become rows of the training set."""

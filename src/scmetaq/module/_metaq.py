@@ -18,7 +18,7 @@ from scmetaq.nn import (
     codebook_loss,
     with_condition,
 )
-from scmetaq.nn._inputs import COUNTS, DENOISED_STATE, PRESENT, Inputs, nested, on_cpu
+from scmetaq.nn._inputs import COUNTS, PRESENT, Inputs, nested, on_cpu
 from scmetaq.nn._likelihoods import non_zero_counts
 
 from ._base import ReferenceMappingModule, total
@@ -53,9 +53,6 @@ class MetaQModule(ReferenceMappingModule):
         Normalisation of hidden layers.
     distance
         Similarity of cells and codes.
-    decoded_share
-        Share of the cells of a training batch that are decoded. The gradient of their mean
-        reconstruction loss is an unbiased estimate at a fraction of the cost.
     """
 
     parts: dict[str, ModalityPart]
@@ -71,10 +68,9 @@ class MetaQModule(ReferenceMappingModule):
         weights: dict[str, float] | None = None,
         norm: Norm = "layer",
         distance: Distance = "euclidean",
-        decoded_share: float = 1.0,
     ):
         super().__init__()
-        self.decoded_share, self.norm = decoded_share, norm
+        self.norm = norm
         ends = [0]
         for shape in modalities.values():
             ends.append(ends[-1] + n_latent + shape.n_components)
@@ -106,7 +102,7 @@ class MetaQModule(ReferenceMappingModule):
     @property
     def state_dimensions(self) -> Tensor:
         """Dimensions of the latent that are learnt states, with little noise in them."""
-        parts = [(of.columns.start, of.encoder.head.out_features) for of in self.parts.values()]
+        parts = [(of.columns.start, of.n_latent) for of in self.parts.values()]
         found = [start + i for start, n_states in parts for i in range(n_states)]
         return torch.tensor(found, device=self.device)
 
@@ -114,6 +110,12 @@ class MetaQModule(ReferenceMappingModule):
         """Parts with rows for conditions."""
         parts: dict[str, Any] = {"condition_embedding": self.condition_embedding}
         return parts if self.correction is None else {**parts, "correction": self.correction}
+
+    def learn_decoders(self) -> None:
+        """Let the decoders of cells learn, and nothing else: all other parts are fitted."""
+        self.requires_grad_(False)
+        for part in self.parts.values():
+            part.decoder.requires_grad_(True)
 
     @torch.no_grad()
     def set_weights(self, weights: dict[str, float]) -> None:
@@ -173,42 +175,36 @@ class MetaQModule(ReferenceMappingModule):
 
         Returns
         -------
-        ``z`` ``(B, D)``, the concatenated blocks of the modalities (paper Eq. 18), and ``states``,
-        the learnt part of each.
+        ``z`` ``(B, D)``, the concatenated blocks of the modalities (paper Eq. 18).
         """
-        states, blocks = {}, []
+        blocks = []
         condition = self.condition_embedding(conditions)
-        # of mean square one in each modality, on the scale of a network's input
-        scores = [part["scores"] for part in inputs.values() if "scores" in part]
-        scaled = [values * math.sqrt(values.shape[1]) for values in scores]  # each B x 2S
-        all_scores = _joined(scaled) if scaled else None
+        all_scores = read_scores(inputs)
         for name, part in self.parts.items():
-            states[name], block = part.encode(inputs[name], all_scores, condition)
+            block = part.encode(inputs[name], all_scores, condition)
             if part.linear_path is None and PRESENT in inputs[name]:
                 block = block * inputs[name][PRESENT]
             blocks.append(block)
-        return {"z": _joined(blocks), "states": states}
+        return {"z": _joined(blocks)}
 
     @auto_move_data
     def generative(self, z: Tensor, conditions: Tensor) -> dict[str, Any]:
         """Count distributions decoded from latents and, once there are codes, from codes.
 
         The distinct codes of the batch are decoded (paper Eq. 7), with batch normalisation the
-        code of every cell; gradients reach the codes, never the cells. In training the first
-        ``decoded_share`` of the batch is decoded.
+        code of every cell; gradients reach the codes, never the cells.
 
         Returns
         -------
         ``plain`` and ``quantized``, parameters of each modality; ``assignment`` and ``z_q``.
         """
-        n = self.n_decoded(len(z))
-        outputs: dict[str, Any] = {"plain": self.decode(z[:n], conditions[:n])}
+        outputs: dict[str, Any] = {"plain": self.decode(z, conditions)}
         if self.codebook.is_fitted:
             assignment = self.codebook(z.detach()).assignment  # B
             outputs["assignment"] = assignment
             outputs["z_q"] = self.codebook.embed(assignment)  # B x D
             codes = self.codebook.codes
-            outputs["quantized"] = self.decode_codes(codes, assignment[:n], conditions[:n])
+            outputs["quantized"] = self.decode_codes(codes, assignment, conditions)
         return outputs
 
     def decode(self, z: Tensor, conditions: Tensor) -> dict[str, CountParameters]:
@@ -235,16 +231,14 @@ class MetaQModule(ReferenceMappingModule):
         tensors: dict[str, Tensor],
         inference_outputs: dict[str, Any],
         generative_outputs: dict[str, Any],
-        state_weight: float = 1.0,
     ) -> LossOutput:
-        r"""Objective of a batch (paper Eq. 16, with the state loss added).
+        r"""Objective of a batch (paper Eq. 16).
 
-        :math:`L = L_\mathrm{plain} + L_\mathrm{quantized} + L_C + w L_\mathrm{state}`, the
-        reconstruction and state losses being sums over the modalities.
+        :math:`L = L_\mathrm{plain} + L_\mathrm{quantized} + L_C`, the reconstruction losses being
+        sums over the modalities.
         """
-        n = self.n_decoded(len(inference_outputs["z"]))
         data = nested(tensors, self.parts)
-        counts = {name: non_zero_counts(data[name][COUNTS][:n]) for name in self.parts}
+        counts = {name: non_zero_counts(data[name][COUNTS]) for name in self.parts}
         per_cell = self.nll(generative_outputs["plain"], data, counts)
         plain = _mean_over_cells(per_cell, data)
         loss = total(plain.values())
@@ -257,20 +251,18 @@ class MetaQModule(ReferenceMappingModule):
             held = codebook_loss(inference_outputs["z"], generative_outputs["z_q"]).mean()
             extra |= {"quantized_loss": quantized, "codebook_loss": held}
             loss = loss + quantized + held
-        errors = [
-            (state - data[name][DENOISED_STATE]).square().sum(1).mean()
-            for name, state in inference_outputs["states"].items()
-            if DENOISED_STATE in data[name]
-        ]
-        if errors:
-            extra["state_loss"] = total(errors)
-            loss = loss + state_weight * extra["state_loss"]
         return LossOutput(
             loss=loss,
             reconstruction_loss=total(per_cell.values()),
             extra_metrics={k: v.detach() for k, v in extra.items()},
-            n_obs_minibatch=n,
+            n_obs_minibatch=len(inference_outputs["z"]),
         )
+
+
+def read_scores(inputs: Inputs) -> Tensor | None:
+    """Scores of all modalities concatenated, each of mean square one; None without any."""
+    scores = [part["scores"] for part in inputs.values() if "scores" in part]
+    return _joined([of * math.sqrt(of.shape[1]) for of in scores]) if scores else None
 
 
 def _mean_over_cells(losses: dict[str, Tensor], data: Inputs) -> dict[str, Tensor]:
@@ -278,7 +270,7 @@ def _mean_over_cells(losses: dict[str, Tensor], data: Inputs) -> dict[str, Tenso
     means = {}
     for name, loss in losses.items():
         present = data[name].get(PRESENT)
-        n_cells = None if present is None else present[: len(loss), 0].sum().clamp_min(1)
+        n_cells = None if present is None else present.sum().clamp_min(1)
         means[name] = loss.mean() if n_cells is None else loss.sum() / n_cells
     return means
 

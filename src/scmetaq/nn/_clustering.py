@@ -7,8 +7,10 @@ import torch
 from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 
-from ._distances import distances_to, squared_distances
+from ._distances import distances_to, principal_axes, squared_distances
 
+_SEARCH_DIMS: Final = 64
+"""Principal axes in which codes are searched; the exchange is in all dimensions."""
 _MAX_ROUNDS: Final = 10
 """Rounds of split-and-merge."""
 _LLOYD_PASSES: Final = 10
@@ -104,11 +106,15 @@ def cluster(
     Processing Letters 5 (1997), doi:10.1023/A:1009653226428. Arthur and Vassilvitskii, SODA
     (2007), doi:10.5555/1283383.1283494.
     """
+    axes, mean = principal_axes(z, _SEARCH_DIMS)
+    x = (z - mean) @ axes
     if start is None:
-        _, cells = kmeans_plusplus(z.cpu().double().numpy(), n_codes, random_state=seed)
-        start = z[torch.from_numpy(cells)]
-    assignment = fill_empty(z, start, nearest_codes(z, start))
-    found = split_and_merge(z, assignment, n_codes)
+        _, cells = kmeans_plusplus(x.cpu().numpy(), n_codes, random_state=seed)
+        first = x[torch.from_numpy(cells)]
+    else:
+        first = (start - mean) @ axes
+    assignment = fill_empty(x, first, nearest_codes(x, first))
+    found = split_and_merge(x, assignment, n_codes)
     generator = torch.Generator(z.device).manual_seed(seed)
     for share in dict.fromkeys((0.0, evenness)):  # even sizes last: a higher balanced accuracy
         weight = share * found.error

@@ -1,3 +1,5 @@
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -46,6 +48,13 @@ class ConditionEmbedding(nn.Module):
         """Vectors of the categories of a key at full length, ``(n_categories, 10)``."""
         new = self.tables[i]
         return torch.cat([getattr(self, f"frozen_{i}"), new]) if self._has_frozen else new
+
+    @torch.no_grad()
+    def set_tables(self, tables: list[Any]) -> None:
+        """Set the first dimensions of each table, ``(n_categories, any)``; further ones are cut."""
+        for own, given in zip(self.tables, tables, strict=True):
+            values = torch.as_tensor(given, dtype=own.dtype, device=own.device)[:, :EMBEDDING_DIM]
+            own.zero_()[:, : values.shape[1]] = values
 
     @torch.no_grad()
     def freeze(self, n_frozen: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,13 @@ from ._likelihoods import (
     bounded,
 )
 
+_PRIOR_COUNTS: Final = 0.3
+"""Counts at the mean rate that every group is thought to have."""
+_LEAST_RATE: Final = 1e-4
+_RIDGE: Final = 0.3
+"""Ridge of log rates on hidden units, as a share of the mean variance of these."""
+_FIRST_LOG_DISPERSION: Final = (-4.6, 6.9)
+"""Smallest and largest logarithm of an inverse dispersion before training."""
 _FIRST_ZERO_LOGIT: Final = -3.0
 """Log odds of an excess zero before training: one in twenty."""
 
@@ -58,7 +65,51 @@ class CountDecoder(nn.Module):
     @torch.no_grad()
     def start_at(self, mean_rate: Tensor) -> None:
         """Start at the average profile, ``mean_rate`` per unit of size factor."""
-        self.log_rate.bias.copy_(mean_rate.clamp_min(1e-4).log())
+        self.log_rate.bias.copy_(mean_rate.clamp_min(_LEAST_RATE).log())
+
+    @torch.no_grad()
+    def start_from(self, z: Tensor, groups: Any) -> None:
+        r"""Start at what groups of cells show, in closed form.
+
+        With counts :math:`x` and size factors :math:`s` summed over each group :math:`k`, and
+        :math:`a` counts at the mean rate :math:`\bar\rho_g` of the feature, rates are
+        :math:`(x_{kg} + a) / (s_k + a / \bar\rho_g)`. Their logarithms are regressed, by ridge
+        regression, on the hidden units of the groups' latents, for which the first layer is drawn
+        at the scale of the latents. The inverse dispersion of each feature is that of the variance
+        within groups.
+
+        Parameters
+        ----------
+        z
+            Latents of the groups, ``(n_groups, n_latent)``.
+        groups
+            Their counts, a :class:`~scmetaq.data._groups.GroupCounts`.
+        """
+        totals, exposure, exposure_squares, cross, squares = (
+            torch.as_tensor(of, dtype=torch.float32, device=z.device) for of in groups
+        )
+        if len(self.trunk):
+            self.trunk.get_parameter("0.weight").normal_(
+                std=float(z.square().sum(1).mean().rsqrt())
+            )
+        mean = (totals.sum(0) / exposure.sum()).clamp_min(_LEAST_RATE)
+        target = (totals + _PRIOR_COUNTS) / (exposure[:, None] + _PRIOR_COUNTS / mean)
+        hidden, target = self.trunk(z), target.log()  # n x H, n x M
+        weight = (exposure / exposure.sum())[:, None]
+        centre, level = (weight * hidden).sum(0), (weight * target).sum(0)
+        hidden = hidden - centre
+        gram = hidden.T @ (weight * hidden)  # H x H
+        gram.diagonal().add_(_RIDGE * gram.trace() / len(gram))
+        slope = torch.linalg.solve(gram, hidden.T @ (weight * (target - level)))
+        self.log_rate.weight.copy_(slope.T)
+        self.log_rate.bias.copy_(level - centre @ slope)
+        if self.log_dispersion is not None:
+            rate = (hidden @ slope + level).exp()  # n x M
+            expected = exposure_squares @ rate.square()  # M
+            excess = squares - 2 * (rate * cross).sum(0) + expected - totals.sum(0)
+            inverse = expected / excess.clamp_min(1e-12)
+            self.log_dispersion.weight.zero_()
+            self.log_dispersion.bias.copy_(inverse.log().clamp(*_FIRST_LOG_DISPERSION))
 
     @torch.no_grad()
     def start_as(self, other: "CountDecoder", columns: list[int]) -> None:

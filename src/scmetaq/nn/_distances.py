@@ -9,6 +9,8 @@ _OF_ALL: Final = 10
 """Cells of a code that count as much as all others for the typical distance of its cells."""
 N_NEIGHBORS: Final = 30
 _BANDWIDTH_NEIGHBOR: Final = 4
+_GROUP: Final = 16
+"""Cells in a group of which only the nearest is looked at first."""
 _BLOCK: Final = 1_024
 
 
@@ -60,6 +62,13 @@ def n_distinct(z: Tensor) -> int:
     return len(torch.cat(found).unique())
 
 
+def principal_axes(z: Tensor, n_axes: int) -> tuple[Tensor, Tensor]:
+    """Principal axes of latents, ``(D, n_axes)``, all if there are fewer, and their mean."""
+    mean = z.mean(0)
+    centred = z - mean
+    return torch.linalg.eigh(centred.T @ centred)[1][:, -n_axes:], mean
+
+
 def neighborhood_mean(scores: Tensor, reference: Tensor, values: Tensor | None = None) -> Tensor:
     r"""Mean of the reference cells around each cell, near ones counting most.
 
@@ -87,9 +96,30 @@ def neighborhood_mean(scores: Tensor, reference: Tensor, values: Tensor | None =
 
 def _block_mean(scores: Tensor, reference: Tensor, values: Tensor) -> Tensor:
     n_neighbors = max(1, min(N_NEIGHBORS, len(reference) // 10))
-    distance = squared_distances(scores, reference)  # B x R
-    nearest = distance.topk(n_neighbors, dim=1, largest=False)  # B x k
-    width = nearest.values[:, min(_BANDWIDTH_NEIGHBOR, n_neighbors - 1)]  # B
-    weight = torch.exp(-nearest.values / width.clamp_min(1e-12)[:, None])  # B x k
+    squares = reference.square().sum(1)  # R
+    partial, index = _smallest(torch.addmm(squares, scores, reference.T, alpha=-2), n_neighbors)
+    distance = (partial + scores.square().sum(1)[:, None]).clamp_min(0)  # B x k
+    width = distance[:, min(_BANDWIDTH_NEIGHBOR, n_neighbors - 1)]  # B
+    weight = torch.exp(-distance / width.clamp_min(1e-12)[:, None])  # B x k
     weight = weight / weight.sum(1, keepdim=True)
-    return torch.einsum("bk,bks->bs", weight, values[nearest.indices])  # B x V
+    return torch.einsum("bk,bks->bs", weight, values[index])  # B x V
+
+
+def _smallest(values: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """The ``n`` smallest of each row, in order, and their columns.
+
+    They are in the ``n`` groups of columns that have the smallest minima, which is sooner found.
+    """
+    n_groups = values.shape[1] // _GROUP
+    if n_groups <= n:
+        few = values.topk(n, dim=1, largest=False)
+        return few.values, few.indices
+    n_grouped = n_groups * _GROUP  # a group is every n_groups-th column
+    smallest = values[:, :n_grouped].unflatten(1, (_GROUP, n_groups)).amin(1)
+    group = smallest.topk(n, dim=1, largest=False).indices  # B x n
+    members = torch.arange(0, n_grouped, n_groups, device=values.device)  # of group 0
+    rest = torch.arange(n_grouped, values.shape[1], device=values.device)
+    columns = (group[:, :, None] + members).flatten(1)
+    columns = torch.cat([columns, rest.expand(len(values), -1)], 1)
+    found = values.gather(1, columns).topk(n, dim=1, largest=False)
+    return found.values, columns.gather(1, found.indices)

@@ -16,8 +16,6 @@ CONDITIONS: Final = "conditions"
 """Category of each condition key, an entry that is of no modality."""
 LABELS: Final = "labels"
 """Label of each cell at each level, -1 where there is none; of no modality either."""
-DENOISED_STATE: Final = "denoised_state"
-"""What the learnt state of a cell should be."""
 
 
 def flat(inputs: dict[str, dict]) -> dict:

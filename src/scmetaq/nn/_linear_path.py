@@ -1,12 +1,15 @@
 """Principal components of counts, fitted before training and frozen."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ._count_batch import CountBatch, FeatureCoverage
 from ._fitted import Fitted
+
+N_RANDOM: Final = 512
+"""Random features from which states are estimated."""
 
 
 class AffineMap(NamedTuple):
@@ -130,10 +133,46 @@ class LinearViews(nn.Module):
         return read if missing is None else getattr(self, f"{of}_factors")(read, missing)
 
 
-class LinearPath(LinearViews):
-    """Linear views, and frozen maps from their scores to the state, ``n_latent``."""
+class StateRegression(NamedTuple):
+    """Ridge regression of states on scores and on random features of them."""
 
-    def __init__(self, n_selected: int, n_latent: int, n_components: int, *, n_scores: int):
-        super().__init__(n_selected, n_components, n_scores=n_scores)
-        self.to_state = nn.Linear(2 * n_scores, n_latent).requires_grad_(False)
-        self.smooth_to_state = nn.Linear(2 * n_scores, n_latent).requires_grad_(False)
+    directions: Tensor
+    """Random directions of the scores, ``(n_read, n_random)``."""
+    shift: Tensor
+    """Of each, ``(n_random,)``."""
+    coefficients: Tensor
+    """``(n_read + n_random, n_latent)``."""
+    intercept: Tensor
+    """``(n_latent,)``."""
+
+
+class StateMap(Fitted[StateRegression]):
+    r"""Map from the scores of a cell to its state, ``n_latent``, fitted and frozen.
+
+    .. math:: \phi(x) = [x, \mathrm{ReLU}(x D + b)], \qquad s = \phi(x)\, C + c
+
+    with random :math:`D` and :math:`b`: a network of one hidden layer of which the last is fitted,
+    in closed form.
+
+    References
+    ----------
+    Rahimi and Recht, Weighted sums of random kitchen sinks, NeurIPS 2008.
+    """
+
+    def __init__(self, n_read: int, n_latent: int):
+        n_features = n_read + N_RANDOM
+        super().__init__(
+            StateRegression(
+                torch.zeros(n_read, N_RANDOM),
+                torch.zeros(N_RANDOM),
+                torch.zeros(n_features, n_latent),
+                torch.zeros(n_latent),
+            )
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """State of cells, ``(n_cells, n_latent)``, from scores ``(n_cells, n_read)``."""
+        hidden = torch.addmm(self.shift, x, self.directions).relu_()  # B x R
+        n_read = x.shape[1]
+        linear = torch.addmm(self.intercept, x, self.coefficients[:n_read])
+        return torch.addmm(linear, hidden, self.coefficients[n_read:])  # B x D

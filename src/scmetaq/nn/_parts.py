@@ -14,7 +14,7 @@ from ._gaussian import Gaussian, GaussianHead
 from ._inputs import COUNTS
 from ._layers import AttentionLayer, Encoder, FeatureScaling, GatedLayer, Norm, hidden_layers
 from ._likelihoods import Likelihood
-from ._linear_path import LinearPath, LinearViews
+from ._linear_path import LinearViews, StateMap
 
 ChannelName = Literal["gated", "attention"]
 _LAYERS: Final[dict[str, type[GatedLayer] | type[AttentionLayer]]] = {
@@ -83,11 +83,12 @@ class ModalityPart(Part):
     """Encoder and two decoders of one modality in MetaQ.
 
     Its block of the joint latent, of dimension ``n_joint``, are the ``columns``. The decoder of
-    codes reads all of it (paper Eq. 19), the encoder ``n_read`` scores of all modalities where
-    there are linear paths, and the first layer of each an embedding of conditions.
+    codes reads all of it (paper Eq. 19). The encoder is fitted, to ``n_read`` scores of all
+    modalities; without linear paths it is a network that learns. The first layer of networks reads
+    an embedding of conditions too.
     """
 
-    linear_path: LinearPath | None
+    encoder: Encoder | StateMap
     scale: Tensor
     """Factor of the block in the joint latent: the square root of the modality's weight."""
 
@@ -104,17 +105,15 @@ class ModalityPart(Part):
     ):
         super().__init__(shape)
         self.columns = columns
-        self.n_joint, self.n_conditions = n_joint, n_conditions
+        self.n_joint, self.n_conditions, self.n_latent = n_joint, n_conditions, n_latent
         self.register_buffer("scale", torch.ones(()))
         if shape.n_components:
-            self.linear_path = LinearPath(
-                shape.n_selected, n_latent, shape.n_components, n_scores=shape.n_scores
+            self.linear_path = LinearViews(
+                shape.n_selected, shape.n_components, n_scores=shape.n_scores
             )
-        n_input = n_read if shape.n_components else shape.n_selected
-        self.encoder = Encoder(n_input + n_conditions, n_latent, norm=norm)
-        if self.linear_path is not None:  # of which the encoder learns the residual
-            nn.init.zeros_(self.encoder.head.weight)
-            nn.init.zeros_(self.encoder.head.bias)
+            self.encoder = StateMap(n_read, n_latent)
+        else:
+            self.encoder = Encoder(shape.n_selected + n_conditions, n_latent, norm=norm)
         self.decoder, self.quantized_decoder = (
             CountDecoder(
                 n_input + n_conditions,
@@ -128,23 +127,20 @@ class ModalityPart(Part):
 
     def encode(
         self, inputs: dict[str, Tensor], all_scores: Tensor | None, condition: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """State of cells, ``(B, n_latent)``, and their block: state and profile, ``(B, D)``.
+    ) -> Tensor:
+        """Block of cells, ``(B, D)``: their state, and their profile if there is a linear path.
 
-        Read are the output of :meth:`read`, the scores of all modalities on the scale of a
-        network's input, ``(B, n_read)``, since other modalities help to estimate the state in this
-        one, and the embedding of conditions, ``(B, n_conditions)``.
+        Read are the output of :meth:`read` and either the scores of all modalities of mean square
+        one, ``(B, n_read)``, since other modalities help to estimate the state in this one, or
+        the counts and the embedding of conditions, ``(B, n_conditions)``.
         """
         if self.linear_path is None:
             counts, size = inputs[COUNTS], inputs["size_factor"]
             scaled = self.feature_scaling(counts, size, self.missing)  # B x M
-            state = self.encoder(with_condition(scaled, condition))
-            return state, state * self.scale
+            return self.encoder(with_condition(scaled, condition)) * self.scale
         assert all_scores is not None
-        residual = self.encoder(with_condition(all_scores, condition))
-        state = self.linear_path.to_state(inputs["scores"]) + residual
-        block = torch.cat([state, inputs["profile"]], 1)  # B x D
-        return state, block * self.scale
+        state = self.encoder(all_scores)
+        return torch.cat([state, inputs["profile"]], 1) * self.scale  # B x D
 
     def copy_decoder(self) -> None:
         """Start the decoder of codes as the decoder of cells (paper: g-hat is a copy of g).

@@ -1,5 +1,5 @@
 from ._callbacks import FineTuning, MixtureFit, encode, say, say_trained
-from ._codebook_fit import CodebookFit
+from ._codebook_fit import CodebookStart, fit_codes, latents
 from ._plans import (
     AnnealedTrainingPlan,
     CoemTrainingPlan,
@@ -16,7 +16,7 @@ __all__ = [
     "AnnealedTrainingPlan",
     "FineTuning",
     "SCPoliTrainingPlan",
-    "CodebookFit",
+    "CodebookStart",
     "CoemTrainingPlan",
     "EpochTrainingPlan",
     "MetaQTrainingPlan",
@@ -27,6 +27,8 @@ __all__ = [
     "TrainingSetSplitter",
     "bound_sizes",
     "encode",
+    "fit_codes",
+    "latents",
     "size_bounds",
     "say",
     "say_trained",
