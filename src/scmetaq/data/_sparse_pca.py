@@ -8,7 +8,7 @@ from sklearn.utils.extmath import svd_flip
 from ._training_set import csr_tensor
 
 _OVERSAMPLES = 10
-_N_POWER_ITERATIONS = 3
+_N_POWER_ITERATIONS = 4
 _DENSE_SHARE = 0.2
 """Share of non-zeros from which dense products are faster, in hardly more memory."""
 

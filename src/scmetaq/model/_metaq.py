@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from typing import Any, get_args
 
 import numpy as np
@@ -230,11 +231,7 @@ class MetaQModel(
             batch_size=batch_size,
             n_steps=recipe.max_steps,
             most_epochs=100 if recipe.max_steps else 300,
-            plan={
-                "adjust_codes": recipe.adjust_codes,
-                "lr": recipe.lr,
-                "one_cycle": recipe.one_cycle,
-            },
+            plan={k: getattr(recipe, k) for k in ("adjust_codes", "lr", "one_cycle")},
             callbacks=[*callbacks, *([StopRule()] if recipe.adjust_codes else [])],
             # as published: batch normalisation cannot take a last batch of one cell
             drops_last=recipe.norm == "batch",
@@ -255,7 +252,7 @@ class MetaQModel(
                         module.parts[kind],
                         kind,
                         of_kind.measured,
-                        starts_at_mean=recipe.n_components > 0,  # as published, at random
+                        starts_at_mean=False,
                         seed=seed,
                     )
                     for kind, of_kind in reference.counts.items()
@@ -299,7 +296,8 @@ class MetaQModel(
 
         Latents of many cells are in memory all at once only where codes are few.
         """
-        module, is_first, more = self.module, not self.module.codebook.is_fitted, None
+        module, is_first = self.module, not self.module.codebook.is_fitted
+        more: Iterable[torch.Tensor] = ()
         if len(of_codebook) > len(cells):
             everything, searched = self._cells(self.adata_manager), np.arange(len(of_codebook))
             if self.n_metacells > MOST_AT_ONCE:
@@ -311,8 +309,8 @@ class MetaQModel(
             more = (self._half_latents(everything.only(part)) for part in parts)
         else:
             z = latents(module, inputs)
-        options = {"init": self._codebook_init, "evenness": self._evenness, "seed": seed}
-        fit_codes(module, z, more or [], len(of_codebook), **options)
+        init, evenness = self._codebook_init, self._evenness
+        fit_codes(module, z, more, len(of_codebook), init=init, evenness=evenness, seed=seed)
         if self._bounds is not None:
             self._bound_sizes(self._bounds)
         if is_first:
@@ -326,18 +324,6 @@ class MetaQModel(
                 self._bound_sizes(self._bounds)
         self._fit_prototypes(prepared.cells if self._recipe.n_components else None)
         return f"{self.n_metacells:,} metacells on"
-
-    def _refine_codes(self, of_codebook: np.ndarray) -> None:
-        """Fit codes to cells, whose latents are in memory all at once only where codes are few."""
-        cells, n_all = self._cells(self.adata_manager), len(of_codebook)
-        searched = np.arange(n_all)
-        if self._recipe.refine and self.n_metacells > MOST_AT_ONCE:
-            searched = spread(n_all, max(MAX_REFERENCE_CELLS, _CELLS_SEARCHED * self.n_metacells))
-        others = np.delete(of_codebook, searched)
-        parts = np.split(others, range(_CELLS_AT_ONCE, len(others), _CELLS_AT_ONCE))
-        z = self._half_latents(cells.only(of_codebook[searched]))
-        more = (self._half_latents(cells.only(part)) for part in parts)
-        self._codebook_fit.finish(z, more, n_all)
 
     def _bound_sizes(self, bounds: SizeBounds) -> None:
         """Bound the sizes of metacells of all cells, or of an even sample where there are many."""

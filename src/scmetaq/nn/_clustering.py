@@ -7,10 +7,10 @@ import torch
 from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 
-from ._distances import distances_to, principal_axes, squared_distances
+from ._distances import distances_to, scores, squared_distances
 
-_SEARCH_DIMS: Final = 64
-"""Principal axes in which codes are searched; the exchange is in all dimensions."""
+_START_DIMS: Final = 64
+"""Principal axes in which cells to start from are drawn."""
 _MAX_ROUNDS: Final = 10
 """Rounds of split-and-merge."""
 _LLOYD_PASSES: Final = 10
@@ -22,11 +22,10 @@ _MAX_SWEEPS: Final = 20
 _N_BLOCKS: Final = 16
 """Blocks of a sweep; in each, a code gives at most one cell."""
 _APART: Final = 6.0
-"""Standard deviations that a group keeps from the other cells of its code, at least, to be set
-apart; 100 / K more, up to 8, since one code of few matters more. Noise makes five."""
+"""Standard deviations between a group and the other cells of its code from which it is set apart;
+100 / K more, up to 8, since one code of few matters more. Noise makes five."""
 _ALIKE: Final = 4.0
-"""Standard deviations between codes up to which they are merged for a group that is apart; two
-halves of one group, cut where it is longest, are two to three apart."""
+"""The same up to which codes are merged for such a group; halves of one are two to three apart."""
 _FEWEST_SPLIT: Final = 20
 """Cells of a code in which a group is looked for; among fewer, noise may look as far apart."""
 _ROWS: Final = 1_024
@@ -106,15 +105,11 @@ def cluster(
     Processing Letters 5 (1997), doi:10.1023/A:1009653226428. Arthur and Vassilvitskii, SODA
     (2007), doi:10.5555/1283383.1283494.
     """
-    axes, mean = principal_axes(z, _SEARCH_DIMS)
-    x = (z - mean) @ axes
     if start is None:
-        _, cells = kmeans_plusplus(x.cpu().numpy(), n_codes, random_state=seed)
-        first = x[torch.from_numpy(cells)]
-    else:
-        first = (start - mean) @ axes
-    assignment = fill_empty(x, first, nearest_codes(x, first))
-    found = split_and_merge(x, assignment, n_codes)
+        x = scores(z, _START_DIMS).cpu().numpy()
+        start = z[torch.from_numpy(kmeans_plusplus(x, n_codes, random_state=seed)[1])]
+    assignment = fill_empty(z, start, nearest_codes(z, start))
+    found = split_and_merge(z, assignment, n_codes)
     generator = torch.Generator(z.device).manual_seed(seed)
     for share in dict.fromkeys((0.0, evenness)):  # even sizes last: a higher balanced accuracy
         weight = share * found.error

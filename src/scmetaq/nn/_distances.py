@@ -62,11 +62,10 @@ def n_distinct(z: Tensor) -> int:
     return len(torch.cat(found).unique())
 
 
-def principal_axes(z: Tensor, n_axes: int) -> tuple[Tensor, Tensor]:
-    """Principal axes of latents, ``(D, n_axes)``, all if there are fewer, and their mean."""
-    mean = z.mean(0)
-    centred = z - mean
-    return torch.linalg.eigh(centred.T @ centred)[1][:, -n_axes:], mean
+def scores(z: Tensor, n_axes: int) -> Tensor:
+    """Cells on their principal axes, ``(n_cells, n_axes)``, of which there may be fewer."""
+    centred = z - z.mean(0)
+    return centred @ torch.linalg.eigh(centred.T @ centred)[1][:, -n_axes:]
 
 
 def neighborhood_mean(scores: Tensor, reference: Tensor, values: Tensor | None = None) -> Tensor:
