@@ -28,7 +28,6 @@ def report(results: dict[str, Any]) -> Report:
     ]
     parts = [intro]
     for n_genes, of_genes in runs.groupby("n_genes"):
-        floors = pd.DataFrame(results["floor"]).query("n_genes == @n_genes").set_index("n_cells")
         parts += [
             f"## {n_genes:,} genes: seconds to the result",
             spread_table(with_extrapolated(of_genes), "seconds", slope=True),
@@ -39,10 +38,6 @@ def report(results: dict[str, Any]) -> Report:
             spread_table(of_genes, "compactness"),
             f"## {n_genes:,} genes: an epoch",
             epoch_table(of_genes),
-            f"## {n_genes:,} genes: a training step compared with its floor",
-            floor_table(of_genes, floors),
-            f"## {n_genes:,} genes: measured rates of the floor",
-            rate_table(floors),
         ]
     return Report("\n\n".join(short), "\n\n".join(parts))
 
@@ -122,37 +117,6 @@ def epoch_table(runs: pd.DataFrame) -> str:
         for n_cells, row in seconds.iterrows()
     ]
     return table(heading, rows)
-
-
-def floor_table(runs: pd.DataFrame, floors: pd.DataFrame) -> str:
-    """Training steps, and how often their floor fits into them."""
-    heading, columns = ["cells"], []
-    seconds = epoch_seconds(runs)
-    for name in seconds:
-        floor = floors[floors["method"] == name].loc[seconds.index]
-        step = seconds[name] / floor["steps_per_epoch"]
-        heading += [f"step of {name}, ms", "floor, ms", "times the floor"]
-        columns += [1e3 * step, 1e3 * floor["seconds"], step / floor["seconds"]]
-    steps = pd.concat(columns, axis=1)
-    rows = [
-        [f"{n_cells:,}", *(shown(value) for value in row)]
-        for n_cells, row in zip(steps.index, steps.to_numpy(), strict=True)
-    ]
-    return table(heading, rows)
-
-
-def rate_table(floors: pd.DataFrame) -> str:
-    """Measured rates, and the floor with products in single precision and in bfloat16."""
-    heading = ["cells", "method", "batch", "GFLOP", "MB", "float32, GFLOP/s"]
-    heading += ["bfloat16, GFLOP/s", "GB/s", "floor in float32, ms", "floor in bfloat16, ms"]
-    rows = [
-        [f"{n_cells:,}", row["method"], f"{row['batch']:,}"]
-        + [shown(row[name] / unit) for name, unit in (("multiply_adds", 5e8), ("bytes", 1e6))]
-        + [shown(row[name]) for name in ("gflops", "bfloat16_gflops", "gb_per_s")]
-        + [shown(1e3 * row[name]) for name in ("seconds", "bfloat16_seconds")]
-        for n_cells, row in floors.iterrows()
-    ]
-    return table(heading, rows, n_text=2)
 
 
 def epoch_seconds(runs: pd.DataFrame) -> pd.DataFrame:

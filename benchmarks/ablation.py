@@ -3,9 +3,8 @@
 usage: python benchmarks/ablation.py --data DIR [--datasets ...] [--seeds 0 1 2]
 
 Mechanisms of the latent and of the clustering are left out of codes that are fitted to the denoised
-states which the network is trained towards, so that a run takes no longer than a clustering.
-Mechanisms of the training are left out of whole trainings. Results go to ``results/ablation.json``
-and, as a table, into the page on method development.
+states themselves; models predict these from the scores of each cell. Results go to
+``results/ablation.json`` and, as a table, into the page on method development.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import anndata
 import numpy as np
@@ -30,10 +29,10 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from scmetaq import MetaQModel
-from scmetaq.data._reference import fit_state
-from scmetaq.model._recipe import RECIPES
+from scmetaq.data._reference import denoised_states
 from scmetaq.nn import _clustering, cluster, neighborhood_mean
 from scmetaq.nn._inputs import nested
+from scmetaq.nn._linear_path import N_RANDOM
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "method_development.md"
@@ -98,17 +97,10 @@ def assignments(adata: anndata.AnnData, seeds: list[int]) -> Iterator[tuple[str,
         z = np.hstack(latents).astype(np.float32)
         for seed in seeds:
             yield name, seed, fit(z, n_codes, seed)
-    trainings: dict[str, dict[str, Any]] = {
-        "**trained** (default)": {},
-        "trained without state loss": {"plan": {"state_weight": 0.0}},
-        "trained from a random residual": {"change": random_residual},
-        "trained, all cells decoded": {"recipe": {"decoded_share": 1.0}},
-        "trained with batch normalisation": {"recipe": {"norm": "batch"}},
-        "trained, codes not fitted again at the end": {"change": not_again},
-    }
-    for name, options in trainings.items():
+    for name, n_random in (("**model** (default)", N_RANDOM), ("states of a linear map", 0)):
         for seed in seeds:
-            yield name, seed, trained(adata, n_codes, seed, **options)
+            with mock.patch("scmetaq.model._reference_fit.N_RANDOM", n_random):
+                yield name, seed, trained(adata, n_codes, seed)
 
 
 def latent_parts(adata: anndata.AnnData) -> dict[str, np.ndarray]:
@@ -128,7 +120,7 @@ def latent_parts(adata: anndata.AnnData) -> dict[str, np.ndarray]:
     n_scores = scores.shape[1] // 2
     return {
         "profile": inputs["profile"],
-        "state": inputs["denoised_state"],
+        "state": denoised(inputs["scores"] / np.sqrt(2)),
         "scores": scores / np.sqrt(scores.var(0).sum()),
         "log": denoised(scores[:, :n_scores]),
         "sqrt": denoised(scores[:, n_scores:]),
@@ -152,7 +144,7 @@ def denoised(scores: np.ndarray) -> np.ndarray:
     """States as the default recipe makes them of scores."""
     z = torch.from_numpy(np.ascontiguousarray(scores))
     smooth = neighborhood_mean(z, z).numpy()
-    return fit_state(scores, smooth, 32)[0](smooth)
+    return denoised_states(smooth, 32)
 
 
 def kmeans(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
@@ -185,45 +177,13 @@ def lloyd_alone(z: torch.Tensor, assignment: torch.Tensor, n_codes: int) -> Any:
     return _clustering.lloyd(z, assignment, n_codes, max_passes=100)
 
 
-def trained(
-    adata: anndata.AnnData,
-    n_codes: int,
-    seed: int,
-    *,
-    recipe: dict[str, Any] | None = None,
-    plan: dict[str, Any] | None = None,
-    change: Callable[[MetaQModel], None] | None = None,
-) -> np.ndarray:
-    """Assignment by a trained model, of which something is changed before the training."""
+def trained(adata: anndata.AnnData, n_codes: int, seed: int) -> np.ndarray:
+    """Assignment by a trained model."""
     scvi.settings.seed = seed
-    known = RECIPES["default"]
-    RECIPES["default"] = replace(known, **(recipe or {}))
-    try:
-        MetaQModel.setup_anndata(adata)
-        model = MetaQModel(adata, n_metacells=n_codes)
-    finally:
-        RECIPES["default"] = known
-    if change is not None:
-        change(model)
-    model.train(accelerator="cpu", plan_kwargs=plan, enable_progress_bar=False)
+    MetaQModel.setup_anndata(adata)
+    model = MetaQModel(adata, n_metacells=n_codes)
+    model.train(accelerator="cpu", enable_progress_bar=False)
     return pd.factorize(model.get_assignments()["metacell"])[0]
-
-
-def random_residual(model: MetaQModel) -> None:
-    """Start the residual of the linear estimate of the state at random, not at zero."""
-    for part in model.module.parts.values():
-        part.encoder.head.reset_parameters()
-
-
-def not_again(model: MetaQModel) -> None:
-    """Keep the codes that were fitted in the course of training."""
-    finish = model._finish
-
-    def finish_only(prepared: Any) -> str:
-        model._codebook_fit.refine = False
-        return finish(prepared)
-
-    model._finish = finish_only
 
 
 def table(frame: pd.DataFrame) -> str:

@@ -32,7 +32,7 @@ TOLERANCE: Final = 0.02
 """Share by which a count may grow: libraries change theirs a little."""
 GAMMA: Final = ("aten.lgamma", "aten.digamma")
 WAITS: Final = ("aten._local_scalar_dense", "aten.nonzero", "aten.unique", "aten._unique2")
-BATCH: Final = 256
+BATCH: Final = 64
 MODULE: Final = "scmetaq.module._metaq"
 
 
@@ -60,7 +60,7 @@ def no(values: torch.Tensor) -> bool:
 def counts() -> dict[str, int]:
     """Work of one training step."""
     module, batch = one_batch()
-    optimizer = torch.optim.AdamW(module.parameters(), fused=True)
+    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], fused=True)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -88,7 +88,7 @@ def one_batch() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     scmetaq.MetaQModel.setup_anndata(adata)
     model = scmetaq.MetaQModel(adata, n_metacells=40)
     prepared = model._prepare()
-    model._codebook_fit.finish()
+    model.module.learn_decoders()
     module = MetaQTrainingPlan(model.module).module.train()
     cells = training_set(prepared.inputs).create_torch_dataset()[list(range(BATCH))]
     return module, {name: torch.as_tensor(values) for name, values in cells.items()}

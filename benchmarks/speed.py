@@ -17,7 +17,6 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 from statistics import mean
 from typing import Any, Final
@@ -25,7 +24,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from _datasets import CELLS_PER_METACELL, DATASETS, Dataset
-from _floor import batch_size, floor_of_a_step, n_trained
 from _markdown import save
 from _methods import HERE, METHODS, Method
 from _resample import data_set, resampled
@@ -33,13 +31,10 @@ from _runs import Run, cpu_model
 from _scores import scores
 from _speed_report import AUTHORS, PUBLISHED_EPOCHS, picture, report
 
-from scmetaq.model._recipe import RecipeName, get_recipe
-
 SOURCE: Final = "pbmc3k"
 CELLS: Final = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 OF_EPOCHS: Final = {"scmetaq-published": 4, "metaq-authors": 4}
 """Epochs of methods that are run only to time an epoch."""
-TRAINED: Final = ("scmetaq", *OF_EPOCHS)
 COMPARED: Final = ("scmetaq", "kmeans-pca", "metacells2", "seacells", "metaq-authors")
 
 
@@ -70,7 +65,7 @@ class Plan:
 
 
 def main() -> None:
-    """Run, score, compute the floor, and write it all down."""
+    """Run, score, and write it all down."""
     args = command_line().parse_args()
     torch.set_num_threads(1)
     cache = args.cache or args.peers / "speed"
@@ -85,12 +80,10 @@ def main() -> None:
         size = {"n_cells": n_cells, "n_genes": n_genes}
         records += [size | record for record in of_size(plan)]
         too_slow = plan.too_slow
-    floors = [floor(method, *size) for size in sizes for method in TRAINED]
     results = {
         "machine": {"cpu": cpu_model(), "threads": 1},
         "source": SOURCE,
         "limit_seconds": args.limit,
-        "floor": floors,
         "runs": records,
     }
     save(args, "speed", results, report(results))
@@ -172,21 +165,6 @@ def result_record(plan: Plan, method: Method, seed: int) -> Iterator[dict[str, A
         **(epoch_times(report) if method.is_ours else {}),
         **{name: quality[name] for name in shown},
     }
-
-
-def floor(method: str, n_cells: int, n_genes: int) -> dict[str, Any]:
-    """Floor of a training step of a method, and the steps of an epoch."""
-    name: RecipeName = "default" if method == "scmetaq" else "published"
-    recipe = get_recipe(name)
-    batch = batch_size(name, n_cells)
-    if method == AUTHORS:
-        batch = min(recipe.batch_size, n_cells)
-    found = floor_of_a_step(name, n_genes, round(n_cells / CELLS_PER_METACELL), batch)
-    # as published, the cells of a batch that would not be full wait for another epoch
-    n_steps = n_trained(name, n_cells) / batch
-    n_steps = int(n_steps) if recipe.max_steps is None else ceil(n_steps)
-    size = {"method": method, "n_cells": n_cells, "n_genes": n_genes}
-    return size | {"batch": batch, "steps_per_epoch": n_steps, **found}
 
 
 if __name__ == "__main__":
