@@ -117,7 +117,7 @@ def test_one_seed_one_result_and_the_global_seed_is_the_seed(fit, toy):
 
 def test_only_the_decoders_of_cells_learn_and_as_published_all_starts_at_random(toy):
     scvi.settings.seed = 0
-    MetaQModel.setup_anndata(toy, batch_key="batch")
+    MetaQModel.setup_anndata(toy, batch_key="state")
     learning = {}
     for recipe in ("default", "published"):
         model = MetaQModel(toy, 6, recipe=recipe)

@@ -155,10 +155,10 @@ def test_default_epochs_and_first_arguments_of_train(toy):
     MetaQModel.setup_anndata(toy)
     assert MetaQModel(toy, 6, recipe="published")._prepare().n_epochs(512) == 300
     prepared = MetaQModel(toy, 6)._prepare()
-    epochs = [prepared.n_epochs(batch_size) for batch_size in (256, 32, 8, 1)]
-    assert epochs == sorted(epochs, reverse=True)
-    assert epochs[0] == 100
-    assert epochs[-1] >= 1
+    epochs = [prepared.n_epochs(batch_size) for batch_size in (256, 64, 32, 8, 1)]
+    assert epochs == [24, 8, 5, 4, 4]
+    each = [prepared.n_steps_each(batch_size) for batch_size in (64, 32, 8, 1)]
+    assert each == [None, None, 6, 6]
     for cls in (MetaQModel, SCPoli, COEM):
         found, expected = (inspect.signature(c.train).parameters for c in (cls, scvi.model.SCVI))
         assert list(found)[:4] == list(expected)[:4]

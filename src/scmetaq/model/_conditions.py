@@ -164,10 +164,10 @@ class ConditionsMixin(Mixin):
     def posterior_predictive_sample(
         self,
         adata: AnnData | MuData | None = None,
-        indices: Any = None,
-        transform_batch: Any = None,
         n_samples: int = 1,
         *,
+        indices: Any = None,
+        transform_batch: Any = None,
         batch_size: int | None = None,
         dataloader: Any = None,
     ) -> Any:

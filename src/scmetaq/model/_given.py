@@ -54,6 +54,7 @@ def choose(
 def get_latent_representation(
     self: Any,
     adata: AnnData | MuData | None = None,
+    *,
     indices: Any = None,
     batch_size: int | None = None,
     dataloader: Any = None,

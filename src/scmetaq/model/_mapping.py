@@ -113,6 +113,7 @@ class MappingMixin(Mixin):
         cls,
         adata: Any,
         reference_model: str | Path | Self,
+        *,
         return_reference_var_names: bool = False,
         inplace: bool = True,
     ) -> Any:

@@ -146,6 +146,7 @@ class MetacellsMixin(Mixin):
     def get_latent_representation(
         self,
         adata: AnnData | MuData | None = None,
+        *,
         indices: Any = None,
         batch_size: int | None = None,
         dataloader: Any = None,

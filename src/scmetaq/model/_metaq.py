@@ -309,8 +309,8 @@ class MetaQModel(
             more = (self._half_latents(everything.only(part)) for part in parts)
         else:
             z = latents(module, inputs)
-        init, evenness = self._codebook_init, self._evenness
-        fit_codes(module, z, more, len(of_codebook), init=init, evenness=evenness, seed=seed)
+        options: Any = {"init": self._codebook_init, "evenness": self._evenness, "seed": seed}
+        fit_codes(module, z, others=more, n_all=len(of_codebook), **options)
         if self._bounds is not None:
             self._bound_sizes(self._bounds)
         if is_first:

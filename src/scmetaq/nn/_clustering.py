@@ -20,14 +20,13 @@ _MIN_PART: Final = 3
 _MAX_SWEEPS: Final = 20
 """Sweeps of the exchange over all cells."""
 _N_BLOCKS: Final = 16
-"""Blocks of a sweep; in each, a code gives at most one cell."""
+"""Blocks of a sweep; in each, a code gives one cell at most."""
 _APART: Final = 6.0
 """Standard deviations between a group and the other cells of its code from which it is set apart;
 100 / K more, up to 8, since one code of few matters more. Noise makes five."""
 _ALIKE: Final = 4.0
 """The same up to which codes are merged for such a group; halves of one are two to three apart."""
-_FEWEST_SPLIT: Final = 20
-"""Cells of a code in which a group is looked for; among fewer, noise may look as far apart."""
+_FEWEST_SPLIT: Final = 20  # cells of a code; among fewer, noise may look as far apart
 _ROWS: Final = 1_024
 """Cells whose distances to all codes are held at once."""
 _ROWS_ADDED: Final = 2**16

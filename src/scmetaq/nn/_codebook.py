@@ -219,7 +219,7 @@ class Codebook(Fitted[CodebookState]):
 
     @torch.no_grad()
     def describe_cells(
-        self, z: Tensor, assignment: Tensor, dimensions: Tensor, share: float = 1.0
+        self, z: Tensor, assignment: Tensor, dimensions: Tensor, *, share: float = 1.0
     ) -> None:
         """Store usage and distances of (a share of) the cells that the codes were fitted to.
 
@@ -228,7 +228,7 @@ class Codebook(Fitted[CodebookState]):
         """
         size = self.count_cells(assignment)
         wide = z[:, dimensions], self.codes[:, dimensions]
-        apart = distances_without(*wide, assignment, size / share)
+        apart = distances_without(*wide, assignment, size=size / share)
         is_enough = size >= min(_FEWEST_FOR_QUANTILES, int(size.max()))
         known = apart[is_enough[assignment]].cpu().double().sort().values
         place = torch.linspace(0, len(known) - 1, N_QUANTILES).round().long()

@@ -16,6 +16,8 @@ from ._likelihoods import (
 _PRIOR_COUNTS: Final = 0.3
 """Counts at the mean rate that every group is thought to have."""
 _LEAST_RATE: Final = 1e-4
+_LEAST_LENGTH, _LEAST_RIDGE = 1e-3, 1e-9
+"""Of latents, which are zero if the weight of their modality is."""
 _RIDGE: Final = 0.3
 """Ridge of log rates on hidden units, as a share of the mean variance of these."""
 _FIRST_LOG_DISPERSION: Final = (-4.6, 6.9)
@@ -89,9 +91,8 @@ class CountDecoder(nn.Module):
             torch.as_tensor(of, dtype=torch.float32, device=z.device) for of in groups
         )
         if len(self.trunk):
-            self.trunk.get_parameter("0.weight").normal_(
-                std=float(z.square().sum(1).mean().rsqrt())
-            )
+            length = float(z.square().sum(1).mean().sqrt())
+            self.trunk.get_parameter("0.weight").normal_(std=1 / max(length, _LEAST_LENGTH))
         mean = (totals.sum(0) / exposure.sum()).clamp_min(_LEAST_RATE)
         target = (totals + _PRIOR_COUNTS) / (exposure[:, None] + _PRIOR_COUNTS / mean)
         hidden, target = self.trunk(z), target.log()  # n x H, n x M
@@ -99,7 +100,7 @@ class CountDecoder(nn.Module):
         centre, level = (weight * hidden).sum(0), (weight * target).sum(0)
         hidden = hidden - centre
         gram = hidden.T @ (weight * hidden)  # H x H
-        gram.diagonal().add_(_RIDGE * gram.trace() / len(gram))
+        gram.diagonal().add_(_RIDGE * gram.trace() / len(gram) + _LEAST_RIDGE)
         slope = torch.linalg.solve(gram, hidden.T @ (weight * (target - level)))
         self.log_rate.weight.copy_(slope.T)
         self.log_rate.bias.copy_(level - centre @ slope)

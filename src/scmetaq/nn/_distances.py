@@ -15,7 +15,7 @@ _BLOCK: Final = 1_024
 
 
 def distances_without(
-    z: Tensor, codes: Tensor, assignment: Tensor, size: Tensor | None = None
+    z: Tensor, codes: Tensor, assignment: Tensor, *, size: Tensor | None = None
 ) -> Tensor:
     r"""Squared distances of cells to their code as it would be without them, ``(n_cells,)``.
 

@@ -23,9 +23,9 @@ from ._callbacks import encode
 def fit_codes(
     module: MetaQModule,
     z: Tensor,
+    *,
     others: Iterable[Tensor] = (),
     n_all: int = 0,
-    *,
     init: CodebookInit,
     evenness: float,
     seed: int,
