@@ -221,11 +221,12 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         # more than the steps of an epoch would give a warning
         share = train_size or (0.9 if holds_out else 1.0)
         n_batches = int(share * len(prepared.cells)) // batch_size
+        if max_epochs is None and (n_each := prepared.n_steps_each(batch_size)):
+            kwargs.setdefault("limit_train_batches", n_each)
+            n_batches = min(n_batches, n_each)
         kwargs.setdefault("log_every_n_steps", max(1, min(10, n_batches)))
         if early_stopping and prepared.monitor:
             kwargs.setdefault("early_stopping_monitor", prepared.monitor)
-        if max_epochs is None and prepared.n_steps_each(batch_size):
-            kwargs.setdefault("limit_train_batches", prepared.n_steps_each(batch_size))
         splitter = prepared.splitter(batch_size, kwargs.pop("datasplitter_kwargs", None) or {})
         fit = partial(
             super().train,

@@ -129,9 +129,8 @@ class MetaQModel(
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
         check_int("n_latent", n_latent)
         check_share("evenness", evenness)
-        self._recipe = get_recipe(recipe)
+        self._recipe, self._evenness = get_recipe(recipe), evenness
         self._codebook_init = codebook_init or self._recipe.codebook_init
-        self._evenness = evenness
         check_weights(modality_weights, self._sources)
         self.module = self._module_cls(
             self._shapes(n_top_features, likelihood, n_components=self._recipe.n_components),
