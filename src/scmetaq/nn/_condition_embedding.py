@@ -15,11 +15,11 @@ def with_condition(values: Tensor, condition: Tensor) -> Tensor:
 
 
 class ConditionEmbedding(nn.Module):
-    """A learnable vector for each category of each condition key.
+    """A vector for each category of each condition key, learnt or set.
 
-    All start at zero: what then distinguishes two categories has been learnt from their cells.
-    After :meth:`freeze` the first categories of each key are in buffers, which no optimiser sees,
-    and the parameters hold the other categories only.
+    All start at zero: what distinguishes two categories has been estimated from their cells. After
+    :meth:`freeze` the first categories of each key are in buffers, which no optimiser sees, and the
+    parameters hold the other categories only.
 
     References
     ----------
