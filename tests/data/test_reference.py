@@ -184,9 +184,9 @@ def test_states_have_unit_total_variance_and_those_of_single_cells_are_predicted
     hidden = np.maximum(noisy @ fitted.directions + fitted.shift, 0)
     read = np.hstack([noisy, hidden])
     found = read @ fitted.coefficients + fitted.intercept
-    expected = Ridge(alpha=3).fit(read, states).predict(read)
+    expected = Ridge(alpha=0.3).fit(read, states).predict(read)
     np.testing.assert_allclose(found, expected, atol=1e-3)
-    linear = Ridge(alpha=3).fit(noisy, states).predict(noisy)
+    linear = Ridge(alpha=0.3).fit(noisy, states).predict(noisy)
     assert np.square(found - states).sum() < np.square(linear - states).sum()
     again = fit_state_map(noisy, states, n_random=50, seed=0)
     assert all(np.array_equal(*pair) for pair in zip(fitted, again, strict=True))

@@ -290,7 +290,7 @@ def fit_state_map(scores: np.ndarray, states: np.ndarray, *, n_random: int, seed
     directions = rng.standard_normal((n_read, n_random), np.float32) / np.float32(np.sqrt(n_read))
     shift = rng.standard_normal(n_random, np.float32)
     read = np.hstack([scores, np.maximum(scores @ directions + shift, 0)])
-    ridge = Ridge(alpha=len(read) / 100).fit(read, states)
+    ridge = Ridge(alpha=len(read) / 1000).fit(read, states)
     return StateFit(directions, shift, ridge.coef_.T, ridge.intercept_)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ._count_batch import CountBatch, FeatureCoverage
 from ._fitted import Fitted
 
-N_RANDOM: Final = 512
+N_RANDOM: Final = 1024
 """Random features from which states are estimated."""
 
 
