@@ -243,19 +243,11 @@ class MetaQModel(
         everything = self._cells(self.adata_manager)
         cells = of_codebook[spread(len(of_codebook), MAX_REFERENCE_CELLS)]
         reference = everything.sample(cells)
-        reliability = {}
-        if not module.codebook.is_fitted:
+        if is_first := not module.codebook.is_fitted:
             with working("Fitting statistics"):
-                reliability = {
-                    kind: fit_statistics(
-                        module.parts[kind],
-                        kind,
-                        of_kind.measured,
-                        starts_at_mean=False,
-                        seed=seed,
-                    )
-                    for kind, of_kind in reference.counts.items()
-                }
+                for kind, of_kind in reference.counts.items():
+                    part, counts = module.parts[kind], of_kind.measured
+                    fit_statistics(part, kind, counts, starts_at_mean=False, seed=seed)
         if recipe.n_components:
             read = self._read_all(reference)
             with working("Averaging over neighbours"):
@@ -263,7 +255,7 @@ class MetaQModel(
                     module,
                     read,
                     reference,
-                    reliability=reliability,
+                    is_first=is_first,
                     has_weights=self.init_params_["non_kwargs"]["modality_weights"] is not None,
                     seed=seed,
                 )

@@ -36,19 +36,19 @@ Arrays = dict[str, dict[str, Any]]
 
 def fit_statistics(
     part: Any, kind: str, counts: sp.csr_matrix, *, starts_at_mean: bool = True, seed: int = 0
-) -> float:
-    """Choose features, fit their scaling and principal axes; return the reliability of the axes.
+) -> None:
+    """Choose features, and fit their scaling and principal axes.
 
     Where ``starts_at_mean``, the decoder starts at the average profile.
     """
-    scaling, path, reliability = part.feature_scaling, part.linear_path, 1.0
+    scaling, path = part.feature_scaling, part.linear_path
     features = select_features(counts, len(scaling.features), by_variance=kind != "atac")
     if path is None:
         fitted = fit_scaling(counts, features)
     else:
         n_components = path.profile.axes.shape[1]
         reference = fit_reference(counts, features, n_components=n_components, seed=seed)
-        fitted, reliability = reference.scaling, reference.reliability
+        fitted = reference.scaling
         for name in ("profile", "log", "sqrt", "log_factors", "sqrt_factors"):
             getattr(path, name).set_state(getattr(reference, name))
         path.kept.copy_(torch.as_tensor(reference.kept))
@@ -56,7 +56,6 @@ def fit_statistics(
     part.coverage.set_rate(torch.as_tensor(fitted.rate))
     if starts_at_mean:
         part.decoder.start_at(torch.as_tensor(fitted.rate[features]))
-    return reliability
 
 
 def selected_inputs(module: Any, cells: Cells) -> Arrays:
@@ -81,16 +80,15 @@ def linear_inputs(
     inputs: Arrays,
     cells: Cells,
     *,
-    reliability: dict[str, float],
+    is_first: bool,
     has_weights: bool,
     seed: int,
 ) -> Arrays:
     """Complete the inputs of MetaQ's encoder and add counts.
 
-    If the statistics have just been fitted, of the ``reliability`` given, so is the encoder: to
-    scores averaged over neighbours.
+    In the first training the encoder is fitted: to scores averaged over neighbours.
     """
-    if reliability and len(inputs) > 1:
+    if is_first and len(inputs) > 1:
         _fit_imputation(module, inputs)
         if not has_weights:
             present = {k: part["scores"][part[PRESENT][:, 0] > 0] for k, part in inputs.items()}
@@ -99,10 +97,10 @@ def linear_inputs(
             )
         if not all(part[PRESENT].all() for part in inputs.values()):
             inputs = _completed(module, inputs, cells.conditions)
-    if reliability and module.correction is not None:
+    if is_first and module.correction is not None:
         _fit_correction(module, inputs, cells.conditions, seed)
         inputs = _completed(module, inputs, cells.conditions)
-    if reliability:
+    if is_first:
         _fit_encoder(module, inputs, seed)
     for kind, of_kind in cells.counts.items():
         features = module.parts[kind].feature_scaling.features.cpu().numpy()

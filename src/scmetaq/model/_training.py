@@ -51,7 +51,7 @@ class Preparation:
         return int(np.clip(round(self.n_steps / per_epoch), 1, self.most_epochs))
 
     def n_steps_each(self, batch_size: int) -> int | None:
-        """Steps of an epoch by default, where a pass over all cells has too many; else None."""
+        """Steps per epoch by default, fewer than a pass over all cells; None for such a pass."""
         n = None if self.n_steps is None else self.n_steps // _FEWEST_EPOCHS
         return n if n and n * batch_size < len(self.cells) else None
 

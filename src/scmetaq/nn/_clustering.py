@@ -7,7 +7,7 @@ import torch
 from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 
-from ._distances import distances_to, scores, squared_distances
+from ._distances import distances_to, principal_scores, squared_distances
 
 _START_DIMS: Final = 64
 """Principal axes in which cells to start from are drawn."""
@@ -105,7 +105,7 @@ def cluster(
     (2007), doi:10.5555/1283383.1283494.
     """
     if start is None:
-        x = scores(z, _START_DIMS).cpu().numpy()
+        x = principal_scores(z, _START_DIMS).cpu().numpy()
         start = z[torch.from_numpy(kmeans_plusplus(x, n_codes, random_state=seed)[1])]
     assignment = fill_empty(z, start, nearest_codes(z, start))
     found = split_and_merge(z, assignment, n_codes)

@@ -62,7 +62,7 @@ def n_distinct(z: Tensor) -> int:
     return len(torch.cat(found).unique())
 
 
-def scores(z: Tensor, n_axes: int) -> Tensor:
+def principal_scores(z: Tensor, n_axes: int) -> Tensor:
     """Cells on their principal axes, ``(n_cells, n_axes)``, of which there may be fewer."""
     centred = z - z.mean(0)
     return centred @ torch.linalg.eigh(centred.T @ centred)[1][:, -n_axes:]

@@ -147,7 +147,7 @@ class EpochTrainingPlan(TrainingPlan):
         options = {"on_step": False, "on_epoch": True, "sync_dist": self.use_sync_dist}
         for name, (total, n) in self._sums[mode].items():
             key = f"{mode}_loss" if name == "loss" else f"{name}_{mode}"
-            # beside the bar, since it falls; the loss rises as terms of it set in
+            # shown with the bar, since it falls; the loss rises as terms of it set in
             self.log(key, total / n, prog_bar=name == "reconstruction_loss", **options)
         self._sums[mode] = {}
 
