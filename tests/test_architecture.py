@@ -20,11 +20,12 @@ MAY_IMPORT = {
     "_keys": set(),
     "_parallel": {"_progress"},
     "_progress": set(),
+    "_sketch": set(),
     "data": {"_errors", "_keys", "_parallel"},
-    "nn": set(),
+    "nn": {"_sketch"},
     "module": {"nn"},
     "train": {"_errors", "_parallel", "_progress", "module", "nn"},
-    "metrics": {"_errors", "_keys", "_parallel", "_progress", "data"},
+    "metrics": {"_errors", "_keys", "_parallel", "_progress", "_sketch", "data"},
     "tl": {"_errors", "_keys", "_parallel", "data", "metrics"},
     "pl": {"_errors", "_keys"},
     "model": {
@@ -38,19 +39,20 @@ MAY_IMPORT = {
 """Part of the package (the empty name: ``scmetaq`` itself) to the other parts it may know."""
 
 MAY_USE = {
-    "nn": {"geosketch", "numpy", "sklearn", "torch"},
+    "nn": {"numpy", "sklearn", "torch"},
     "module": {"scvi", "torch"},
     "train": {"lightning", "numpy", "ot", "scvi", "torch"},
     "_keys": set(),
     "_parallel": set(),
     "_progress": {"rich", "scvi"},
+    "_sketch": {"geosketch", "numpy"},
 }
 """Parts that may use only these libraries."""
 
 ONLY_IN = {
     "matplotlib": {"pl"},
     "jax": {"metrics"},
-    "geosketch": {"nn"},
+    "geosketch": {"_sketch"},
     "lightning": {"train"},
     "typer": {"cli"},
 }

@@ -1,5 +1,6 @@
 """Metrics of metacells: arrays in, numbers out; ``evaluate`` is the one that reads AnnData."""
 
+from ._compare import compare
 from ._correlation import compactness, separation
 from ._counts import inv, rna_atac_correlation
 from ._diffusion import DiffusionMap, diffusion_compactness, diffusion_map, diffusion_separation
@@ -26,6 +27,7 @@ __all__ = [
     "agreement",
     "balanced_accuracy",
     "compactness",
+    "compare",
     "diffusion_compactness",
     "diffusion_map",
     "diffusion_separation",

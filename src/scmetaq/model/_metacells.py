@@ -15,7 +15,7 @@ from scmetaq.data._columns import plain
 from scmetaq.data._containers import readable
 from scmetaq.module import MetaQModule
 from scmetaq.nn import cut_tree, merge_codes
-from scmetaq.tl._aggregate import aggregate_cells, aggregate_modalities
+from scmetaq.tl._aggregate import aggregate_cells, aggregate_modalities, check_layers
 from scmetaq.tl._summarize import (
     combinations,
     find_covariates,
@@ -28,6 +28,7 @@ from scmetaq.tl._summarize import (
 from ._base import Mixin
 from ._blocks import Block
 from ._given import Chosen
+from ._soft import outliers
 
 
 class MetacellsMixin(Mixin):
@@ -93,6 +94,8 @@ class MetacellsMixin(Mixin):
         n_metacells: int | None = None,
         within: str | Sequence[str] | None = None,
         min_cells: int = 5,
+        layers: Sequence[str] | None = None,
+        drop_outliers: float | bool | None = None,
         indices: Any = None,
         batch_size: int | None = None,
         dataloader: Any = None,
@@ -114,6 +117,12 @@ class MetacellsMixin(Mixin):
             :meth:`get_assignments`. ``obs["metacell"]`` then holds which of the ``n_metacells``
             metacells a piece is a part of: pieces of one hold cells in the same state under
             other covariates. Cells without a metacell are left out.
+        layers
+            Further layers to sum, such as ``["spliced", "unspliced"]``, into layers of their names.
+        drop_outliers
+            Leave out this share of the cells, those of the highest :meth:`get_outlier_scores`; with
+            True those whose log score exceeds the median by five median absolute deviations. The
+            most typical cell of each metacell stays.
         indices, batch_size, dataloader
             As of :meth:`get_latent_representation`; each cell counts once.
 
@@ -132,15 +141,23 @@ class MetacellsMixin(Mixin):
         """
         chosen = self._chosen(adata, indices, batch_size, dataloader)
         whole, _, covariates = self._assigned(chosen, n_metacells, within, min_cells)
+        settings: dict[str, Any] = {"layers": check_layers(chosen.data, layers)}
+        pieces = whole if covariates is None else split_metacells(whole, covariates)
+        if drop_outliers not in (None, False):
+            settings["drop_outliers"] = drop_outliers
+            pieces = pieces.mask(
+                outliers(self._outlier_scores(chosen.cells), pieces, drop_outliers)
+            )
+        pieces = chosen.of_all(pieces)
         if covariates is None:
-            return aggregated(self, chosen.data, chosen.of_all(whole))
-        pieces = chosen.of_all(split_metacells(whole, covariates))
-        whole = chosen.of_all(whole)
-        names, columns = list(pieces.cat.categories), list(covariates.columns)
-        settings: dict[str, Any] = {"within": columns, "min_cells": min_cells}
-        metacells = aggregated(self, chosen.data, pieces, names, **settings)
-        write_whole(metacells, whole, pieces, _keys.METACELL)
-        metacells.uns[_keys.UNS]["n_cells_left_out"] = int(pieces.isna().sum())
+            metacells = aggregated(self, chosen.data, pieces, **settings)
+        else:
+            settings |= {"within": list(covariates.columns), "min_cells": min_cells}
+            names = list(pieces.cat.categories)
+            metacells = aggregated(self, chosen.data, pieces, names, **settings)
+            write_whole(metacells, chosen.of_all(whole), pieces, _keys.METACELL)
+        if len(settings) > 1:
+            metacells.uns[_keys.UNS]["n_cells_left_out"] = int(pieces.isna().sum())
         return metacells
 
     def get_latent_representation(
@@ -253,6 +270,7 @@ def aggregated(
     options: dict[str, Any] = {"categories": names, "categorical": named}
     no_label = model.registry["setup_args"].get("unlabeled_category")
     options["unlabeled"] = dict.fromkeys(model._label_keys, no_label)
+    options["others"] = settings.get("layers")
     assignment = assignment.rename(_keys.METACELL)  # a column of this name is not carried along
     metacells: AnnData | MuData
     if model._reads_mudata:

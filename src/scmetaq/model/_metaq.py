@@ -7,10 +7,9 @@ from anndata import AnnData
 from mudata import MuData
 from scvi import settings
 
-from scmetaq._errors import InputTypeError, InputValueError, check_choice, check_int, check_share
+from scmetaq._errors import InputValueError, check_choice, check_int, check_share
 from scmetaq._progress import working
 from scmetaq.data._cells import Cells
-from scmetaq.data._checks import check_n_metacells
 from scmetaq.data._modality import check_weights
 from scmetaq.data._reference import MAX_REFERENCE_CELLS
 from scmetaq.data._training_set import spread
@@ -35,10 +34,12 @@ from ._conditions import ConditionsMixin
 from ._labels import LabelsMixin
 from ._mapping import MappingMixin
 from ._metacells import MetacellsMixin
+from ._number import n_metacells_of
 from ._query import QueryMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import fit_statistics, linear_inputs, selected_inputs, start_decoders
 from ._reports import ReportsMixin
+from ._soft import get_representative_cells, get_soft_assignments
 from ._stages import stage
 from ._training import Preparation, default_batch_size
 
@@ -68,6 +69,9 @@ class MetaQModel(
     n_metacells
         Number of metacells, at least 2 and below the number of cells. One per 50 cells is a
         good start.
+    cells_per_metacell, counts_per_metacell
+        In place of ``n_metacells``: how many cells, or raw counts (UMIs), a metacell has on
+        average. Counts are those of RNA, or of the only modality.
     registry
         Registry of a saved model, in place of ``adata``; for internal use.
     recipe
@@ -106,6 +110,8 @@ class MetaQModel(
     _module_cls = MetaQModule
     _sizes: tuple[int | None, int | None] = (None, None)
     _training_plan_cls = MetaQTrainingPlan
+    get_soft_assignments = get_soft_assignments
+    get_representative_cells = get_representative_cells
 
     def __init__(
         self,
@@ -113,6 +119,8 @@ class MetaQModel(
         n_metacells: int | None = None,
         registry: dict | None = None,
         *,
+        cells_per_metacell: float | None = None,
+        counts_per_metacell: float | None = None,
         recipe: RecipeName = "default",
         n_latent: int = 32,
         n_top_features: int | dict[str, int] | None = None,
@@ -124,7 +132,13 @@ class MetaQModel(
     ):
         super().__init__(adata, registry)
         self.init_params_ = self._get_init_params(locals())
-        self.n_metacells = self._checked_n_metacells(n_metacells)
+        size = {
+            "cells_per_metacell": cells_per_metacell,
+            "counts_per_metacell": counts_per_metacell,
+        }
+        self.n_metacells = n_metacells_of(self, n_metacells, **size)
+        # a loaded model has as many, whatever cells come with it
+        self.init_params_["non_kwargs"] |= {"n_metacells": self.n_metacells, **dict.fromkeys(size)}
         check_choice("distance", distance, (None, *get_args(Distance)))
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
         check_int("n_latent", n_latent)
@@ -328,15 +342,3 @@ class MetaQModel(
         z = torch.from_numpy(self._latents(cells)).to(module.device)
         found = bound_sizes(module.codebook, z, bounds, move_codes=self._recipe.refine)
         module.codebook.describe_cells(z, found, module.state_dimensions)
-
-    def _checked_n_metacells(self, n_metacells: int | None) -> int:
-        """A model loaded for other cells may have more metacells than there are cells."""
-        is_loading = self.adata is None or self.adata_manager._source_registry is not None
-        n_cells = np.iinfo(np.int64).max if is_loading else self.adata.n_obs
-        if n_metacells is None:
-            advice = "" if is_loading else f": n_metacells={max(2, round(n_cells / 50))}"
-            problem = "n_metacells is missing: how many metacells should there be?"
-            fix = f"One per 50 cells is a good start{advice}."
-            raise InputTypeError(problem, fix, "n_metacells")
-        check_n_metacells(n_metacells, n_cells)
-        return int(n_metacells)

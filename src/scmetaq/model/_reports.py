@@ -12,6 +12,7 @@ from mudata import MuData
 from torch import Tensor
 
 from scmetaq._errors import InputValueError
+from scmetaq.data._cells import Cells
 from scmetaq.data._checks import check_cut
 from scmetaq.data._training_set import spread
 from scmetaq.module import MetaQModule
@@ -149,6 +150,9 @@ class ReportsMixin(Mixin):
             As :meth:`get_assignments`; or all cells of the model are alone in their metacells.
         """
         chosen = self._chosen(adata, indices, batch_size, dataloader)
+        return self._outlier_scores(chosen.cells).iloc[chosen.place]
+
+    def _outlier_scores(self, cells: Cells) -> pd.Series:
         if not bool((self.module.codebook.typical_distance > 0).any()):
             problem = "Expected distances of cells to their codes, found none: all cells of the"
             fix = "Train with fewer metacells."
@@ -161,8 +165,8 @@ class ReportsMixin(Mixin):
             typical = codebook.typical_distance[assignment].clamp_min(1e-12)
             return {"score": codebook.distances(z, assignment) / typical}
 
-        found = self._in_blocks(score, chosen.cells)["score"]
-        return pd.Series(found, chosen.cells.names, name="outlier_score").iloc[chosen.place]
+        found = self._in_blocks(score, cells)["score"]
+        return pd.Series(found, cells.names, name="outlier_score")
 
     def get_granularity_report(self, n_metacells: Sequence[int]) -> pd.DataFrame:
         """How well fewer metacells stand for the cells, for several numbers of them at once.

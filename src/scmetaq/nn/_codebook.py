@@ -6,6 +6,8 @@ import torch.nn.functional as F  # noqa: N812
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+from scmetaq._sketch import geometric_sketch
+
 from ._code_index import FEWEST_CODES, CodeIndex, code_regions, half_squares, region_means
 from ._distances import (
     distances_to,
@@ -134,6 +136,13 @@ class Codebook(Fitted[CodebookState]):
             return self._nearest(z, group)
         best = self.preference(z, group).topk(2, dim=1)  # B x 2
         return Lookup(best.indices[:, 0], (best.values[:, 0] - best.values[:, 1]).to(z.dtype))
+
+    def nearest(self, z: Tensor, n: int) -> tuple[Tensor, Tensor]:
+        """Preference for the ``n`` best codes of each cell, best first, and which they are."""
+        if len(self.region):
+            return self._near(z, n, self.region)
+        found = self.preference(z).topk(n, dim=1)  # B x n
+        return found.values, found.indices
 
     def _nearest(self, z: Tensor, group: Tensor | None) -> Lookup:
         """The same for many codes: those of the nearest regions, or groups, are compared."""
@@ -326,13 +335,7 @@ def initial_codes(
         return torch.from_numpy(kmeans.cluster_centers_).to(z)
     if init == "random":
         return z[np.random.default_rng(seed).choice(len(z), n_codes, replace=False)]
-    from geosketch import gs
-
-    state = np.random.get_state()  # noqa: NPY002  (geosketch seeds the global generator)
-    try:
-        return z[np.asarray(gs(z.cpu().numpy(), n_codes, replace=False, seed=seed))]
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
+    return z[geometric_sketch(z.cpu().numpy(), n_codes, seed)]
 
 
 def codebook_loss(z: Tensor, z_q: Tensor) -> Tensor:

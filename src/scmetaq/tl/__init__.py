@@ -3,6 +3,7 @@
 from ._aggregate import aggregate
 from ._association import classify_conditions, covariate_association, feature_association
 from ._choose_n_metacells import choose_n_metacells
+from ._merge_metacells import merge_metacells
 from ._peak_gene_links import peak_gene_links
 from ._recover_embedding import recover_embedding
 from ._spectral import spectral_metacells
@@ -13,6 +14,7 @@ __all__ = [
     "classify_conditions",
     "covariate_association",
     "feature_association",
+    "merge_metacells",
     "peak_gene_links",
     "recover_embedding",
     "spectral_metacells",

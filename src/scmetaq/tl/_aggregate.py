@@ -29,7 +29,11 @@ type By = str | Sequence[str] | pd.Series | ArrayLike
 
 
 def aggregate[T: (AnnData, MuData)](
-    adata_or_mdata: T, by: By = _keys.METACELL, *, layer: str | None = None
+    adata_or_mdata: T,
+    by: By = _keys.METACELL,
+    *,
+    layer: str | None = None,
+    layers: Sequence[str] | None = None,
 ) -> T:
     r"""Make metacells of cells by any assignment: means and sums of raw counts, majority labels.
 
@@ -48,6 +52,8 @@ def aggregate[T: (AnnData, MuData)](
     layer
         Layer with the raw counts (in MuData: of each modality that has it, ``X`` of the others).
         None: ``X``.
+    layers
+        Further layers to sum, such as ``["spliced", "unspliced"]``, into layers of their names.
 
     Returns
     -------
@@ -89,13 +95,14 @@ def aggregate[T: (AnnData, MuData)](
         assignment = cell_values(data, by, what="by")
     check_layer(data, layer)
     parts = data.mod if isinstance(data, MuData) else {"": data}
-    layers = {name: layer if layer in layers_of(part) else None for name, part in parts.items()}
+    chosen = {name: layer if layer in layers_of(part) else None for name, part in parts.items()}
     for name, part in parts.items():
-        check_counts(part, layers[name], f"modality {name!r}, " if name else "")
+        check_counts(part, chosen[name], f"modality {name!r}, " if name else "")
+    others = check_layers(data, layers)
     metacells = (
-        aggregate_modalities(data, assignment, layers=layers)
+        aggregate_modalities(data, assignment, layers=chosen, others=others)
         if isinstance(data, MuData)
-        else aggregate_cells(data, assignment, layer=layer)
+        else aggregate_cells(data, assignment, layer=layer, others=others)
     )
     if columns:
         write_whole(metacells, whole, assignment, columns[0])
@@ -117,10 +124,14 @@ def aggregate_cells(
     assignment: pd.Series,
     *,
     layer: str | None = None,
+    others: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
     **of_columns: Any,
 ) -> AnnData:
-    """Aggregate one modality, in the order of ``categories``; see :func:`summarize_obs`."""
+    """Aggregate one modality, in the order of ``categories``; see :func:`summarize_obs`.
+
+    Of ``others``, further layers, those that it has are summed.
+    """
     column = _metacells(assignment, categories)
     X = adata.X if layer is None else adata.layers[layer]
     sums = sum_rows(X, column.codes, len(column.categories))
@@ -128,6 +139,11 @@ def aggregate_cells(
     means = np.empty(sums.nnz, np.float32)
     for size, first, end in zip(sizes, sums.indptr, sums.indptr[1:], strict=False):
         means[first:end] = sums.data[first:end] / size
+    of_others = {
+        name: sum_rows(adata.layers[name], column.codes, len(column.categories))
+        for name in others or ()
+        if name in adata.layers
+    }
     single = sums.astype(np.float32, copy=False)  # unless it cannot hold a sum exactly
     columns = _user_columns(adata.obs, assignment.name)
     return AnnData(
@@ -135,7 +151,10 @@ def aggregate_cells(
         obs=plain(summarize_obs(columns, column, **of_columns)),
         var=plain(adata.var),
         varm={name: _of_features(values) for name, values in adata.varm.items()},
-        layers={_keys.COUNTS: single if np.array_equal(single.data, sums.data) else sums},
+        layers={
+            _keys.COUNTS: single if np.array_equal(single.data, sums.data) else sums,
+            **of_others,
+        },
     )
 
 
@@ -144,6 +163,7 @@ def aggregate_modalities(
     assignment: pd.Series,
     *,
     layers: Mapping[str, str | None],
+    others: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
     **of_columns: Any,
 ) -> MuData:
@@ -154,12 +174,31 @@ def aggregate_modalities(
     for name, layer in layers.items():
         part = mdata.mod[name]
         of_part = assignment.loc[part.obs_names]
-        parts[name] = aggregate_cells(part, of_part, layer=layer, **options)
+        parts[name] = aggregate_cells(part, of_part, layer=layer, others=others, **options)
     metacells = MuData(parts)
     columns = _user_columns(mdata.obs, assignment.name)
     summary = plain(summarize_obs(columns, column, **of_columns))
     metacells.obs, metacells.var = summary.loc[metacells.obs_names], plain(metacells.var)
     return metacells
+
+
+def check_layers(data: AnnData | MuData, layers: Sequence[str] | None) -> list[str] | None:
+    """Refuse further layers that no modality has, or that hold no counts; return their names."""
+    if layers is None:
+        return None
+    if isinstance(layers, str) or not all(isinstance(name, str) for name in layers):
+        problem = f"Expected `layers` to be a list of names of layers, found {layers!r}."
+        raise InputTypeError(problem, argument="layers")
+    parts = data.mod if isinstance(data, MuData) else {"": data}
+    for name in layers:
+        check_layer(data, name)
+        if name == _keys.COUNTS:
+            problem = f"Expected `layers` besides the sums of the counts, found {name!r}: metacells"
+            raise InputValueError(f"{problem} have these in it anyway.", "Leave it out.", "layers")
+        for of, part in parts.items():
+            if name in layers_of(part):
+                check_counts(part, name, f"modality {of!r}, " if of else "")
+    return list(layers)
 
 
 def _of_features(values: Any) -> Any:
