@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from ._commands import Evaluate, Infer, Map
+from ._compare import Compare
 from ._job import Job
 from ._terminal import BAD_INPUT, ERROR, STOPPED, exit_status, say
 
@@ -92,7 +93,7 @@ def _command(job: type[Job]) -> Callable[..., None]:
     return command
 
 
-for _job in (Infer, Evaluate, Map):
+for _job in (Infer, Map, Evaluate, Compare):
     app.command(_job.__name__.lower())(_command(_job))
 
 

@@ -39,7 +39,8 @@ _OF_NO_RESULT = {"input", "out", "overwrite", "debug", "command", "resume"}
 Accelerator = Literal["auto", "cpu", "gpu", "mps"]
 
 
-def _column(help: str) -> Any:
+def column_option(help: str) -> Any:
+    """An option that names a column of ``obs``."""
     return typer.Option(None, metavar="COLUMN", help=help)
 
 
@@ -64,11 +65,11 @@ class Infer(JudgingJob):
         help="Kind of counts of an .h5ad file, rna by default; those of an .h5mu file are known by "
         "the names of its modalities: rna, adt or prot, atac.",
     )
-    batch_key: str | None = _column("Column of obs with the batch.")
-    covariate_key: list[str] | None = _column(
+    batch_key: str | None = column_option("Column of obs with the batch.")
+    covariate_key: list[str] | None = column_option(
         "Column of obs with a covariate; several after INPUT, or repeated."
     )
-    labels_key: list[str] | None = _column(
+    labels_key: list[str] | None = column_option(
         "Column of obs with labels to judge by, also of one modality (rna:COLUMN); several after "
         "INPUT, or repeated. Never used in training."
     )
@@ -197,10 +198,10 @@ class Evaluate(JudgingJob):
         metavar="ASSIGNMENTS",
         help="Table of any method, .csv or .tsv, with the columns barcode and metacell.",
     )
-    labels_key: str | None = _column(
+    labels_key: str | None = column_option(
         "Column of obs with labels to judge by, also of one modality (rna:COLUMN)."
     )
-    batch_key: str | None = _column(
+    batch_key: str | None = column_option(
         "Column of obs with the batch, to judge how metacells mix batches; also of one modality "
         "(rna:COLUMN)."
     )

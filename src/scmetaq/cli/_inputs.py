@@ -217,7 +217,7 @@ def check_assignments(path: Path) -> None:
     """Check what can be checked of ASSIGNMENTS without reading it."""
     if not path.is_file():
         raise InputError(f"There is no file {path}: check the spelling and the folder.")
-    if _ending(path) not in _SEPARATORS:
+    if not is_table(path):
         raise InputError(
             f"Expected ASSIGNMENTS to be a .csv file with commas or a .tsv file with tabs, found "
             f"{path}: write the table in one of these forms, with the columns barcode and metacell."
@@ -271,6 +271,11 @@ def align_assignments(
         absent = f"{len(cells) - n_known:,} of {len(cells):,} cells of {source.name}"
         note(f"{absent} are not in {path} and have no metacell.")
     return table.reindex(cells)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a path is that of a table, by its name."""
+    return _ending(path) in _SEPARATORS
 
 
 def _ending(path: Path) -> str:

@@ -138,20 +138,22 @@ class JudgingJob(Job):
         """Compute the metrics, and return what the report says of these cells."""
         from scmetaq import metrics
 
-        cells, labels = self.cells, self.columns["labels_key"].names
-        batch = next(iter(self.columns["batch_key"].names), None)
+        cells, by = self.cells, self._judged_by()
         names = {_NAMES[key]: ", ".join(of.names) or "none" for key, of in self.columns.items()}
         page: dict[str, Any] = {"adata": cells.data, "assignments": assignments}
-        self.metrics = page["metrics"] = metrics.evaluate(
-            cells.data,
-            assignments["metacell"],
-            next(iter(labels), None),
-            conditions=batch,
-            layer=cells.layer,
-            modalities=list(cells.kinds.values()) or None,
-        )
-        page |= {"labels_key": labels, "batch_key": batch, "layer": cells.layer}
-        return page | {"notes": self.notes, "facts": {**facts, **names}}
+        self.metrics = page["metrics"] = metrics.evaluate(cells.data, assignments["metacell"], **by)
+        page |= {"labels_key": self.columns["labels_key"].names, "batch_key": by["conditions"]}
+        page |= {"layer": cells.layer, "notes": self.notes}
+        return page | {"facts": {**facts, **names}}
+
+    def _judged_by(self) -> dict[str, Any]:
+        """Arguments of the metrics."""
+        return {
+            "labels": next(iter(self.columns["labels_key"].names), None),
+            "conditions": next(iter(self.columns["batch_key"].names), None),
+            "layer": self.cells.layer,
+            "modalities": list(self.cells.kinds.values()) or None,
+        }
 
     def _rows(self) -> Iterable[tuple[str, ...]]:
         from scmetaq.report import tiles

@@ -1,7 +1,7 @@
 """Metrics of several assignments of the same cells."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import igraph
 import numpy as np
@@ -19,7 +19,7 @@ from scmetaq.data._containers import names_of, readable
 from ._evaluate import evaluate, principal_components
 from ._groups import cell_values, group_cells
 
-Baseline = Literal["random", "kmeans", "geosketch", "walktrap"]
+BASELINES = ("random", "kmeans", "geosketch", "walktrap")
 
 
 def compare(
@@ -27,7 +27,7 @@ def compare(
     assignments: Mapping[str, str | pd.Series | ArrayLike],
     labels: str | pd.Series | ArrayLike | None = None,
     *,
-    baselines: Baseline | Sequence[Baseline] = (),
+    baselines: str | Sequence[str] = (),
     seed: int = 0,
     **kwargs: Any,
 ) -> pd.DataFrame:
@@ -71,7 +71,7 @@ def compare(
         raise InputTypeError(problem, fix, "assignments")
     chosen = [baselines] if isinstance(baselines, str) else list(baselines)
     for name in chosen:
-        check_choice("baseline", name, get_args(Baseline))
+        check_choice("baseline", name, BASELINES)
         if name in assignments:
             problem = f"Expected names of assignments that are no baselines, found {name!r} twice."
             raise InputValueError(problem, argument="baselines")

@@ -201,3 +201,13 @@ def training(history: Mapping[str, pd.DataFrame]) -> Picture:
         "the epoch from which on it includes the error of the codes."
     )
     return Picture(svg_source(axes[0]), "Training curves", caption)
+
+
+def comparison(metrics: pd.DataFrame) -> Picture:
+    """Metrics of each method."""
+    axes = pl.metrics(metrics)
+    caption = (
+        "Boxes: quartiles of the metacells of a method, whiskers to the 5th and 95th percentile; "
+        "the number is the mean, over cells of compactness and separation."
+    )
+    return Picture(svg_source(axes[0]), "Metrics of each method", caption)

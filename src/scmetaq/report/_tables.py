@@ -58,10 +58,14 @@ _MODALITY = "modality"
 
 
 class Row(NamedTuple):
-    """A number in words: its values, with the middle half of metacells, one per modality."""
+    """A number in words.
+
+    Values are one per modality, with the middle half of metacells, or one per method, with whether
+    it is the best.
+    """
 
     name: str
-    values: list[tuple[str, str]]
+    values: list[Any]
     better: str
     meaning: str
 
@@ -215,7 +219,7 @@ def quality_rows(metrics: pd.DataFrame, names: Sequence[str | None] = (None,)) -
                 (decimal(rows_of["value"].mean()), _middle_half(of, name))
                 for rows_of, of in zip(found, per_metacell, strict=True)
             ]
-            rows.append(Row(_in_words(name), values, better[0], meaning))
+            rows.append(Row(in_words(name), values, better[0], meaning))
     return rows
 
 
@@ -234,7 +238,7 @@ def tiles(metrics: pd.DataFrame) -> list[tuple[str, str, str]]:
                 better = str(rows["better"].iloc[0])
                 text = (number if metric in SIZES else decimal)(rows["value"].mean())
                 of = "" if name is None else f", {name}"
-                found.append((text, SIZES.get(metric, _in_words(metric)) + of, better))
+                found.append((text, SIZES.get(metric, in_words(metric)) + of, better))
     return found
 
 
@@ -304,7 +308,7 @@ def decimal(value: float) -> str:
     return f"{value:.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:#.2g}"
 
 
-def _in_words(metric: str) -> str:
+def in_words(metric: str) -> str:
     return "INV" if metric == "inv" else metric.replace("_", " ")
 
 

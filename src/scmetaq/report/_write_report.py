@@ -100,7 +100,7 @@ def write_report(
     if batch_key is not None:
         batches, batch_colors = find_labels(adata, batch_key, what="batch_key")
         batches = batches if batches.nunique() > 1 else None  # else there is nothing to mix
-    _check_path(path)
+    check_path(path)
     first = labels[0] if labels else None
     if metrics is None:
         metrics = evaluate(adata, assignment, first, conditions=batches, layer=layer)
@@ -116,9 +116,9 @@ def write_report(
         per_metacell, table, summaries[0].metacells if summaries else None
     )
     versions = [f"{name} {version(name)}" for name in _VERSIONS]
-    page = _render(
+    page = render(
+        "report.html.j2",
         headline=f"{len(per_metacell):,} metacells of {assignment.notna().sum():,} cells",
-        written=datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z").lstrip("0"),
         tiles=_tables.tiles(metrics),
         embedding=_pictures.embedding(layout, adata.n_obs, *(labels[:1] + colors[:1])),
         size=_pictures.size(n_cells),
@@ -139,10 +139,10 @@ def write_report(
         number=_tables.number,
         decimal=_tables.decimal,
     )
-    _write(path, page)
+    write_page(path, page)
 
 
-def _check_path(path: Path) -> None:
+def check_path(path: Path) -> None:
     """Refuse a path that no page can be written to."""
     if path.suffix.lower() not in (".html", ".htm"):
         problem = f"Expected `path` to end in .html, found {path}."
@@ -155,7 +155,7 @@ def _check_path(path: Path) -> None:
         raise NotADirectoryError(f"Expected a folder for {path}, found the file {at} there.")
 
 
-def _write(path: Path, page: str) -> None:
+def write_page(path: Path, page: str) -> None:
     """Write the page in one step: an earlier one stays until this one is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -166,8 +166,10 @@ def _write(path: Path, page: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _render(**parts: Any) -> str:
+def render(template: str, **parts: Any) -> str:
+    """Fill in a template."""
     loader = PackageLoader("scmetaq.report")
     options: Any = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     templates = Environment(loader=loader, autoescape=True, **options)
-    return templates.get_template("report.html.j2").render(**parts)
+    written = datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z").lstrip("0")
+    return templates.get_template(template).render(written=written, **parts)

@@ -1,0 +1,103 @@
+"""The command that judges several assignments of the same cells."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from scmetaq._errors import InputError
+
+from ._commands import DEMO_LABELS, column_option
+from ._inputs import align_assignments, check_assignments, is_table, read_assignments
+from ._job import JudgingJob
+from ._output import Output
+from ._terminal import say
+
+
+@dataclass(kw_only=True)
+class Compare(JudgingJob):
+    """Judge several assignments of the same cells, of any method, side by side."""
+
+    results = {
+        "metrics.csv": "every number: method, metric, metacell, value, better",
+        "report.html": "the methods side by side",
+    }
+
+    input: list[str] = typer.Argument(
+        metavar="INPUT... ASSIGNMENTS...",
+        help="Cells as of [bold]scmetaq infer[/], then tables of metacells, .csv or .tsv, with the "
+        "columns barcode and metacell; the name of each file is that of its method.",
+    )
+    labels_key: str | None = column_option(
+        "Column of obs with labels to judge by, also of one modality (rna:COLUMN)."
+    )
+    batch_key: str | None = column_option(
+        "Column of obs with the batch, to judge how metacells mix batches; also of one modality "
+        "(rna:COLUMN)."
+    )
+    baseline: list[str] | None = typer.Option(
+        None,
+        metavar="NAME",
+        help="Method to run for comparison: random, kmeans, geosketch or walktrap; repeat for "
+        "several.",
+    )
+
+    def __post_init__(self) -> None:
+        tables = [text for text in self.input if is_table(Path(text))]
+        self.tables = list(map(Path, tables))
+        self.input = [text for text in self.input if text not in tables]
+
+    def _check(self) -> list[Path]:
+        if not self.tables:
+            problem = "Expected tables of metacells, .csv or .tsv, after INPUT, found none:"
+            raise InputError(f"{problem} name one for each method.")
+        for path in self.tables:
+            check_assignments(path)
+        names = [path.stem for path in self.tables]
+        repeated = {name for name in names if names.count(name) > 1}
+        if repeated:
+            problem = f"Expected a file name of its own for each method, found {min(repeated)!r}"
+            raise InputError(f"{problem} more than once: rename one.")
+        if not self.source.paths:
+            self.labels_key = self.labels_key or DEMO_LABELS
+        return self.tables
+
+    def _set_up(self) -> None:
+        from scmetaq import metrics
+
+        self._find_columns(labels_key=self.labels_key, batch_key=self.batch_key)
+        names, given = self.cells.data.obs_names, {}
+        for path in self.tables:
+            table = read_assignments(path)
+            table = align_assignments(table, names, path, self.source, self.note)
+            given[path.stem] = table["metacell"]
+        say("Judging the metacells of each method.")
+        self.metrics = metrics.compare(
+            self.cells.data, given, baselines=self.baseline or (), **self._judged_by()
+        )
+
+    def _write(self, output: Output) -> None:
+        output.write("metrics.csv", lambda path: self.metrics.to_csv(path, index=False))
+
+    def _page(self) -> dict[str, Any]:
+        tables = ", ".join(map(str, self.tables))
+        return {"facts": {**self.cells.facts(), "Assignments": tables}}
+
+    def _report(self, path: Path, started: float, *, facts: dict, **page: Any) -> None:
+        from scmetaq.report import write_comparison
+
+        facts = {"Input": self.source.name, **facts, "Command": self.command}
+        write_comparison(path, self.metrics, facts=facts, notes=self.notes)
+
+    def _rows(self) -> Iterable[tuple[str, ...]]:
+        from scmetaq.report import tiles
+
+        found: dict[str, list[str]] = {}
+        methods = self.metrics.groupby("method", sort=False)
+        for _, of in methods:
+            for value, name, _ in tiles(of):
+                found.setdefault(name, []).append(value)
+        yield "", *methods.groups
+        yield from ((name, *values) for name, values in found.items())
