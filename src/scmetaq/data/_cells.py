@@ -12,7 +12,7 @@ from mudata import MuData
 
 from scmetaq._parallel import in_parts
 
-from ._containers import Rows, column_of, names_of
+from ._containers import Rows, column_of, loaded, names_of
 
 BLOCK = 4_096
 """Cells that are read at once where nothing else decides."""
@@ -166,6 +166,8 @@ class Cells:
     conditions: np.ndarray
     """Category of each condition key, ``(n_cells, n_keys)`` int64."""
     names: pd.Index
+    embedding: np.ndarray | None = None
+    """The latent, where it is given, ``(n_cells, d)``."""
     data: Any = None
     """The AnnData or MuData that these cells are all of; None for a sample."""
 
@@ -177,16 +179,23 @@ class Cells:
     def only(self, cells: np.ndarray) -> "Cells":
         """Some of the cells, by their sorted indices, with counts that are read when needed."""
         counts = {kind: of_kind.only(cells) for kind, of_kind in self.counts.items()}
-        return Cells(counts, self.conditions[cells], self.names[cells])
+        return self._of(cells, counts)
 
     def sample(self, cells: np.ndarray) -> "Cells":
         """Some of the cells, by their sorted indices, in memory."""
         counts = {kind: of_kind.sample(cells) for kind, of_kind in self.counts.items()}
-        return Cells(counts, self.conditions[cells], self.names[cells])
+        return self._of(cells, counts)
+
+    def _of(self, cells: np.ndarray, counts: dict[str, Counts]) -> "Cells":
+        embedding = None if self.embedding is None else self.embedding[cells]
+        return Cells(counts, self.conditions[cells], self.names[cells], embedding)
 
 
 def read_cells(
-    data: AnnData | MuData, sources: dict[str, Source], conditions: list[Condition]
+    data: AnnData | MuData,
+    sources: dict[str, Source],
+    conditions: list[Condition],
+    use_rep: str | None = None,
 ) -> Cells:
     """Cells of checked data with the features of the model; counts are read when they are used."""
     counts = {
@@ -198,4 +207,7 @@ def read_cells(
         for key, categories, modality in conditions
     ]
     columns = np.stack(codes, 1) if codes else np.empty((data.n_obs, 0))
-    return Cells(counts, columns.astype(np.int64), names_of(data), data)
+    embedding = None
+    if use_rep is not None:
+        embedding = np.asarray(loaded(data.obsm[use_rep]), dtype=np.float32)
+    return Cells(counts, columns.astype(np.int64), names_of(data), embedding, data)

@@ -16,7 +16,7 @@ from scmetaq._errors import InputKeyError, InputValueError, check_unique, listed
 from ._cells import Condition, Source, called, part_of
 from ._checks import check_is_anndata, check_is_mudata, check_layer, check_names, unique_names_of
 from ._columns import as_name, check_complete, check_has_modality, same_names
-from ._containers import Placed, in_memory, is_in_memory, readable
+from ._containers import Placed, in_memory, is_in_memory, loaded, readable
 
 _FEW_CELLS = 10
 
@@ -31,7 +31,10 @@ class Aligned(NamedTuple):
 
 
 def with_features(
-    data: AnnData | MuData, sources: Mapping[str, Source], features: Mapping[str, pd.Index]
+    data: AnnData | MuData,
+    sources: Mapping[str, Source],
+    features: Mapping[str, pd.Index],
+    use_rep: str | None = None,
 ) -> Any:
     """New cells, or a copy, with the features of a model in its order; other features are left out.
 
@@ -55,7 +58,7 @@ def with_features(
                 "Pass cells counted with the same features under the same names, or use "
                 "load_query_data where the model has it.",
             )
-    return align(data, sources, features, where=where).data
+    return align(data, sources, features, use_rep=use_rep, where=where).data
 
 
 def align(
@@ -64,11 +67,13 @@ def align(
     features: Mapping[str, pd.Index],
     *,
     lacking: Mapping[str, pd.Index] | None = None,
+    use_rep: str | None = None,
     where: str = "query",
 ) -> Aligned:
     """Cells with the modalities and features of a model; missing ones have no counts, or no cells.
 
-    Features that are ``lacking`` are not read, although they may be there.
+    Features that are ``lacking`` are not read, although they may be there. Of ``obsm`` only the
+    entry ``use_rep`` is kept.
     """
     _check_kind(data, sources, where)
     parts, missing = {}, {}
@@ -82,12 +87,17 @@ def align(
             part, known, source.layer, (lacking or {}).get(kind, known[:0]), name
         )
     if not _is_mudata(sources):
-        return Aligned(next(iter(parts.values())), missing)
+        only = next(iter(parts.values()))
+        if use_rep is not None and use_rep in data.obsm:
+            only.obsm[use_rep] = loaded(data.obsm[use_rep])
+        return Aligned(only, missing)
     of_name = {str(sources[kind].modality): part for kind, part in parts.items()}
     there: Any = data
     names = [name for name in there.mod if name in of_name]  # the order of cells follows theirs
     own: Any = MuData({name: of_name[name] for name in dict.fromkeys([*names, *of_name])})
     own.obs = pd.DataFrame(data.obs).loc[own.obs_names]
+    if use_rep is not None and use_rep in data.obsm:
+        own.obsm[use_rep] = loaded(data.obsm[use_rep])[data.obs_names.get_indexer(own.obs_names)]
     if own.n_obs == data.n_obs and not same_names(own.obs_names, data.obs_names):
         for source in sources.values():
             _load(own.mod[source.modality], source.layer)

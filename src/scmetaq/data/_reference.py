@@ -106,14 +106,18 @@ def size_factor(counts: sp.csr_matrix | np.ndarray) -> np.ndarray:
     return np.maximum(total, 1) / np.float32(TARGET_SUM)
 
 
-def select_features(counts: sp.csr_matrix, n_top: int, *, by_variance: bool) -> np.ndarray:
+def select_features(
+    counts: sp.csr_matrix, n_top: int, *, by_variance: bool, allowed: np.ndarray | None = None
+) -> np.ndarray:
     """Sorted indices of the ``n_top`` features of largest dispersion, or detected in most cells.
+
+    Only those ``allowed`` are selected, ``(n_features,)`` bool.
 
     The dispersion ranking is scanpy's default for log1p counts (RNA, ADT; ATAC: by detection).
     """
-    n_features = counts.shape[1]
-    if n_features <= n_top:
-        return np.arange(n_features)
+    chosen = np.arange(counts.shape[1]) if allowed is None else np.flatnonzero(allowed)
+    if len(chosen) <= n_top:
+        return chosen
     if by_variance:
         scaled = _normalised(counts)
         mean = np.asarray(scaled.mean(0), dtype=np.float64).ravel()
@@ -121,17 +125,22 @@ def select_features(counts: sp.csr_matrix, n_top: int, *, by_variance: bool) -> 
         ranking = normalised_dispersion(mean, square, counts.shape[0])
     else:
         ranking = np.asarray((counts > 0).sum(axis=0)).ravel()
-    return np.sort(np.argsort(-ranking, kind="stable")[:n_top])
+    return np.sort(chosen[np.argsort(-ranking[chosen], kind="stable")[:n_top]])
 
 
 def fit_reference(
-    counts: sp.csr_matrix, features: np.ndarray, *, n_components: int, seed: int = 0
+    counts: sp.csr_matrix,
+    features: np.ndarray,
+    *,
+    n_components: int,
+    allowed: np.ndarray | None = None,
+    seed: int = 0,
 ) -> Reference:
     """Scaling and principal axes of raw counts; axes that the sample is too small for are zero."""
     some = counts[spread(counts.shape[0], _MOST_SPLIT)]
     halves = _halves(some, seed)
     log = _transformed(counts, features, np.log1p)  # N x M
-    sqrt_features = _most_variable(np.sqrt(_normalised(counts)), len(features))
+    sqrt_features = _most_variable(np.sqrt(_normalised(counts)), len(features), allowed)
     (log_axes, log_factors, of_log, kept), (sqrt_axes, sqrt_factors, of_sqrt, sqrt_kept) = (
         _state_axes(counts, halves, chosen, transform, seed)
         for chosen, transform in ((features, np.log1p), (sqrt_features, np.sqrt))
@@ -180,9 +189,10 @@ def _mean_and_std(values: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), std.astype(np.float32)
 
 
-def _most_variable(values: sp.csr_matrix, n_top: int) -> np.ndarray:
-    """Sorted indices of the ``n_top`` columns of largest variance."""
+def _most_variable(values: sp.csr_matrix, n_top: int, allowed: np.ndarray | None) -> np.ndarray:
+    """Sorted indices of the ``n_top`` columns of largest variance, of those allowed."""
     _, std = _mean_and_std(values)
+    std = std if allowed is None else np.where(allowed, std, -1)
     return np.sort(np.argsort(-std, kind="stable")[:n_top])
 
 

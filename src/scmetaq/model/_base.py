@@ -17,10 +17,11 @@ from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmetaq._errors import InputValueError, check_choice, check_int
 from scmetaq._progress import only_warnings
-from scmetaq.data._cells import Cells, read_cells
+from scmetaq.data._cells import Cells, own_name, read_cells
 from scmetaq.data._checks import check_cells, check_paired, check_unchanged
 from scmetaq.data._columns import check_categories
 from scmetaq.data._containers import check_can_be_written, readable, without_view_of_file
+from scmetaq.data._features import check_embedding
 from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._query import with_features
 from scmetaq.data._reference import N_SCORES
@@ -90,8 +91,12 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         *,
         likelihoods: Iterable[Likelihood] = get_args(Likelihood),
         n_components: int = 0,
+        is_shallow: bool = False,
     ) -> dict[str, ModalityShape]:
-        """Sizes and count distribution of each modality, ``likelihoods`` being those allowed."""
+        """Sizes and count distribution of each modality, ``likelihoods`` being those allowed.
+
+        Shallow decoders have one hidden layer.
+        """
         n_top = of_modalities("n_top_features", n_top_features, self._sources)
         chosen = of_modalities("likelihood", likelihood, self._sources)
         shapes = {}
@@ -99,11 +104,14 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             preset = get_modality(kind)
             check_int("n_top_features", n_top[kind], optional=True)
             check_choice("likelihood", chosen[kind], (None, *likelihoods))
-            n = min(n_top[kind] or preset.n_top_features, len(self._features[kind]))
+            allowed = self._allowed(kind)
+            n = len(self._features[kind]) if allowed is None else int(allowed.sum())
+            if n_top[kind] or not self._are_named(kind):
+                n = min(n_top[kind] or preset.n_top_features, n)
             shapes[kind] = ModalityShape(
                 n,
                 chosen[kind] or preset.likelihood,
-                preset.decoder_hidden[: 1 if n_components else None],
+                preset.decoder_hidden[: 1 if is_shallow else None],
                 n_components=min(n_components, n),
                 n_scores=min(N_SCORES, n),
             )
@@ -129,8 +137,9 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         if self.is_query:
             return self._aligned_to_query(adata)
         sources = self._sources
-        data: Any = with_features(adata, sources, self._features)
+        data: Any = with_features(adata, sources, self._features, self._use_rep)
         check_cells(data, sources, is_query=True)
+        check_embedding(data, self._use_rep, own_name(data), self._n_embedding)
         check_categories(readable(data), self._conditions)
         if self._paired_kinds:
             check_paired(data, [str(source.modality) for source in sources.values()])
@@ -138,7 +147,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
 
     def _cells(self, manager: AnnDataManager) -> Cells:
         """What the model reads of the cells of a manager."""
-        return read_cells(manager.adata, self._sources, self._conditions)
+        return read_cells(manager.adata, self._sources, self._conditions, self._use_rep)
 
     def _chosen(self, adata: Any, *given: Any) -> Chosen:
         """Cells that a caller asks for by indices, batch size and loader."""

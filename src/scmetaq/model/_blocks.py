@@ -9,7 +9,7 @@ import torch
 from scmetaq._parallel import in_parts
 from scmetaq.data._cells import SPAN, Cells
 from scmetaq.data._training_set import csr_tensor
-from scmetaq.nn._inputs import Inputs
+from scmetaq.nn._inputs import EMBEDDING, Inputs
 
 BLOCK = 1_024
 """Cells per pass of the encoder. Fixed, and the last block padded, so that a cell's result
@@ -73,7 +73,11 @@ def _read(module: Any, cells: Cells, chosen: slice) -> Block:
         is_present = of_kind.is_present[chosen].astype(np.float32)[:, None]
         present[kind] = _padded(is_present).to(device)
     conditions = _padded(cells.conditions[chosen]).to(device)
-    return Block(module.read(counts, present, conditions), counts, conditions)
+    inputs = module.read(counts, present, conditions)
+    if cells.embedding is not None:
+        rows = _padded(cells.embedding[chosen]).to(device)
+        inputs = {kind: of_kind | {EMBEDDING: rows} for kind, of_kind in inputs.items()}
+    return Block(inputs, counts, conditions)
 
 
 def _padded(rows: np.ndarray) -> torch.Tensor:

@@ -109,7 +109,9 @@ class COEM(CountModel):
         for kind, usual in _LIKELIHOODS.items():
             likelihoods[kind] = likelihoods[kind] or usual
         self.module = self._module_cls(
-            self._shapes(n_top_features, likelihoods, n_components=_PROFILE_COMPONENTS),
+            self._shapes(
+                n_top_features, likelihoods, n_components=_PROFILE_COMPONENTS, is_shallow=True
+            ),
             _CHANNELS,
             n_latent=n_latent,
             n_hidden=n_hidden,
@@ -134,7 +136,8 @@ class COEM(CountModel):
                     "n_components",
                 )
             for kind, of_kind in reference.counts.items():
-                fit_statistics(self.module.parts[kind], kind, of_kind.everything, seed=seed)
+                part, counts = self.module.parts[kind], of_kind.everything
+                fit_statistics(part, kind, counts, allowed=self._allowed(kind), seed=seed)
         inputs = self._read_all(reference)
         if is_new:
             self.module.set_weights(

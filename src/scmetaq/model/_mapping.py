@@ -15,6 +15,7 @@ from scvi.train import Trainer
 from scmetaq._errors import InputTypeError, InputValueError, check_share
 from scmetaq.data._checks import check_cells
 from scmetaq.data._columns import check_categories
+from scmetaq.data._features import check_embedding
 from scmetaq.data._query import Aligned, align, align_conditions, new_categories
 from scmetaq.train import say
 
@@ -168,8 +169,10 @@ class MappingMixin(Mixin):
         self, query: AnnData | MuData, lacking: Mapping[str, pd.Index] | None = None
     ) -> Aligned:
         """New cells in the form of the model's own, without the ``lacking`` features."""
-        aligned = align(query, self._sources, self._features, lacking=lacking)
+        options: Any = {"lacking": lacking, "use_rep": self._use_rep}
+        aligned = align(query, self._sources, self._features, **options)
         align_conditions(aligned.data, self._conditions)
+        check_embedding(aligned.data, self._use_rep, "query", self._n_embedding)
         return aligned
 
     def _aligned_to_query(self, adata: AnnData | MuData) -> AnnData | MuData:

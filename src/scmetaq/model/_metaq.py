@@ -20,9 +20,7 @@ from scmetaq.nn._regions import MOST_AT_ONCE
 from scmetaq.train import (
     CodebookStart,
     MetaQTrainingPlan,
-    SizeBounds,
     StopRule,
-    bound_sizes,
     fit_codes,
     latents,
     size_bounds,
@@ -34,7 +32,7 @@ from ._conditions import ConditionsMixin
 from ._labels import LabelsMixin
 from ._mapping import MappingMixin
 from ._metacells import MetacellsMixin
-from ._number import n_metacells_of
+from ._number import bound_sizes_of, n_metacells_of
 from ._query import QueryMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import fit_statistics, linear_inputs, selected_inputs, start_decoders
@@ -49,8 +47,6 @@ _CELLS_SEARCHED = 32
 """Those of them, per code, whose latents are in memory while many codes are searched for."""
 _CELLS_AT_ONCE = 2**18
 """Cells at once of the others, of whose latents only the means of codes are taken."""
-_MOST_SIMILARITIES = 25_000_000
-"""Cells times metacells whose sizes are bounded; in double precision 200 MB."""
 
 
 class MetaQModel(
@@ -109,6 +105,7 @@ class MetaQModel(
 
     _module_cls = MetaQModule
     _sizes: tuple[int | None, int | None] = (None, None)
+    _takes_embeddings = True
     _training_plan_cls = MetaQTrainingPlan
     get_soft_assignments = get_soft_assignments
     get_representative_cells = get_representative_cells
@@ -144,13 +141,24 @@ class MetaQModel(
         check_int("n_latent", n_latent)
         check_share("evenness", evenness)
         self._recipe, self._evenness = get_recipe(recipe), evenness
+        if self._use_rep and (recipe != "default" or modality_weights is not None):
+            problem = (
+                "Expected the default recipe without modality_weights, since use_rep gives the"
+            )
+            raise InputValueError(f"{problem} latent, found others.", argument="recipe")
         self._codebook_init = codebook_init or self._recipe.codebook_init
         check_weights(modality_weights, self._sources)
         self.module = self._module_cls(
-            self._shapes(n_top_features, likelihood, n_components=self._recipe.n_components),
+            self._shapes(
+                n_top_features,
+                likelihood,
+                n_components=0 if self._use_rep else self._recipe.n_components,
+                is_shallow=self._recipe.refine,
+            ),
             self.n_metacells,
             conditions={found.key: len(found.categories) for found in self._conditions},
             n_latent=n_latent,
+            n_embedding=self._n_embedding,
             weights=modality_weights,
             norm=self._recipe.norm,
             distance=distance or self._recipe.distance,
@@ -261,8 +269,14 @@ class MetaQModel(
             with working("Fitting statistics"):
                 for kind, of_kind in reference.counts.items():
                     part, counts = module.parts[kind], of_kind.measured
-                    fit_statistics(part, kind, counts, starts_at_mean=False, seed=seed)
-        if recipe.n_components:
+                    options: Any = {"allowed": self._allowed(kind), "seed": seed}
+                    fit_statistics(part, kind, counts, starts_at_mean=False, **options)
+        if reference.embedding is not None:
+            if is_first:
+                variance = reference.embedding.var(0, dtype=np.float64).sum()
+                module.embedding_scale.fill_(max(float(variance), 1e-30) ** -0.5)
+            prepared = selected_inputs(module, reference)
+        elif recipe.n_components:
             read = self._read_all(reference)
             with working("Averaging over neighbours"):
                 prepared = linear_inputs(
@@ -317,7 +331,7 @@ class MetaQModel(
         options: Any = {"init": self._codebook_init, "evenness": self._evenness, "seed": seed}
         fit_codes(module, z, others=more, n_all=len(of_codebook), **options)
         if self._bounds is not None:
-            self._bound_sizes(self._bounds)
+            bound_sizes_of(self, self._bounds)
         if is_first:
             start_decoders(module, inputs)
         return {}
@@ -326,19 +340,7 @@ class MetaQModel(
         if not self._recipe.refine:
             prepared.callbacks[0].finish()
             if self._bounds is not None:
-                self._bound_sizes(self._bounds)
-        self._fit_prototypes(prepared.cells if self._recipe.n_components else None)
+                bound_sizes_of(self, self._bounds)
+        is_fitted_to_some = self._recipe.n_components and not self._use_rep
+        self._fit_prototypes(prepared.cells if is_fitted_to_some else None)
         return f"{self.n_metacells:,} metacells on"
-
-    def _bound_sizes(self, bounds: SizeBounds) -> None:
-        """Bound the sizes of metacells of all cells, or of an even sample where there are many."""
-        module, cells = self.module, self._cells(self.adata_manager)
-        n = max(_MOST_SIMILARITIES // self.n_metacells, 20 * self.n_metacells)
-        if n < cells.n_cells:
-            share = n / cells.n_cells
-            cells = cells.sample(spread(cells.n_cells, n))
-            least, most = max(1, int(bounds.least * share)), int(np.ceil(bounds.most * share))
-            bounds = SizeBounds(least, most)
-        z = torch.from_numpy(self._latents(cells)).to(module.device)
-        found = bound_sizes(module.codebook, z, bounds, move_codes=self._recipe.refine)
-        module.codebook.describe_cells(z, found, module.state_dimensions)

@@ -1,12 +1,18 @@
-"""How many metacells a model has: as asked for, or by their mean size."""
+"""Number and sizes of the metacells of a model, as asked for."""
 
 from numbers import Real
 from typing import Any
 
 import numpy as np
+import torch
 
 from scmetaq._errors import InputTypeError, InputValueError
 from scmetaq.data._checks import check_n_metacells
+from scmetaq.data._training_set import spread
+from scmetaq.train import SizeBounds, bound_sizes
+
+_MOST_SIMILARITIES = 25_000_000
+"""Cells times metacells whose sizes are bounded; in double precision 200 MB."""
 
 
 def n_metacells_of(model: Any, n_metacells: int | None, **size: float | None) -> int:
@@ -52,3 +58,17 @@ def _by_mean_size(model: Any, name: str, size: float) -> int:
             name,
         )
     return n
+
+
+def bound_sizes_of(model: Any, bounds: SizeBounds) -> None:
+    """Bound the sizes of metacells of all cells, or of an even sample where there are many."""
+    module, cells = model.module, model._cells(model.adata_manager)
+    n = max(_MOST_SIMILARITIES // model.n_metacells, 20 * model.n_metacells)
+    if n < cells.n_cells:
+        share = n / cells.n_cells
+        cells = cells.sample(spread(cells.n_cells, n))
+        least, most = max(1, int(bounds.least * share)), int(np.ceil(bounds.most * share))
+        bounds = SizeBounds(least, most)
+    z = torch.from_numpy(model._latents(cells)).to(module.device)
+    found = bound_sizes(module.codebook, z, bounds, move_codes=model._recipe.refine)
+    module.codebook.describe_cells(z, found, module.state_dimensions)

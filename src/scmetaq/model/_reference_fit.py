@@ -22,7 +22,7 @@ from scmetaq.module import MetaQModule
 from scmetaq.module._metaq import read_scores
 from scmetaq.nn import Scaling, fit_mixture, initial_codes, neighborhood_mean, with_condition
 from scmetaq.nn._distances import squared_distances
-from scmetaq.nn._inputs import CONDITIONS, COUNTS, PRESENT, flat, nested
+from scmetaq.nn._inputs import CONDITIONS, COUNTS, EMBEDDING, PRESENT, flat, nested
 from scmetaq.nn._linear_path import N_RANDOM
 from scmetaq.train import encode
 
@@ -35,19 +35,28 @@ Arrays = dict[str, dict[str, Any]]
 
 
 def fit_statistics(
-    part: Any, kind: str, counts: sp.csr_matrix, *, starts_at_mean: bool = True, seed: int = 0
+    part: Any,
+    kind: str,
+    counts: sp.csr_matrix,
+    *,
+    allowed: np.ndarray | None = None,
+    starts_at_mean: bool = True,
+    seed: int = 0,
 ) -> None:
-    """Choose features, and fit their scaling and principal axes.
+    """Choose features among those allowed, and fit their scaling and principal axes.
 
     Where ``starts_at_mean``, the decoder starts at the average profile.
     """
     scaling, path = part.feature_scaling, part.linear_path
-    features = select_features(counts, len(scaling.features), by_variance=kind != "atac")
+    options: Any = {"by_variance": kind != "atac", "allowed": allowed}
+    features = select_features(counts, len(scaling.features), **options)
     if path is None:
         fitted = fit_scaling(counts, features)
     else:
         n_components = path.profile.axes.shape[1]
-        reference = fit_reference(counts, features, n_components=n_components, seed=seed)
+        reference = fit_reference(
+            counts, features, n_components=n_components, allowed=allowed, seed=seed
+        )
         fitted = reference.scaling
         for name in ("profile", "log", "sqrt", "log_factors", "sqrt_factors"):
             getattr(path, name).set_state(getattr(reference, name))
@@ -72,6 +81,8 @@ def selected_inputs(module: Any, cells: Cells) -> Arrays:
             "size_factor": np.concatenate(factors),
             PRESENT: of_kind.is_present.astype(np.float32)[:, None],
         }
+        if cells.embedding is not None:
+            inputs[kind][EMBEDDING] = cells.embedding
     return inputs
 
 

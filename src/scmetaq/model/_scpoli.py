@@ -170,7 +170,8 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         sample = everything.sample(cells)
         if not self.is_trained_:
             for kind, of_kind in sample.counts.items():
-                fit_statistics(self.module.parts[kind], kind, of_kind.measured)
+                part, allowed = self.module.parts[kind], self._allowed(kind)
+                fit_statistics(part, kind, of_kind.measured, allowed=allowed)
         inputs = self._inputs(sample) | {LABELS: labels[cells].astype(np.float32)}
         callbacks = []
         if self._label_keys and self._eta > 0:

@@ -1,11 +1,12 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager, AnnDataManagerValidationCheck, fields
+from scvi.data import AnnDataManagerValidationCheck
 
 from scmetaq._errors import InputValueError, listed
 from scmetaq.data._cells import Condition, Source, own_name
@@ -13,11 +14,10 @@ from scmetaq.data._checks import check_cells, check_is_anndata, check_is_mudata,
 from scmetaq.data._columns import (
     check_conditions,
     check_labels,
-    condition_columns,
     label_keys,
-    without_unused_categories,
 )
 from scmetaq.data._containers import check_is_no_view, readable
+from scmetaq.data._features import Features, check_embedding, find_features, may_be_read
 from scmetaq.data._modality import (
     COLUMN_ARGUMENTS,
     LAYER_ARGUMENTS,
@@ -27,43 +27,22 @@ from scmetaq.data._modality import (
     get_modality,
     warn_of_others,
 )
+from scmetaq.nn._inputs import EMBEDDING
 
+from ._fields import Manager, fields_of
 from ._given import ON_DISK, check_setup_arguments
-from ._labels_field import LabelsField, MuDataLabelsField
 
 if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass as _Base
 else:
     _Base = object
 
-_CONDITION_FIELDS = (
-    ("batch_key", "CategoricalObsField", REGISTRY_KEYS.BATCH_KEY),
-    ("categorical_covariate_keys", "CategoricalJointObsField", REGISTRY_KEYS.CAT_COVS_KEY),
-)
-
-
-class Manager(AnnDataManager):
-    """Registers cells, and again whenever another model was set up on them in between."""
-
-    def register_fields(
-        self, adata: Any, source_registry: dict[str, Any] | None = None, **transfer_kwargs: Any
-    ) -> None:
-        """Register all fields; categories of conditions that no cell has do not count."""
-        given = self._get_setup_method_args()["setup_args"]
-        keys = condition_columns(given["batch_key"], given["categorical_covariate_keys"])
-        self._validate_anndata_object(adata)
-        own = readable(adata)  # scvi-tools knows no tables on disk
-        with without_unused_categories(own, keys, given.get("modalities") or {}):
-            super().register_fields(own, source_registry, **transfer_kwargs)
-        if own is not adata:
-            self.adata = adata
-            self._assign_uuid()
-            self._assign_most_recent_manager_uuid()
-
 
 class SetupMixin(_Base):
     """Registering cells with the model class. Counts are neither copied nor changed."""
 
+    _takes_embeddings: ClassVar[bool] = False
+    """Whether ``use_rep`` can be given."""
     _paired_kinds: ClassVar[tuple[str, ...]] = ()
     """Kinds of counts that every cell must have, without conditions; () for any kinds."""
 
@@ -78,6 +57,9 @@ class SetupMixin(_Base):
         categorical_covariate_keys: list[str] | None = None,
         labels_key: str | list[str] | None = None,
         unlabeled_category: str = "Unknown",
+        use_rep: str | None = None,
+        features: Features = None,
+        exclude_features: Features = None,
         **kwargs: Any,
     ) -> None:
         """Register the raw counts of an AnnData with the model class.
@@ -100,6 +82,15 @@ class SetupMixin(_Base):
             report their majority; :meth:`predict_labels` predicts those of cells that have none.
         unlabeled_category
             Value of ``labels_key`` that means "no label", as a missing value does.
+        use_rep
+            Entry of ``obsm`` that MetaQModel quantizes in place of a latent of its own: an
+            embedding by scVI, Harmony or a foundation model. New cells must bring it too.
+        features
+            Features that cells are grouped by: a boolean column of ``var``, such as
+            ``"highly_variable"``, or a list of names. By default the model selects them.
+        exclude_features
+            Features that cells are never grouped by, given in the same way: genes of the cell
+            cycle, ribosomal or mitochondrial genes. Metacells have them all the same.
         **kwargs
             Passed on to :meth:`scvi.data.AnnDataManager.register_fields`.
 
@@ -136,6 +127,9 @@ class SetupMixin(_Base):
         unlabeled_category: str = "Unknown",
         modalities: dict[str, str] | None = None,
         protein_layer: str | None = None,
+        use_rep: str | None = None,
+        features: Features = None,
+        exclude_features: Features = None,
         **kwargs: Any,
     ) -> None:
         """Register the raw counts of one or several modalities of a MuData.
@@ -159,6 +153,9 @@ class SetupMixin(_Base):
             adt or prot, and atac or peaks.
         protein_layer
             scvi-tools' name of ``adt_layer``, also in ``modalities``.
+        use_rep, features, exclude_features
+            As of :meth:`setup_anndata`: an entry of the ``obsm`` of the MuData, and features of
+            each modality that has the column, or features of these names.
         **kwargs
             Passed on to :meth:`scvi.data.AnnDataManager.register_fields`.
 
@@ -209,13 +206,20 @@ class SetupMixin(_Base):
         data = readable(user_data)
         is_transfer = given["kwargs"].get("source_registry") is not None
         check_cells(data, sources, is_query=is_transfer)
+        if given["use_rep"] is not None and not cls._takes_embeddings:
+            problem = f"{cls.__name__} learns an embedding and takes none, found use_rep="
+            fix = "Leave it out, or quantize the embedding with MetaQModel."
+            raise InputValueError(f"{problem}{given['use_rep']!r}.", fix, "use_rep")
+        check_embedding(data, given["use_rep"], own_name(user_data))
+        for name in ("features", "exclude_features"):
+            given[name] = find_features(data, sources, given[name], name, own_name(user_data))
         if not is_transfer:
             key, unlabeled = given["labels_key"], given["unlabeled_category"]
             check_labels(data, key, unlabeled, columns.get("labels_key"))
             batch_key, covariates = given["batch_key"], given["categorical_covariate_keys"]
             check_conditions(data, batch_key, covariates, modalities=columns)
         manager = Manager(
-            fields=_fields(sources, given, columns),
+            fields=fields_of(sources, given, columns),
             setup_method_args=cls._get_setup_method_args(**given),
             validation_checks=AnnDataManagerValidationCheck(check_fully_paired_mudata=False),
         )
@@ -281,6 +285,30 @@ class SetupMixin(_Base):
         }
 
     @property
+    def _use_rep(self) -> str | None:
+        """Entry of ``obsm`` that is the latent, if it is given."""
+        found: str | None = self.registry["setup_args"].get("use_rep")
+        return found
+
+    @property
+    def _n_embedding(self) -> int:
+        """Dimension of an embedding that is given; 0 if there is none."""
+        of_field = self.registry["field_registries"].get(EMBEDDING, {})
+        return len(of_field.get("state_registry", {}).get("column_names", []))
+
+    def _are_named(self, kind: str) -> bool:
+        """Whether the user named the features of a kind that cells are grouped by."""
+        return kind in (self.registry["setup_args"].get("features") or {})
+
+    def _allowed(self, kind: str) -> np.ndarray | None:
+        """Which features of a kind cells may be grouped by, ``(n_features,)`` bool; None: any."""
+        args = self.registry["setup_args"]
+        named, excluded = (
+            (args.get(of) or {}).get(kind) for of in ("features", "exclude_features")
+        )
+        return may_be_read(self._features[kind], named, excluded)
+
+    @property
     def _conditions(self) -> list[Condition]:
         """Conditions of the cells, in the order in which cells are read."""
         fields, args = self.registry["field_registries"], self.registry["setup_args"]
@@ -299,30 +327,3 @@ class SetupMixin(_Base):
     def _label_keys(self) -> list[str]:
         """Columns of labels that the model was set up with."""
         return label_keys(self.registry["setup_args"].get("labels_key"))
-
-
-def _fields(
-    sources: Mapping[str, Source], given: Mapping[str, Any], columns: Mapping[str, str]
-) -> list[Any]:
-    """What scvi-tools registers: counts, conditions and the first level of labels."""
-    is_mudata = any(source.modality is not None for source in sources.values())
-
-    def field(name: str, key: str, column: Any, modality: str | None, **options: Any) -> Any:
-        where = {"mod_key": modality} if is_mudata else {}
-        return getattr(fields, f"MuData{name}" if is_mudata else name)(
-            key, column, **options, **where
-        )
-
-    keys = {kind: kind if is_mudata else REGISTRY_KEYS.X_KEY for kind in sources}
-    found = [
-        field("LayerField", keys[kind], layer, name, is_count_data=False)
-        for kind, (name, layer) in sources.items()
-    ]
-    for argument, name, key in _CONDITION_FIELDS:
-        if given[argument]:
-            found.append(field(name, key, given[argument], columns.get(argument)))
-    for level in label_keys(given["labels_key"])[:1]:
-        of = REGISTRY_KEYS.LABELS_KEY, level, given["unlabeled_category"]
-        where = {"mod_key": columns.get("labels_key")}
-        found.append(MuDataLabelsField(*of, **where) if is_mudata else LabelsField(*of))
-    return found

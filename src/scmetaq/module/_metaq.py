@@ -18,7 +18,7 @@ from scmetaq.nn import (
     codebook_loss,
     with_condition,
 )
-from scmetaq.nn._inputs import COUNTS, PRESENT, Inputs, nested, on_cpu
+from scmetaq.nn._inputs import COUNTS, EMBEDDING, PRESENT, Inputs, nested, on_cpu
 from scmetaq.nn._likelihoods import non_zero_counts
 
 from ._base import ReferenceMappingModule, total
@@ -46,6 +46,8 @@ class MetaQModule(ReferenceMappingModule):
         encoded, and the decoders read their embeddings.
     n_latent
         Dimension of the learnt state of each modality.
+    n_embedding
+        Dimension of a latent that is given in place of a learnt one; 0: it is learnt.
     weights
         Weight of each modality in the joint latent: its share of the squared distances between
         cells. By default all have the same; multiples of one set of weights are the same.
@@ -57,6 +59,8 @@ class MetaQModule(ReferenceMappingModule):
 
     parts: dict[str, ModalityPart]
     """Networks and features of each modality."""
+    embedding_scale: Tensor
+    """Factor that gives an embedding a total variance of one, as a learnt latent has."""
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class MetaQModule(ReferenceMappingModule):
         *,
         conditions: dict[str, int] | None = None,
         n_latent: int = 32,
+        n_embedding: int = 0,
         weights: dict[str, float] | None = None,
         norm: Norm = "layer",
         distance: Distance = "euclidean",
@@ -75,6 +80,10 @@ class MetaQModule(ReferenceMappingModule):
         for shape in modalities.values():
             ends.append(ends[-1] + n_latent + shape.n_components)
         blocks = [slice(start, end) for start, end in zip(ends[:-1], ends[1:], strict=True)]
+        if n_embedding:
+            n_latent, ends = n_embedding, [n_embedding]
+            blocks = [slice(0, n_embedding)] * len(modalities)
+            self.register_buffer("embedding_scale", torch.ones(()))
         n_scores = 2 * sum(shape.n_scores for shape in modalities.values())
         self.condition_embedding = ConditionEmbedding(conditions or {})
         parts = {
@@ -86,6 +95,7 @@ class MetaQModule(ReferenceMappingModule):
                 n_read=n_scores,
                 n_conditions=self.condition_embedding.n_dims,
                 norm=norm,
+                encodes=not n_embedding,
             )
             for (name, shape), columns in zip(modalities.items(), blocks, strict=True)
         }
@@ -103,8 +113,8 @@ class MetaQModule(ReferenceMappingModule):
     def state_dimensions(self) -> Tensor:
         """Dimensions of the latent that are learnt states, with little noise in them."""
         parts = [(of.columns.start, of.n_latent) for of in self.parts.values()]
-        found = [start + i for start, n_states in parts for i in range(n_states)]
-        return torch.tensor(found, device=self.device)
+        found = {start + i: None for start, n_states in parts for i in range(n_states)}
+        return torch.tensor(list(found), device=self.device)
 
     def grown_parts(self) -> dict[str, Any]:
         """Parts with rows for conditions."""
@@ -175,8 +185,12 @@ class MetaQModule(ReferenceMappingModule):
 
         Returns
         -------
-        ``z`` ``(B, D)``, the concatenated blocks of the modalities (paper Eq. 18).
+        ``z`` ``(B, D)``, the concatenated blocks of the modalities (paper Eq. 18); or the embedding
+        that cells bring, scaled.
         """
+        first = next(iter(inputs.values()))
+        if EMBEDDING in first:
+            return {"z": first[EMBEDDING] * self.embedding_scale}
         blocks = []
         condition = self.condition_embedding(conditions)
         all_scores = read_scores(inputs)

@@ -2,10 +2,10 @@
 
 from ._clustering import Clustering, cluster
 from ._code_tree import cut_tree, merge_codes
-from ._codebook import Codebook, CodebookInit, Distance, codebook_loss, initial_codes, perplexity
+from ._codebook import Codebook, CodebookInit, Distance, initial_codes, perplexity
 from ._condition_embedding import ConditionEmbedding, with_condition
 from ._count_batch import CountBatch
-from ._distances import distances_without, neighborhood_mean, squared_distances
+from ._distances import codebook_loss, distances_without, neighborhood_mean, squared_distances
 from ._gaussian import Gaussian, GaussianMixture
 from ._layers import Norm, Scaling
 from ._likelihoods import CountParameters, Likelihood, count_nll

@@ -338,15 +338,6 @@ def initial_codes(
     return z[geometric_sketch(z.cpu().numpy(), n_codes, seed)]
 
 
-def codebook_loss(z: Tensor, z_q: Tensor) -> Tensor:
-    r"""Distance of codes to the cells they stand for (Eq. 10), ``(n_cells,)``.
-
-    :math:`\|q(z) - \mathrm{sg}[z]\|^2 / D`: the cells are held, the codes move. The paper sums
-    over the ``D`` dimensions, the authors' code, and this function, average.
-    """
-    return (z_q - z.detach()).square().mean(1)
-
-
 def perplexity(usage: Tensor) -> Tensor:
     """Effective number of codes in use: exponential of the entropy of ``usage``."""
     p = usage / usage.sum().clamp_min(1e-12)

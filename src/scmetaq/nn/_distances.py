@@ -122,3 +122,12 @@ def _smallest(values: Tensor, n: int) -> tuple[Tensor, Tensor]:
     columns = torch.cat([columns, rest.expand(len(values), -1)], 1)
     found = values.gather(1, columns).topk(n, dim=1, largest=False)
     return found.values, columns.gather(1, found.indices)
+
+
+def codebook_loss(z: Tensor, z_q: Tensor) -> Tensor:
+    r"""Distance of codes to the cells they stand for (Eq. 10), ``(n_cells,)``.
+
+    :math:`\|q(z) - \mathrm{sg}[z]\|^2 / D`: the cells are held, the codes move. The paper sums
+    over the ``D`` dimensions, the authors' code, and this function, average.
+    """
+    return (z_q - z.detach()).square().mean(1)

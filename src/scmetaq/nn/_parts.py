@@ -102,6 +102,7 @@ class ModalityPart(Part):
         n_conditions: int,
         n_latent: int,
         norm: Norm,
+        encodes: bool = True,
     ):
         super().__init__(shape)
         self.columns = columns
@@ -112,7 +113,7 @@ class ModalityPart(Part):
                 shape.n_selected, shape.n_components, n_scores=shape.n_scores
             )
             self.encoder = StateMap(n_read, n_latent)
-        else:
+        elif encodes:
             self.encoder = Encoder(shape.n_selected + n_conditions, n_latent, norm=norm)
         self.decoder, self.quantized_decoder = (
             CountDecoder(
