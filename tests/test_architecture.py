@@ -124,7 +124,7 @@ def test_libraries_stay_in_their_parts(library):
 def test_drivers_of_metrics_see_anndata_and_jax_is_imported_when_it_is_needed():
     """It takes 130 MB and a second, and models do without it."""
     users = [p.name for p in FILES if part_of(p) == "metrics" and "anndata" in libraries(p)]
-    assert users == ["_evaluate.py"]
+    assert users == ["_compare.py", "_evaluate.py"]
     users = {p for p in FILES if "jax" in libraries(p)}
     assert {p.name for p in users} == {"_block_correlation.py"}
     for path in set(FILES) - users:
@@ -153,14 +153,17 @@ def test_every_key_is_spelled_once():
             assert literals.isdisjoint(keys), path.name
 
 
-MOST_LINES = 18_100
+MOST_LINES = 19_100
 """Lines of the package at the end of its last rebuilding, 14,900, and what any number of cells took
 since: containers read by rows (300), codes by region and their index (350), metrics in bounded
 memory (170), files that are joined and stay on disk (270), parts of the work that workers of dask
 do (220), bars of every stage (90), interrupted runs that are resumed (480), half the memory for
 codes and metacells of many cells (80); what clients of scvi-tools' models expect (500), plain files
-and quiet training (60), decoders and embeddings of conditions in closed form (150), and some room.
-Whoever needs more changes this in the same commit, and says what they are for."""
+and quiet training (60), decoders and embeddings of conditions in closed form (150), soft
+assignments, mean sizes and outliers (230), features and embeddings that the user chooses (290),
+comparison of methods in Python, on the command line and on a page (350), merged metacells and
+graphs (150), and some room. Whoever needs more changes this in the same commit, and says what they
+are for."""
 
 
 def test_the_package_stays_small_and_networks_export_few_names():

@@ -105,7 +105,6 @@ def test_shares_follow_sizes_and_the_largest_groups_are_halved():
         ({"z": np.array([[0.0], [np.nan], [np.inf]])}, ValueError, "ones in 2 cells"),
         ({"z": np.array([[0.0], [1e200], [1.0]])}, ValueError, "huge ones in 1 cells"),
         ({"z": np.ones((9, 2), dtype=complex)}, TypeError, "numbers in `z`, found .* complex128"),
-        ({"z": sparse.eye_array(9)}, TypeError, "dense array, found a sparse matrix"),
         ({"z": [["a"], ["b"]]}, TypeError, "numbers in `z`, found .* <U1"),
         ({"n_metacells": 1}, ValueError, "at least 2 and less than the 500 cells, found 1"),
         ({"n_metacells": 500}, ValueError, "less than the 500 cells, found 500"),
@@ -201,3 +200,25 @@ def test_inner_products_agree_with_a_dense_solver(rng, monkeypatch):
     assert fails.call_count == n_calls
     monkeypatch.setattr(_spectral, "_MAX_DENSE_CELLS", 1000)
     check(1e-8)
+
+
+def test_a_neighbour_graph_is_taken_in_place_of_an_embedding(z):
+    affinity = neighbor_affinity(z, 15)
+    labels = spectral_metacells(affinity, 12)
+    assert adjusted_rand_score(labels, spectral_metacells(z, 12)) > 0.8
+    assert np.unique(spectral_metacells(affinity, 60)).tolist() == list(range(60))
+    lopsided = sparse.triu(affinity)  # each edge once: half the weight, the same graph
+    np.testing.assert_array_equal(spectral_metacells(lopsided, 12), labels)
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (sparse.csr_matrix((6, 5)), "a square matrix of weights"),
+        (-sparse.eye(6, k=1), "none negative"),
+        (sparse.eye(6), "a graph of at most 2 parts, one per metacell, found 6"),
+    ],
+)
+def test_what_is_no_neighbour_graph_is_refused(graph, message):
+    with pytest.raises(ValueError, match=message):
+        spectral_metacells(graph, 2)

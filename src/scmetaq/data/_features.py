@@ -45,14 +45,16 @@ def find_features(
         known = {name for of in found.values() for name in of}
         if unknown := [name for name in names if name not in known]:
             first = [str(name) for part in parts.values() for name in part.var_names[:3]]
-            problem = f"Expected {argument} among the features, found {len(unknown):,} that are not"
+            problem = (
+                f"Expected `{argument}` to name features, found {len(unknown):,} unknown, e.g."
+            )
             raise InputKeyError(
-                f"{problem}, e.g. {unknown[0]!r}. Features are called {listed(first)}, ...",
+                f"{problem} {unknown[0]!r}. Features are called {listed(first)}, ...",
                 f"Leave them out: [f for f in {argument} if f in {where}.var_names].",
                 argument,
             )
     if not any(found.values()):
-        raise InputValueError(f"Expected {argument} to name features, found none.", "", argument)
+        raise InputValueError(f"Expected `{argument}` to name features, found none.", "", argument)
     return found
 
 

@@ -125,7 +125,9 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             raise InputValueError(problem, "pass some as adata.", "adata")
         managers = self._per_instance_manager_store.get(self.id, {}).values()
         if adata is None or any(manager.adata is adata for manager in managers):
-            check_unchanged(self.adata if adata is None else adata, self._sources, self._features)
+            known = self.adata if adata is None else adata
+            check_unchanged(known, self._sources, self._features)
+            check_embedding(known, self._use_rep, own_name(known), self._n_embedding)
         else:
             adata = self._aligned_cells(without_view_of_file(adata))
         with few_cells_allowed():

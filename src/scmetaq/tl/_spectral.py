@@ -28,7 +28,11 @@ _WORK: Final = 2_000  # number of vectors times number of powers in randomised i
 
 
 def spectral_metacells(
-    z: ArrayLike, n_metacells: int, *, n_neighbors: int = 15, seed: int = 0
+    z: ArrayLike | sp.spmatrix | sp.sparray,
+    n_metacells: int,
+    *,
+    n_neighbors: int = 15,
+    seed: int = 0,
 ) -> np.ndarray:
     r"""Group cells into metacells by spectral clustering of their nearest-neighbour graph.
 
@@ -51,7 +55,8 @@ def spectral_metacells(
     z
         Embedding of the cells, ``(n_cells, d)``: principal components, the latent of a model, or
         coordinates joint to several modalities. Its overall scale does not matter, that of one
-        dimension against another does.
+        dimension against another does. Or a neighbour graph, a sparse square matrix of weights such
+        as ``adata.obsp["connectivities"]``, in place of the affinities :math:`W`.
     n_metacells
         Number of metacells: at least 2, less than ``n_cells``.
     n_neighbors
@@ -67,7 +72,8 @@ def spectral_metacells(
     Raises
     ------
     TypeError, ValueError
-        ``z`` is no matrix of finite real numbers, or ``n_metacells`` or ``n_neighbors`` is no
+        ``z`` is no matrix of finite real numbers or no graph of weights above zero, a graph has
+        more parts than ``n_metacells``, or ``n_metacells`` or ``n_neighbors`` is no
         integer or out of range.
 
     Notes
@@ -87,24 +93,47 @@ def spectral_metacells(
     Zelnik-Manor and Perona, Self-tuning spectral clustering, NIPS 2004 (the kernel).
     Mao et al., COEM: Cross-Modal Embedding for MetaCell Identification, 2022.
     """
-    z = as_embedding(z, "z")
+    graph = _as_graph(z) if sp.issparse(z) else None
+    z = as_embedding(z, "z") if graph is None else graph
     check_is_int("n_metacells", n_metacells)
     check_int("n_neighbors", n_neighbors)
-    if not 2 <= n_metacells < len(z):
-        problem = f"Expected n_metacells to be at least 2 and less than the {len(z)} cells,"
+    n_cells = z.shape[0]
+    if not 2 <= n_metacells < n_cells:
+        problem = f"Expected n_metacells to be at least 2 and less than the {n_cells} cells,"
         raise InputValueError(f"{problem} found {n_metacells}.", argument="n_metacells")
+    if graph is not None:
+        return _cluster(graph, n_metacells, None, seed)
     order = np.lexsort(z.T)
-    found = _cluster(z[order], n_metacells, min(n_neighbors, len(z) - 1), seed)
-    return found[np.argsort(order)]
+    affinity = neighbor_affinity(z[order], min(n_neighbors, n_cells - 1), seed=seed)
+    return _cluster(affinity, n_metacells, z[order], seed)[np.argsort(order)]
 
 
-def _cluster(z: np.ndarray, n_metacells: int, n_neighbors: int, seed: int) -> np.ndarray:
+def _as_graph(given: Any) -> sp.csr_matrix:
+    """A neighbour graph of weights above zero, made symmetric."""
+    graph = sp.csr_matrix(given, dtype=np.float64)
+    is_square = graph.shape[0] == graph.shape[1]
+    if not is_square or not np.isfinite(graph.data).all() or graph.data.min(initial=0) < 0:
+        problem = "Expected a neighbour graph as a square matrix of weights, none negative, found"
+        fix = 'Pass e.g. adata.obsp["connectivities"], or an embedding as an array.'
+        raise InputValueError(f"{problem} one of shape {graph.shape}.", fix, "z")
+    graph = graph - sp.diags(graph.diagonal())
+    graph = sp.csr_matrix((graph + graph.T) / 2)
+    graph.eliminate_zeros()
+    return graph
+
+
+def _cluster(
+    affinity: sp.csr_matrix, n_metacells: int, z: np.ndarray | None, seed: int
+) -> np.ndarray:
     """Cluster every part of the neighbour graph, ``(n_cells,)``."""
-    affinity = neighbor_affinity(z, n_neighbors, seed=seed)
     n_parts, part = connected_components(affinity, directed=False)
     if n_parts > n_metacells:
+        if z is None:
+            problem = f"Expected a graph of at most {n_metacells} parts, one per metacell, found"
+            fix = "Use more neighbours, or more metacells."
+            raise InputValueError(f"{problem} {n_parts}.", fix, "z")
         return _kmeans(z, n_metacells, seed)
-    labels = np.empty(len(z), dtype=np.int64)
+    labels = np.empty(len(part), dtype=np.int64)
     first = 0
     for i, share in enumerate(_shares(np.bincount(part), n_metacells).tolist()):
         cells = np.flatnonzero(part == i)
