@@ -54,6 +54,12 @@ METHODS: dict[str, Method] = {
     for method in (
         Method("scmetaq", "methods/run_scmetaq.py", "this package, default recipe"),
         Method(
+            "walktrap",
+            "methods/run_walktrap.py",
+            "the algorithm of SuperCell: random walks on the graph of 5 neighbours in 10 principal "
+            "components of log counts (igraph)",
+        ),
+        Method(
             "scmetaq-published",
             "methods/run_scmetaq.py",
             'this package, `recipe="published"`: MetaQ as its paper and its authors run it',
