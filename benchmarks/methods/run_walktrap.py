@@ -3,8 +3,8 @@
 usage: python run_walktrap.py INPUT.h5ad N_METACELLS SEED OUT.npy
 
 Ten principal components of z-scored log counts of the 1,000 most variable genes, the graph of 5
-neighbours, and igraph's walktrap, cut at the number of metacells. Nothing in it is random; SuperCell
-itself is an R package (Bilous et al., BMC Bioinformatics 2022).
+neighbours, and igraph's walktrap, cut at the number of metacells. Nothing in it is random.
+SuperCell itself is an R package (Bilous et al., BMC Bioinformatics 2022).
 """
 
 from __future__ import annotations

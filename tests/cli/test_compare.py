@@ -25,7 +25,9 @@ def test_compare_gives_the_numbers_of_the_metrics(run, inferred, theirs, tmp_pat
     assert sorted(os.listdir(out)) == ["metrics.csv", "report.html"]
     tables = {"assignments": inferred.table, "theirs": theirs}
     given = {
-        name: pd.read_csv(path, sep=None, engine="python", index_col="barcode")["metacell"]
+        name: pd.read_csv(path, sep=None, engine="python", dtype=str, index_col="barcode")[
+            "metacell"
+        ]
         for name, path in tables.items()
     }
     expected = scmetaq.metrics.compare(

@@ -72,7 +72,7 @@ def test_every_metric_with_a_direction_has_its_row_but_no_purity_without_labels(
     )
     rows = [row.name for row in _tables.quality_rows(frame)]
     directed = frame.loc[frame["better"] != "", "metric"].unique()
-    expected = {_tables._in_words(n) for n in directed} - {"unassigned"}
+    expected = {_tables.in_words(n) for n in directed} - {"unassigned"}
     assert set(rows) == expected
 
 

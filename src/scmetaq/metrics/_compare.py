@@ -48,7 +48,7 @@ def compare(
         components of log counts), ``"geosketch"`` (geometric sketching, each cell joins the nearest
         cell of the sketch, Hie et al. 2019), ``"walktrap"`` (random walks on the graph of 5
         neighbours in 10 principal components, as in SuperCell, Bilous et al. 2022). Those of a
-        MuData read its first modality.
+        MuData read the modality called rna, or its first.
     seed
         Seed of the baselines and of :func:`evaluate`.
     **kwargs
@@ -89,8 +89,10 @@ def compare(
 def _baselines(
     data: Any, names: Sequence[str], n_metacells: int, layer: str | None, seed: int
 ) -> dict[str, pd.Series]:
-    """Assignments of simple methods, which read the first modality."""
-    part = next(iter(data.mod.values())) if isinstance(data, MuData) else data
+    """Assignments of simple methods, of one modality."""
+    part = data
+    if isinstance(data, MuData):
+        part = data.mod["rna" if "rna" in data.mod else next(iter(data.mod))]
     layer = layer if layer in part.layers else None
     cells, rng = names_of(part), np.random.default_rng(seed)
     found, rows = {}, np.empty((part.n_obs, 0))
