@@ -292,3 +292,26 @@ def test_a_query_is_saved_and_trained_without_a_logger(scpoli, query, train, map
     np.testing.assert_array_equal(
         loaded.get_latent_representation(), mapped.get_latent_representation()
     )
+
+
+def test_sizes_of_networks_and_embeddings_can_be_chosen(blood, tmp_path):
+    adata = blood.copy()
+    adata.obs["batch"] = np.array(["a", "b"])[np.arange(adata.n_obs) % 2]
+    SCPoli.setup_anndata(adata, batch_key="batch")
+    model = SCPoli(adata, n_embedding=3, n_hidden=17, n_layers=2)
+    part = model.module.parts["rna"]
+    widths = [w.shape for name, w in part.encoder.named_parameters() if w.ndim == 2]
+    assert widths == [(17, 500 + 3), (17, 17)]
+    assert [w.shape for w in part.decoder.hidden.parameters() if w.ndim == 2] == [
+        (17, 13),
+        (17, 17),
+    ]
+    model.train(2, accelerator="cpu", enable_progress_bar=False)
+    assert model.get_condition_embeddings()["batch"].shape == (2, 3)
+    model.save(tmp_path / "model")
+    query = blood[:100].copy()
+    query.obs["batch"] = "c"
+    mapped = SCPoli.load_query_data(query, tmp_path / "model")
+    assert mapped.get_condition_embeddings()["batch"].shape == (3, 3)
+    with pytest.raises(ValueError, match="n_layers to be at least 1"):
+        SCPoli(adata, n_layers=0)

@@ -219,3 +219,17 @@ def test_named_columns_of_numbers_have_a_majority(adata):
     assert found["flag"].dtype == bool
     plain = aggregate_cells(adata, adata.obs["metacell"]).obs
     assert "lane_fraction" not in plain
+
+
+def test_places_of_cells_are_averaged_on_request(blood, paired):
+    adata, group = blood.copy(), np.arange(400) % 7
+    adata.obsm["spatial"] = np.random.default_rng(0).normal(size=(400, 2))
+    found = aggregate(adata, np.where(group == 6, -1, group), obsm="spatial")
+    expected = [adata.obsm["spatial"][group == i].mean(0) for i in range(6)]
+    np.testing.assert_allclose(found.obsm["spatial"], expected, rtol=1e-6)
+    mdata = paired.copy()
+    mdata.obsm["X_joint"] = np.arange(300.0).reshape(150, 2)
+    found = aggregate(mdata, np.arange(150) // 75, obsm=["X_joint"])
+    np.testing.assert_allclose(found.obsm["X_joint"], [[74, 75], [224, 225]])
+    with pytest.raises(KeyError, match=r"no 'X_no'. There are: \['spatial'\]"):
+        aggregate(adata, group, obsm=["X_no"])

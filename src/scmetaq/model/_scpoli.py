@@ -64,6 +64,11 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
     likelihood
         ``"nb"`` or ``"poisson"``, or a dict of them by modality; by default negative binomial
         (RNA, ADT) and Poisson (ATAC).
+    n_embedding
+        Dimension of the embedding of each condition.
+    n_hidden, n_layers
+        Width and number of the hidden layers of encoders and decoders; by default one, of the
+        square root of the number of features that are read.
     dropout
         Share of hidden units that are silenced at each step of training.
 
@@ -88,16 +93,23 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         n_latent: int = 10,
         n_top_features: int | dict[str, int] | None = None,
         likelihood: Likelihood | dict[str, Likelihood] | None = None,
+        n_embedding: int = 10,
+        n_hidden: int | None = None,
+        n_layers: int = 1,
         dropout: float = 0.05,
     ):
         super().__init__(adata, registry)
         self.init_params_ = self._get_init_params(locals())
-        check_int("n_latent", n_latent)
+        sizes = {"n_latent": n_latent, "n_embedding": n_embedding, "n_layers": n_layers}
+        for name, size in sizes.items():
+            check_int(name, size)
+        check_int("n_hidden", n_hidden, optional=True)
         check_share("dropout", dropout, excluded=(1,))
         self.module = self._module_cls(
             self._shapes(n_top_features, likelihood, likelihoods=_LIKELIHOODS),
             conditions={found.key: len(found.categories) for found in self._conditions},
-            n_latent=n_latent,
+            **sizes,
+            n_hidden=n_hidden,
             dropout=dropout,
             decoded_share=_DECODED_SHARE,
         )

@@ -31,6 +31,11 @@ class SCPoliModule(ReferenceMappingModule):
         layer of every encoder and decoder.
     n_latent
         Dimension of the latent.
+    n_embedding
+        Dimension of the embedding of each condition.
+    n_hidden, n_layers
+        Width and number of hidden layers; by default one, of the square root of the number of
+        features that a modality reads.
     dropout
         Share of hidden units that are silenced at each step of training.
     decoded_share
@@ -46,16 +51,24 @@ class SCPoliModule(ReferenceMappingModule):
         *,
         conditions: dict[str, int] | None = None,
         n_latent: int = 10,
+        n_embedding: int = 10,
+        n_hidden: int | None = None,
+        n_layers: int = 1,
         dropout: float = 0.05,
         decoded_share: float = 1.0,
     ):
         super().__init__()
         self.decoded_share = decoded_share
-        self.condition_embedding = ConditionEmbedding(conditions or {})
+        self.condition_embedding = ConditionEmbedding(conditions or {}, n_embedding)
         n_conditions = self.condition_embedding.n_dims
         parts = {
             name: ConditionalPart(
-                shape, n_latent=n_latent, n_conditions=n_conditions, dropout=dropout
+                shape,
+                n_latent=n_latent,
+                n_conditions=n_conditions,
+                n_hidden=n_hidden,
+                n_layers=n_layers,
+                dropout=dropout,
             )
             for name, shape in modalities.items()
         }

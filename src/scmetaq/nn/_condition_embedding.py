@@ -5,7 +5,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 EMBEDDING_DIM = 10
-"""Dimension of each embedding, as in scPoli."""
+"""Dimension of each embedding by default, as in scPoli."""
 _MAX_NORM = 1.0
 
 
@@ -26,26 +26,26 @@ class ConditionEmbedding(nn.Module):
     De Donno et al., scPoli, Nature Methods 2023.
     """
 
-    def __init__(self, n_categories: dict[str, int]):
+    def __init__(self, n_categories: dict[str, int], n_each: int = EMBEDDING_DIM):
         super().__init__()
-        self.keys = list(n_categories)
+        self.keys, self.n_each = list(n_categories), n_each
         self.tables = nn.ParameterList(
-            nn.Parameter(torch.zeros(n, EMBEDDING_DIM)) for n in n_categories.values()
+            nn.Parameter(torch.zeros(n, n_each)) for n in n_categories.values()
         )
         self._has_frozen = False
 
     @property
     def n_dims(self) -> int:
         """Dimension of the concatenated vectors of all keys."""
-        return EMBEDDING_DIM * len(self.keys)
+        return self.n_each * len(self.keys)
 
     def table(self, key: str) -> Tensor:
-        """Vectors of the categories of a key, of length one at most, ``(n_categories, 10)``."""
+        """Vectors of the categories of a key, of length one at most, ``(n_categories, n_each)``."""
         rows = self._rows(self.keys.index(key))
         return rows / rows.norm(dim=1, keepdim=True).clamp_min(_MAX_NORM)
 
     def _rows(self, i: int) -> Tensor:
-        """Vectors of the categories of a key at full length, ``(n_categories, 10)``."""
+        """Vectors of the categories of a key at full length, ``(n_categories, n_each)``."""
         new = self.tables[i]
         return torch.cat([getattr(self, f"frozen_{i}"), new]) if self._has_frozen else new
 
@@ -53,7 +53,7 @@ class ConditionEmbedding(nn.Module):
     def set_tables(self, tables: list[Any]) -> None:
         """Set the first dimensions of each table, ``(n_categories, any)``; further ones are cut."""
         for own, given in zip(self.tables, tables, strict=True):
-            values = torch.as_tensor(given, dtype=own.dtype, device=own.device)[:, :EMBEDDING_DIM]
+            values = torch.as_tensor(given, dtype=own.dtype, device=own.device)[:, : self.n_each]
             own.zero_()[:, : values.shape[1]] = values
 
     @torch.no_grad()

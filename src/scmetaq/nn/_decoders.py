@@ -145,11 +145,14 @@ class ProfileDecoder(nn.Module):
         *,
         likelihood: Likelihood = "nb",
         n_hidden: int = 64,
+        n_layers: int = 1,
         dropout: float = 0.0,
     ):
         super().__init__()
         self.likelihood = likelihood
-        self.hidden = hidden_layers([n_latent + n_conditions, n_hidden], dropout=dropout)
+        self.hidden = hidden_layers(
+            [n_latent + n_conditions, *[n_hidden] * n_layers], dropout=dropout
+        )
         self.logits = nn.Linear(n_hidden, n_features)
         self.log_dispersion = None
         self.dispersion_of_condition = None

@@ -156,13 +156,23 @@ class ModalityPart(Part):
 class ConditionalPart(Part):
     """Encoder and decoder of one modality in scPoli, which both read the conditions.
 
-    Each has one hidden layer of the square root of ``M`` units.
+    Each has ``n_layers`` hidden layers of ``n_hidden`` units, by default the square root of ``M``.
     """
 
-    def __init__(self, shape: ModalityShape, *, n_latent: int, n_conditions: int, dropout: float):
+    def __init__(
+        self,
+        shape: ModalityShape,
+        *,
+        n_latent: int,
+        n_conditions: int,
+        dropout: float,
+        n_hidden: int | None = None,
+        n_layers: int = 1,
+    ):
         super().__init__(shape)
-        n_hidden = math.ceil(math.sqrt(shape.n_selected))
-        self.encoder = hidden_layers([shape.n_selected + n_conditions, n_hidden], dropout=dropout)
+        n_hidden = n_hidden or math.ceil(math.sqrt(shape.n_selected))
+        widths = [shape.n_selected + n_conditions, *[n_hidden] * n_layers]
+        self.encoder = hidden_layers(widths, dropout=dropout)
         self.posterior = GaussianHead(n_hidden, n_latent)
         self.decoder = ProfileDecoder(
             n_latent,
@@ -170,6 +180,7 @@ class ConditionalPart(Part):
             shape.n_selected,
             likelihood=shape.likelihood,
             n_hidden=n_hidden,
+            n_layers=n_layers,
             dropout=dropout,
         )
 

@@ -12,13 +12,14 @@ from mudata import MuData
 from numpy.typing import ArrayLike
 
 from scmetaq import _keys
-from scmetaq._errors import InputTypeError, InputValueError, check_layer, layers_of
+from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, check_layer, layers_of
 from scmetaq.data._columns import plain
 from scmetaq.data._containers import loaded, readable
 from scmetaq.metrics._counts import check_counts
-from scmetaq.metrics._groups import cell_values, factorize_metacells
+from scmetaq.metrics._groups import as_embedding, cell_values, factorize_metacells
 from scmetaq.tl._summarize import (
     find_covariates,
+    mean_rows,
     split_metacells,
     sum_rows,
     summarize_obs,
@@ -34,6 +35,7 @@ def aggregate[T: (AnnData, MuData)](
     *,
     layer: str | None = None,
     layers: Sequence[str] | None = None,
+    obsm: Sequence[str] | None = None,
 ) -> T:
     r"""Make metacells of cells by any assignment: means and sums of raw counts, majority labels.
 
@@ -54,6 +56,9 @@ def aggregate[T: (AnnData, MuData)](
         None: ``X``.
     layers
         Further layers to sum, such as ``["spliced", "unspliced"]``, into layers of their names.
+    obsm
+        Entries of ``obsm`` to average, such as ``["spatial", "X_umap"]``: the place of a metacell
+        among its cells.
 
     Returns
     -------
@@ -99,6 +104,7 @@ def aggregate[T: (AnnData, MuData)](
     for name, part in parts.items():
         check_counts(part, chosen[name], f"modality {name!r}, " if name else "")
     others = check_layers(data, layers)
+    places = _places(data, [obsm] if isinstance(obsm, str) else obsm or [])
     metacells = (
         aggregate_modalities(data, assignment, layers=chosen, others=others)
         if isinstance(data, MuData)
@@ -106,6 +112,9 @@ def aggregate[T: (AnnData, MuData)](
     )
     if columns:
         write_whole(metacells, whole, assignment, columns[0])
+    of_cell = metacells.obs_names.get_indexer(assignment.astype(object).map(str, "ignore"))
+    for name, values in places.items():
+        metacells.obsm[name] = mean_rows(values, of_cell, metacells.n_obs)
     n_cells = int(metacells.obs[_keys.N_CELLS].sum())
     metacells.uns[_keys.UNS] = {
         "function": "scmetaq.tl.aggregate",
@@ -199,6 +208,15 @@ def check_layers(data: AnnData | MuData, layers: Sequence[str] | None) -> list[s
             if name in layers_of(part):
                 check_counts(part, name, f"modality {of!r}, " if of else "")
     return list(layers)
+
+
+def _places(data: AnnData | MuData, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Entries of ``obsm`` to average, by name."""
+    there = [name for name in data.obsm if name not in getattr(data, "mod", {})]
+    if absent := [name for name in names if name not in there]:
+        problem = f"Expected `obsm` to name entries of obsm, found no {absent[0]!r}. There are:"
+        raise InputKeyError(f"{problem} {there}.", argument="obsm")
+    return {name: as_embedding(loaded(data.obsm[name]), f"obsm[{name!r}]") for name in names}
 
 
 def _of_features(values: Any) -> Any:
