@@ -17,6 +17,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 MAY_IMPORT = {
     "_errors": set(),
+    "_files": set(),
     "_keys": set(),
     "_parallel": {"_progress"},
     "_progress": set(),
@@ -28,11 +29,11 @@ MAY_IMPORT = {
     "tl": {"_errors", "_keys", "_parallel", "data", "metrics"},
     "pl": {"_errors", "_keys"},
     "model": {
-        *("_errors", "_keys", "_parallel", "_progress"),
+        *("_errors", "_files", "_keys", "_parallel", "_progress"),
         *("data", "module", "nn", "tl", "train"),
     },
     "report": {"_errors", "_keys", "data", "metrics", "pl", "tl"},
-    "cli": {"MetaQModel", "_errors", "data", "metrics", "pl", "report", "tl"},
+    "cli": {"MetaQModel", "_errors", "_files", "data", "metrics", "pl", "report", "tl"},
     "": {"data", "metrics", "model", "pl", "tl"},
 }
 """Part of the package (the empty name: ``scmetaq`` itself) to the other parts it may know."""
@@ -41,6 +42,7 @@ MAY_USE = {
     "nn": {"geosketch", "numpy", "sklearn", "torch"},
     "module": {"scvi", "torch"},
     "train": {"lightning", "numpy", "ot", "scvi", "torch"},
+    "_files": set(),
     "_keys": set(),
     "_parallel": set(),
     "_progress": {"rich", "scvi"},
@@ -151,7 +153,7 @@ def test_every_key_is_spelled_once():
             assert literals.isdisjoint(keys), path.name
 
 
-MOST_LINES = 18_100
+MOST_LINES = 18_360
 """Lines of the package at the end of its last rebuilding, 14,900, and what any number of cells took
 since: containers read by rows (300), codes by region and their index (350), metrics in bounded
 memory (170), files that are joined and stay on disk (270), parts of the work that workers of dask
@@ -194,5 +196,7 @@ def test_only_drivers_ask_for_several_modalities_and_the_command_line_uses_publi
             assert part_of(path) in MAY_ASK_FOR_MUDATA, path
     for path in FILES:
         if part_of(path) == "cli":
-            names = [n for n in imports(path) if re.match(r"scmetaq\.(?!cli|_errors)(_|.*\._)", n)]
+            names = [
+                n for n in imports(path) if re.match(r"scmetaq\.(?!cli|_errors|_files)(_|.*\._)", n)
+            ]
             assert names == [], path.name
