@@ -15,6 +15,7 @@ from anndata.experimental import write_dispatched
 
 import scmetaq
 from scmetaq.cli import _checkpoints
+from scmetaq.model._plain import restored
 
 OPTIONS = ("--n-metacells", 6, "--max-epochs", 3, "--accelerator", "cpu", "--batch-key", "lane")
 RESULTS = {"assignments.csv", "metacells.h5ad", "model", "report.html", "run.json"}
@@ -23,10 +24,11 @@ N_KILLS, N_KILLS_BY_TIME = 20, 5
 
 def results(out):
     """Bytes of tables and metacells, and the state of the model as bytes."""
-    model = torch.load(out / "model" / "model.pt", weights_only=False)
+    model = torch.load(out / "model" / "model.pt", weights_only=True)
     tensors = {k: v for k, v in model["model_state_dict"].items() if isinstance(v, torch.Tensor)}
     state = {name: of.numpy().tobytes() for name, of in tensors.items()}
-    curves = {name: of.to_csv() for name, of in model["attr_dict"]["history_"].items()}
+    history = restored(model["attr_dict"]["history_"])
+    curves = {name: of.to_csv() for name, of in history.items()}
     files = {name: (out / name).read_bytes() for name in ("assignments.csv", "metacells.h5ad")}
     return files | state | curves
 

@@ -31,7 +31,7 @@ from ._described import described
 from ._given import Chosen, check_can_be_made, choose, refuse_datamodule
 from ._saving import load, load_registry, save, view_setup_args
 from ._setup import SetupMixin
-from ._stages import become_trained, fit_network, stage
+from ._stages import Runner, become_trained, fit_network, stage, whole_or_as_before
 from ._training import (
     Preparation,
     check_plan_kwargs,
@@ -45,6 +45,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     """A model of raw counts of one or several modalities, with conditions and labels."""
 
     _data_splitter_cls = TrainingSetSplitter
+    _train_runner_cls = Runner
     module: Any
     _aligned_to_query: Callable[[Any], Any]
     _check_query_training: Callable[..., None]
@@ -167,6 +168,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         """Indices of the features that are read and reconstructed."""
         return self.module.parts[kind].feature_scaling.features.cpu().numpy()
 
+    @whole_or_as_before
     def train(
         self,
         max_epochs: int | None = None,
