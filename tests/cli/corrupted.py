@@ -9,7 +9,7 @@ import mudata
 import numpy as np
 
 FORMS = ("flip", "truncate", "zero", "swap")
-AT_MOST = 60
+AT_MOST = 90
 """Seconds that a command may take."""
 
 
