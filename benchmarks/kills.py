@@ -1,6 +1,9 @@
 """Kill commands and saves at random moments, and see what is there afterwards.
 
-Writes ``results/kills.json``: python benchmarks/kills.py --n 64
+usage: python benchmarks/kills.py [--n 64]
+
+Half of the commands are given ``--overwrite`` and earlier results. What is there afterwards must be
+as before, or the new results as a whole, and the next run must give these.
 """
 
 import argparse
@@ -16,6 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from _markdown import Report, save, table
 
 import scmetaq
 
@@ -26,6 +30,7 @@ sys.path.insert(0, str(TESTS / "cli"))
 from corruption import cells  # noqa: E402
 from forked import Forks  # noqa: E402
 
+COLUMNS = ("killed", "stopped", "earlier", "new", "others")
 STOPS = {"SIGKILL": signal.SIGKILL, "SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
 
 
@@ -121,9 +126,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=64)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "kills.json")
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
     options = parser.parse_args()
     rng, started = np.random.default_rng(0), time.perf_counter()
     counts, problems = {}, []
+
+    def count(name, trials):
+        for stop, there, odd in trials:
+            of = counts.setdefault(name, Counter())
+            of["killed" if stop == "SIGKILL" else "stopped"] += 1
+            of["others" if odd else there] += 1
+            problems.extend(odd)
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         forks = Forks(folder)
@@ -131,9 +145,7 @@ def main():
             found = commands(folder, forks)
             for command, pair in found.items():
                 trials = of_command(forks, command, pair, -(-options.n // 3), rng, forks.folder)
-                for stop, there, odd in trials:
-                    counts.setdefault(command, Counter())[f"{stop}, {there}"] += 1
-                    problems += odd
+                count(command, trials)
                 print(command, dict(counts[command]), problems, flush=True)
         finally:
             forks.close()
@@ -142,18 +154,33 @@ def main():
                 folder / f"model{k}" / "model", cells()[0], accelerator="cpu"
             )
             model.save(folder / str(k), save_anndata=True)
-        for stop, there, odd in of_saves(folder):
-            counts.setdefault("save", Counter())[f"{stop}, {there}"] += 1
-            problems += odd
+        count("save", of_saves(folder))
         print("save", dict(counts["save"]), problems, flush=True)
-    result = {
+    runs = [{"command": name, **dict(of)} for name, of in counts.items()]
+    runs.append({"command": "all", **sum(counts.values(), Counter())})
+    runs = [{"command": of["command"], **{k: of.get(k, 0) for k in COLUMNS}} for of in runs]
+    seconds = round(time.perf_counter() - started)
+    results = {
         "version": scmetaq.__version__,
-        "n": sum(sum(of.values()) for of in counts.values()),
-        "seconds": round(time.perf_counter() - started),
-        "left": {name: dict(sorted(of.items())) for name, of in counts.items()},
+        "seconds": seconds,
+        "runs": runs,
         "problems": problems,
     }
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    save(options, "kills", results, report(results))
+
+
+def report(results):
+    """A row per command."""
+    rows = [[of["command"], *(str(of[name]) for name in COLUMNS)] for of in results["runs"]]
+    heading = [
+        "stopped",
+        "killed",
+        "Ctrl-C or SIGTERM",
+        "earlier state",
+        "new result",
+        "anything else",
+    ]
+    return Report(table(heading, rows))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 import anndata
 import mudata
 import numpy as np
+import zarr
 
 FORMS = ("flip", "truncate", "zero", "swap")
 AT_MOST = 90
@@ -48,6 +49,8 @@ def make(forks, folder, cells, mcells):
     query.write_h5ad(folder / "plain.h5ad")
     query.write_h5ad(folder / "packed.h5ad", compression="gzip")
     query.write_zarr(folder / "query.zarr")
+    checked = {"compressors": [zarr.codecs.ZstdCodec(checksum=True)]}
+    anndata.io.write_zarr(folder / "checked.zarr", query, **checked)
     mquery.write_h5mu(folder / "query.h5mu")
     mquery.write_h5mu(folder / "packed.h5mu", compression="gzip")
     few = ("--n-metacells", 6, "--max-epochs", 2, "--accelerator", "cpu", "--batch-key", "lane")
@@ -72,6 +75,11 @@ def make(forks, folder, cells, mcells):
         "zarr, in blocks": (
             folder / "query.zarr",
             ("map", folder / "query.zarr", *model, *cpu),
+            {"on_disk": True},
+        ),
+        "zarr, checksums": (
+            folder / "checked.zarr",
+            ("map", folder / "checked.zarr", *model, *cpu),
             {"on_disk": True},
         ),
         "csv": (
