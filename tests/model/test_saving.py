@@ -16,7 +16,7 @@ from scvi.model.base import BaseModelClass
 
 from scmetaq import COEM, MetaQModel, SCPoli
 from scmetaq._errors import InputValueError
-from scmetaq.model import _model_file
+from scmetaq.model import _saving
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_code_in_a_file_is_not_executed(folder, toy, tmp_path, run, form):
             torch.save(content, opened, _use_new_zipfile_serialization=form != "old archive")
     if form == "sealed":
         with ZipFile(file, "a") as archive:
-            archive.writestr(_model_file._CHECKSUM, _model_file._checksum(archive))
+            archive.writestr(_saving._CHECKSUM, _saving._checksum(archive))
     toy.write_h5ad(tmp_path / "toy.h5ad")
     words = "weights_only" if form == "sealed" else "could run code .* Pass trust=True to load"
     for read in (

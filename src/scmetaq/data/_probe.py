@@ -6,6 +6,8 @@ from typing import Any
 
 import h5py
 
+FEW = 1 << 30
+"""Bytes that an array may declare whatever is stored."""
 _MOST = 1 << 24
 """Bytes of an array that is read whole."""
 _MOST_PACKED = 10_000
@@ -14,7 +16,7 @@ _MOST_PACKED = 10_000
 
 def check_size(name: str, declared: int, stored: int) -> None:
     """Refuse an array that is much larger than what is stored of it."""
-    if declared > max(1 << 30, _MOST_PACKED * stored):
+    if declared > max(FEW, _MOST_PACKED * stored):
         raise ValueError(f"{name} declares {declared:,} bytes and holds {stored:,}")
 
 
