@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from forked import Forks
 
 import scmetaq
 
@@ -110,3 +111,10 @@ def earlier(tmp_path):
     out.mkdir()
     (out / "report.html").write_text("old")
     return out
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()

@@ -1,6 +1,7 @@
 """Words of the command line, signals, and what is loaded when."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -78,3 +79,27 @@ def test_nothing_heavy_is_loaded_before_it_is_needed(words):
     assert done.returncode == (2 if words[:1] == ["infer"] else 0)
     if words == ["--version"]:
         assert done.stdout.strip() == f"scmetaq {scmetaq.__version__}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_says_so_and_leaves_earlier_results(forks, path, stop):
+    out = forks.folder / f"stopped{stop}"
+    few = ("--n-metacells", 6, "--max-epochs", 3, "--accelerator", "cpu")
+    words = ("infer", path, "--out", out, *few)
+    status, _, seconds, said = forks(*words)
+    assert status == 0, said
+    before, n_stopped = {of: of.read_bytes() for of in out.rglob("*") if of.is_file()}, 0
+    for share in (0.05, 0.2, 0.4, 0.6, 0.8):
+        stopped = {"kill_after": share * seconds, "signal": stop}
+        status, *_, said = forks(*words, "--seed", 1, "--overwrite", **stopped)
+        assert "Traceback" not in said
+        if status == 0:
+            break
+        assert status == 130
+        assert said.endswith("Error: Stopped before all results were written.\n")
+        left = [of for of in out.rglob("*") if of.is_file() and "checkpoints" not in of.parts]
+        assert {of: of.read_bytes() for of in left} == before
+        n_stopped += 1
+    assert n_stopped > 2
+    shutil.rmtree(out)

@@ -1,10 +1,7 @@
 """Interrupted runs: what is whole stays, and they go on to the results of an uninterrupted one."""
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,7 @@ from anndata.experimental import write_dispatched
 
 import scmetaq
 from scmetaq.cli import _checkpoints
+from scmetaq.model._plain import restored
 
 OPTIONS = ("--n-metacells", 6, "--max-epochs", 3, "--accelerator", "cpu", "--batch-key", "lane")
 RESULTS = {"assignments.csv", "metacells.h5ad", "model", "report.html", "run.json"}
@@ -23,10 +21,11 @@ N_KILLS, N_KILLS_BY_TIME = 20, 5
 
 def results(out):
     """Bytes of tables and metacells, and the state of the model as bytes."""
-    model = torch.load(out / "model" / "model.pt", weights_only=False)
+    model = torch.load(out / "model" / "model.pt", weights_only=True)
     tensors = {k: v for k, v in model["model_state_dict"].items() if isinstance(v, torch.Tensor)}
     state = {name: of.numpy().tobytes() for name, of in tensors.items()}
-    curves = {name: of.to_csv() for name, of in model["attr_dict"]["history_"].items()}
+    history = restored(model["attr_dict"]["history_"])
+    curves = {name: of.to_csv() for name, of in history.items()}
     files = {name: (out / name).read_bytes() for name in ("assignments.csv", "metacells.h5ad")}
     return files | state | curves
 
@@ -36,32 +35,6 @@ def snapshot(out):
     out = out if out.exists() else out.with_name(f".{out.name}.scmetaq-earlier")
     files = [path for path in out.rglob("*") if path.is_file() and "checkpoints" not in path.parts]
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
-
-
-class Forks:
-    """Calls of the command line in processes of their own, which share their imports."""
-
-    def __init__(self, folder):
-        self.folder, self.log = folder / "work", folder / "log"
-        self.folder.mkdir()
-        words = [sys.executable, Path(__file__).with_name("forked.py"), folder / "warm"]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.server = subprocess.Popen(words, text=True, **pipes)
-
-    def __call__(self, *words, **options):
-        call = {"words": list(map(str, words)), "watched": str(self.folder), "log": str(self.log)}
-        self.server.stdin.write(json.dumps(call | options) + "\n")
-        self.server.stdin.flush()
-        status, n_changes, seconds = json.loads(self.server.stdout.readline())
-        said = Path(f"{self.log}.err").read_text()
-        return status, n_changes, seconds, said
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    forks = Forks(tmp_path_factory.mktemp("forks"))
-    yield forks
-    forks.server.communicate()
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,15 @@
 """Stages of training that a caller keeps, and training that goes on after them."""
 
 import io
+import os
+import signal
 
 import numpy as np
+import pandas as pd
 import pytest
 import scvi
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from scmetaq import COEM, MetaQModel, SCPoli
 
@@ -102,3 +106,65 @@ def test_random_states_are_restored(toy, monkeypatch):
         drawn.append((torch.rand(3).tolist(), np.random.rand(3).tolist()))  # noqa: NPY002
     in_training, after, again = drawn
     assert in_training != after == again
+
+
+class Interrupt(Callback):
+    """Sends Ctrl-C at the end of the second epoch."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("stage", ["epochs", "codes", "prototypes"])
+@pytest.mark.parametrize("was_trained", [False, True])
+def test_ctrl_c_raises_and_leaves_the_model_as_it_was(
+    toy, train, capsys, caplog, monkeypatch, stage, was_trained
+):
+    MetaQModel.setup_anndata(toy, labels_key="state")
+    model = MetaQModel(toy, n_metacells=6)
+    if was_trained:
+        train(model, 3)
+        before = model.get_assignments()
+    state = {k: v.clone() for k, v in model.module.state_dict().items()}
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scmetaq.model._stages.say", lambda text: told.append(text))
+    told, callbacks = [], [Interrupt()] if stage == "epochs" else []
+    if stage != "epochs":
+        monkeypatch.setattr(model, {"codes": "_fit_codes", "prototypes": "_finish"}[stage], stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, 4, callbacks=callbacks)
+    n_epochs = {"epochs": 1, "codes": 0, "prototypes": 4}[stage]
+    assert told == [f"Stopped after {n_epochs} epochs: the model is as it was before train()."]
+    assert "NameError" not in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert model.is_trained_ is was_trained
+    assert max(map(len, (model.history_ or {}).values()), default=0) == 3 * was_trained
+    after = model.module.state_dict()
+    assert list(after) == list(state)
+    assert all(torch.equal(after[name], of) for name, of in state.items())
+    monkeypatch.undo()
+    if was_trained:
+        pd.testing.assert_frame_equal(model.get_assignments(), before)
+    else:
+        with pytest.raises(RuntimeError, match="untrained"):
+            model.get_assignments()
+    train(model, 2)
+    assert model.get_assignments()["metacell"].nunique() == 6
+
+
+def test_errors_of_training_leave_the_model_as_it_was(toy, train):
+    class Fail(Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            raise ZeroDivisionError("odd")
+
+    MetaQModel.setup_anndata(toy)
+    model = MetaQModel(toy, n_metacells=6)
+    with pytest.raises(ZeroDivisionError, match="odd"):
+        train(model, 4, callbacks=[Fail()])
+    assert not model.is_trained_
+    assert model.history_ is None
+    assert not model.module.codebook.fitted

@@ -12,8 +12,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from scmetaq._errors import InputError, reason
+from scmetaq._files import remove
 
-from ._output import CHECKPOINTS, REPORT, Output, remove
+from ._output import CHECKPOINTS, REPORT, Output
 
 RUN = "run.json"
 _FILES = {

@@ -243,7 +243,7 @@ class Map(Job):
         "model": "the model with the new conditions, for scmetaq.MetaQModel.load",
         "report.html": _REPORT,
     }
-    remedies = {}
+    remedies = {"trust": "Pass --trust if you trust whoever made it."}
 
     input: list[str] = typer.Argument(
         metavar="QUERY...",
@@ -254,6 +254,7 @@ class Map(Job):
         metavar="DIR",
         help="Folder of the trained model, e.g. results/model of [bold]scmetaq infer[/].",
     )
+    trust: bool = typer.Option(False, "--trust", help="Read a pickle too, which can run any code.")
     new_metacells: bool = typer.Option(
         False, "--new-metacells", help="Add metacells for states that the model lacks."
     )
@@ -271,8 +272,9 @@ class Map(Job):
         from scmetaq import MetaQModel
 
         check_accelerator(self.accelerator)
-        query, folder, device = self.cells.data, str(self.model), self.accelerator
-        self.mapped = MetaQModel.load_query_data(query, folder, accelerator=device)
+        folder, device = str(self.model), self.accelerator
+        known = MetaQModel.load(folder, False, accelerator=device, trust=self.trust)
+        self.mapped = MetaQModel.load_query_data(self.cells.data, known)
         self.arguments: dict[str, Any] = dict(self.mapped.registry["setup_args"])
         parts = getattr(self.mapped.adata, "mod", {})
         self.absent = [name for name, part in parts.items() if part.n_obs == 0]

@@ -1,13 +1,13 @@
 """Where results go: they are there as a whole or not at all."""
 
 import errno
-import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
 from scmetaq._errors import InputError
+from scmetaq._files import remove, write_whole
 
 from ._terminal import NOTE, say
 
@@ -121,16 +121,10 @@ class Output:
         raise InputError(f"{problem} replaced: choose another --out.")
 
     def _write_whole(self, path: Path, write: Callable[[Path], object]) -> Path:
-        """Write a file or folder under another name, and rename it when it is whole."""
+        """Write a file or folder, unless it is there."""
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"partial-{path.name}")
-            remove(partial)
-            try:
-                write(partial)
-                partial.rename(path)
-            finally:
-                remove(partial)
+            write_whole(path, write)
         return path
 
     def _left(self, error: BaseException) -> str:
@@ -173,14 +167,6 @@ def recover(out: Path) -> None:
     with suppress(FileNotFoundError):  # what an interrupted run goes on with stays
         (earlier / CHECKPOINTS).rename(out / CHECKPOINTS)
     remove(earlier)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a directory, if there is one."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    elif path.exists():
-        path.unlink()
 
 
 def _earlier(out: Path) -> Path:

@@ -5,7 +5,6 @@ and tables that :func:`anndata.experimental.read_lazy` leaves on disk.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import h5py
@@ -17,8 +16,10 @@ from anndata import AnnData
 from anndata.abc import CSCDataset, CSRDataset
 from anndata.io import sparse_dataset
 
-from scmetaq._errors import InputError, InputTypeError, InputValueError, reason
+from scmetaq._errors import InputTypeError, InputValueError
 from scmetaq._parallel import is_worker
+
+from ._damage import by_rows, check_ends, checked, refusing_damage
 
 _AHEAD = 4_096
 """Rows that are read at once of a matrix which is not in memory, where its chunks are smaller."""
@@ -89,7 +90,7 @@ class Rows:
     """
 
     def __init__(self, matrix: Any):
-        self._matrix: Any = matrix.tocsr() if sp.issparse(matrix) else matrix
+        self._matrix: Any = by_rows(matrix) if sp.issparse(matrix) else matrix
         self.shape: tuple[int, int] = tuple(matrix.shape)
         self.is_in_memory = is_in_memory(matrix)
         self._ends = np.cumsum([0, *matrix.chunks[0]]) if _is_dask(matrix) else None
@@ -100,7 +101,7 @@ class Rows:
 
     def __getitem__(self, rows: slice | np.ndarray) -> Any:
         if self.is_in_memory:
-            return self._matrix[rows]
+            return checked(self._matrix[rows])
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(self.shape[0])
             return self._span(start, stop)
@@ -148,8 +149,10 @@ class Rows:
     def _read(self, start: int, stop: int) -> tuple[int, Any]:
         """Rows as the matrix gives them, of dask whole chunks, and which is the first."""
         if self._ends is None:
-            with _refusing_damage(self._matrix, start, stop):
-                return start, self._matrix[start:stop]
+            with refusing_damage(self._matrix, start, stop):
+                if start == 0:
+                    check_ends(self._matrix)
+                return start, checked(self._matrix[start:stop])
         import dask
 
         chunks = range(
@@ -160,7 +163,8 @@ class Rows:
         grid = [[self._matrix.blocks[i, j] for j in range(n_across)] for i in chunks]
         # a task that waits for others would keep its thread from them
         (found,) = dask.compute(grid, scheduler="synchronous" if is_worker() else None)
-        return int(self._ends[chunks[0]]), self._stacked([_beside(row) for row in found])
+        rows = [_beside([checked(chunk) for chunk in row]) for row in found]
+        return int(self._ends[chunks[0]]), self._stacked(rows)
 
     def _stacked(self, pieces: list[Any]) -> Any:
         if not pieces:
@@ -299,24 +303,6 @@ def check_can_be_written(data: Any) -> None:
             problem = "Expected cells in memory or in one file to save them too, found lazy ones."
             fix = "Save without them, and load with the same cells: load(dir_path, adata)."
             raise InputValueError(problem, fix, "save_anndata")
-
-
-@contextmanager
-def _refusing_damage(matrix: Any, start: int, stop: int) -> Iterator[None]:
-    """Say which rows of which file cannot be read."""
-    try:
-        yield
-    except (InputError, MemoryError):
-        raise
-    except Exception as error:
-        group = getattr(matrix, "group", matrix)
-        root = getattr(getattr(group, "store", None), "root", None)
-        file = root or getattr(getattr(group, "file", None), "filename", "the file")
-        raise InputValueError(
-            f"Counts of the rows {start:,} to {stop:,} of {file} cannot be read "
-            f"({reason(error)}): it is truncated or damaged.",
-            "Copy or download it again.",
-        ) from error
 
 
 def _is_dask(matrix: Any) -> bool:

@@ -20,6 +20,7 @@ from scmetaq._errors import InputKeyError, InputValueError, check_unique, listed
 
 from ._columns import same_names
 from ._containers import Placed, Rows, Stacked
+from ._damage import check_file
 
 MOST_IN_MEMORY = 200_000_000
 """Bytes on disk up to which files, all together, are read into memory."""
@@ -96,6 +97,7 @@ def _distinct(files: Sequence[Path]) -> list[str]:
 def _read(file: Path, is_small: bool) -> Any:
     package, kind = (mudata, "MuData") if _has_modalities(file) else (anndata, "AnnData")
     try:
+        check_file(file)
         found = None if is_small else _opened(file)
         found = getattr(package, f"read_{file.suffix[1:]}")(file) if found is None else found
     except Exception as error:

@@ -3,13 +3,11 @@
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from inspect import signature
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
-from anndata import AnnData, settings
+from anndata import AnnData
 from mudata import MuData
 from scvi.data import AnnDataManager
 from scvi.model._utils import parse_device_args
@@ -20,7 +18,7 @@ from scmetaq._progress import only_warnings
 from scmetaq.data._cells import Cells, own_name, read_cells
 from scmetaq.data._checks import check_cells, check_paired, check_unchanged
 from scmetaq.data._columns import check_categories
-from scmetaq.data._containers import check_can_be_written, readable, without_view_of_file
+from scmetaq.data._containers import readable, without_view_of_file
 from scmetaq.data._features import check_embedding
 from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._query import with_features
@@ -32,9 +30,9 @@ from scmetaq.train import TrainingSetSplitter, say_trained
 from ._blocks import Block, Function, in_blocks
 from ._described import described
 from ._given import Chosen, check_can_be_made, choose, refuse_datamodule
-from ._loading import check_model_file, refusing_others
+from ._saving import load, load_registry, save, view_setup_args
 from ._setup import SetupMixin
-from ._stages import become_trained, fit_network, stage
+from ._stages import Runner, become_trained, fit_network, stage, whole_or_as_before
 from ._training import (
     Preparation,
     check_plan_kwargs,
@@ -48,6 +46,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     """A model of raw counts of one or several modalities, with conditions and labels."""
 
     _data_splitter_cls = TrainingSetSplitter
+    _train_runner_cls = Runner
     module: Any
     _aligned_to_query: Callable[[Any], Any]
     _check_query_training: Callable[..., None]
@@ -61,6 +60,9 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     def __init__(self, adata: Any = None, registry: dict | None = None):
         check_can_be_made(type(self).__name__, adata, registry)
         super().__init__(adata, registry)
+
+    save, load = save, classmethod(load)
+    load_registry, view_setup_args = map(staticmethod, (load_registry, view_setup_args))
 
     def __repr__(self) -> str:
         return described(self)
@@ -177,6 +179,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         """Indices of the features that are read and reconstructed."""
         return self.module.parts[kind].feature_scaling.features.cpu().numpy()
 
+    @whole_or_as_before
     def train(
         self,
         max_epochs: int | None = None,
@@ -274,59 +277,6 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     def _finish(self, prepared: Preparation) -> str:
         """Fit what depends on the trained network; return the subject of the closing message."""
         raise NotImplementedError
-
-    def save(self, dir_path: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Save the model, and nothing of the cells but the names of features and categories.
-
-        Arguments are those of :meth:`scvi.model.base.BaseModelClass.save`, such as ``overwrite``,
-        or ``save_anndata``, which cells that are read lazily cannot have.
-        """
-        given = signature(super().save).bind(dir_path, *args, **kwargs).arguments
-        if given.get("save_anndata") and self.adata is not None:
-            check_can_be_written(self.adata)
-        chosen = bool(settings.allow_write_nullable_strings)  # not by default: few read them
-        with settings.override(allow_write_nullable_strings=chosen):
-            super().save(dir_path, *args, **kwargs)
-
-    @classmethod
-    def load(cls, dir_path: str | Path, adata: Any = None, **kwargs: Any) -> Self:
-        """Load a saved model, with or without cells.
-
-        Parameters
-        ----------
-        dir_path
-            Folder that :meth:`save` wrote.
-        adata
-            Cells for the model; None takes those saved with it, if any, False none. Features in
-            another order are put in that of the model, in a copy. For the model of a query they
-            may lack the features that the query lacked.
-        **kwargs
-            Further arguments of :meth:`scvi.model.base.BaseModelClass.load`.
-
-        Raises
-        ------
-        TypeError, KeyError, ValueError
-            The cells are not raw counts of the features and conditions of the model; or there is
-            no readable model in the folder, or it is of another class.
-        """
-        check_model_file(Path(dir_path), f"{kwargs.get('prefix') or ''}model.pt", kwargs)
-        known: Any = cls._load(dir_path, False, **kwargs)
-        if adata is False:
-            return known
-        if adata is None:
-            return cls._load(dir_path, None, **kwargs)
-        adata = known._aligned_cells(adata)
-        if known.is_query:  # whose cells may lack features
-            known.adata = adata
-            return known
-        return cls._load(dir_path, adata, **kwargs)
-
-    @classmethod
-    def _load(cls, dir_path: str | Path, adata: Any, **kwargs: Any) -> Self:
-        has_cells = adata is not False
-        # which would say that the files are downloaded already
-        with refusing_others(cls.__name__, dir_path, has_cells=has_cells), only_warnings("scvi"):
-            return super().load(str(dir_path), adata, **kwargs)
 
 
 if TYPE_CHECKING:

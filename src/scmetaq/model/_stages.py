@@ -1,6 +1,10 @@
-"""Stages of training, which a caller may keep as arrays to resume it."""
+"""Stages of training, which a caller may keep as arrays to resume it; and what stops it."""
 
+import signal
+import threading
 from collections.abc import Callable, Mapping
+from copy import deepcopy
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -8,10 +12,66 @@ import pandas as pd
 import scipy.sparse as sp
 import torch
 from scvi.model._utils import parse_device_args
+from scvi.train import TrainRunner
+
+from scmetaq.train import say
 
 _CSR = ("data", "indices", "indptr", "shape")
 _HISTORY, _MODULE, _RANDOM = "history:", "module:", "random:"
 _INDICES = ("train_indices", "validation_indices", "test_indices")
+
+
+class Runner(TrainRunner):
+    """scvi-tools' training, whose errors are raised as they are, without a line of their own."""
+
+    def _run_training_core(self) -> None:
+        fit, errors = self.trainer.fit, list[BaseException]()
+
+        def held(*args: Any, **kwargs: Any) -> None:
+            try:
+                fit(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+
+        self.trainer.fit = held
+        super()._run_training_core()
+        self.trainer.fit = fit
+        if errors:
+            raise errors[0]
+
+
+def whole_or_as_before(train: Callable[..., None]) -> Callable[..., None]:
+    """Leave a model as it was where its training fails or is interrupted, and say how far it came.
+
+    Lightning answers Ctrl-C by leaving the interpreter, and by ignoring it from then on.
+    """
+
+    @wraps(train)
+    def run(model: Any, *args: Any, **kwargs: Any) -> None:
+        before = vars(model) | {"module": deepcopy(model.module)}
+        before["history_"] = model.history_ and dict(model.history_)
+        is_main = threading.current_thread() is threading.main_thread()
+        handler = signal.getsignal(signal.SIGINT) if is_main else None
+        try:
+            train(model, *args, **kwargs)
+        except BaseException as error:
+            n_epochs = _n_epochs(model.history_) - _n_epochs(before["history_"])
+            vars(model).clear()
+            vars(model).update(before)
+            if handler is not None:
+                signal.signal(signal.SIGINT, handler)
+            is_left = isinstance(error.__context__, KeyboardInterrupt)
+            if is_left or isinstance(error, KeyboardInterrupt):
+                say(f"Stopped after {n_epochs} epochs: the model is as it was before train().")
+            if is_left and isinstance(error, SystemExit):
+                raise KeyboardInterrupt from error
+            raise
+
+    return run
+
+
+def _n_epochs(history: Any) -> int:
+    return max(map(len, (history or {}).values()), default=0)
 
 
 def stage(model: Any, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
