@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 import scmetaq.cli
-from scmetaq.cli._commands import Evaluate, Infer, Map
+from scmetaq.cli._commands import Infer, Map
+from scmetaq.cli._judging import Evaluate
 
 CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "open"}
 

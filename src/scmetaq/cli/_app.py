@@ -13,9 +13,9 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from ._commands import Evaluate, Infer, Map
-from ._compare import Compare
+from ._commands import Infer, Map
 from ._job import Job
+from ._judging import Compare, Evaluate
 from ._terminal import BAD_INPUT, ERROR, STOPPED, exit_status, say
 
 # typer has this class, but does not export it

@@ -14,34 +14,33 @@ from scmetaq._errors import InputError
 
 from ._checkpoints import Checkpoints
 from ._inputs import (
-    Cells,
-    align_assignments,
     check_accelerator,
-    check_assignments,
     read_assignments,
     with_counts,
 )
-from ._job import Job, JudgingJob, code_after, write_assignments, write_model
+from ._job import (
+    DEMO_LABELS,
+    JUDGING,
+    REPORT,
+    Job,
+    JudgingJob,
+    code_after,
+    column_option,
+    write_assignments,
+    write_model,
+)
 from ._output import Output
 from ._terminal import CELLS_PER_METACELL, say
 
-DEMO_LABELS = "cell_type"
 MIN_CELLS_OF_REPORT = 50
 """With fewer mapped cells there is no report: pictures and quality would mean little."""
 
 _ASSIGNMENTS = "metacell and margin of each cell"
-_REPORT = "pictures and the quality of the metacells"
-_JUDGING = "Judging the metacells and writing the report."
 
 _OF_NO_RESULT = {"input", "out", "overwrite", "debug", "command", "resume"}
 """Options that do not decide what the results are."""
 
 Accelerator = Literal["auto", "cpu", "gpu", "mps"]
-
-
-def column_option(help: str) -> Any:
-    """An option that names a column of ``obs``."""
-    return typer.Option(None, metavar="COLUMN", help=help)
 
 
 @dataclass(kw_only=True)
@@ -54,7 +53,7 @@ class Infer(JudgingJob):
         "assignments.csv": _ASSIGNMENTS,
         "model": "the trained model, for scmetaq.MetaQModel.load",
         "run.json": "options and input files of this run",
-        "report.html": _REPORT,
+        "report.html": REPORT,
     }
 
     n_metacells: int | None = typer.Option(
@@ -156,7 +155,7 @@ class Infer(JudgingJob):
         write_model(output, self.model, self.assignments)
 
     def _page(self) -> dict[str, Any]:
-        say(_JUDGING)
+        say(JUDGING)
         model, cells, labels = self.model, self.cells, self.columns["labels_key"]
         facts = {
             **({} if cells.kinds else {"Modality": self.modality or "rna"}),
@@ -186,52 +185,6 @@ class Infer(JudgingJob):
 
 
 @dataclass(kw_only=True)
-class Evaluate(JudgingJob):
-    """Judge the metacells of any method and write the numbers and a report."""
-
-    results = {
-        "metrics.csv": "every number: metric, metacell, value, better",
-        "report.html": _REPORT,
-    }
-
-    assignments: Path = typer.Argument(
-        metavar="ASSIGNMENTS",
-        help="Table of any method, .csv or .tsv, with the columns barcode and metacell.",
-    )
-    labels_key: str | None = column_option(
-        "Column of obs with labels to judge by, also of one modality (rna:COLUMN)."
-    )
-    batch_key: str | None = column_option(
-        "Column of obs with the batch, to judge how metacells mix batches; also of one modality "
-        "(rna:COLUMN)."
-    )
-
-    def _check(self) -> list[Path]:
-        check_assignments(self.assignments)
-        if not self.source.paths:
-            self.labels_key = self.labels_key or DEMO_LABELS
-        return [self.assignments]
-
-    def _read(self) -> Cells:
-        self.table = read_assignments(self.assignments)
-        return super()._read()
-
-    def _set_up(self) -> None:
-        self._find_columns(labels_key=self.labels_key, batch_key=self.batch_key)
-        names = self.cells.data.obs_names
-        table = align_assignments(self.table, names, self.assignments, self.source, self.note)
-        say(_JUDGING)
-        facts = {**self.cells.facts(), "Assignments": str(self.assignments)}
-        self.judged = self._judge(table, facts)  # refuses bad input before it works
-
-    def _write(self, output: Output) -> None:
-        output.write("metrics.csv", lambda path: self.metrics.to_csv(path, index=False))
-
-    def _page(self) -> dict[str, Any]:
-        return {**self.judged, "next_steps": code_after("evaluate", self.out, ["metrics.csv"])}
-
-
-@dataclass(kw_only=True)
 class Map(Job):
     """Map new cells onto a trained model: metacells, and labels with their uncertainty."""
 
@@ -241,7 +194,7 @@ class Map(Job):
         "assignments.csv": _ASSIGNMENTS,
         "labels.csv": "label, uncertainty and whether it is unknown, of each cell",
         "model": "the model with the new conditions, for scmetaq.MetaQModel.load",
-        "report.html": _REPORT,
+        "report.html": REPORT,
     }
     remedies = {"trust": "Pass --trust if you trust whoever made it."}
 
@@ -319,7 +272,7 @@ class Map(Job):
     def _page(self) -> dict[str, Any] | None:
         if len(self.assignments) < MIN_CELLS_OF_REPORT:
             return None
-        say(_JUDGING)
+        say(JUDGING)
         mapped, data = self.mapped, with_counts(self.mapped.adata, self.arguments)
         known = {key: labels for key, labels in self._known_labels().items() if labels.count()}
         for key, labels in known.items():

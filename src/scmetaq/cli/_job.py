@@ -15,7 +15,15 @@ from ._inputs import Cells, Columns, find_source, read_cells, read_data
 from ._output import Output
 from ._terminal import NOTE, REMEDIES, bad_input, plain, quiet, say, show_results
 
+DEMO_LABELS = "cell_type"
+REPORT = "pictures and the quality of the metacells"
+JUDGING = "Judging the metacells and writing the report."
 _NAMES = {"labels_key": "Labels", "batch_key": "Batch", "categorical_covariate_keys": "Covariates"}
+
+
+def column_option(help: str) -> Any:
+    """An option that names a column of ``obs``."""
+    return typer.Option(None, metavar="COLUMN", help=help)
 
 
 @dataclass(kw_only=True)

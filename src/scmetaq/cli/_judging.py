@@ -1,4 +1,4 @@
-"""The command that judges several assignments of the same cells."""
+"""The commands that judge metacells of any method, one assignment or several."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,11 +9,62 @@ import typer
 
 from scmetaq._errors import InputError
 
-from ._commands import DEMO_LABELS, column_option
-from ._inputs import align_assignments, check_assignments, is_table, read_assignments
-from ._job import JudgingJob
+from ._inputs import (
+    Cells,
+    align_assignments,
+    check_assignments,
+    is_table,
+    read_assignments,
+)
+from ._job import DEMO_LABELS, JUDGING, REPORT, JudgingJob, code_after, column_option
 from ._output import Output
 from ._terminal import say
+
+
+@dataclass(kw_only=True)
+class Evaluate(JudgingJob):
+    """Judge the metacells of any method and write the numbers and a report."""
+
+    results = {
+        "metrics.csv": "every number: metric, metacell, value, better",
+        "report.html": REPORT,
+    }
+
+    assignments: Path = typer.Argument(
+        metavar="ASSIGNMENTS",
+        help="Table of any method, .csv or .tsv, with the columns barcode and metacell.",
+    )
+    labels_key: str | None = column_option(
+        "Column of obs with labels to judge by, also of one modality (rna:COLUMN)."
+    )
+    batch_key: str | None = column_option(
+        "Column of obs with the batch, to judge how metacells mix batches; also of one modality "
+        "(rna:COLUMN)."
+    )
+
+    def _check(self) -> list[Path]:
+        check_assignments(self.assignments)
+        if not self.source.paths:
+            self.labels_key = self.labels_key or DEMO_LABELS
+        return [self.assignments]
+
+    def _read(self) -> Cells:
+        self.table = read_assignments(self.assignments)
+        return super()._read()
+
+    def _set_up(self) -> None:
+        self._find_columns(labels_key=self.labels_key, batch_key=self.batch_key)
+        names = self.cells.data.obs_names
+        table = align_assignments(self.table, names, self.assignments, self.source, self.note)
+        say(JUDGING)
+        facts = {**self.cells.facts(), "Assignments": str(self.assignments)}
+        self.judged = self._judge(table, facts)  # refuses bad input before it works
+
+    def _write(self, output: Output) -> None:
+        output.write("metrics.csv", lambda path: self.metrics.to_csv(path, index=False))
+
+    def _page(self) -> dict[str, Any]:
+        return {**self.judged, "next_steps": code_after("evaluate", self.out, ["metrics.csv"])}
 
 
 @dataclass(kw_only=True)
