@@ -26,7 +26,11 @@ from ._containers import Rows, Span, check_readable
 
 _FEW_SHARED = 100
 """Cells of several modalities that are surely enough to learn how these go together."""
+_FEWEST_SHARED = 5
+"""Cells of several modalities that are too few to learn it at all, if there are fewer."""
 _MOST_GLANCED_AT = 200
+MOST_COUNTS = 2**31
+"""Of a feature in a cell. Sums of as many metacells as there may be are exact up to it."""
 
 
 def check_is_mudata(mdata: Any) -> None:
@@ -155,6 +159,10 @@ def _refuse_bad_values(counts: Rows, held: str, argument: str) -> tuple[np.ndarr
             problem = f"Expected raw counts (integers >= 0) in {held}, found {n} {kind} values of"
             fix = f"Name the layer that holds the raw counts with {argument}=..."
             raise InputValueError(f"{problem} {n_values} stored{more}", fix, argument)
+    if largest > MOST_COUNTS:
+        problem = f"Expected raw counts of at most {MOST_COUNTS:,} in {held}, found"
+        fix = f"Name the layer that holds the raw counts with {argument}=..."
+        raise InputValueError(f"{problem} {largest:,.10g}.", fix, argument)
     return np.concatenate(per_cell), sum(per_feature)
 
 
@@ -194,10 +202,11 @@ def _check_go_together(mdata: MuData, names: list[str], *, is_query: bool) -> No
     for i, name in enumerate(names):
         shared = int((present[:, [i]] & np.delete(present, i, axis=1)).any(1).sum())
         n_cells = int(present[:, i].sum())
-        if not shared:
-            problem = f"Expected cells that have mdata[{name!r}] and another modality, found"
+        if shared < min(_FEWEST_SHARED, mdata.n_obs):
+            of = f"cells that have mdata[{name!r}] and another modality"
+            found = f"found {shared or 'none'} among {mdata.n_obs}."
             fix = "Give the same cell the same barcode in each modality, or train on each alone."
-            raise InputValueError(f"{problem} none among {mdata.n_obs}.", fix)
+            raise InputValueError(f"Expected at least {_FEWEST_SHARED} {of}, {found}", fix)
         if shared < min(_FEW_SHARED, n_cells / 10):
             warnings.warn(
                 f"Only {shared} of the {n_cells} cells of mdata[{name!r}] have another modality "

@@ -89,7 +89,7 @@ class Rows:
     """
 
     def __init__(self, matrix: Any):
-        self._matrix: Any = matrix.tocsr() if sp.issparse(matrix) else matrix
+        self._matrix: Any = native(matrix).tocsr() if sp.issparse(matrix) else matrix
         self.shape: tuple[int, int] = tuple(matrix.shape)
         self.is_in_memory = is_in_memory(matrix)
         self._ends = np.cumsum([0, *matrix.chunks[0]]) if _is_dask(matrix) else None
@@ -100,7 +100,7 @@ class Rows:
 
     def __getitem__(self, rows: slice | np.ndarray) -> Any:
         if self.is_in_memory:
-            return self._matrix[rows]
+            return native(self._matrix[rows])
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(self.shape[0])
             return self._span(start, stop)
@@ -149,7 +149,7 @@ class Rows:
         """Rows as the matrix gives them, of dask whole chunks, and which is the first."""
         if self._ends is None:
             with _refusing_damage(self._matrix, start, stop):
-                return start, self._matrix[start:stop]
+                return start, native(self._matrix[start:stop])
         import dask
 
         chunks = range(
@@ -160,7 +160,7 @@ class Rows:
         grid = [[self._matrix.blocks[i, j] for j in range(n_across)] for i in chunks]
         # a task that waits for others would keep its thread from them
         (found,) = dask.compute(grid, scheduler="synchronous" if is_worker() else None)
-        return int(self._ends[chunks[0]]), self._stacked([_beside(row) for row in found])
+        return int(self._ends[chunks[0]]), native(self._stacked([_beside(row) for row in found]))
 
     def _stacked(self, pieces: list[Any]) -> Any:
         if not pieces:
@@ -202,8 +202,14 @@ def is_in_memory(matrix: Any) -> bool:
 
 
 def in_memory(matrix: Any) -> Any:
-    """Return a matrix as it is if it is in memory, else all of its rows."""
-    return matrix if is_in_memory(matrix) else Rows(matrix)[:]
+    """Return a matrix, in numbers that scipy knows, if it is in memory, else all of its rows."""
+    return native(matrix) if is_in_memory(matrix) else Rows(matrix)[:]
+
+
+def native(matrix: Any) -> Any:
+    """Return a matrix in memory in numbers that scipy knows: no half precision, no big-endian."""
+    dtype = np.dtype(np.float32) if matrix.dtype == np.float16 else matrix.dtype.newbyteorder("=")
+    return matrix if matrix.dtype == dtype else matrix.astype(dtype)
 
 
 def loaded(values: Any) -> Any:
@@ -229,8 +235,8 @@ def check_readable(matrix: Any, held: str, argument: str | None = None) -> None:
             argument,
         )
     if matrix.dtype.kind not in "biuf":
-        problem = f"Expected numbers in {held}, found values of the type {matrix.dtype}."
-        raise InputTypeError(problem, argument=argument)
+        problem = f"Expected real numbers in {held}, found values of the type {matrix.dtype}."
+        raise InputTypeError(problem, "If they are counts: .astype(np.float32).", argument)
     is_by_columns = isinstance(matrix, CSCDataset) or (
         _is_dask(matrix) and len(matrix.chunks[0]) == 1 < len(matrix.chunks[1])
     )
@@ -250,11 +256,9 @@ def readable(data: Any) -> Any:
         return data
     for what, of in (("cells", data.obs), ("features", data.var)):
         if not isinstance(of, pd.DataFrame) and of.true_index_dim != of.index_dim:
-            raise InputValueError(
-                f"Expected the names of {what} in memory, found their positions: the data were "
-                "read with load_annotation_index=False.",
-                "Leave it out: anndata.experimental.read_lazy(path).",
-            )
+            problem = f"Expected names of {what} in memory, found their positions: the data were"
+            fix = "Leave it out: anndata.experimental.read_lazy(path)."
+            raise InputValueError(f"{problem} read with load_annotation_index=False.", fix)
     layers = {name: layer for name, layer in data.layers.items() if name is not None}
     tables = [loaded(of) for of in (data.obs, data.var)]
     return AnnData(
@@ -268,8 +272,7 @@ def readable(data: Any) -> Any:
 
 def column_of(part: Any, key: str) -> pd.Series:
     """Return a column of ``obs``; of a table on disk only this one is read."""
-    obs = part.obs
-    return obs[key] if isinstance(obs, pd.DataFrame) else obs[[key]].to_memory()[key]
+    return part.obs[key] if isinstance(part.obs, pd.DataFrame) else loaded(part.obs[[key]])[key]
 
 
 def names_of(data: Any) -> pd.Index:
@@ -336,8 +339,7 @@ def _rows_of_chunk(matrix: Any) -> int:
         return max(matrix.chunks[0])
     if isinstance(matrix, CSRDataset):
         values = matrix.group["data"]  # type: ignore[attr-defined]
-        n_values = (values.chunks or (1,))[0]
-        return max(1, n_values * matrix.shape[0] // max(1, values.shape[0]))
+        return max(1, (values.chunks or (1,))[0] * matrix.shape[0] // max(1, values.shape[0]))
     return (getattr(matrix, "chunks", None) or (1,))[0]
 
 

@@ -24,6 +24,7 @@ from scmetaq.train import (
     SizeBounds,
     StopRule,
     bound_sizes,
+    check_distinct,
     fit_codes,
     latents,
     size_bounds,
@@ -127,7 +128,7 @@ class MetaQModel(
         self.n_metacells = self._checked_n_metacells(n_metacells)
         check_choice("distance", distance, (None, *get_args(Distance)))
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
-        check_int("n_latent", n_latent)
+        check_int("n_latent", n_latent, most=10_000)
         check_share("evenness", evenness)
         self._recipe, self._evenness = get_recipe(recipe), evenness
         self._codebook_init = codebook_init or self._recipe.codebook_init
@@ -220,6 +221,7 @@ class MetaQModel(
             part = inputs
             if len(of_codebook) < len(cells):
                 part = {k: rows[of_codebook] for k, rows in inputs.items()}
+            check_distinct(latents(self.module, part), self.n_metacells)
             callbacks = [CodebookStart(self.module, part, warmup, self._codebook_init, seed)]
         batch_size = recipe.batch_size
         if recipe.max_steps:  # as published it does not depend on the number of cells
@@ -240,7 +242,7 @@ class MetaQModel(
     def _fit_statistics(self, of_codebook: np.ndarray, seed: int) -> dict[str, Any]:
         """Fit all that does not need a network; return the cells to train on and their inputs."""
         recipe, module = self._recipe, self.module
-        everything = self._cells(self.adata_manager)
+        everything = self._cells(self.adata)
         cells = of_codebook[spread(len(of_codebook), MAX_REFERENCE_CELLS)]
         reference = everything.sample(cells)
         if is_first := not module.codebook.is_fitted:
@@ -290,7 +292,7 @@ class MetaQModel(
         module, is_first = self.module, not self.module.codebook.is_fitted
         more: Iterable[torch.Tensor] = ()
         if len(of_codebook) > len(cells):
-            everything, searched = self._cells(self.adata_manager), np.arange(len(of_codebook))
+            everything, searched = self._cells(self.adata), np.arange(len(of_codebook))
             if self.n_metacells > MOST_AT_ONCE:
                 n = max(MAX_REFERENCE_CELLS, _CELLS_SEARCHED * self.n_metacells)
                 searched = spread(len(of_codebook), n)
@@ -318,7 +320,7 @@ class MetaQModel(
 
     def _bound_sizes(self, bounds: SizeBounds) -> None:
         """Bound the sizes of metacells of all cells, or of an even sample where there are many."""
-        module, cells = self.module, self._cells(self.adata_manager)
+        module, cells = self.module, self._cells(self.adata)
         n = max(_MOST_SIMILARITIES // self.n_metacells, 20 * self.n_metacells)
         if n < cells.n_cells:
             share = n / cells.n_cells

@@ -92,7 +92,7 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
     ):
         super().__init__(adata, registry)
         self.init_params_ = self._get_init_params(locals())
-        check_int("n_latent", n_latent)
+        check_int("n_latent", n_latent, most=10_000)
         check_share("dropout", dropout, excluded=(1,))
         self.module = self._module_cls(
             self._shapes(n_top_features, likelihood, likelihoods=_LIKELIHOODS),
@@ -160,7 +160,7 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
     def _prepare(self) -> Preparation | None:
         if self.is_query:
             return self._prepare_query()
-        everything, labels = self._cells(self.adata_manager), self._labels()
+        everything, labels = self._cells(self.adata), self._labels()
         cells = stratified_sample(
             np.hstack([everything.conditions, labels]),
             _MAX_TRAINING_CELLS,
@@ -188,9 +188,8 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
 
     def _labels(self) -> np.ndarray:
         """Labels of the model's cells at each level, -1 for none, ``(n_cells, n_levels)``."""
-        manager = self.adata_manager
-        levels = [self._labels_of(manager, key).codes for key in self._label_keys]
-        return np.stack(levels, 1) if levels else np.empty((manager.adata.n_obs, 0), np.int64)
+        levels = [self._labels_of(self.adata, key).codes for key in self._label_keys]
+        return np.stack(levels, 1) if levels else np.empty((self.adata.n_obs, 0), np.int64)
 
     def _inputs(self, cells: Cells) -> dict[str, Any]:
         """What training reads of cells."""
@@ -204,7 +203,7 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
             return None
         return Preparation(
             cells,
-            self._inputs(self._cells(self.adata_manager).sample(cells)),
+            self._inputs(self._cells(self.adata).sample(cells)),
             batch_size=default_batch_size(_QUERY_BATCH_SIZE, len(cells)),
             n_steps=_MAX_QUERY_STEPS,
             most_epochs=10_000,

@@ -5,7 +5,7 @@ import pandas as pd
 from anndata import AnnData
 from mudata import MuData
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager, AnnDataManagerValidationCheck, fields
+from scvi.data import AnnDataManagerValidationCheck, fields
 
 from scmetaq._errors import InputValueError, listed
 from scmetaq.data._cells import Condition, Source, own_name
@@ -13,9 +13,7 @@ from scmetaq.data._checks import check_cells, check_is_anndata, check_is_mudata,
 from scmetaq.data._columns import (
     check_conditions,
     check_labels,
-    condition_columns,
     label_keys,
-    without_unused_categories,
 )
 from scmetaq.data._containers import check_is_no_view, readable
 from scmetaq.data._modality import (
@@ -30,6 +28,7 @@ from scmetaq.data._modality import (
 
 from ._given import ON_DISK, check_setup_arguments
 from ._labels_field import LabelsField, MuDataLabelsField
+from ._manager import Manager
 
 if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass as _Base
@@ -40,25 +39,6 @@ _CONDITION_FIELDS = (
     ("batch_key", "CategoricalObsField", REGISTRY_KEYS.BATCH_KEY),
     ("categorical_covariate_keys", "CategoricalJointObsField", REGISTRY_KEYS.CAT_COVS_KEY),
 )
-
-
-class Manager(AnnDataManager):
-    """Registers cells, and again whenever another model was set up on them in between."""
-
-    def register_fields(
-        self, adata: Any, source_registry: dict[str, Any] | None = None, **transfer_kwargs: Any
-    ) -> None:
-        """Register all fields; categories of conditions that no cell has do not count."""
-        given = self._get_setup_method_args()["setup_args"]
-        keys = condition_columns(given["batch_key"], given["categorical_covariate_keys"])
-        self._validate_anndata_object(adata)
-        own = readable(adata)  # scvi-tools knows no tables on disk
-        with without_unused_categories(own, keys, given.get("modalities") or {}):
-            super().register_fields(own, source_registry, **transfer_kwargs)
-        if own is not adata:
-            self.adata = adata
-            self._assign_uuid()
-            self._assign_most_recent_manager_uuid()
 
 
 class SetupMixin(_Base):
@@ -221,6 +201,16 @@ class SetupMixin(_Base):
         )
         manager.register_fields(user_data, **given["kwargs"])
         cls.register_manager(manager)
+
+    @classmethod
+    def register_manager(cls, adata_manager: Manager) -> None:
+        """Store a manager with the class for as long as its cells are there."""
+        super().register_manager(adata_manager)
+        adata_manager.drop_with_cells(cls._setup_adata_manager_store)
+
+    def _register_manager_for_instance(self, adata_manager: Manager) -> None:
+        super()._register_manager_for_instance(adata_manager)
+        adata_manager.drop_with_cells(self._per_instance_manager_store[self.id])
 
     @classmethod
     def _paired_modalities(
