@@ -157,8 +157,8 @@ since: containers read by rows (300), codes by region and their index (350), met
 memory (170), files that are joined and stay on disk (270), parts of the work that workers of dask
 do (220), bars of every stage (90), interrupted runs that are resumed (480), half the memory for
 codes and metacells of many cells (80); what clients of scvi-tools' models expect (500), plain files
-and quiet training (60), decoders and embeddings of conditions in closed form (150), hostile numbers refused or
-read, cells that are freed, one seed that gives one model (150), and some room.
+and quiet training (60), decoders and embeddings of conditions in closed form (150),
+hostile numbers refused or read, cells that are freed, one model by one seed (150), and some room.
 Whoever needs more changes this in the same commit, and says what they are for."""
 
 

@@ -204,9 +204,9 @@ def test_few_cells_of_two_modalities_give_a_warning_and_hardly_any_are_refused(t
             ValueError, match=rf"least 5 cells that have mdata\['rna'\].*{found} among"
         ):
             split(70, 70 - n)
+    one_cell = MuData({"rna": toy_mdata["rna"], "adt": toy_mdata["adt"][[3]].copy()})
     with pytest.raises(ValueError, match="least 5 cells.*found 1 among 150"):
-        adt = toy_mdata["adt"][[3]].copy()
-        check(MuData({"rna": toy_mdata["rna"], "adt": adt}), {"rna": "rna", "adt": "adt"})
+        check(one_cell, {"rna": "rna", "adt": "adt"})
     with pytest.warns(UserWarning, match=r"5 of the 80 cells of mdata\['rna'\] have another"):
         split(80, 75)
     with pytest.raises(ValueError, match="50 of 150 cells have none of the modalities in use"):

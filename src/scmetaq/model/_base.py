@@ -31,6 +31,7 @@ from ._blocks import Block, Function, in_blocks
 from ._described import described
 from ._given import Chosen, check_can_be_made, choose, refuse_datamodule
 from ._loading import check_model_file, refusing_others
+from ._seed import draws_by_seed
 from ._setup import SetupMixin
 from ._stages import become_trained, fit_network, stage
 from ._training import (
@@ -56,6 +57,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     reference_: Any = None
     """Of a query's model: ``n_categories`` of each condition key that its reference knows, and the
     features ``missing`` from the query by kind. None otherwise."""
+    _random_state: tuple[int | None, Any] = None, None
+    """Seed of what it has drawn at random, and torch's state after that."""
     _stored: Any = None
     """Mapping in which a caller keeps finished stages of training, to resume it; None: nowhere."""
 
@@ -169,6 +172,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         """Indices of the features that are read and reconstructed."""
         return self.module.parts[kind].feature_scaling.features.cpu().numpy()
 
+    @draws_by_seed
     def train(
         self,
         max_epochs: int | None = None,

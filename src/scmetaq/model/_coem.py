@@ -22,6 +22,7 @@ from ._base import CountModel
 from ._given import get_latent_representation
 from ._metacells import aggregated, metacell_names
 from ._reference_fit import fit_statistics, shared_dimensions
+from ._seed import seeded
 from ._training import Preparation, default_batch_size
 
 KINDS: Final = ("rna", "atac")
@@ -108,15 +109,16 @@ class COEM(CountModel):
         likelihoods = of_modalities("likelihood", likelihood, KINDS)
         for kind, usual in _LIKELIHOODS.items():
             likelihoods[kind] = likelihoods[kind] or usual
-        self.module = self._module_cls(
-            self._shapes(n_top_features, likelihoods, n_components=_PROFILE_COMPONENTS),
-            _CHANNELS,
-            n_latent=n_latent,
-            n_hidden=n_hidden,
-            n_components=n_components,
-            consistency_weight=consistency_weight,
-            decoded_share=_DECODED_SHARE,
-        )
+        with seeded(self):
+            self.module = self._module_cls(
+                self._shapes(n_top_features, likelihoods, n_components=_PROFILE_COMPONENTS),
+                _CHANNELS,
+                n_latent=n_latent,
+                n_hidden=n_hidden,
+                n_components=n_components,
+                consistency_weight=consistency_weight,
+                decoded_share=_DECODED_SHARE,
+            )
 
     def _prepare(self) -> Preparation:
         """Fit the statistics unless they are there; the prior is fitted on the way, then learns."""

@@ -40,6 +40,7 @@ from ._query import QueryMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import fit_statistics, linear_inputs, selected_inputs, start_decoders
 from ._reports import ReportsMixin
+from ._seed import seeded
 from ._stages import stage
 from ._training import Preparation, default_batch_size
 
@@ -133,15 +134,16 @@ class MetaQModel(
         self._recipe, self._evenness = get_recipe(recipe), evenness
         self._codebook_init = codebook_init or self._recipe.codebook_init
         check_weights(modality_weights, self._sources)
-        self.module = self._module_cls(
-            self._shapes(n_top_features, likelihood, n_components=self._recipe.n_components),
-            self.n_metacells,
-            conditions={found.key: len(found.categories) for found in self._conditions},
-            n_latent=n_latent,
-            weights=modality_weights,
-            norm=self._recipe.norm,
-            distance=distance or self._recipe.distance,
-        )
+        with seeded(self):
+            self.module = self._module_cls(
+                self._shapes(n_top_features, likelihood, n_components=self._recipe.n_components),
+                self.n_metacells,
+                conditions={found.key: len(found.categories) for found in self._conditions},
+                n_latent=n_latent,
+                weights=modality_weights,
+                norm=self._recipe.norm,
+                distance=distance or self._recipe.distance,
+            )
         self._add_prototypes(self.module.codebook.codes.shape[1])
 
     @property

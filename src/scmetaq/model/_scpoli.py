@@ -20,6 +20,7 @@ from ._given import get_latent_representation
 from ._labels import LabelsMixin
 from ._mapping import MappingMixin
 from ._reference_fit import fit_statistics, selected_inputs
+from ._seed import seeded
 from ._training import Preparation, default_batch_size
 
 _LIKELIHOODS: Final = ("nb", "poisson")
@@ -94,13 +95,14 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         self.init_params_ = self._get_init_params(locals())
         check_int("n_latent", n_latent, most=10_000)
         check_share("dropout", dropout, excluded=(1,))
-        self.module = self._module_cls(
-            self._shapes(n_top_features, likelihood, likelihoods=_LIKELIHOODS),
-            conditions={found.key: len(found.categories) for found in self._conditions},
-            n_latent=n_latent,
-            dropout=dropout,
-            decoded_share=_DECODED_SHARE,
-        )
+        with seeded(self):
+            self.module = self._module_cls(
+                self._shapes(n_top_features, likelihood, likelihoods=_LIKELIHOODS),
+                conditions={found.key: len(found.categories) for found in self._conditions},
+                n_latent=n_latent,
+                dropout=dropout,
+                decoded_share=_DECODED_SHARE,
+            )
         self._add_prototypes(n_latent)
 
     def train(
