@@ -67,13 +67,18 @@ def check_is_int(name: str, value: object) -> None:
         raise InputTypeError(f"Expected {name} to be an int, found {value!r}.", argument=name)
 
 
-def check_int(name: str, value: int | None, *, least: int = 1, optional: bool = False) -> None:
-    """Refuse anything but a whole number of at least ``least``, or None where it is optional."""
+def check_int(
+    name: str, value: int | None, *, least: int = 1, most: int = 2**31, optional: bool = False
+) -> None:
+    """Refuse anything but a whole number within limits, or None where it is optional."""
     if value is None and optional:
         return
     check_is_int(name, value)
     if value is not None and value < least:
         problem = f"Expected {name} to be at least {least}, found {value}."
+        raise InputValueError(problem, argument=name)
+    if value is not None and value > most:
+        problem = f"Expected {name} to be at most {most:,}, found {value:,}."
         raise InputValueError(problem, argument=name)
 
 

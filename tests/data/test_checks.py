@@ -133,6 +133,21 @@ def test_features_without_counts_give_a_warning(toy):
         check_anndata(toy, is_query=True)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.uint32, np.int64, np.uint64])
+def test_counts_are_bounded_where_sums_of_them_stay_exact(toy, dtype):
+    toy.X = toy.X.astype(dtype)
+    with_values(toy, 2**31)
+    check_anndata(toy)
+    with_values(toy, 2**31 + 1)
+    expected = r"at most 2,147,483,648 in adata\.X, found 2,147,483,649\."
+    with pytest.raises(ValueError, match=expected):
+        check_anndata(toy)
+    with_values(toy, 10**9 if dtype == np.uint32 else 10**12, 50)
+    if dtype != np.uint32:
+        with pytest.raises(ValueError, match=r"found 1e\+12|found 1,000,000,000,000"):
+            check_anndata(toy)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8, np.float64])
 @pytest.mark.parametrize(
     "as_matrix", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, np.asarray]
@@ -179,13 +194,19 @@ def test_a_modality_that_was_changed_since_is_refused(toy_mdata):
     check(toy_mdata)
 
 
-def test_few_cells_of_two_modalities_give_a_warning_and_none_are_refused(toy_mdata, mosaic):
+def test_few_cells_of_two_modalities_give_a_warning_and_hardly_any_are_refused(toy_mdata, mosaic):
     def split(end, start):
         rna, adt = toy_mdata["rna"][:end].copy(), toy_mdata["adt"][start:].copy()
         check(MuData({"rna": rna, "adt": adt}), {"rna": "rna", "adt": "adt"})
 
-    with pytest.raises(ValueError, match=r"Expected cells that have mdata\['rna'\] and another"):
-        split(70, 70)
+    for n, found in ((0, "none"), (1, "1"), (4, "4")):
+        with pytest.raises(
+            ValueError, match=rf"least 5 cells that have mdata\['rna'\].*{found} among"
+        ):
+            split(70, 70 - n)
+    one_cell = MuData({"rna": toy_mdata["rna"], "adt": toy_mdata["adt"][[3]].copy()})
+    with pytest.raises(ValueError, match="least 5 cells.*found 1 among 150"):
+        check(one_cell, {"rna": "rna", "adt": "adt"})
     with pytest.warns(UserWarning, match=r"5 of the 80 cells of mdata\['rna'\] have another"):
         split(80, 75)
     with pytest.raises(ValueError, match="50 of 150 cells have none of the modalities in use"):

@@ -296,6 +296,30 @@ def test_rows_of_any_matrix_are_found_in_any_order(matrix, rng):
     np.testing.assert_array_equal(as_dense(in_memory(matrix)), expected)
 
 
+@pytest.mark.parametrize("dtype", ["f2", ">f4", ">f8", ">i2", ">i8", ">u4"])
+@pytest.mark.parametrize("where", ["memory", "backed", "dask", "zarr"])
+def test_numbers_that_scipy_does_not_know_are_read_like_others(
+    cells, in_memory_model, tmp_path, dtype, where
+):
+    odd = cells.copy()
+    odd.X = cells.X.toarray().astype(dtype)
+    if where == "backed":
+        odd = anndata.read_h5ad(h5ad(odd, tmp_path), backed="r")
+    elif where == "zarr":
+        odd.X = zarr.array(odd.X, chunks=(7, 20))
+    elif where == "dask":
+        odd.X = dask_of(odd.X, (50, 50, 50), across=30)
+    same(in_memory_model.get_assignments(odd), in_memory_model.get_assignments())
+    found = in_memory_model.get_metacells(odd).layers["counts"]
+    expected = in_memory_model.get_metacells().layers["counts"]
+    np.testing.assert_array_equal(found.toarray(), expected.toarray())
+    summed = tl.aggregate(odd, np.arange(150) % 7).layers["counts"]
+    np.testing.assert_array_equal(summed[3].toarray()[0], cells.X[3::7].toarray().sum(0))
+    if where == "memory":
+        query = MetaQModel.load_query_data(odd[:, ::-1].copy(), in_memory_model)
+        same(query.get_assignments(), in_memory_model.get_assignments())
+
+
 @pytest.mark.parametrize("size", [7, 16, 64])
 def test_a_pass_over_all_rows_computes_each_chunk_once(cells, size):
     da, read = pytest.importorskip("dask.array"), []
@@ -360,5 +384,5 @@ def test_parts_of_a_backed_file_are_read_and_lazy_cells_are_not_saved(
         fit(collection)
     cells = cells.copy()
     cells.X = cells.X.toarray().astype(str)
-    with pytest.raises(TypeError, match=r"Expected numbers in adata\.X, found values of the type"):
+    with pytest.raises(TypeError, match=r"real numbers in adata\.X, found values of the type"):
         fit(cells)

@@ -172,9 +172,19 @@ def test_duplicate_cells_go_together_and_too_few_distinct_ones_are_told(fit, toy
     np.testing.assert_array_equal(found[:40], found[40:])
     few = toy[np.arange(60) % 12].copy()
     few.obs_names_make_unique()
-    with pytest.warns(UserWarning, match="20 metacells, 8 have none.*fewer distinct cells"):
-        model = fit(few, 20)
-    assert model.get_metacells().n_obs == 12
+    for recipe in ("default", "published"):
+        with pytest.raises(ValueError, match="least 20 distinct cells .*, found 12 among 60"):
+            fit(few.copy(), 20, recipe=recipe)
+    assert names(fit(few, 12)).nunique() == 12
+    one_gene = toy[:, :1].copy()  # of which counts per 10,000 are the same in all cells
+    with pytest.raises(ValueError, match="found 1 among 150: .* in all features that are read"):
+        fit(one_gene)
+
+
+def test_a_few_cells_more_than_metacells_are_enough(fit, toy):
+    for n_cells in range(3, 8):
+        found = names(fit(toy[np.arange(n_cells) * 20].copy(), n_cells - 1, 1))
+        assert found.nunique() == n_cells - 1
 
 
 @pytest.fixture(scope="module")

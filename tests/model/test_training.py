@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import CSVLogger
 from scvi.train import SaveCheckpoint
 
 from scmetaq import COEM, MetaQModel, SCPoli
+from scmetaq.module import MetaQModule
 
 
 def names(model):
@@ -66,6 +67,14 @@ def test_cells_are_held_out_where_they_are_looked_at_or_if_told_so(
         ({"train_size": 0.0}, ValueError, "train_size between 0 and 1, but not 0, found 0.0"),
         ({"train_size": 1.5}, ValueError, "train_size between 0 and 1, but not 0, found 1.5"),
         ({"early_stopping": True, "train_size": 1.0}, ValueError, "held out.*train_size=1"),
+        ({"max_epochs": 10**19}, ValueError, "max_epochs to be at most 1,000,000, found 10,000,0"),
+        ({"batch_size": 10**19}, ValueError, "batch_size to be at most"),
+        ({"precision": "16-true"}, ValueError, "weights in 32 bits, .*'16-true'. .*'bf16-mixed'"),
+        ({"precision": "bf16-true"}, ValueError, "weights in 32 bits, .*found 'bf16-true'"),
+        ({"precision": 64}, ValueError, "weights in 32 bits, .*found 64"),
+        ({"plan_kwargs": {"lr": 1e9}}, ValueError, "lr of plan_kwargs between 0 and 1, found 1000"),
+        ({"plan_kwargs": {"lr": np.nan}}, ValueError, "lr of plan_kwargs between 0 and 1, found n"),
+        ({"plan_kwargs": {"lr": "1"}}, ValueError, "lr of plan_kwargs between 0 and 1, found '1'"),
         ({"plan_kwargs": {"odd": 1}}, TypeError, "arguments of scmetaq.train.MetaQ.*, found 'odd'"),
         ({"min_size": 26}, ValueError, "at most 25, found 26.*ask for at most 5 metacells"),
         ({"max_size": 24}, ValueError, "at least 25, found 24.*ask for at least 7 metacells"),
@@ -123,6 +132,22 @@ def test_mixed_precision(fit, toy, recipe):
     exact = exact.get_quantization_report()["reconstruction_loss"]
     found = model.get_quantization_report()["reconstruction_loss"]
     assert found == pytest.approx(exact, rel=0.05)
+
+
+def test_a_training_that_diverges_is_refused(toy, train, monkeypatch):
+    loss = MetaQModule.loss
+
+    def diverging(*args, **kwargs):
+        found = loss(*args, **kwargs)
+        found.loss = found.loss * torch.inf
+        return found
+
+    monkeypatch.setattr(MetaQModule, "loss", diverging)
+    MetaQModel.setup_anndata(toy)
+    model = MetaQModel(toy, 6)
+    with pytest.raises(ValueError, match="diverged.* Lower the learning rate"):
+        train(model)
+    assert not model.is_trained
 
 
 @pytest.mark.parametrize("batch_size", [1, 149, 1000])

@@ -8,6 +8,7 @@ from scmetaq.nn._distances import (
     _BANDWIDTH_NEIGHBOR,
     N_NEIGHBORS,
     distances_without,
+    principal_scores,
     typical_distances,
 )
 
@@ -92,3 +93,21 @@ def test_averaging_takes_noise_away_and_is_of_anything():
     z = scores(60, 4)
     means = neighborhood_mean(z, z)
     torch.testing.assert_close(neighborhood_mean(z, z, z[:, 1:3]), means[:, 1:3])
+
+
+def test_principal_scores_are_found_where_single_precision_fails(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(40, 6, generator=generator)
+    expected, eigh, found = principal_scores(z, 2).abs(), torch.linalg.eigh, []
+
+    def failing(matrix):
+        if matrix.dtype == torch.float64:
+            return eigh(matrix)
+        if found:
+            raise torch.linalg.LinAlgError("failed to converge")
+        return matrix, torch.full_like(matrix, torch.nan)
+
+    monkeypatch.setattr(torch.linalg, "eigh", failing)
+    for _ in range(2):
+        found.append(principal_scores(z, 2).abs())
+        torch.testing.assert_close(found[-1], expected, atol=1e-4, rtol=1e-4)

@@ -60,11 +60,12 @@ def raw_counts(part: AnnData, layer: str | None) -> Rows:
 
 
 def canonical(rows: Any) -> sp.csr_matrix:
-    """Counts as a CSR matrix of single precision, each entry once and in order; never in place."""
+    """Counts as a CSR matrix of single precision, each non-zero once and in order; not in place."""
     block = sp.csr_matrix(rows, dtype=np.float32)
-    if not block.has_canonical_format:
+    if not (block.has_canonical_format and block.data.all()):
         block = block.copy()
         block.sum_duplicates()
+        block.eliminate_zeros()
     return block
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,13 @@ from ._containers import Rows, Span, check_readable
 
 _FEW_SHARED = 100
 """Cells of several modalities that are surely enough to learn how these go together."""
+_FEWEST_SHARED = 5
+"""Cells of several modalities that are too few to learn it at all, if there are fewer."""
 _MOST_GLANCED_AT = 200
+_FEWEST_DETECTED, _MANY_FEATURES = 50, 1_000
+"""Features detected in half of the cells, of many, that are hardly enough to go by."""
+MOST_COUNTS = 2**31
+"""Of a feature in a cell. Sums of as many metacells as there may be are exact up to it."""
 
 
 def check_is_mudata(mdata: Any) -> None:
@@ -70,7 +77,8 @@ def check_cells(
         if is_query and name is not None and part.n_obs == 0:  # a modality that no new cell has
             continue
         argument = "layer" if name is None else f"{kind}_layer"
-        _check_counts(part, layer, called(whole, name), is_query=is_query, argument=argument)
+        held, least = called(whole, name), 0 if is_query or kind == "atac" else _FEWEST_DETECTED
+        _check_counts(part, layer, held, least, is_query=is_query, argument=argument)
     if modalities:
         _check_go_together(data, modalities, is_query=is_query)
 
@@ -107,7 +115,13 @@ def _held(where: str, layer: str | None) -> str:
 
 
 def _check_counts(
-    adata: AnnData, layer: str | None, where: str, *, is_query: bool, argument: str
+    adata: AnnData,
+    layer: str | None,
+    where: str,
+    n_detected: int,
+    *,
+    is_query: bool,
+    argument: str,
 ) -> None:
     if adata.n_obs == 0 or adata.n_vars == 0:
         problem = f"The data are empty: {adata.n_obs} cells x {adata.n_vars} features in {where}."
@@ -117,7 +131,7 @@ def _check_counts(
     check_names(adata, where)
     counts = raw_counts(adata, layer)
     held = _held(where, layer)
-    per_cell, per_feature = _refuse_bad_values(counts, held, argument)
+    per_cell, per_feature, detected = _refuse_bad_values(counts, held, argument)
     empty = np.flatnonzero(per_cell == 0)
     if len(empty):
         whole, bracket, _ = where.partition("[")
@@ -135,13 +149,24 @@ def _check_counts(
             UserWarning,
             stacklevel=5,
         )
+    if np.median(detected) < n_detected and adata.n_vars > _MANY_FEATURES:
+        warnings.warn(
+            f"Half of the cells have counts of at most {np.median(detected):.0f} of the "
+            f"{adata.n_vars:,} features in {held}: metacells of so shallow cells may mix states. "
+            "Look at markers or labels within them (metrics.purity) before you rely on them.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
-def _refuse_bad_values(counts: Rows, held: str, argument: str) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of cells and of features, read block by block, unless values are no counts."""
+def _refuse_bad_values(counts: Rows, held: str, argument: str) -> tuple[np.ndarray, ...]:
+    """Sums of cells and of features, and features detected per cell, unless values are no counts.
+
+    They are read block by block.
+    """
     spans = counts.spans(SPAN)
     found = in_parts(_summary, None, spans, n_parts=len(spans), shown_as="Checking counts")
-    bad, values, maxima, per_cell, per_feature = zip(*found, strict=True)
+    bad, values, maxima, per_cell, per_feature, detected = zip(*found, strict=True)
     n_bad, n_values, largest = sum(bad), sum(values), max(maxima)
     guess = "They look normalised or scaled."
     if 2 * n_bad[2] < n_values:
@@ -155,13 +180,20 @@ def _refuse_bad_values(counts: Rows, held: str, argument: str) -> tuple[np.ndarr
             problem = f"Expected raw counts (integers >= 0) in {held}, found {n} {kind} values of"
             fix = f"Name the layer that holds the raw counts with {argument}=..."
             raise InputValueError(f"{problem} {n_values} stored{more}", fix, argument)
-    return np.concatenate(per_cell), sum(per_feature)
+    if largest > MOST_COUNTS:
+        problem = f"Expected raw counts of at most {MOST_COUNTS:,} in {held}, found"
+        fix = f"Name the layer that holds the raw counts with {argument}=..."
+        raise InputValueError(f"{problem} {largest:,.10g}.", fix, argument)
+    return np.concatenate(per_cell), sum(per_feature), np.concatenate(detected)
 
 
 def _summary(_: None, span: Span) -> tuple[Any, ...]:
-    """Numbers of bad values of each kind and of all, the largest, sums of cells and of features."""
+    """Numbers of bad values of each kind and of all, the largest, sums of cells and of features.
+
+    And the number of features detected in each cell.
+    """
     n_bad, n_values, largest = np.zeros(3, int), 0, 0.0
-    per_cell, per_feature = [], np.zeros(1)
+    per_cell, per_feature, detected = [], np.zeros(1), []
     for block in span.blocks(BLOCK):
         values = np.asarray(block.data if sp.issparse(block) else block).ravel()
         finite = values[np.isfinite(values)]
@@ -169,7 +201,10 @@ def _summary(_: None, span: Span) -> tuple[Any, ...]:
         n_values, largest = n_values + len(values), max(largest, float(finite.max(initial=0)))
         per_cell.append(np.asarray(block.sum(axis=1)).ravel())
         per_feature = per_feature + np.asarray(abs(block).sum(axis=0)).ravel()
-    return n_bad, n_values, largest, np.concatenate(per_cell), per_feature
+        counting = block.count_nonzero if sp.issparse(block) else partial(np.count_nonzero, block)
+        detected.append(np.asarray(counting(axis=1)).ravel())
+    sums = np.concatenate(per_cell), per_feature
+    return n_bad, n_values, largest, *sums, np.concatenate(detected)
 
 
 def _check_is_up_to_date(mdata: MuData, name: str) -> None:
@@ -194,10 +229,11 @@ def _check_go_together(mdata: MuData, names: list[str], *, is_query: bool) -> No
     for i, name in enumerate(names):
         shared = int((present[:, [i]] & np.delete(present, i, axis=1)).any(1).sum())
         n_cells = int(present[:, i].sum())
-        if not shared:
-            problem = f"Expected cells that have mdata[{name!r}] and another modality, found"
+        if shared < min(_FEWEST_SHARED, mdata.n_obs):
+            of = f"cells that have mdata[{name!r}] and another modality"
+            found = f"found {shared or 'none'} among {mdata.n_obs}."
             fix = "Give the same cell the same barcode in each modality, or train on each alone."
-            raise InputValueError(f"{problem} none among {mdata.n_obs}.", fix)
+            raise InputValueError(f"Expected at least {_FEWEST_SHARED} {of}, {found}", fix)
         if shared < min(_FEW_SHARED, n_cells / 10):
             warnings.warn(
                 f"Only {shared} of the {n_cells} cells of mdata[{name!r}] have another modality "

@@ -90,7 +90,7 @@ class Rows:
     """
 
     def __init__(self, matrix: Any):
-        self._matrix: Any = by_rows(matrix) if sp.issparse(matrix) else matrix
+        self._matrix: Any = by_rows(native(matrix)) if sp.issparse(matrix) else matrix
         self.shape: tuple[int, int] = tuple(matrix.shape)
         self.is_in_memory = is_in_memory(matrix)
         self._ends = np.cumsum([0, *matrix.chunks[0]]) if _is_dask(matrix) else None
@@ -101,7 +101,7 @@ class Rows:
 
     def __getitem__(self, rows: slice | np.ndarray) -> Any:
         if self.is_in_memory:
-            return checked(self._matrix[rows])
+            return native(checked(self._matrix[rows]))
         if isinstance(rows, slice):
             start, stop, _ = rows.indices(self.shape[0])
             return self._span(start, stop)
@@ -152,7 +152,7 @@ class Rows:
             with refusing_damage(self._matrix, start, stop):
                 if start == 0:
                     check_ends(self._matrix)
-                return start, checked(self._matrix[start:stop])
+                return start, native(checked(self._matrix[start:stop]))
         import dask
 
         chunks = range(
@@ -164,7 +164,7 @@ class Rows:
         # a task that waits for others would keep its thread from them
         (found,) = dask.compute(grid, scheduler="synchronous" if is_worker() else None)
         rows = [_beside([checked(chunk) for chunk in row]) for row in found]
-        return int(self._ends[chunks[0]]), self._stacked(rows)
+        return int(self._ends[chunks[0]]), native(self._stacked(rows))
 
     def _stacked(self, pieces: list[Any]) -> Any:
         if not pieces:
@@ -206,8 +206,14 @@ def is_in_memory(matrix: Any) -> bool:
 
 
 def in_memory(matrix: Any) -> Any:
-    """Return a matrix as it is if it is in memory, else all of its rows."""
-    return matrix if is_in_memory(matrix) else Rows(matrix)[:]
+    """Return a matrix, in numbers that scipy knows, if it is in memory, else all of its rows."""
+    return native(matrix) if is_in_memory(matrix) else Rows(matrix)[:]
+
+
+def native(matrix: Any) -> Any:
+    """Return a matrix in memory in numbers that scipy knows: no half precision, no big-endian."""
+    dtype = np.dtype(np.float32) if matrix.dtype == np.float16 else matrix.dtype.newbyteorder("=")
+    return matrix if matrix.dtype == dtype else matrix.astype(dtype)
 
 
 def loaded(values: Any) -> Any:
@@ -233,8 +239,8 @@ def check_readable(matrix: Any, held: str, argument: str | None = None) -> None:
             argument,
         )
     if matrix.dtype.kind not in "biuf":
-        problem = f"Expected numbers in {held}, found values of the type {matrix.dtype}."
-        raise InputTypeError(problem, argument=argument)
+        problem = f"Expected real numbers in {held}, found values of the type {matrix.dtype}."
+        raise InputTypeError(problem, "If they are counts: .astype(np.float32).", argument)
     is_by_columns = isinstance(matrix, CSCDataset) or (
         _is_dask(matrix) and len(matrix.chunks[0]) == 1 < len(matrix.chunks[1])
     )
@@ -254,11 +260,9 @@ def readable(data: Any) -> Any:
         return data
     for what, of in (("cells", data.obs), ("features", data.var)):
         if not isinstance(of, pd.DataFrame) and of.true_index_dim != of.index_dim:
-            raise InputValueError(
-                f"Expected the names of {what} in memory, found their positions: the data were "
-                "read with load_annotation_index=False.",
-                "Leave it out: anndata.experimental.read_lazy(path).",
-            )
+            problem = f"Expected names of {what} in memory, found their positions: the data were"
+            fix = "Leave it out: anndata.experimental.read_lazy(path)."
+            raise InputValueError(f"{problem} read with load_annotation_index=False.", fix)
     layers = {name: layer for name, layer in data.layers.items() if name is not None}
     tables = [loaded(of) for of in (data.obs, data.var)]
     return AnnData(
@@ -272,8 +276,7 @@ def readable(data: Any) -> Any:
 
 def column_of(part: Any, key: str) -> pd.Series:
     """Return a column of ``obs``; of a table on disk only this one is read."""
-    obs = part.obs
-    return obs[key] if isinstance(obs, pd.DataFrame) else obs[[key]].to_memory()[key]
+    return part.obs[key] if isinstance(part.obs, pd.DataFrame) else loaded(part.obs[[key]])[key]
 
 
 def names_of(data: Any) -> pd.Index:
@@ -322,8 +325,7 @@ def _rows_of_chunk(matrix: Any) -> int:
         return max(matrix.chunks[0])
     if isinstance(matrix, CSRDataset):
         values = matrix.group["data"]  # type: ignore[attr-defined]
-        n_values = (values.chunks or (1,))[0]
-        return max(1, n_values * matrix.shape[0] // max(1, values.shape[0]))
+        return max(1, (values.chunks or (1,))[0] * matrix.shape[0] // max(1, values.shape[0]))
     return (getattr(matrix, "chunks", None) or (1,))[0]
 
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from scmetaq._errors import InputValueError, InputWarning, check_int, layers_of
 from scmetaq._parallel import in_parts
 from scmetaq.data._cells import BLOCK, SPAN
+from scmetaq.data._checks import MOST_COUNTS
 from scmetaq.data._columns import same_names
 from scmetaq.data._containers import Rows, Span, check_readable, in_memory
 
@@ -167,7 +168,7 @@ def check_counts(adata: Any, layer: str | None, owner: str = "", *, stacklevel: 
     found = in_parts(_odd_values, None, spans, n_parts=len(spans), shown_as="Checking counts")
     n_wrong, n_fractions = sum(found, np.zeros(2, int))
     if n_wrong:
-        wrong = f"{problem} {n_wrong} values that are negative, NaN or infinite."
+        wrong = f"{problem} {n_wrong} values that are negative, NaN or above {MOST_COUNTS:,}."
         raise InputValueError(wrong, f"Name {named}", "layer")
     if n_fractions and stacklevel:
         fix = f"If these are normalised values, name {named}"
@@ -181,5 +182,6 @@ def _odd_values(_: None, span: Span) -> np.ndarray:
     found = np.zeros(2, int)
     for block in span.blocks(BLOCK):
         values = block.data if sp.issparse(block) else np.asarray(block)
-        found += (~((values >= 0) & np.isfinite(values))).sum(), (values != np.floor(values)).sum()
+        is_possible = (values >= 0) & (values <= MOST_COUNTS)
+        found += (~is_possible).sum(), (values != np.floor(values)).sum()
     return found

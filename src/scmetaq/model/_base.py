@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from anndata import AnnData
 from mudata import MuData
-from scvi.data import AnnDataManager
 from scvi.model._utils import parse_device_args
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
@@ -31,11 +30,15 @@ from ._blocks import Block, Function, in_blocks
 from ._described import described
 from ._given import Chosen, check_can_be_made, choose, refuse_datamodule
 from ._saving import load, load_registry, save, view_setup_args
+from ._seed import draws_by_seed
 from ._setup import SetupMixin
 from ._stages import Runner, become_trained, fit_network, stage, whole_or_as_before
 from ._training import (
+    MOST_EPOCHS,
     Preparation,
+    check_losses,
     check_plan_kwargs,
+    check_precision,
     check_train_size,
     few_cells_allowed,
     looks_at_held_out,
@@ -54,6 +57,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     reference_: Any = None
     """Of a query's model: ``n_categories`` of each condition key that its reference knows, and the
     features ``missing`` from the query by kind. None otherwise."""
+    _random_state: tuple[int | None, Any] = None, None
+    """Seed of what it has drawn at random, and torch's state after that."""
     _stored: Any = None
     """Mapping in which a caller keeps finished stages of training, to resume it; None: nowhere."""
 
@@ -119,8 +124,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             )
         return shapes
 
-    def _registered(self, adata: AnnData | MuData | None) -> AnnDataManager:
-        """Manager of the cells to read; registers new ones as the model's were."""
+    def _registered(self, adata: AnnData | MuData | None) -> AnnData | MuData:
+        """The cells to read; registers new ones as the model's were."""
         self._check_if_trained(warn=False)
         if adata is None and self.adata is None:
             problem = "The model was loaded without cells:"
@@ -134,7 +139,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             adata = self._aligned_cells(without_view_of_file(adata))
         with few_cells_allowed():
             adata = self._validate_anndata(adata)
-        return self.get_anndata_manager(adata, required=True)
+        self.get_anndata_manager(adata, required=True)
+        return adata
 
     def _aligned_cells(self, adata: AnnData | MuData) -> AnnData | MuData:
         """New cells with the features of the model, refused if they are not raw counts."""
@@ -149,9 +155,9 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             check_paired(data, [str(source.modality) for source in sources.values()])
         return data
 
-    def _cells(self, manager: AnnDataManager) -> Cells:
-        """What the model reads of the cells of a manager."""
-        return read_cells(manager.adata, self._sources, self._conditions, self._use_rep)
+    def _cells(self, data: AnnData | MuData) -> Cells:
+        """What the model reads of registered cells."""
+        return read_cells(data, self._sources, self._conditions, self._use_rep)
 
     def _chosen(self, adata: Any, *given: Any) -> Chosen:
         """Cells that a caller asks for by indices, batch size and loader."""
@@ -180,6 +186,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         return self.module.parts[kind].feature_scaling.features.cpu().numpy()
 
     @whole_or_as_before
+    @draws_by_seed
     def train(
         self,
         max_epochs: int | None = None,
@@ -219,8 +226,9 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         check_plan_kwargs(self._training_plan_cls, self.module.loss, plan_kwargs)
         if self.adata is None:
             raise InputValueError("The model was loaded without cells: there are none to train on.")
-        check_int("max_epochs", max_epochs, optional=True)
+        check_int("max_epochs", max_epochs, most=MOST_EPOCHS, optional=True)
         check_int("batch_size", batch_size, optional=True)
+        check_precision(kwargs.get("precision"))
         check_train_size(train_size, early_stopping=early_stopping)
         if self.is_query:
             self._check_query_training(train_size, early_stopping, kwargs)
@@ -259,6 +267,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             trained = stage(self, "training", lambda: fit_network(self, fit, prepared.cells))
         if not self.is_trained:  # a stage that was stored
             become_trained(self, trained, accelerator, devices)
+        check_losses(self)
 
         def finish() -> dict[str, Any]:
             subject = self._finish(prepared)

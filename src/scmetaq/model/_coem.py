@@ -22,6 +22,7 @@ from ._base import CountModel
 from ._given import get_latent_representation
 from ._metacells import aggregated, metacell_names
 from ._reference_fit import fit_statistics, shared_dimensions
+from ._seed import seeded
 from ._training import Preparation, default_batch_size
 
 KINDS: Final = ("rna", "atac")
@@ -94,9 +95,9 @@ class COEM(CountModel):
     ):
         super().__init__(adata, registry)
         self.init_params_ = self._get_init_params(locals())
-        check_int("n_latent", n_latent)
+        check_int("n_latent", n_latent, most=10_000)
         check_int("n_components", n_components)
-        check_int("n_hidden", n_hidden)
+        check_int("n_hidden", n_hidden, most=100_000)
         if n_hidden < 32 or n_hidden % 32:
             problem = f"Expected n_hidden to be a multiple of 32, found {n_hidden}."
             raise InputValueError(problem, argument="n_hidden")
@@ -108,24 +109,25 @@ class COEM(CountModel):
         likelihoods = of_modalities("likelihood", likelihood, KINDS)
         for kind, usual in _LIKELIHOODS.items():
             likelihoods[kind] = likelihoods[kind] or usual
-        self.module = self._module_cls(
-            self._shapes(
-                n_top_features, likelihoods, n_components=_PROFILE_COMPONENTS, is_shallow=True
-            ),
-            _CHANNELS,
-            n_latent=n_latent,
-            n_hidden=n_hidden,
-            n_components=n_components,
-            consistency_weight=consistency_weight,
-            decoded_share=_DECODED_SHARE,
-        )
+        with seeded(self):
+            self.module = self._module_cls(
+                self._shapes(
+                    n_top_features, likelihoods, n_components=_PROFILE_COMPONENTS, is_shallow=True
+                ),
+                _CHANNELS,
+                n_latent=n_latent,
+                n_hidden=n_hidden,
+                n_components=n_components,
+                consistency_weight=consistency_weight,
+                decoded_share=_DECODED_SHARE,
+            )
 
     def _prepare(self) -> Preparation:
         """Fit the statistics unless they are there; the prior is fitted on the way, then learns."""
         seed = settings.seed or 0
         order = np.random.default_rng(seed).permutation(self.adata.n_obs)
         cells = np.sort(order[:MAX_REFERENCE_CELLS])
-        reference = self._cells(self.adata_manager).sample(cells)
+        reference = self._cells(self.adata).sample(cells)
         is_new = not self.module.prior.is_fitted
         if is_new:
             if (n_components := len(self.module.prior.logits)) > len(cells):
@@ -187,10 +189,10 @@ class COEM(CountModel):
         Indexed by barcode: ``metacell``, its name. There is no margin: a cell's metacell follows
         from the graph of all cells, not from how near it is to this or that metacell.
         """
-        manager = self._registered(adata)
-        check_n_metacells(n_metacells, manager.adata.n_obs)
+        data = self._registered(adata)
+        check_n_metacells(n_metacells, data.n_obs)
         check_int("n_neighbors", n_neighbors)
-        cells = self._cells(manager)
+        cells = self._cells(data)
         z = self._latents(cells)
         found = spectral_metacells(z, n_metacells, n_neighbors=n_neighbors, seed=seed)
         names = np.array(metacell_names(n_metacells), dtype=object)
@@ -213,7 +215,7 @@ class COEM(CountModel):
         MuData with one observation per metacell, in the form of
         :meth:`MetaQModel.get_metacells`.
         """
-        adata = self._registered(adata).adata
+        adata = self._registered(adata)
         settings_ = {"n_metacells": n_metacells, "n_neighbors": n_neighbors, "seed": seed}
         assignment = self.get_assignments(adata, **settings_)[_keys.METACELL]
         return aggregated(self, adata, assignment, metacell_names(n_metacells), **settings_)

@@ -6,17 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager, fields
+from scvi.data import fields
 from scvi.data.fields import CategoricalObsField, MuDataWrapper
 
 from scmetaq.data._cells import Source
-from scmetaq.data._columns import (
-    condition_columns,
-    label_keys,
-    read_labels,
-    without_unused_categories,
-)
-from scmetaq.data._containers import readable
+from scmetaq.data._columns import label_keys, read_labels
 from scmetaq.nn._inputs import EMBEDDING
 
 _CONDITION_FIELDS = (
@@ -60,25 +54,6 @@ class LabelsField(CategoricalObsField):
 
 
 MuDataLabelsField = MuDataWrapper(LabelsField)
-
-
-class Manager(AnnDataManager):
-    """Registers cells, and again whenever another model was set up on them in between."""
-
-    def register_fields(
-        self, adata: Any, source_registry: dict[str, Any] | None = None, **transfer_kwargs: Any
-    ) -> None:
-        """Register all fields; categories of conditions that no cell has do not count."""
-        given = self._get_setup_method_args()["setup_args"]
-        keys = condition_columns(given["batch_key"], given["categorical_covariate_keys"])
-        self._validate_anndata_object(adata)
-        own = readable(adata)  # scvi-tools knows no tables on disk
-        with without_unused_categories(own, keys, given.get("modalities") or {}):
-            super().register_fields(own, source_registry, **transfer_kwargs)
-        if own is not adata:
-            self.adata = adata
-            self._assign_uuid()
-            self._assign_most_recent_manager_uuid()
 
 
 def fields_of(

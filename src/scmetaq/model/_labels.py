@@ -167,8 +167,8 @@ class LabelsMixin(Mixin):
         self._check_has_prototypes()
         check_choice("labels_key", labels_key, list(self._prototypes))
         prototypes = self._prototypes[labels_key]
-        manager = self._registered(adata)
-        names, codes = self._labels_of(manager, labels_key)
+        data = self._registered(adata)
+        names, codes = self._labels_of(data, labels_key)
         if not names:
             problem = f"Expected labels in obs[{labels_key!r}] of the cells, found"
             fix = "Put the names of the new types there."
@@ -183,7 +183,7 @@ class LabelsMixin(Mixin):
             )
         chosen = np.flatnonzero(np.isin(codes, new))
         sums = np.zeros((len(names), prototypes.means.shape[1]))
-        for cells, z, _ in self._latents_in_chunks(self._cells(manager), chosen):
+        for cells, z, _ in self._latents_in_chunks(self._cells(data), chosen):
             np.add.at(sums, codes[cells], z.numpy())
         n_cells = np.bincount(codes[chosen], minlength=len(names))[new]
         means = torch.from_numpy(sums[new] / n_cells[:, None])
@@ -225,23 +225,22 @@ class LabelsMixin(Mixin):
         found = [LabelPrototypes(n_latent) for _ in self._label_keys]
         self.module.prototypes = torch.nn.ModuleList(found)
 
-    def _labels_of(self, manager: Any, key: str) -> Labels:
+    def _labels_of(self, data: Any, key: str) -> Labels:
         args = self.registry["setup_args"]
         where = (args.get("modalities") or {}).get("labels_key")
-        return read_labels(manager.adata, key, args["unlabeled_category"], where)
+        return read_labels(data, key, args["unlabeled_category"], where)
 
     def _fit_prototypes(self, fitted_to: np.ndarray | None = None) -> None:
         """Fit prototypes to the labels of the model's cells; keys without any stay as they are.
 
         ``fitted_to`` are sorted indices of the cells that the latent was fitted to, if not to all.
         """
-        manager = self.adata_manager
-        cells = self._cells(manager)
+        cells = self._cells(self.adata)
         seen = torch.zeros(0, dtype=torch.int64)
         if fitted_to is not None and self._label_keys:
             seen = _numbers(cells.sample(fitted_to))
         for key, prototypes in self._prototypes.items():
-            names, codes = self._labels_of(manager, key)
+            names, codes = self._labels_of(self.adata, key)
             if prototypes.is_fitted:  # axes are those of the first training
                 seen = prototypes.state.fitted_to
             if np.bincount(codes[codes >= 0]).max(initial=0) > 1:

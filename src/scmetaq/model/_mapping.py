@@ -244,7 +244,7 @@ class MappingMixin(Mixin):
         n_new = sum(map(len, self.new_conditions.values()))
         if not n_new:
             say("No condition of the query is new: there is nothing to train.")
-        conditions = self._cells(self.adata_manager).conditions
+        conditions = self._cells(self.adata).conditions
         n_known = [self.reference_["n_categories"][found.key] for found in self._conditions]
         is_new = conditions >= np.array(n_known)  # n_cells x n_keys
         rng, chosen = np.random.default_rng(settings.seed or 0), set()

@@ -21,6 +21,7 @@ from scmetaq.train import (
     CodebookStart,
     MetaQTrainingPlan,
     StopRule,
+    check_distinct,
     fit_codes,
     latents,
     size_bounds,
@@ -37,6 +38,7 @@ from ._query import QueryMixin
 from ._recipe import RecipeName, get_recipe
 from ._reference_fit import fit_statistics, linear_inputs, selected_inputs, start_decoders
 from ._reports import ReportsMixin
+from ._seed import seeded
 from ._soft import get_representative_cells, get_soft_assignments
 from ._stages import stage
 from ._training import Preparation, default_batch_size
@@ -138,7 +140,7 @@ class MetaQModel(
         self.init_params_["non_kwargs"] |= {"n_metacells": self.n_metacells, **dict.fromkeys(size)}
         check_choice("distance", distance, (None, *get_args(Distance)))
         check_choice("codebook_init", codebook_init, (None, *get_args(CodebookInit)))
-        check_int("n_latent", n_latent)
+        check_int("n_latent", n_latent, most=10_000)
         check_share("evenness", evenness)
         self._recipe, self._evenness = get_recipe(recipe), evenness
         if self._use_rep and (recipe != "default" or modality_weights is not None):
@@ -148,21 +150,22 @@ class MetaQModel(
             raise InputValueError(f"{problem} latent, found others.", argument="recipe")
         self._codebook_init = codebook_init or self._recipe.codebook_init
         check_weights(modality_weights, self._sources)
-        self.module = self._module_cls(
-            self._shapes(
-                n_top_features,
-                likelihood,
-                n_components=0 if self._use_rep else self._recipe.n_components,
-                is_shallow=self._recipe.refine,
-            ),
-            self.n_metacells,
-            conditions={found.key: len(found.categories) for found in self._conditions},
-            n_latent=n_latent,
-            n_embedding=self._n_embedding,
-            weights=modality_weights,
-            norm=self._recipe.norm,
-            distance=distance or self._recipe.distance,
-        )
+        with seeded(self):
+            self.module = self._module_cls(
+                self._shapes(
+                    n_top_features,
+                    likelihood,
+                    n_components=0 if self._use_rep else self._recipe.n_components,
+                    is_shallow=self._recipe.refine,
+                ),
+                self.n_metacells,
+                conditions={found.key: len(found.categories) for found in self._conditions},
+                n_latent=n_latent,
+                n_embedding=self._n_embedding,
+                weights=modality_weights,
+                norm=self._recipe.norm,
+                distance=distance or self._recipe.distance,
+            )
         self._add_prototypes(self.module.codebook.codes.shape[1])
 
     @property
@@ -242,6 +245,7 @@ class MetaQModel(
             part = inputs
             if len(of_codebook) < len(cells):
                 part = {k: rows[of_codebook] for k, rows in inputs.items()}
+            check_distinct(latents(self.module, part), self.n_metacells)
             callbacks = [CodebookStart(self.module, part, warmup, self._codebook_init, seed)]
         batch_size = recipe.batch_size
         if recipe.max_steps:  # as published it does not depend on the number of cells
@@ -262,7 +266,7 @@ class MetaQModel(
     def _fit_statistics(self, of_codebook: np.ndarray, seed: int) -> dict[str, Any]:
         """Fit all that does not need a network; return the cells to train on and their inputs."""
         recipe, module = self._recipe, self.module
-        everything = self._cells(self.adata_manager)
+        everything = self._cells(self.adata)
         cells = of_codebook[spread(len(of_codebook), MAX_REFERENCE_CELLS)]
         reference = everything.sample(cells)
         if is_first := not module.codebook.is_fitted:
@@ -318,7 +322,7 @@ class MetaQModel(
         module, is_first = self.module, not self.module.codebook.is_fitted
         more: Iterable[torch.Tensor] = ()
         if len(of_codebook) > len(cells):
-            everything, searched = self._cells(self.adata_manager), np.arange(len(of_codebook))
+            everything, searched = self._cells(self.adata), np.arange(len(of_codebook))
             if self.n_metacells > MOST_AT_ONCE:
                 n = max(MAX_REFERENCE_CELLS, _CELLS_SEARCHED * self.n_metacells)
                 searched = spread(len(of_codebook), n)

@@ -42,7 +42,7 @@ def _by_mean_size(model: Any, name: str, size: float) -> int:
     if not is_number or not 0 < size < np.inf:
         problem = f"Expected {name} to be a number above zero, found {size!r}."
         raise InputTypeError(problem, argument=name)
-    cells = model._cells(model.adata_manager)
+    cells = model._cells(model.adata)
     total, what = float(cells.n_cells), "cells"
     if name == "counts_per_metacell":
         counts = cells.counts.get("rna", next(iter(cells.counts.values())))
@@ -62,7 +62,7 @@ def _by_mean_size(model: Any, name: str, size: float) -> int:
 
 def bound_sizes_of(model: Any, bounds: SizeBounds) -> None:
     """Bound the sizes of metacells of all cells, or of an even sample where there are many."""
-    module, cells = model.module, model._cells(model.adata_manager)
+    module, cells = model.module, model._cells(model.adata)
     n = max(_MOST_SIMILARITIES // model.n_metacells, 20 * model.n_metacells)
     if n < cells.n_cells:
         share = n / cells.n_cells

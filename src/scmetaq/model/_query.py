@@ -31,7 +31,7 @@ class QueryMixin(Mixin):
         if not len(chosen):
             return
         if module.correction is not None:
-            cells = self._cells(self.adata_manager).sample(chosen)
+            cells = self._cells(self.adata).sample(chosen)
 
             def uncorrected(module: Any, block: Block) -> dict[str, torch.Tensor]:
                 present = {kind: of_kind[PRESENT] for kind, of_kind in block.inputs.items()}
@@ -82,7 +82,7 @@ class QueryMixin(Mixin):
         if not self.is_query or self.adata is None:
             problem = "Expected the model of a query, with its cells:"
             raise InputValueError(problem, "make one with load_query_data.")
-        z = torch.from_numpy(self._latents(self._cells(self.adata_manager)))
+        z = torch.from_numpy(self._latents(self._cells(self.adata)))
         codes, sizes = self._codes_of_far_cells(z.to(self.module.device), quantile, min_cells)
         if len(codes):
             self.module.codebook.add_codes(codes, sizes)

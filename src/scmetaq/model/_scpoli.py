@@ -20,6 +20,7 @@ from ._given import get_latent_representation
 from ._labels import LabelsMixin
 from ._mapping import MappingMixin
 from ._reference_fit import fit_statistics, selected_inputs
+from ._seed import seeded
 from ._training import Preparation, default_batch_size
 
 _LIKELIHOODS: Final = ("nb", "poisson")
@@ -102,17 +103,18 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         self.init_params_ = self._get_init_params(locals())
         sizes = {"n_latent": n_latent, "n_embedding": n_embedding, "n_layers": n_layers}
         for name, size in sizes.items():
-            check_int(name, size)
-        check_int("n_hidden", n_hidden, optional=True)
+            check_int(name, size, most=10_000)
+        check_int("n_hidden", n_hidden, most=100_000, optional=True)
         check_share("dropout", dropout, excluded=(1,))
-        self.module = self._module_cls(
-            self._shapes(n_top_features, likelihood, likelihoods=_LIKELIHOODS),
-            conditions={found.key: len(found.categories) for found in self._conditions},
-            **sizes,
-            n_hidden=n_hidden,
-            dropout=dropout,
-            decoded_share=_DECODED_SHARE,
-        )
+        with seeded(self):
+            self.module = self._module_cls(
+                self._shapes(n_top_features, likelihood, likelihoods=_LIKELIHOODS),
+                conditions={found.key: len(found.categories) for found in self._conditions},
+                **sizes,
+                n_hidden=n_hidden,
+                dropout=dropout,
+                decoded_share=_DECODED_SHARE,
+            )
         self._add_prototypes(n_latent)
 
     def train(
@@ -172,7 +174,7 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
     def _prepare(self) -> Preparation | None:
         if self.is_query:
             return self._prepare_query()
-        everything, labels = self._cells(self.adata_manager), self._labels()
+        everything, labels = self._cells(self.adata), self._labels()
         cells = stratified_sample(
             np.hstack([everything.conditions, labels]),
             _MAX_TRAINING_CELLS,
@@ -201,9 +203,8 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
 
     def _labels(self) -> np.ndarray:
         """Labels of the model's cells at each level, -1 for none, ``(n_cells, n_levels)``."""
-        manager = self.adata_manager
-        levels = [self._labels_of(manager, key).codes for key in self._label_keys]
-        return np.stack(levels, 1) if levels else np.empty((manager.adata.n_obs, 0), np.int64)
+        levels = [self._labels_of(self.adata, key).codes for key in self._label_keys]
+        return np.stack(levels, 1) if levels else np.empty((self.adata.n_obs, 0), np.int64)
 
     def _inputs(self, cells: Cells) -> dict[str, Any]:
         """What training reads of cells."""
@@ -217,7 +218,7 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
             return None
         return Preparation(
             cells,
-            self._inputs(self._cells(self.adata_manager).sample(cells)),
+            self._inputs(self._cells(self.adata).sample(cells)),
             batch_size=default_batch_size(_QUERY_BATCH_SIZE, len(cells)),
             n_steps=_MAX_QUERY_STEPS,
             most_epochs=10_000,

@@ -29,8 +29,9 @@ from scmetaq.data._modality import (
 )
 from scmetaq.nn._inputs import EMBEDDING
 
-from ._fields import Manager, fields_of
+from ._fields import fields_of
 from ._given import ON_DISK, check_setup_arguments
+from ._manager import Manager
 
 if TYPE_CHECKING:
     from scvi.model.base import BaseModelClass as _Base
@@ -225,6 +226,16 @@ class SetupMixin(_Base):
         )
         manager.register_fields(user_data, **given["kwargs"])
         cls.register_manager(manager)
+
+    @classmethod
+    def register_manager(cls, adata_manager: Manager) -> None:
+        """Store a manager with the class for as long as its cells are there."""
+        super().register_manager(adata_manager)
+        adata_manager.drop_with_cells(cls._setup_adata_manager_store)
+
+    def _register_manager_for_instance(self, adata_manager: Manager) -> None:
+        super()._register_manager_for_instance(adata_manager)
+        adata_manager.drop_with_cells(self._per_instance_manager_store[self.id])
 
     @classmethod
     def _paired_modalities(

@@ -13,6 +13,8 @@ from scvi.train import SaveCheckpoint
 from scmetaq._errors import InputTypeError, InputValueError, check_share
 from scmetaq.data._training_set import training_set
 
+MOST_EPOCHS: Final = 1_000_000
+"""Of a training: a slip of the pen would never end."""
 _FEWEST_EPOCHS: Final = 4
 """Epochs by default, at least, where the number of steps is given: curves of losses need some."""
 
@@ -101,3 +103,24 @@ def check_plan_kwargs(plan: type, loss: Any, plan_kwargs: dict[str, Any] | None)
     if odd:
         problem = f"Expected plan_kwargs to be arguments of scmetaq.train.{plan.__name__}, found"
         raise InputTypeError(f"{problem} {odd[0]!r}.", argument="plan_kwargs")
+    for name in ("lr", "fine_tuning_lr"):
+        if (rate := (plan_kwargs or {}).get(name)) is not None:
+            check_share(f"{name} of plan_kwargs", rate)
+
+
+def check_precision(precision: Any) -> None:
+    """Refuse weights of another precision than those that statistics were fitted in."""
+    allowed = ("32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16")
+    if precision is not None and str(precision) not in allowed:
+        problem = f"Expected precision with weights in 32 bits, one of {', '.join(allowed)}, found"
+        fix = "For steps in half precision use 'bf16-mixed'."
+        raise InputValueError(f"{problem} {precision!r}.", fix, "precision")
+
+
+def check_losses(model: Any) -> None:
+    """Refuse a training that diverged; the model is as good as untrained."""
+    losses = (model.history or {}).get("train_loss")
+    if losses is not None and not np.isfinite(losses.iloc[-1].astype(float)).all():
+        model.is_trained_ = False
+        problem = "The training diverged: its last loss is no number."
+        raise InputValueError(problem, "Lower the learning rate, plan_kwargs={'lr': 1e-3}.")

@@ -65,7 +65,16 @@ def n_distinct(z: Tensor) -> int:
 def principal_scores(z: Tensor, n_axes: int) -> Tensor:
     """Cells on their principal axes, ``(n_cells, n_axes)``, of which there may be fewer."""
     centred = z - z.mean(0)
-    return centred @ torch.linalg.eigh(centred.T @ centred)[1][:, -n_axes:]
+    return centred @ _eigenvectors(centred.T @ centred)[:, -n_axes:]
+
+
+def _eigenvectors(matrix: Tensor) -> Tensor:
+    """Eigenvectors in columns; in double precision where LAPACK fails for one of low rank."""
+    try:
+        found = torch.linalg.eigh(matrix)[1]
+    except torch.linalg.LinAlgError:
+        found = torch.full_like(matrix, torch.nan)
+    return found if found.isfinite().all() else torch.linalg.eigh(matrix.double())[1].to(matrix)
 
 
 def neighborhood_mean(scores: Tensor, reference: Tensor, values: Tensor | None = None) -> Tensor:

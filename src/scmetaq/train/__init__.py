@@ -1,5 +1,5 @@
 from ._callbacks import FineTuning, MixtureFit, encode, say, say_trained
-from ._codebook_fit import CodebookStart, fit_codes, latents
+from ._codebook_fit import CodebookStart, check_distinct, fit_codes, latents
 from ._plans import (
     AnnealedTrainingPlan,
     CoemTrainingPlan,
@@ -26,6 +26,7 @@ __all__ = [
     "StopRule",
     "TrainingSetSplitter",
     "bound_sizes",
+    "check_distinct",
     "encode",
     "fit_codes",
     "latents",

@@ -10,10 +10,12 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from scmetaq._errors import InputValueError
 from scmetaq._parallel import in_parts
 from scmetaq._progress import working
 from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, cluster, cluster_by_region, initial_codes
+from scmetaq.nn._distances import n_distinct
 from scmetaq.nn._regions import MOST_AT_ONCE, means_of_more
 
 from ._callbacks import encode
@@ -38,6 +40,7 @@ def fit_codes(
     ``n_all`` together.
     """
     codebook = module.codebook
+    check_distinct(z, codebook.n_codes)
     n_codes, start = codebook.n_codes, None
     if codebook.is_fitted:
         start = codebook.codes.detach().clone()
@@ -56,6 +59,18 @@ def fit_codes(
         codes = means_of_more(codes, chain([z], others), each)
     codebook.set_codes(codes)
     finish_codes(module, z, share=len(z) / max(len(z), n_all))
+
+
+def check_distinct(z: Tensor, n_codes: int) -> None:
+    """Refuse fewer distinct cells than codes: cells with one latent are in one metacell."""
+    n = n_distinct(z)
+    if n < n_codes:
+        raise InputValueError(
+            f"Expected at least {n_codes} distinct cells for as many metacells, found {n} among "
+            f"{len(z):,}: the others equal one of them in all features that are read.",
+            "Remove duplicated cells, use more features, or ask for fewer metacells.",
+            "n_metacells",
+        )
 
 
 @torch.no_grad()
