@@ -14,6 +14,7 @@ from scmetaq._keys import as_name
 
 from ._cells import Condition, called, own_name, part_of
 from ._containers import column_of
+from ._plain import plain_column
 
 
 class Labels(NamedTuple):
@@ -53,9 +54,19 @@ def check_columns(
         if key not in data.obs:
             problem = f"No column {key!r} in {where}.obs. Columns there:"
             raise InputKeyError(f"{problem} {listed(data.obs.columns)}.", argument=argument)
-        values = data.obs[key].astype(object)  # nullable text compares to a missing value
+        held = f"{where}.obs[{key!r}]"
+        if isinstance(data.obs[key], pd.DataFrame):
+            problem = f"Expected one column {key!r} in {where}.obs, found several of this name."
+            raise InputValueError(problem, "Rename the others.", argument)
+        column = column_of(data, key)
+        if column.isin([np.inf, -np.inf]).any():
+            problem = f"Expected names or whole numbers in {held}, found an infinite one."
+            infinite = f"{held}.isin([float('inf'), -float('inf')])"
+            fix = f"Make it missing, {held} = {held}.where(~{infinite}), or text, "
+            raise InputValueError(problem, f"{fix}{held} = {held}.astype(str).", argument)
+        values = column.astype(object)  # nullable text compares to a missing value
         if (values.isna() | is_unlabeled(values, missing_value)).all():
-            problem = f"All values of {where}.obs[{key!r}] are missing. Expected labels for at"
+            problem = f"All values of {held} are missing. Expected labels for at"
             fix = "choose another column or leave the argument out."
             raise InputValueError(f"{problem} least some cells;", fix, argument)
 
@@ -158,10 +169,10 @@ def check_conditions(
 
 def _check_condition(column: pd.Series, where: str, argument: str) -> None:
     check_complete(column, where, argument)
-    if len({isinstance(value, str) for value in column.unique()}) > 1:
+    if len({isinstance(value, str) for value in column}) > 1:
         problem = f"Expected values of one type in {where}, found text and others."
         raise InputTypeError(problem, f"Make all text: {where} = {where}.astype(str).", argument)
-    n_categories = column.nunique()
+    n_categories = plain_column(column).nunique()
     if n_categories > max(1, len(column) / 2):
         problem = f"Expected conditions that cells share, found {n_categories} different values for"
         fix = "choose a column with categories."
@@ -173,7 +184,7 @@ def check_complete(column: pd.Series, where: str, argument: str | None = None) -
     n_missing = int(column.isna().sum())
     if n_missing:
         problem = "Expected a condition of every cell, found"
-        fix = 'Fill them, e.g. with "unknown", or leave these cells out.'
+        fix = f'Fill them: {where} = {where}.astype(object).fillna("unknown").astype(str).'
         raise InputValueError(f"{problem} {n_missing} missing values in {where}.", fix, argument)
 
 
@@ -181,18 +192,22 @@ def check_complete(column: pd.Series, where: str, argument: str | None = None) -
 def without_unused_categories(
     data: AnnData | MuData, keys: Mapping[str, list[str]], modalities: Mapping[str, str]
 ) -> Iterator[None]:
-    """Hide categories without a cell, which subsets of a MuData keep, for a while."""
+    """Show plain columns for a while, without categories that no cell has, of subsets of a MuData.
+
+    So the categories that a model knows, and saves, are text, numbers or booleans.
+    """
     before: list[Any] = []
     columns = [(argument, key) for argument, of in keys.items() for key in of]
     try:
         for argument, key in () if data.is_view else columns:  # scvi-tools refuses views
             obs = part_of(data, modalities.get(argument)).obs
             column = obs[key]
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                used = column.cat.remove_unused_categories()
-                if len(used.cat.categories) < len(column.cat.categories):
-                    before.append((obs, key, column))
-                    obs[key] = used
+            used = plain_column(column)
+            if isinstance(used.dtype, pd.CategoricalDtype):
+                used = used.cat.remove_unused_categories()
+            if used is not column:
+                before.append((obs, key, column))
+                obs[key] = used
         yield
     finally:
         for obs, key, column in before:
@@ -205,7 +220,7 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
         check_has_modality(data, key, modality)
         part = part_of(data, modality)
         check_columns(part, [key], where=called(own_name(data), modality))
-        column = pd.Series(part.obs[key])
+        column = column_of(part, key)
         known = [str(category) for category in categories]
         unknown = sorted(set(column.dropna().map(as_name)) - set(map(as_name, categories)))
         if not unknown and not set(column.dropna()) <= set(categories):
@@ -239,23 +254,3 @@ def same_names(first: pd.Index, second: pd.Index) -> bool:
     is_other_type = first.dtype != second.dtype
     of = [index.astype(object) if is_other_type else index for index in (first, second)]
     return of[0].equals(of[1])
-
-
-def plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a copy without nullable strings, which are not read everywhere.
-
-    Names and text become objects, text with gaps categories, as anndata writes it.
-    """
-    names = pd.Index(np.asarray(table.index, dtype=object), dtype=object, name=table.index.name)
-    own = table.set_axis(names)
-    for key, column in own.items():
-        if pd.api.types.infer_dtype(column, skipna=True) == "string":
-            text = pd.Series(np.asarray(column, dtype=object), names, dtype=object)
-            own[key] = text.astype("category") if column.hasnans else text
-    return own
-
-
-def with_plain_tables(adata: AnnData) -> AnnData:
-    """Return an AnnData of our own whose tables every version of anndata reads from its file."""
-    adata.obs, adata.var = plain(adata.obs), plain(adata.var)
-    return adata

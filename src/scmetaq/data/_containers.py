@@ -20,6 +20,8 @@ from anndata.io import sparse_dataset
 from scmetaq._errors import InputError, InputTypeError, InputValueError, reason
 from scmetaq._parallel import is_worker
 
+from ._plain import plain_column
+
 _AHEAD = 4_096
 """Rows that are read at once of a matrix which is not in memory, where its chunks are smaller."""
 _MOST_VALUES = 1 << 25
@@ -267,9 +269,9 @@ def readable(data: Any) -> Any:
 
 
 def column_of(part: Any, key: str) -> pd.Series:
-    """Return a column of ``obs``; of a table on disk only this one is read."""
+    """Return a plain column of ``obs``; of a table on disk only this one is read."""
     obs = part.obs
-    return obs[key] if isinstance(obs, pd.DataFrame) else obs[[key]].to_memory()[key]
+    return plain_column(obs[key] if isinstance(obs, pd.DataFrame) else obs[[key]].to_memory()[key])
 
 
 def names_of(data: Any) -> pd.Index:
