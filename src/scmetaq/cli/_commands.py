@@ -19,9 +19,10 @@ from ._inputs import (
     check_accelerator,
     check_assignments,
     read_assignments,
+    split,
     with_counts,
 )
-from ._job import Job, JudgingJob, code_after, write_assignments, write_model
+from ._job import Job, JudgingJob, code_after, write_assignments, write_model, write_table
 from ._output import Output
 from ._terminal import CELLS_PER_METACELL, say
 
@@ -174,7 +175,7 @@ class Infer(JudgingJob):
                 "infer",
                 self.out,
                 ["metacells.h5mu" if cells.kinds else "metacells.h5ad", "assignments.csv", "model"],
-                cells=self.source.code,
+                cells=cells.code(self.source),
                 kinds=cells.kinds,
                 is_mosaic=cells.is_mosaic,
                 color=json.dumps(next(iter(labels.keys), "n_cells")),
@@ -224,7 +225,7 @@ class Evaluate(JudgingJob):
         self.judged = self._judge(table, facts)  # refuses bad input before it works
 
     def _write(self, output: Output) -> None:
-        output.write("metrics.csv", lambda path: self.metrics.to_csv(path, index=False))
+        output.write("metrics.csv", lambda path: write_table(path, self.metrics, index=False))
 
     def _page(self) -> dict[str, Any]:
         return {**self.judged, "next_steps": code_after("evaluate", self.out, ["metrics.csv"])}
@@ -253,6 +254,11 @@ class Map(Job):
         metavar="DIR",
         help="Folder of the trained model, e.g. results/model of [bold]scmetaq infer[/].",
     )
+    layer: str | None = typer.Option(
+        None,
+        metavar="LAYER",
+        help="Layer of the new cells with the raw counts, or X; by default where the model's were.",
+    )
     new_metacells: bool = typer.Option(
         False, "--new-metacells", help="Add metacells for states that the model lacks."
     )
@@ -270,8 +276,11 @@ class Map(Job):
         from scmetaq import MetaQModel
 
         check_accelerator(self.accelerator)
-        query, folder, device = self.cells.data, str(self.model), self.accelerator
-        self.mapped = MetaQModel.load_query_data(query, folder, accelerator=device)
+        query = self.cells.data
+        reference = MetaQModel.load(str(self.model), False, accelerator=self.accelerator)
+        if "modalities" in reference.registry["setup_args"]:
+            query = split(query)
+        self.mapped = MetaQModel.load_query_data(query, reference, layer=self.layer)
         self.arguments: dict[str, Any] = dict(self.mapped.registry["setup_args"])
         parts = getattr(self.mapped.adata, "mod", {})
         self.absent = [name for name, part in parts.items() if part.n_obs == 0]
@@ -309,7 +318,8 @@ class Map(Job):
 
     def _write(self, output: Output) -> None:
         if (labels := self.labels) is not None:
-            output.write("labels.csv", lambda path: labels.to_csv(path, index_label="barcode"))
+            options = {"index_label": "barcode"}
+            output.write("labels.csv", lambda path: write_table(path, labels, **options))
         write_assignments(output, lambda: self.assignments)
         write_model(output, self.mapped, self.assignments)
 

@@ -1,6 +1,7 @@
 """One job: read, set up, work, write, report."""
 
 import json
+import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ._inputs import Cells, Columns, find_source, read_cells, read_data
 from ._output import Output
 from ._terminal import NOTE, REMEDIES, bad_input, plain, quiet, say, show_results
 
+_FORMULA = re.compile(r"[=+\-@\t\r](?!$|[\d.]+$)")
 _NAMES = {"labels_key": "Labels", "batch_key": "Batch", "categorical_covariate_keys": "Covariates"}
 
 
@@ -128,7 +130,8 @@ class JudgingJob(Job):
     )
 
     def _read(self) -> Cells:
-        return read_cells(self.source, self.layer, self.note)
+        kind = getattr(self, "modality", None)
+        return read_cells(self.source, self.layer, self.note, kind)
 
     def _find_columns(self, **keys: str | list[str] | None) -> dict[str, Columns]:
         self.columns = {name: self.cells.columns(of, name) for name, of in keys.items()}
@@ -160,10 +163,20 @@ class JudgingJob(Job):
             yield name, value, f"{better} is better" if better else ""
 
 
+def as_cell(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula, after an apostrophe; other values as is."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def write_table(path: Path, table: Any, **options: Any) -> None:
+    """Write a table that spreadsheets open without computing anything."""
+    table.rename(index=as_cell, columns=as_cell).map(as_cell).to_csv(path, **options)
+
+
 def write_assignments(output: Output, assignments: Any) -> Path:
     """Write the metacell and the margin of each cell."""
     return output.write(
-        "assignments.csv", lambda path: assignments().to_csv(path, index_label="barcode")
+        "assignments.csv", lambda path: write_table(path, assignments(), index_label="barcode")
     )
 
 

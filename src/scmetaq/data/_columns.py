@@ -10,7 +10,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, listed
-from scmetaq._keys import as_name
+from scmetaq._keys import as_name, is_bookkeeping
 
 from ._cells import Condition, called, own_name, part_of
 from ._containers import column_of
@@ -41,24 +41,65 @@ def condition_columns(
     }
 
 
+def no_column(
+    data: Any, key: str, modality: str | None, argument: str | None = None, whole: str = ""
+) -> InputKeyError:
+    """Say that a column does not exist, which there are, and where one of the name is."""
+    whole = whole or own_name(data)
+    where, fix = called(whole, modality), ""
+    there = [name for name in part_of(data, modality).obs if not is_bookkeeping(name)]
+    having = [name for name, part in getattr(data, "mod", {}).items() if key in part.obs]
+    if having:
+        other, given = called(whole, having[0]), f'"{having[0]}:{key}"'
+        given = f"[{given}]" if argument == "categorical_covariate_keys" else given
+        given = f"pass {argument}={given}, or copy it: " if argument else ""
+        fix = f"{other}.obs has it: {given}{where}.obs[{key!r}] = {other}.obs[{key!r}]."
+    elif modality is not None and key in data.obs:
+        fix = f"{whole}.obs has it: leave {argument or 'it'} out of modalities."
+    problem = f"No column {key!r} in {where}.obs. Columns there: {listed(there)}."
+    return InputKeyError(problem, fix, argument)
+
+
+def find_columns(
+    mdata: MuData, keys: Any, argument: str
+) -> tuple[str | list[str] | None, str | None]:
+    """Columns named as in ``"rna:batch"``, and the modality that has them; None: the MuData."""
+    if not keys or not isinstance(keys, str | list):
+        return keys, None
+    found = {}
+    for key in label_keys(keys):
+        modality, colon, column = str(key).partition(":")
+        is_there = colon and key not in mdata.obs and modality in mdata.mod
+        is_there = is_there and column in mdata.mod[modality].obs
+        found[key] = (modality, column) if is_there else (None, key)
+    places = {modality for modality, _ in found.values()}
+    if len(places) > 1:
+        (modality, column), key = next((of, key) for key, of in found.items() if of[0])
+        copy = f"mdata.obs[{column!r}] = mdata[{modality!r}].obs[{column!r}]"
+        problem = f"Expected all columns of {argument} in one obs, found {keys!r}."
+        raise InputValueError(problem, f"Copy them into one: {copy}.", argument)
+    columns = [column for _, column in found.values()]
+    return columns[0] if isinstance(keys, str) else columns, places.pop()
+
+
 def check_columns(
     data: AnnData | MuData,
     keys: Iterable[str],
+    modality: str | None = None,
     *,
     missing_value: str | None = None,
-    where: str = "adata",
     argument: str | None = None,
 ) -> None:
-    """Refuse columns of ``obs`` that do not exist or hold nothing."""
+    """Refuse columns of ``obs``, perhaps of a modality, that do not exist or hold nothing."""
+    part, where = part_of(data, modality), called(own_name(data), modality)
     for key in keys:
-        if key not in data.obs:
-            problem = f"No column {key!r} in {where}.obs. Columns there:"
-            raise InputKeyError(f"{problem} {listed(data.obs.columns)}.", argument=argument)
+        if key not in part.obs:
+            raise no_column(data, key, modality, argument)
         held = f"{where}.obs[{key!r}]"
-        if isinstance(data.obs[key], pd.DataFrame):
+        if isinstance(part.obs[key], pd.DataFrame):
             problem = f"Expected one column {key!r} in {where}.obs, found several of this name."
             raise InputValueError(problem, "Rename the others.", argument)
-        column = column_of(data, key)
+        column = column_of(part, key)
         if column.isin([np.inf, -np.inf]).any():
             problem = f"Expected names or whole numbers in {held}, found an infinite one."
             infinite = f"{held}.isin([float('inf'), -float('inf')])"
@@ -87,13 +128,7 @@ def check_labels(
     if repeated:
         problem = f"Expected each labels_key once, found {min(repeated)!r} repeatedly."
         raise InputValueError(problem, argument=argument)
-    check_columns(
-        part_of(data, modality),
-        keys,
-        missing_value=unlabeled_category,
-        where=called(own_name(data), modality),
-        argument=argument,
-    )
+    check_columns(data, keys, modality, missing_value=unlabeled_category, argument=argument)
     for key in keys:
         names, codes = read_labels(data, key, unlabeled_category, modality)
         if len(names) == (codes >= 0).sum():
@@ -160,10 +195,11 @@ def check_conditions(
         part, where = part_of(data, modality), called(own_name(data), modality)
         if keys and not same_names(part.obs_names, data.obs_names):
             problem = f"Expected conditions of all {data.n_obs} cells, found {part.n_obs} cells,"
-            fix = "Put the columns into mdata.obs."
+            copy = f"mdata.obs[{keys[0]!r}] = {where}.obs[{keys[0]!r}]"
+            fix = f"Put the columns into mdata.obs: {copy}."
             raise InputValueError(f"{problem} or another order, in {where}.", fix, argument)
         for key in keys:
-            check_columns(part, [key], where=where, argument=argument)
+            check_columns(data, [key], modality, argument=argument)
             _check_condition(part.obs[key], f"{where}.obs[{key!r}]", argument)
 
 
@@ -219,7 +255,7 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
     for key, categories, modality in conditions:
         check_has_modality(data, key, modality)
         part = part_of(data, modality)
-        check_columns(part, [key], where=called(own_name(data), modality))
+        check_columns(data, [key], modality)
         column = column_of(part, key)
         known = [str(category) for category in categories]
         unknown = sorted(set(column.dropna().map(as_name)) - set(map(as_name, categories)))

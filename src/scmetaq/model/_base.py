@@ -36,6 +36,7 @@ from ._setup import SetupMixin
 from ._stages import become_trained, fit_network, stage
 from ._training import (
     Preparation,
+    check_batch_size,
     check_plan_kwargs,
     check_train_size,
     few_cells_allowed,
@@ -130,7 +131,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             return self._aligned_to_query(adata)
         sources = self._sources
         data: Any = with_features(adata, sources, self._features)
-        check_cells(data, sources, is_query=True)
+        check_cells(data, sources, is_query=True, user=adata)
         check_categories(readable(data), self._conditions)
         if self._paired_kinds:
             check_paired(data, [str(source.modality) for source in sources.values()])
@@ -206,10 +207,11 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         if self.adata is None:
             raise InputValueError("The model was loaded without cells: there are none to train on.")
         check_int("max_epochs", max_epochs, optional=True)
-        check_int("batch_size", batch_size, optional=True)
+        check_batch_size(batch_size, self.module)
         check_train_size(train_size, early_stopping=early_stopping)
         if self.is_query:
             self._check_query_training(train_size, early_stopping, kwargs)
+        check_unchanged(self.adata, self._sources, self._features)
         started = time.perf_counter()
         self.to_device(parse_device_args(accelerator, devices, return_device="torch")[-1])
         prepared = self._prepare()
