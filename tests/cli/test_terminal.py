@@ -7,9 +7,13 @@ from scmetaq.cli._terminal import REMEDIES, bad_input, plain
 
 
 def test_the_remedy_is_that_of_the_command_and_key_errors_read_like_sentences():
-    error = InputValueError("Found\nnothing.", "Pass `layer=`.", "layer")
-    assert plain(error, REMEDIES) == f"Found nothing. {REMEDIES['layer']}"
+    error = InputValueError("Found\nnothing.", "Pass `layer=`.", "labels_key")
+    assert plain(error, REMEDIES) == f"Found nothing. {REMEDIES['labels_key']}"
     assert plain(error, {}) == "Found nothing. Pass `layer=`."
+    error = InputValueError("Found nothing.", 'layer="raw counts".', "layer", "raw counts")
+    assert plain(error, REMEDIES) == "Found nothing. Pass --layer 'raw counts'."
+    error = InputValueError("Found nothing.", "adata = adata.raw.to_adata().", "layer")
+    assert plain(error, REMEDIES) == "Found nothing. In Python: adata = adata.raw.to_adata()."
     assert plain(InputValueError("Found nothing.", "Fix it."), REMEDIES) == "Found nothing. Fix it."
     assert plain(ValueError("as it is"), REMEDIES) == "as it is"
     with pytest.raises(InputError, match=r"^no 'a' and \"b\" here$"), bad_input():

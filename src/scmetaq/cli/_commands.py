@@ -254,11 +254,6 @@ class Map(Job):
         metavar="DIR",
         help="Folder of the trained model, e.g. results/model of [bold]scmetaq infer[/].",
     )
-    layer: str | None = typer.Option(
-        None,
-        metavar="LAYER",
-        help="Layer of the new cells with the raw counts, or X; by default where the model's were.",
-    )
     new_metacells: bool = typer.Option(
         False, "--new-metacells", help="Add metacells for states that the model lacks."
     )
@@ -276,10 +271,8 @@ class Map(Job):
         from scmetaq import MetaQModel
 
         check_accelerator(self.accelerator)
-        query = self.cells.data
         reference = MetaQModel.load(str(self.model), False, accelerator=self.accelerator)
-        if "modalities" in reference.registry["setup_args"]:
-            query = split(query)
+        query = split(self.cells.data, reference.registry["setup_args"])
         self.mapped = MetaQModel.load_query_data(query, reference, layer=self.layer)
         self.arguments: dict[str, Any] = dict(self.mapped.registry["setup_args"])
         parts = getattr(self.mapped.adata, "mod", {})
@@ -318,8 +311,7 @@ class Map(Job):
 
     def _write(self, output: Output) -> None:
         if (labels := self.labels) is not None:
-            options = {"index_label": "barcode"}
-            output.write("labels.csv", lambda path: write_table(path, labels, **options))
+            output.write("labels.csv", lambda path: write_table(path, labels))
         write_assignments(output, lambda: self.assignments)
         write_model(output, self.mapped, self.assignments)
 

@@ -206,12 +206,12 @@ def read_cells(
     return found
 
 
-def split(cells: Any) -> Any:
-    """Return a MuData of cells with features of several kinds, others as they are."""
+def split(cells: Any, setup: Mapping[str, Any] | None = None) -> Any:
+    """Return a MuData of features of several kinds, unless a model was set up with one modality."""
     from scmetaq import data
 
     try:
-        return data.split_modalities(cells)
+        return cells if "modality" in (setup or {}) else data.split_modalities(cells)
     except InputError:
         return cells
 

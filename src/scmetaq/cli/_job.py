@@ -40,6 +40,12 @@ class Job:
         help="Add a column to obs with the name of each cell's file, without its ending; it can be "
         "named in other options at once, e.g. --file-key sample --batch-key sample.",
     )
+    layer: str | None = typer.Option(
+        None,
+        metavar="LAYER",
+        help="Layer with the raw counts, X by default, or as of the cells of the --model; of an "
+        ".h5mu file the layer of every modality that has it.",
+    )
     out: Path | None = typer.Option(None, metavar="DIR", help="Directory to write to.")
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result.")
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks and all messages.")
@@ -122,13 +128,6 @@ class Job:
 class JudgingJob(Job):
     """A job that judges an assignment of raw cells, by labels and batches in their ``obs``."""
 
-    layer: str | None = typer.Option(
-        None,
-        metavar="LAYER",
-        help="Layer with the raw counts, X by default; of an .h5mu file the layer of every "
-        "modality that has it, X of the others.",
-    )
-
     def _read(self) -> Cells:
         kind = getattr(self, "modality", None)
         return read_cells(self.source, self.layer, self.note, kind)
@@ -168,16 +167,15 @@ def as_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
-def write_table(path: Path, table: Any, **options: Any) -> None:
-    """Write a table that spreadsheets open without computing anything."""
-    table.rename(index=as_cell, columns=as_cell).map(as_cell).to_csv(path, **options)
+def write_table(path: Path, table: Any, *, index: bool = True) -> None:
+    """Write a table, of cells by default, that spreadsheets open without computing anything."""
+    own = table.rename(index=as_cell, columns=as_cell).map(as_cell)
+    own.to_csv(path, index=index, index_label="barcode" if index else None)
 
 
 def write_assignments(output: Output, assignments: Any) -> Path:
     """Write the metacell and the margin of each cell."""
-    return output.write(
-        "assignments.csv", lambda path: write_table(path, assignments(), index_label="barcode")
-    )
+    return output.write("assignments.csv", lambda path: write_table(path, assignments()))
 
 
 def write_model(output: Output, model: Any, assignments: Any) -> None:

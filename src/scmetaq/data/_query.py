@@ -30,8 +30,6 @@ class Aligned(NamedTuple):
     """AnnData or MuData of our own, which may share counts with the user's."""
     missing: dict[str, pd.Index]
     """Features of the model that the cells were not measured in, by kind."""
-    layers: dict[str, str | None]
-    """Layers of the user's that counts were in, by kind; None: ``X``."""
 
 
 def with_features(
@@ -77,24 +75,20 @@ def align(
     (of modalities: of each that has it) or ``"X"``; by default where the model's are.
     """
     _check_kind(data, sources, where)
-    parts, missing, layers = {}, {}, {}
+    parts, missing, layers = {}, {}, layers_of_query(data, sources, layer)
     for kind, source in sources.items():
-        known, layers[kind] = features[kind], source.layer
+        known = features[kind]
         if not _has(data, source):
             parts[kind], missing[kind] = _without_cells(known, source.layer), known[:0]
             continue
         part, name = part_of(data, source.modality), called(where, source.modality)
         if not part.var_names.is_unique:
             check_kinds(part, kind, name, is_query=True)
-        if layer is not None and (source.modality is None or layer in part.layers):
-            layers[kind] = layer
-        if layer == "X" and layer not in part.layers:
-            layers[kind] = None
         parts[kind], missing[kind] = _aligned(
             part, known, source.layer, layers[kind], (lacking or {}).get(kind, known[:0]), name
         )
     if not _is_mudata(sources):
-        return Aligned(next(iter(parts.values())), missing, layers)
+        return Aligned(next(iter(parts.values())), missing)
     of_name = {str(sources[kind].modality): part for kind, part in parts.items()}
     there: Any = data
     names = [name for name in there.mod if name in of_name]  # the order of cells follows theirs
@@ -104,7 +98,21 @@ def align(
         for source in sources.values():
             _load(own.mod[source.modality], source.layer)
         own = own[data.obs_names].copy()
-    return Aligned(own, missing, layers)
+    return Aligned(own, missing)
+
+
+def layers_of_query(
+    query: Any, sources: Mapping[str, Source], layer: str | None
+) -> dict[str, str | None]:
+    """Layer with the counts of each kind, the model's or ``layer``; None for ``X``."""
+    found = {}
+    for kind, source in sources.items():
+        there = part_of(query, source.modality).layers if _has(query, source) else ()
+        is_meant = layer is not None and (source.modality is None or layer in (*there, "X"))
+        found[kind] = layer if is_meant else source.layer
+        if is_meant and layer == "X" and layer not in there:
+            found[kind] = None
+    return found
 
 
 def _is_mudata(sources: Mapping[str, Source]) -> bool:

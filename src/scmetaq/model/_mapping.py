@@ -17,7 +17,13 @@ from scmetaq.data._advice import other_names
 from scmetaq.data._cells import called, part_of
 from scmetaq.data._checks import check_cells
 from scmetaq.data._columns import check_categories
-from scmetaq.data._query import Aligned, align, align_conditions, new_categories
+from scmetaq.data._query import (
+    Aligned,
+    align,
+    align_conditions,
+    layers_of_query,
+    new_categories,
+)
 from scmetaq.train import say
 
 from ._base import Mixin
@@ -99,7 +105,7 @@ class MappingMixin(Mixin):
         known = cls._loaded_reference(reference, accelerator=accelerator, device=device)
         aligned = known._aligned(query, layer=layer)
         known._check_shared(query, aligned.missing, min_shared)
-        of_user: Any = {"user": query, "layers": aligned.layers}
+        of_user: Any = {"user": query, "layers": layers_of_query(query, known._sources, layer)}
         check_cells(aligned.data, known._sources, is_query=True, where="query", **of_user)
         new = new_categories(aligned.data, known._conditions)
         set_up = cls.setup_mudata if known._reads_mudata else cls.setup_anndata
