@@ -109,7 +109,9 @@ def test_the_layer_is_named(toy):
     log_normalise(toy)
     check_anndata(toy, layer="raw")
     toy.layers["raw"] *= 0.3
-    with pytest.raises(ValueError, match=r"adata\.layers\['raw'\].*before: layers there, 'spliced', hold none"):
+    with pytest.raises(
+        ValueError, match=r"adata\.layers\['raw'\].*before: layers there, 'spliced', hold none"
+    ):
         check_anndata(toy, layer="raw")
 
 
