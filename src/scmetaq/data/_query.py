@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
-from scmetaq._errors import InputValueError, check_unique, listed
+from scmetaq._errors import InputTypeError, InputValueError, check_unique, listed
 
 from ._advice import other_names
 from ._cells import Condition, Source, called, part_of
@@ -127,6 +127,12 @@ def _check_kind(data: Any, sources: Mapping[str, Source], where: str) -> None:
     """Refuse another kind of data than the model was set up with."""
     if not _is_mudata(sources):
         return check_is_anndata(data, where)
+    if isinstance(data, AnnData):
+        names = [str(source.modality) for source in sources.values()]
+        raise InputTypeError(
+            f"Expected a MuData with modalities of the model, {listed(names)}, found an AnnData.",
+            f"Say which it is, e.g. {where} = mudata.MuData({{{names[0]!r}: {where}}}).",
+        )
     check_is_mudata(data)
     check_unique(data.obs_names, "barcodes (obs_names)", unique_names_of(where))
     if not any(_has(data, source) for source in sources.values()):
