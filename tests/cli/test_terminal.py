@@ -3,7 +3,7 @@
 import pytest
 
 from scmetaq._errors import InputError, InputValueError
-from scmetaq.cli._terminal import REMEDIES, bad_input, plain
+from scmetaq.cli._terminal import REMEDIES, bad_input, plain, say, show_results
 
 
 def test_the_remedy_is_that_of_the_command_and_key_errors_read_like_sentences():
@@ -18,6 +18,23 @@ def test_the_remedy_is_that_of_the_command_and_key_errors_read_like_sentences():
     assert plain(ValueError("as it is"), REMEDIES) == "as it is"
     with pytest.raises(InputError, match=r"^no 'a' and \"b\" here$"), bad_input():
         raise KeyError("no 'a' and \"b\" here")
+
+
+def test_what_terminals_obey_is_escaped(capsys):
+    for text in ("a\x1b[31mb", "a\x9b2Jb", "a\x07b", "a\u202eb", "a\rb", "a\x7fb"):
+        say(f"Found {text}.", "[bold]Note:[/]")
+        shown = capsys.readouterr().err.removesuffix("\n")
+        assert shown.isprintable(), text
+        assert "a\\" in shown
+        assert str(InputValueError(f"Found {text}.")).isprintable()
+    say("Zelltyp é☃ 细胞 [red]x[/]")
+    assert capsys.readouterr().err == "Zelltyp é☃ 细胞 [red]x[/]\n"
+
+
+def test_rows_of_results_are_shown_as_they_are(capsys, tmp_path):
+    (tmp_path / "x.csv").touch()
+    show_results([("cells of unknown [red]\x1b]0;x", "1")], tmp_path, {"x.csv": "numbers"})
+    assert "[red]\\x1b]0;x" in capsys.readouterr().out
 
 
 def test_debug_shows_the_traceback_and_notes_the_warnings(run, path, tmp_path, untrained, cells):

@@ -104,11 +104,13 @@ def _read(file: Path, is_small: bool) -> Any:
     try:
         found = None if is_small else _opened(file)
         found = read(file) if found is None else found
-    except (MemoryError, FileNotFoundError, PermissionError):
+    except MemoryError:
         raise
     except Exception as error:
         problem = f"{file} cannot be read as {kind} ({reason(error)}):"
-        raise InputValueError(problem, _why_not_read(file)) from error
+        is_closed = isinstance(error, PermissionError)
+        why = "it is not yours to read." if is_closed else _why_not_read(file)
+        raise InputValueError(problem, why) from error
     if kind == "MuData" and not found.mod:
         problem = f"{file} cannot be read as MuData: it holds no modalities."
         raise InputValueError(problem, "If it is AnnData, give it the ending .h5ad.")
