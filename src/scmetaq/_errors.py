@@ -1,10 +1,18 @@
 """Errors of user input: what was expected, what was found, how to fix it, and which argument."""
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 import numpy as np
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """Escape what terminals obey: control characters, but for ends of lines, and marks of order."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class InputError(Exception):
@@ -12,17 +20,20 @@ class InputError(Exception):
 
     ``problem`` says what was expected and what was found, in whole sentences, ``fix`` what to do
     about it, in the terms of the Python interface; ``argument`` is that of the public function that
-    is to blame, if a single one is.
+    is to blame, if a single one is, and ``value`` one that would do.
     """
 
-    def __init__(self, problem: str, fix: str = "", argument: str | None = None):
-        super().__init__(problem, fix, argument)
+    def __init__(
+        self, problem: str, fix: str = "", argument: str | None = None, value: str | None = None
+    ):
+        super().__init__(problem, fix, argument, value)
         self.problem = problem
         self.fix = fix
         self.argument = argument
+        self.value = value
 
     def __str__(self) -> str:
-        return f"{self.problem} {self.fix}".rstrip()
+        return printable(f"{self.problem} {self.fix}".rstrip())
 
 
 class InputValueError(InputError, ValueError):

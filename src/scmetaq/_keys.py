@@ -1,5 +1,6 @@
 """Every key that ``scmetaq`` reads from or writes to AnnData and MuData, spelled once."""
 
+from datetime import datetime, time
 from numbers import Integral, Real
 from typing import Any, Final
 
@@ -27,6 +28,15 @@ def is_bookkeeping(column: object) -> bool:
 
 
 def as_name(value: Any) -> str:
-    """A value of a column of names as text; whole numbers have no fraction."""
-    is_decimal = isinstance(value, Real) and not isinstance(value, Integral)
-    return str(int(value)) if is_decimal and float(value).is_integer() else str(value)
+    """A value of a column of names as text that files can hold.
+
+    Whole numbers have no fraction, dates at midnight no time.
+    """
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    elif isinstance(value, datetime) and value == datetime.combine(value, time()):
+        value = value.date()
+    elif isinstance(value, Real) and not isinstance(value, Integral):
+        number = float(value)
+        value = int(number) if number.is_integer() else value
+    return str(value).replace("\0", "").encode("utf-8", "replace").decode("utf-8")

@@ -1,5 +1,6 @@
 """Results are there as a whole or not at all; code to go on with."""
 
+import csv
 import os
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pandas as pd
 import pytest
 
 import scmetaq
-from scmetaq.cli._job import code_after
+from scmetaq.cli._inputs import read_assignments
+from scmetaq.cli._job import as_cell, code_after, write_table
 
 
 def fail(error):
@@ -131,3 +133,19 @@ def test_code_reads_barcodes_that_are_numbers(inferred_adata, cells, tmp_path):
     found = {"numbered": numbered, "pd": pd, "scmetaq": scmetaq}
     exec(f"#{back}", found)
     assert list(found["cells"].obs["metacell"]) == list(table["metacell"])
+
+
+HARMLESS = ["CD4+ T", "-1", "+", "=", "1-2", "mc0001", "a=b", 3, None]
+FORMULAS = ["=cmd|' /C calc'!A0", "@SUM(A1)", "+1+1", "-2+3", "\t=1", "=1"]
+
+
+def test_spreadsheets_compute_nothing_of_a_table_and_it_is_read_as_it_was(tmp_path):
+    path, names = tmp_path / "assignments.csv", [*FORMULAS, *HARMLESS[:-2]]
+    table = pd.DataFrame({"metacell": names, "=margin": 0.5}, index=names)
+    write_table(path, table)
+    cells = list(csv.reader(path.open(newline="")))
+    assert cells[0] == ["barcode", "metacell", "'=margin"]
+    assert [row[0] for row in cells[1:]] == [f"'{n}" for n in FORMULAS] + HARMLESS[:-2]
+    found = read_assignments(path)
+    assert found.index.tolist() == names
+    assert [as_cell(value) for value in HARMLESS] == HARMLESS

@@ -10,7 +10,6 @@ from scmetaq.data._columns import (
     check_columns,
     check_conditions,
     check_labels,
-    plain,
     read_labels,
     same_names,
     without_unused_categories,
@@ -157,21 +156,6 @@ def test_categories_without_a_cell_are_hidden_for_a_while_and_views_stay_views(c
     view = part[:50]
     with without_unused_categories(view, {"batch_key": ["donor"]}, {}):
         assert view.is_view
-
-
-def test_a_plain_table_has_no_nullable_text_and_the_same_values():
-    names = pd.Index(["a", "b"], dtype="string", name="cell")
-    table = pd.DataFrame({"n": [1, 2]}, index=names)
-    table["text"] = pd.array(["x", "y"], dtype="string")
-    table["gaps"] = pd.array(["x", None], dtype="string")
-    table["flag"] = pd.array([True, None], dtype="boolean")
-    found = plain(table)
-    assert found.index.dtype == found["text"].dtype == object
-    assert (list(found.index), found.index.name) == (["a", "b"], "cell")
-    assert list(found["text"]) == ["x", "y"]
-    assert found["gaps"].cat.codes.tolist() == [0, -1]
-    assert (found["n"].dtype, found["flag"].dtype) == (np.int64, "boolean")
-    assert table["text"].dtype == table.index.dtype == "string"
 
 
 def test_names_are_the_same_whatever_their_type():

@@ -1,157 +1,184 @@
-"""Features, or an embedding, that the user chooses."""
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
 from mudata import MuData
+from scipy import sparse
 
 import scmetaq
-from scmetaq.data._cells import Source
-from scmetaq.data._features import check_embedding, find_features, may_be_read
+from scmetaq import MetaQModel
+from scmetaq.data import read_files, split_modalities
 
-ONE = {"rna": Source(None, None)}
-
-
-@pytest.fixture
-def adata():
-    var = pd.DataFrame({"hv": [True, False, True], "text": list("abc")}, index=["A", "B", "C"])
-    return AnnData(np.ones((4, 3), np.float32), var=var)
+GENES, ANTIBODIES, PEAKS = "Gene Expression", "Antibody Capture", "Peaks"
 
 
-def test_a_column_or_a_list_names_features(adata):
-    for given in ("hv", ["C", "A"], {"rna": ["A", "C"]}, pd.Index(["A", "C"])):
-        assert find_features(adata, ONE, given, "features", "adata") == {"rna": ["A", "C"]}
-    assert find_features(adata, ONE, None, "features", "adata") is None
+def joined(mdata, *names, column="feature_types", kinds=None):
+    """The features of some modalities in one AnnData, as 10x files hold them."""
+    kinds = kinds or {"rna": GENES, "adt": ANTIBODIES, "atac": PEAKS}
+    parts = [mdata[name] for name in names]
+    X = sparse.hstack([part.X for part in parts]).tocsr()
+    found = AnnData(X, mdata.obs.copy())
+    found.var_names = np.concatenate([part.var_names for part in parts])
+    found.var[column] = np.repeat([kinds[n] for n in names], [part.n_vars for part in parts])
+    return found
 
 
-def test_features_of_a_mudata_are_those_of_the_modalities_that_have_them(adata):
-    other = AnnData(np.ones((4, 2), np.float32), var=pd.DataFrame(index=["p", "q"]))
-    mdata = MuData({"rna": adata, "adt": other})
-    sources = {kind: Source(kind, None) for kind in ("rna", "adt")}
-    assert find_features(mdata, sources, "hv", "features", "mdata") == {"rna": ["A", "C"]}
-    found = find_features(mdata, sources, ["B", "q"], "features", "mdata")
-    assert found == {"rna": ["B"], "adt": ["q"]}
+def remedies(error):
+    """Lines of code that a message offers."""
+    first, _, second = str(error).split("Keep one kind, ")[1].partition(", or all, ")
+    return first.rstrip("."), second.rstrip(".")
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("column", "kinds"),
     [
-        ("no", "No column 'no' in adata.var for features. Columns there: 'hv', 'text'"),
-        ("text", "'text' of var to be boolean"),
-        (["A", "X"], "found 1 unknown, e.g. 'X'. Features are called 'A', 'B', 'C'"),
-        ([], "to name features, found none"),
+        ("feature_types", {"rna": GENES, "adt": ANTIBODIES}),
+        ("feature_type", {"rna": "gene", "adt": "protein"}),
+        ("modality", {"rna": "RNA", "adt": "ADT"}),
+        ("Type", {"rna": GENES, "adt": "CRISPR Guide Capture"}),
+        ("feature_types", {"rna": GENES, "adt": "Negative Control Probe"}),
     ],
 )
-def test_what_names_no_features_is_refused(adata, given, message):
-    with pytest.raises((KeyError, TypeError, ValueError), match=message):
-        find_features(adata, ONE, given, "features", "adata")
+def test_features_of_several_kinds_are_refused_with_lines_that_work(paired, column, kinds):
+    adata = joined(paired, "rna", "adt", column=column, kinds=kinds)
+    adata.var[column] = adata.var[column].astype("category")
+    with pytest.raises(ValueError, match="Expected features of one kind, RNA, in adata") as error:
+        MetaQModel.setup_anndata(adata)
+    text = str(error.value)
+    assert f"{kinds['rna']!r} (60), {kinds['adt']!r} (8)" in text
+    one, all_kinds = remedies(error.value)
+    scope = {"adata": adata, "scmetaq": scmetaq}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exec(all_kinds, scope)
+    MetaQModel.setup_mudata(scope["mdata"], labels_key="state")
+    exec(one, scope)
+    assert scope["adata"].shape == (150, 60)
+    MetaQModel.setup_anndata(scope["adata"])
 
 
-def test_the_remedy_for_unknown_features_works(adata):
-    features = ["A", "X"]
-    with pytest.raises(KeyError) as error:
-        find_features(adata, ONE, features, "features", "adata")
-    code = error.value.fix.partition(": ")[2].rstrip(".")
-    known = eval(code, {"features": features, "adata": adata})
-    assert find_features(adata, ONE, known, "features", "adata") == {"rna": ["A"]}
+def test_one_kind_and_columns_about_something_else_pass(paired):
+    for kind, name in (("rna", GENES), ("adt", "antibody"), ("atac", PEAKS)):
+        adata = paired[kind].copy()
+        adata.var["feature_types"] = name
+        adata.var["feature_type"] = ["protein_coding", "lncRNA"] * (adata.n_vars // 2)
+        MetaQModel.setup_anndata(adata, modality=kind)
 
 
-def test_excluded_features_are_not_read():
-    names = pd.Index(list("abcd"))
-    assert may_be_read(names, None, None) is None
-    assert may_be_read(names, ["a", "b"], ["b"]).tolist() == [True, False, False, False]
-    assert may_be_read(names, None, ["d"]).tolist() == [True, True, True, False]
+def test_another_kind_than_the_modality_says_is_refused_with_the_argument(paired):
+    adata = paired["atac"].copy()
+    adata.var["feature_types"] = PEAKS
+    with pytest.raises(ValueError, match="Expected RNA features in adata, found 'Peaks'") as error:
+        MetaQModel.setup_anndata(adata)
+    assert 'modality="atac"' in str(error.value)
+    assert (error.value.argument, error.value.value) == ("modality", "atac")
+    MetaQModel.setup_anndata(adata, modality="atac")
+    exec(str(error.value).partition("if they are RNA: ")[2].rstrip("."), {"adata": adata})
+    with pytest.warns(
+        UserWarning, match=r"80 of 80 features .*names as of ATAC.*modality=\"atac\""
+    ):
+        MetaQModel.setup_anndata(adata)
 
 
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (np.full((4, 2), np.nan), "a matrix of finite numbers"),
-        (np.ones((4, 2)), "to differ between cells"),
-        (np.array([["a"]] * 4), "a matrix of finite numbers"),
-    ],
-)
-def test_what_is_no_embedding_is_refused(adata, rows, message):
-    adata.obsm["X_rep"] = rows
-    with pytest.raises(ValueError, match=message):
-        check_embedding(adata, "X_rep", "adata")
-    with pytest.raises(KeyError, match="No embedding 'X_no' in adata.obsm"):
-        check_embedding(adata, "X_no", "adata")
+def test_a_modality_with_features_of_several_kinds_is_named(paired):
+    mdata = MuData({"rna": joined(paired, "rna", "atac"), "adt": paired["adt"].copy()})
+    with pytest.raises(ValueError, match=r"RNA, in mdata\['rna'\], found") as error:
+        MetaQModel.setup_mudata(mdata)
+    exec(remedies(error.value)[0], {"mdata": mdata})
+    MetaQModel.setup_mudata(mdata)
+    mdata["adt"].var["feature_types"] = PEAKS
+    with pytest.raises(ValueError, match=r"ADT features in mdata\['adt'\].*\"atac_layer\": 'adt'"):
+        MetaQModel.setup_mudata(mdata)
 
 
-def trained(adata, **setup):
-    scmetaq.MetaQModel.setup_anndata(adata, **setup)
-    model = scmetaq.MetaQModel(adata, 8)
-    model.train(accelerator="cpu", enable_progress_bar=False)
-    return model
+def test_names_of_peaks_or_antibodies_among_genes_give_a_warning(paired):
+    adata = joined(paired, "rna", "atac")
+    del adata.var["feature_types"]
+    with pytest.warns(UserWarning, match=r"80 of 140 features in adata.*'chr1:0-500'") as found:
+        MetaQModel.setup_anndata(adata)
+    assert found[0].filename == __file__
+    adata.var_names = [f"ADT_{i}" if i > 130 else f"HLA-{i}" for i in range(140)]
+    with pytest.warns(UserWarning, match="9 of 140 features .* as of ADT"):
+        MetaQModel.setup_anndata(adata)
+    paired["atac"].var_names.str.fullmatch("x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MetaQModel.setup_anndata(paired["atac"].copy(), modality="atac")
 
 
-def test_cells_are_grouped_by_the_features_that_are_named(blood):
-    adata = blood.copy()
-    chosen = adata.var_names[::2]
-    adata.var["mine"] = adata.var_names.isin(chosen)
-    model = trained(adata, features="mine", exclude_features=chosen[:50].tolist())
-    part = model.module.parts["rna"]
-    for read in (part.feature_scaling, part.linear_path):
-        assert set(adata.var_names[read.features.numpy()]) == set(chosen[50:])
-    assert model.get_metacells().n_vars == adata.n_vars
+def test_queries_with_other_kinds_are_aligned_by_name_and_never_by_those_of_others(paired, fit):
+    model = fit(paired["rna"].copy())
+    query = joined(paired, "rna", "adt")
+    expected = model.get_assignments()
+    mapped = MetaQModel.load_query_data(query, model)
+    assert mapped.get_assignments().equals(expected)
+    assert model.get_assignments(query).equals(expected)
+    # an antibody with the name of a gene that the query lacks
+    query = query[:, 1:].copy()
+    query.var_names = [*query.var_names[:-1], "gene0"]
+    for call in (
+        lambda: MetaQModel.load_query_data(query, model),
+        lambda: model.get_assignments(query),
+    ):
+        with pytest.raises(ValueError, match="features of one kind, RNA, in .*'Antibody Capture'"):
+            call()
+    query.var_names = [*query.var_names[:-1], "gene1"]  # twice
+    with pytest.raises(ValueError, match="features of one kind, RNA, in query"):
+        MetaQModel.load_query_data(query, model)
 
 
-def test_excluded_features_change_no_metacell(blood):
-    """Genes of a process that halves the cells: excluded, they split no metacell."""
-    adata = blood.copy()
-    genes, cycling = adata.var_names[:100], np.arange(adata.n_obs) % 2 == 0
-    counts = adata.X.toarray()
-    counts[np.ix_(cycling, np.arange(100))] += 20
-    counts[np.ix_(~cycling, np.arange(100, 200))] += 20  # of equal depth
-    adata.X = counts
-    adata.var["process"] = np.arange(adata.n_vars) < 200
-    assert len(genes) == 100
-    purity = {}
-    for excluded in (None, "process"):
-        model = trained(adata.copy(), exclude_features=excluded)
-        metacell = model.get_assignments()["metacell"]
-        purity[excluded] = scmetaq.metrics.purity(metacell, cycling.astype(str)).mean()
-    assert purity[None] > 0.95
-    assert purity["process"] < 0.75
+def test_kinds_become_modalities_of_the_same_cells_and_others_are_left_out(paired):
+    adata = joined(paired, "rna", "adt", "atac")
+    adata.layers["raw"], adata.obsm["X_umap"] = adata.X.toarray(), np.zeros((150, 2))
+    found = split_modalities(adata)
+    for name in ("rna", "adt", "atac"):
+        assert (found[name].X != paired[name].X).nnz == 0
+        np.testing.assert_array_equal(found[name].layers["raw"], paired[name].X.toarray())
+        assert list(found[name].var_names) == list(paired[name].var_names)
+    assert found.obs["state"].equals(adata.obs["state"])
+    assert "X_umap" in found.obsm
+    adata.var["feature_types"] = adata.var["feature_types"].replace(PEAKS, "Custom")
+    with pytest.warns(UserWarning, match="left out: 'Custom'"):
+        assert list(split_modalities(adata).mod) == ["rna", "adt"]
+    for other in (paired["rna"], adata[:, :60].copy()):
+        with pytest.raises(ValueError, match="features of several kinds"):
+            split_modalities(other)
+    with pytest.raises(TypeError, match="Expected an AnnData, found MuData"):
+        split_modalities(paired)
 
 
-def test_metacells_of_an_embedding_are_its_own_and_new_cells_bring_it(blood, tmp_path):
-    adata, rng = blood.copy(), np.random.default_rng(0)
-    group = np.arange(adata.n_obs) % 8
-    centres = 50 * rng.normal(size=(8, 5))
-    adata.obsm["X_mine"] = centres[group] + 0.1 * rng.normal(size=(adata.n_obs, 5))
-    before = adata.obsm["X_mine"].copy()
-    model = trained(adata, use_rep="X_mine")
-    metacell = model.get_assignments()["metacell"]
-    assert metacell.nunique() == 8
-    assert (pd.crosstab(metacell, group) > 0).sum(1).eq(1).all()
-    np.testing.assert_array_equal(adata.obsm["X_mine"], before)
-    z = model.get_latent_representation()
-    scale = z[0, 0] / before[0, 0]
-    np.testing.assert_allclose(z, before * scale, rtol=1e-4)
-    assert z.var(0).sum() == pytest.approx(1, rel=1e-3)
-    assert model.get_quantization_report()["reconstruction_ratio"] > 0.5
-    model.save(tmp_path / "model")
-    new = blood[:50].copy()
-    new.obsm["X_mine"] = before[:50]
-    loaded = scmetaq.MetaQModel.load(tmp_path / "model", False)
-    pd.testing.assert_series_equal(loaded.get_assignments(new)["metacell"], metacell[:50])
-    query = scmetaq.MetaQModel.load_query_data(new[:, 10:].copy(), tmp_path / "model")
-    pd.testing.assert_series_equal(query.get_assignments()["metacell"], metacell[:50])
-    with pytest.raises(KeyError, match="No embedding 'X_mine' in adata.obsm"):
-        loaded.get_assignments(blood[:50].copy())
-    new.obsm["X_mine"] = before[:50, :4]
-    with pytest.raises(ValueError, match="with the 5 dimensions of the model's, found 4"):
-        loaded.get_assignments(new)
+def test_kinds_of_a_file_on_disk_are_read_by_rows(paired, tmp_path, monkeypatch):
+    joined(paired, "rna", "adt").write_h5ad(tmp_path / "cells.h5ad")
+    monkeypatch.setattr("scmetaq.data._files.MOST_IN_MEMORY", 0)
+    found = split_modalities(read_files(tmp_path / "cells.h5ad"))
+    MetaQModel.setup_mudata(found)
+    assert (found["adt"].X[:] != paired["adt"].X).nnz == 0
 
 
-def test_embeddings_are_for_metaq_alone_and_its_default_recipe(blood):
-    adata = blood.copy()
-    adata.obsm["X_mine"] = np.random.default_rng(0).normal(size=(adata.n_obs, 5))
-    with pytest.raises(ValueError, match="SCPoli learns an embedding and takes none"):
-        scmetaq.SCPoli.setup_anndata(adata, use_rep="X_mine")
-    scmetaq.MetaQModel.setup_anndata(adata, use_rep="X_mine")
-    with pytest.raises(ValueError, match="the default recipe without modality_weights"):
-        scmetaq.MetaQModel(adata, 8, recipe="published")
+def test_metrics_of_several_kinds_at_once_give_a_warning(paired):
+    adata = joined(paired, "rna", "adt")
+    adata.obs["metacell"] = np.arange(150) % 5
+    with pytest.warns(UserWarning, match="several kinds in adata are judged as one") as found:
+        scmetaq.metrics.evaluate(adata)
+    assert pd.Series([str(w.message) for w in found]).str.contains("split_modalities").any()
+
+
+def test_the_command_line_makes_modalities_of_kinds(run, paired, tmp_path):
+    joined(paired, "rna", "adt").write_h5ad(tmp_path / "cells.h5ad")
+    words = "--n-metacells", 6, "--max-epochs", 2, "--accelerator", "cpu"
+    outcome = run("infer", tmp_path / "cells.h5ad", *words, "--out", tmp_path / "both")
+    assert outcome.status == 0, outcome.err
+    assert "modalities of the same cells: rna, adt" in outcome.err
+    assert (tmp_path / "both" / "metacells.h5mu").exists()
+    assert "split_modalities(anndata.read_h5ad" in (tmp_path / "both" / "report.html").read_text()
+    outcome = run("map", tmp_path / "cells.h5ad", "--model", tmp_path / "both" / "model", "--out", tmp_path / "mapped")  # fmt: skip  # noqa: E501
+    assert outcome.status == 0, outcome.err
+    outcome = run(
+        "infer", tmp_path / "cells.h5ad", *words, "--modality", "atac", "--out", tmp_path / "x"
+    )
+    assert outcome.refuses("No features are ATAC: leave --modality out")
+    joined(paired, "adt").write_h5ad(tmp_path / "adt.h5ad")
+    outcome = run("infer", tmp_path / "adt.h5ad", *words, "--out", tmp_path / "x")
+    assert outcome.refuses("found 'Antibody Capture' (8)", "Pass --modality adt.")

@@ -170,3 +170,53 @@ def test_what_cannot_be_joined_is_refused(halves, paired, tmp_path):
         read_files([one, two, one])
     with pytest.raises(ValueError, match="new column for the files, found 'lane'"):
         read_files(one, file_key="lane")
+
+
+def without_types(path):
+    """As old versions of mudata wrote it."""
+    with h5py.File(path, "a") as file:
+        for part in file["mod"].values():
+            for key in list(part.attrs):
+                del part.attrs[key]
+
+
+def test_files_that_cannot_be_read_say_the_likely_cause(paired, blood, tmp_path):
+    paired.write_h5mu(tmp_path / "old.h5mu")
+    without_types(tmp_path / "old.h5mu")
+    paired.write_h5mu(tmp_path / "several.h5ad")
+    blood[:20].copy().write_h5ad(tmp_path / "odd.h5ad")
+    with h5py.File(tmp_path / "odd.h5ad", "a") as file:
+        file["obs"].attrs["encoding-version"] = "9.9"
+    with h5py.File(tmp_path / "matrix.h5ad", "w") as file:
+        file.create_group("matrix")
+    with h5py.File(tmp_path / "other.h5ad", "w") as file:
+        file.create_group("images")
+    (tmp_path / "page.h5ad").write_text("<!DOCTYPE html>")
+    (tmp_path / "empty.h5mu").touch()
+    (tmp_path / "empty.zarr").mkdir()
+    for name, told in {
+        "old.h5mu": "written by an old version or another program.*with a recent mudata",
+        "odd.h5ad": "written by an old version or another program.*with a recent anndata",
+        "several.h5ad": "holds modalities, so give it the ending .h5mu",
+        "matrix.h5ad": r"scanpy.read_10x_h5\(path, gex_only=False\)",
+        "other.h5ad": "it is whole, but of another format",
+        "page.h5ad": "may be truncated or of another format",
+        "empty.h5mu": "may be truncated",
+        "empty.zarr": "may be truncated",
+    }.items():
+        with pytest.raises(ValueError, match=f"{name} cannot be read as .*{told}"):
+            read_files(tmp_path / name)
+    with pytest.raises(ValueError, match="Expected .h5ad or .h5mu files or .zarr stores"):
+        read_files(__file__)
+    with pytest.raises(FileNotFoundError):
+        read_files(tmp_path / "none.h5ad")
+
+
+def test_a_file_for_which_there_is_no_memory_is_not_called_truncated(blood, tmp_path, monkeypatch):
+    def read(path):
+        raise MemoryError
+
+    blood[:20].copy().write_h5ad(tmp_path / "cells.h5ad")
+    monkeypatch.setattr(anndata, "read_h5ad", read)
+    with pytest.raises(MemoryError):
+        read_files(tmp_path / "cells.h5ad")

@@ -11,6 +11,7 @@ import pytest
 import scvi
 import torch
 from lightning.pytorch.loggers import CSVLogger
+from scipy import sparse
 from scvi.train import SaveCheckpoint
 
 from scmetaq import COEM, MetaQModel, SCPoli
@@ -239,3 +240,28 @@ def test_two_processes_train_one_model(model, recipe, tmp_path):
     assert set(first) == set(second)
     for name in first:
         np.testing.assert_allclose(first[name], second[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_batch_normalisation_refuses_batches_of_one_cell_before_any_work(toy):
+    MetaQModel.setup_anndata(toy)
+    model = MetaQModel(toy, 6, recipe="published")
+    with pytest.raises(ValueError, match="batch_size to be at least 2, found 1") as error:
+        model.train(batch_size=1)
+    assert error.value.argument == "batch_size"
+    assert not model.is_trained
+
+
+@pytest.mark.parametrize("spoil", [0.5, -1.0, np.nan])
+def test_one_cell_that_was_changed_since_set_up_is_noticed(train, toy, spoil):
+    MetaQModel.setup_anndata(toy)
+    model = MetaQModel(toy, 6)
+    toy.X = sparse.csr_matrix(toy.X)
+    before = toy.X.data[toy.X.indptr[77]]
+    toy.X.data[toy.X.indptr[77]] = spoil
+    with pytest.raises(ValueError, match=r"raw counts .* in adata.X, as when it was set up"):
+        train(model, 2)
+    toy.X.data[toy.X.indptr[77]] = before
+    train(model, 2)
+    toy.X.data[toy.X.indptr[77]] = spoil
+    with pytest.raises(ValueError, match=r"raw counts .* in adata.X, as when it was set up"):
+        model.get_metacells()

@@ -8,7 +8,7 @@ from anndata import AnnData
 from mudata import MuData
 from scipy import sparse
 
-from scmetaq.data._columns import plain
+from scmetaq.data._plain import plain
 from scmetaq.tl import aggregate
 from scmetaq.tl._aggregate import aggregate_cells
 

@@ -16,6 +16,7 @@ from ._checkpoints import Checkpoints
 from ._inputs import (
     check_accelerator,
     read_assignments,
+    split,
     with_counts,
 )
 from ._job import (
@@ -28,6 +29,7 @@ from ._job import (
     column_option,
     write_assignments,
     write_model,
+    write_table,
 )
 from ._output import Output
 from ._terminal import CELLS_PER_METACELL, say
@@ -174,7 +176,7 @@ class Infer(JudgingJob):
                 "infer",
                 self.out,
                 ["metacells.h5mu" if cells.kinds else "metacells.h5ad", "assignments.csv", "model"],
-                cells=self.source.code,
+                cells=cells.code(self.source),
                 kinds=cells.kinds,
                 is_mosaic=cells.is_mosaic,
                 color=json.dumps(next(iter(labels.keys), "n_cells")),
@@ -225,9 +227,11 @@ class Map(Job):
         from scmetaq import MetaQModel
 
         check_accelerator(self.accelerator)
-        folder, device = str(self.model), self.accelerator
-        known = MetaQModel.load(folder, False, accelerator=device, trust=self.trust)
-        self.mapped = MetaQModel.load_query_data(self.cells.data, known)
+        known = MetaQModel.load(
+            str(self.model), False, accelerator=self.accelerator, trust=self.trust
+        )
+        query = split(self.cells.data, known.registry["setup_args"])
+        self.mapped = MetaQModel.load_query_data(query, known, layer=self.layer)
         self.arguments: dict[str, Any] = dict(self.mapped.registry["setup_args"])
         parts = getattr(self.mapped.adata, "mod", {})
         self.absent = [name for name, part in parts.items() if part.n_obs == 0]
@@ -265,7 +269,7 @@ class Map(Job):
 
     def _write(self, output: Output) -> None:
         if (labels := self.labels) is not None:
-            output.write("labels.csv", lambda path: labels.to_csv(path, index_label="barcode"))
+            output.write("labels.csv", lambda path: write_table(path, labels))
         write_assignments(output, lambda: self.assignments)
         write_model(output, self.mapped, self.assignments)
 

@@ -13,6 +13,14 @@ from ._terminal import bad_input
 DEMO = "demo"
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_READERS = {
+    ".h5": "scanpy.read_10x_h5({}, gex_only=False)",
+    ".mtx": "scanpy.read_10x_mtx({}, gex_only=False)",
+    ".loom": "anndata.io.read_loom({})",
+    ".csv": "anndata.io.read_csv({})",
+    ".txt": "anndata.io.read_text({})",
+}
+"""Code that reads files of other formats."""
 _COMPRESSED = (".gz", ".bz2", ".xz", ".zip", ".zst")
 _NO_METACELL = ("", "NA", "nan", "NaN", "<NA>", "-1", "-1.0")
 """What R, pandas and other methods write for a cell without a metacell."""
@@ -50,7 +58,10 @@ def find_source(texts: Sequence[str], file_key: str | None = None) -> Source:
         path = Path(text)
         if path.suffix not in (".h5ad", ".h5mu", ".zarr"):
             problem = "Expected INPUT to be .h5ad or .h5mu files, .zarr stores or, alone, the word"
-            raise InputError(f"{problem} {DEMO}, found {text!r}.")
+            reader = _READERS.get(".mtx" if path.is_dir() else path.suffix.lower())
+            fix = f" Read it and write it once in Python: {reader}.write_h5ad('cells.h5ad')."
+            fix = fix.format(repr(str(path))) if reader else ""
+            raise InputError(f"{problem} {DEMO}, found {text!r}.{fix}")
         if not path.exists():
             raise InputError(f"There is no {text}: check the spelling and the folder.")
         if path.suffix != ".zarr" and path.is_dir():
@@ -89,6 +100,11 @@ class Cells:
     def is_mosaic(self) -> bool:
         """Whether cells lack modalities."""
         return any(part.n_obs < self.data.n_obs for part in self.parts.values())
+
+    def code(self, source: Source) -> str:
+        """Code that reads the cells."""
+        is_split = bool(self.kinds) and not source.is_mudata
+        return f"scmetaq.data.split_modalities({source.code})" if is_split else source.code
 
     def layer_of(self, name: str) -> str | None:
         """Layer with the counts of a modality; None: ``X``."""
@@ -158,13 +174,28 @@ class Cells:
         raise InputKeyError(problem, argument=argument)
 
 
-def read_cells(source: Source, layer: str | None, note: Callable[[object], None]) -> Cells:
-    """Read cells whose modalities are known by their usual names, and check the layer."""
+def read_cells(
+    source: Source, layer: str | None, note: Callable[[object], None], kind: str | None = None
+) -> Cells:
+    """Read cells whose modalities are known by their usual names, and check the layer.
+
+    Features of several kinds in one AnnData become modalities; of the ``kind`` asked for, it alone.
+    """
     from scmetaq import data
 
     cells = read_data(source, layer)
     kinds: dict[str, str] = {}
-    if source.is_mudata:
+    if (parts := split(cells)) is not cells:
+        chosen = kind or next(iter(parts.mod))
+        if chosen not in parts.mod:
+            raise InputError(f"No features are {chosen.upper()}: leave --modality out.")
+        note(f"Features of several kinds are modalities of the same cells: {', '.join(parts.mod)}.")
+        if kind or len(parts.mod) == 1:
+            note(f"Only those of {chosen.upper()} are used.")
+            parts.mod[chosen].obs = parts.obs
+            parts = parts.mod[chosen]
+        cells = parts
+    if hasattr(cells, "mod"):
         with bad_input():
             kinds = data.find_modalities(cells)
         others = [name for name in cells.mod if name not in kinds.values()]
@@ -173,6 +204,16 @@ def read_cells(source: Source, layer: str | None, note: Callable[[object], None]
     found = Cells(cells, kinds, layer)
     check_layer(found.parts or cells, layer)
     return found
+
+
+def split(cells: Any, setup: Mapping[str, Any] | None = None) -> Any:
+    """Return a MuData of features of several kinds, unless a model was set up with one modality."""
+    from scmetaq import data
+
+    try:
+        return cells if "modality" in (setup or {}) else data.split_modalities(cells)
+    except InputError:
+        return cells
 
 
 def read_data(source: Source, layer: str | None = None) -> Any:
@@ -234,6 +275,8 @@ def read_assignments(path: Path) -> Any:
         raw = pd.read_csv(path, sep=_SEPARATORS[_ending(path)], **options)
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read as a table: {reason(error)}.") from error
+    formula = r"^'(?=[=+\-@\t\r])"  # as we write them
+    raw = raw.apply(lambda column: column.str.replace(formula, "", regex=True))
     barcodes = "barcode" if "barcode" in raw else raw.columns[0]
     rest = raw.columns.drop(barcodes)
     if "metacell" not in rest and len(rest) != 1:

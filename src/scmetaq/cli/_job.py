@@ -1,6 +1,7 @@
 """One job: read, set up, work, write, report."""
 
 import json
+import re
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from ._terminal import NOTE, REMEDIES, bad_input, plain, quiet, say, show_result
 DEMO_LABELS = "cell_type"
 REPORT = "pictures and the quality of the metacells"
 JUDGING = "Judging the metacells and writing the report."
+_FORMULA = re.compile(r"[=+\-@\t\r](?!$|[\d.]+$)")
 _NAMES = {"labels_key": "Labels", "batch_key": "Batch", "categorical_covariate_keys": "Covariates"}
 
 
@@ -45,6 +47,12 @@ class Job:
         metavar="COLUMN",
         help="Add a column to obs with the name of each cell's file, without its ending; it can be "
         "named in other options at once, e.g. --file-key sample --batch-key sample.",
+    )
+    layer: str | None = typer.Option(
+        None,
+        metavar="LAYER",
+        help="Layer with the raw counts, X by default, or as of the cells of the --model; of an "
+        ".h5mu file the layer of every modality that has it.",
     )
     out: Path | None = typer.Option(None, metavar="DIR", help="Directory to write to.")
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result.")
@@ -128,15 +136,9 @@ class Job:
 class JudgingJob(Job):
     """A job that judges an assignment of raw cells, by labels and batches in their ``obs``."""
 
-    layer: str | None = typer.Option(
-        None,
-        metavar="LAYER",
-        help="Layer with the raw counts, X by default; of an .h5mu file the layer of every "
-        "modality that has it, X of the others.",
-    )
-
     def _read(self) -> Cells:
-        return read_cells(self.source, self.layer, self.note)
+        kind = getattr(self, "modality", None)
+        return read_cells(self.source, self.layer, self.note, kind)
 
     def _find_columns(self, **keys: str | list[str] | None) -> dict[str, Columns]:
         self.columns = {name: self.cells.columns(of, name) for name, of in keys.items()}
@@ -170,11 +172,20 @@ class JudgingJob(Job):
             yield name, value, f"{better} is better" if better else ""
 
 
+def as_cell(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula, after an apostrophe; other values as is."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def write_table(path: Path, table: Any, *, index: bool = True) -> None:
+    """Write a table, of cells by default, that spreadsheets open without computing anything."""
+    own = table.rename(index=as_cell, columns=as_cell).map(as_cell)
+    own.to_csv(path, index=index, index_label="barcode" if index else None)
+
+
 def write_assignments(output: Output, assignments: Any) -> Path:
     """Write the metacell and the margin of each cell."""
-    return output.write(
-        "assignments.csv", lambda path: assignments().to_csv(path, index_label="barcode")
-    )
+    return output.write("assignments.csv", lambda path: write_table(path, assignments()))
 
 
 def write_model(output: Output, model: Any, assignments: Any) -> None:

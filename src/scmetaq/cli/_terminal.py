@@ -2,6 +2,8 @@
 
 import io
 import logging
+import re
+import shlex
 import sys
 import traceback
 import warnings
@@ -13,8 +15,9 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
-from scmetaq._errors import InputError, reason
+from scmetaq._errors import InputError, printable, reason
 
 OURS = 1
 BAD_INPUT = 2
@@ -25,10 +28,8 @@ ERROR = "[bold red]Error:[/]"
 CELLS_PER_METACELL = 50
 
 _PACKAGE = Path(__file__).parents[1]
-_LAYER = "Name the layer with the raw counts with --layer."
 _COLUMN = "Name another column with {}, or leave it out."
 REMEDIES = {
-    **dict.fromkeys(["layer", "rna_layer", "adt_layer", "atac_layer"], _LAYER),
     **dict.fromkeys(["labels", "labels_key"], _COLUMN.format("--labels-key")),
     **dict.fromkeys(["conditions", "batch_key"], _COLUMN.format("--batch-key")),
     "n_metacells": "Choose another number with --n-metacells, or leave it out for one per "
@@ -39,13 +40,26 @@ REMEDIES = {
     "choose them in Python with MetaQModel.setup_mudata.",
 }
 """What to do in terms of the command, by the argument of a public function to blame."""
+_OPTIONS = {
+    **dict.fromkeys(["layer", "rna_layer", "adt_layer", "atac_layer"], "--layer"),
+    "modality": "--modality",
+}
+"""Options whose value that would do is known, by argument."""
+_OF_PYTHON = re.compile(r"\b(adata|mdata|query|model)\b")
 
 
 def plain(message: object, remedies: Mapping[str, str]) -> str:
     """One line for the terminal: what is wrong, and what to do in terms of the command."""
     text = str(message)
     if isinstance(message, InputError):
-        text = f"{message.problem} {remedies.get(message.argument or '', message.fix)}"
+        argument, remedy = message.argument or "", message.fix
+        if argument in _OPTIONS and message.value is not None:
+            remedy = f"Pass {_OPTIONS[argument]} {shlex.quote(message.value)}."
+        elif argument in remedies:
+            remedy = remedies[argument]
+        elif _OF_PYTHON.search(remedy):
+            remedy = f"In Python: {remedy}"
+        text = f"{message.problem} {remedy}"
     return " ".join(text.split())
 
 
@@ -111,7 +125,7 @@ def say(message: str, before: str = "") -> None:
     console = Console(stderr=True, highlight=False)
     if before:
         console.print(before, end=" ")
-    console.print(message, markup=False, soft_wrap=True)
+    console.print(printable(message), markup=False, soft_wrap=True)
 
 
 def show_results(
@@ -121,13 +135,14 @@ def show_results(
     columns = Column(style="bold"), Column(justify="right"), Column(style="dim")
     table = Table(*columns, box=None, pad_edge=False, show_header=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(printable(cell)) for cell in row))
     files = {name: text for name, text in descriptions.items() if (out / name).exists()}
     width = max(map(len, files))
     console = Console(highlight=False)
     console.print()
     console.print(table)
     console.print()
-    console.print(f"Written to {out}{'' if str(out).endswith('/') else '/'}", markup=False)
+    folder = f"{out}{'' if str(out).endswith('/') else '/'}"
+    console.print(f"Written to {printable(folder)}", markup=False)
     for name, text in files.items():
         console.print(f"  {name.ljust(width)}  {text}", markup=False, soft_wrap=True)

@@ -17,13 +17,16 @@ from scmetaq._errors import (
     InputValueError,
     check_is_int,
     check_unique,
+    layers_of,
     listed,
 )
 from scmetaq._parallel import in_parts
 
+from ._advice import held, only_measured_in_all, where_counts_are, without_empty
 from ._cells import BLOCK, SPAN, Source, called, own_name, part_of, presence, raw_counts
 from ._columns import same_names
 from ._containers import Rows, Span, check_readable
+from ._features import check_kinds
 
 _FEW_SHARED = 100
 """Cells of several modalities that are surely enough to learn how these go together."""
@@ -51,6 +54,8 @@ def check_is_anndata(adata: Any, name: str = "adata") -> None:
     if not isinstance(adata, AnnData):
         problem = f"Expected an AnnData, found {type(adata).__name__}."
         fix = f"Read a file first, e.g. {name} = anndata.read_h5ad(path)."
+        if isinstance(adata, MuData):
+            fix = f"Pass one modality, {name} = {name}[{next(iter(adata.mod), 'rna')!r}]."
         if hasattr(adata, "adatas"):  # AnnCollection
             fix = f"Use {name} = anndata.concat([anndata.experimental.read_lazy(path), ...])."
         raise InputTypeError(problem, fix)
@@ -62,8 +67,13 @@ def check_cells(
     *,
     is_query: bool = False,
     where: str | None = None,
+    user: AnnData | MuData | None = None,
+    layers: Mapping[str, str | None] | None = None,
 ) -> None:
-    """Refuse data that are not raw counts of named cells, which ``where`` names in messages."""
+    """Refuse data that are not raw counts of named cells, which ``where`` names in messages.
+
+    Where the data are made of the ``user``'s, ``layers`` are those that these had the counts in.
+    """
     whole = where or own_name(data)
     modalities = [source.modality for source in sources.values() if source.modality is not None]
     if modalities:
@@ -77,8 +87,12 @@ def check_cells(
         if is_query and name is not None and part.n_obs == 0:  # a modality that no new cell has
             continue
         argument = "layer" if name is None else f"{kind}_layer"
-        held, least = called(whole, name), 0 if is_query or kind == "atac" else _FEWEST_DETECTED
-        _check_counts(part, layer, held, least, is_query=is_query, argument=argument)
+        own = (layers or {}).get(kind, layer)
+        given = part if user is None else part_of(user, name)
+        check_kinds(part, kind, called(whole, name), is_query=is_query)
+        options: dict[str, Any] = {"is_query": is_query, "argument": argument}
+        options["n_detected"] = 0 if is_query or kind == "atac" else _FEWEST_DETECTED
+        _check_counts(part, layer, called(whole, name), given, own, **options)
     if modalities:
         _check_go_together(data, modalities, is_query=is_query)
 
@@ -97,54 +111,73 @@ def check_names(adata: AnnData, where: str) -> None:
     check_unique(adata.var_names, "feature names (var_names)", f"{where}.var_names_make_unique()")
 
 
-def check_layer(adata: AnnData, layer: str | None, where: str, argument: str = "layer") -> None:
+def check_layer(
+    adata: AnnData,
+    layer: str | None,
+    where: str,
+    argument: str = "layer",
+    *,
+    is_query: bool = False,
+) -> None:
     """Refuse a layer that does not exist, or an empty ``X``."""
-    layers = [name for name in adata.layers.keys() if name is not None]  # noqa: SIM118
-    if layer is not None and layer not in layers:
+    layers = layers_of(adata)
+    if (layer is None and adata.X is None) or (layer is not None and layer not in layers):
+        advice = where_counts_are(adata, layer, where, argument, is_query=is_query)
+        if layer is None:
+            raise InputValueError(f"{where}.X is empty.", advice[0], argument, advice[1])
         problem = f"No layer {layer!r} in {where}.layers. Layers there: {listed(layers)}."
-        raise InputKeyError(problem, argument=argument)
-    if layer is None and adata.X is None:
-        fix = f"Name a layer with raw counts; layers there: {listed(layers)}."
-        raise InputValueError(f"{where}.X is empty.", fix, argument)
-    check_readable(adata.X if layer is None else adata.layers[layer], _held(where, layer), argument)
-
-
-def _held(where: str, layer: str | None) -> str:
-    """What the user calls a matrix of counts."""
-    return f"{where}.X" if layer is None else f"{where}.layers[{layer!r}]"
+        raise InputKeyError(problem, advice[0], argument, advice[1])
+    check_readable(adata.X if layer is None else adata.layers[layer], held(where, layer), argument)
 
 
 def _check_counts(
     adata: AnnData,
     layer: str | None,
     where: str,
-    n_detected: int,
+    given: AnnData,
+    own: str | None,
     *,
+    n_detected: int,
     is_query: bool,
     argument: str,
 ) -> None:
+    """Check counts of a layer, which ``given``, the user's, has in its ``own``."""
     if adata.n_obs == 0 or adata.n_vars == 0:
         problem = f"The data are empty: {adata.n_obs} cells x {adata.n_vars} features in {where}."
         fix = "look at the filtering before this step."
         raise InputValueError(f"{problem} Expected at least one cell and one feature;", fix)
-    check_layer(adata, layer, where, argument)
+    check_layer(adata, layer, where, argument, is_query=is_query)
     check_names(adata, where)
-    counts = raw_counts(adata, layer)
-    held = _held(where, layer)
-    per_cell, per_feature, detected = _refuse_bad_values(counts, held, argument)
+    matrix = held(where, own)
+    problem, per_cell, per_feature, detected = _bad_values(raw_counts(adata, layer))
+    if problem:
+        n_finite = int(np.isfinite(per_feature).sum())
+        if _NOT_FINITE in problem and 0 < n_finite < adata.n_vars:
+            left = only_measured_in_all(where, own)
+            fix, value = (
+                f"{n_finite} of {adata.n_vars} features have none, take these: {left}.",
+                None,
+            )
+        else:
+            fix, value = where_counts_are(given, own, where, argument, is_query=is_query)
+        raise InputValueError(
+            f"Expected raw counts (integers >= 0) in {matrix}, found {problem}",
+            fix,
+            argument,
+            value,
+        )
     empty = np.flatnonzero(per_cell == 0)
     if len(empty):
-        whole, bracket, _ = where.partition("[")
-        update = f"; {whole}.update()" if bracket else ""  # of a modality
+        of_model = " in the features of the model," if is_query else ""
         raise InputValueError(
-            f"{len(empty)} of {len(per_cell)} cells have no counts in {held}, e.g. "
+            f"{len(empty)} of {len(per_cell)} cells have no counts{of_model} in {matrix}, e.g. "
             f"{adata.obs_names[empty[0]]!r}. Expected at least one count per cell.",
-            f"Fix: sc.pp.filter_cells({where}, min_counts=1){update}.",
+            f"Fix: {without_empty(where, own, of_model=is_query)}.",
         )
     n_silent = int((per_feature == 0).sum())
     if n_silent and not is_query:
         warnings.warn(
-            f"{n_silent} of {adata.n_vars} features have no counts in {held} and are ignored. To "
+            f"{n_silent} of {adata.n_vars} features have no counts in {matrix} and are ignored. To "
             f"drop them: sc.pp.filter_genes({where}, min_counts=1).",
             UserWarning,
             stacklevel=5,
@@ -152,15 +185,18 @@ def _check_counts(
     if np.median(detected) < n_detected and adata.n_vars > _MANY_FEATURES:
         warnings.warn(
             f"Half of the cells have counts of at most {np.median(detected):.0f} of the "
-            f"{adata.n_vars:,} features in {held}: metacells of so shallow cells may mix states. "
+            f"{adata.n_vars:,} features in {matrix}: metacells of so shallow cells may mix states. "
             "Look at markers or labels within them (metrics.purity) before you rely on them.",
             UserWarning,
             stacklevel=5,
         )
 
 
-def _refuse_bad_values(counts: Rows, held: str, argument: str) -> tuple[np.ndarray, ...]:
-    """Sums of cells and of features, and features detected per cell, unless values are no counts.
+_NOT_FINITE, _NEGATIVE, _FRACTIONS = "NaN or infinite", "negative", "non-integer"
+
+
+def _bad_values(counts: Rows) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+    """What is wrong, if anything, sums of cells and features, and features detected in cells.
 
     They are read block by block.
     """
@@ -168,23 +204,21 @@ def _refuse_bad_values(counts: Rows, held: str, argument: str) -> tuple[np.ndarr
     found = in_parts(_summary, None, spans, n_parts=len(spans), shown_as="Checking counts")
     bad, values, maxima, per_cell, per_feature, detected = zip(*found, strict=True)
     n_bad, n_values, largest = sum(bad), sum(values), max(maxima)
+    has_few_fractions = 2 * n_bad[2] < n_values
     guess = "They look normalised or scaled."
-    if 2 * n_bad[2] < n_values:
+    if has_few_fractions:
         guess = "Most values are whole numbers."
     elif largest < 16:
         guess = "They look log-normalised (log1p)."
-    details = (".", ".", f", the largest {largest:.4g}. {guess}")
-    kinds = ("NaN or infinite", "negative", "non-integer")
-    for n, kind, more in zip(n_bad, kinds, details, strict=True):
-        if n:
-            problem = f"Expected raw counts (integers >= 0) in {held}, found {n} {kind} values of"
-            fix = f"Name the layer that holds the raw counts with {argument}=..."
-            raise InputValueError(f"{problem} {n_values} stored{more}", fix, argument)
-    if largest > MOST_COUNTS:
-        problem = f"Expected raw counts of at most {MOST_COUNTS:,} in {held}, found"
-        fix = f"Name the layer that holds the raw counts with {argument}=..."
-        raise InputValueError(f"{problem} {largest:,.10g}.", fix, argument)
-    return np.concatenate(per_cell), sum(per_feature), np.concatenate(detected)
+    negative = "." if has_few_fractions else ". They look scaled, to a mean of zero."
+    details = (".", negative, f", the largest {largest:.4g}. {guess}")
+    problem = ""
+    for n, kind, more in zip(n_bad, (_NOT_FINITE, _NEGATIVE, _FRACTIONS), details, strict=True):
+        if n and not problem:
+            problem = f"{n} {kind} values of {n_values} stored{more}"
+    if largest > MOST_COUNTS and not problem:
+        problem = f"one of {largest:,.10g}, and {MOST_COUNTS:,} is the most that is read."
+    return problem, np.concatenate(per_cell), sum(per_feature), np.concatenate(detected)
 
 
 def _summary(_: None, span: Span) -> tuple[Any, ...]:
@@ -268,18 +302,24 @@ def check_unchanged(
                 "Pass the cells with all features.",
             )
         counts = raw_counts(part, layer)
-        # evenly spread, but on disk, where it takes one reading, the first
-        step = max(1, part.n_obs // _MOST_GLANCED_AT) if counts.is_in_memory else 1
-        rows = counts[: step * _MOST_GLANCED_AT : step]
-        values = np.asarray(rows.data if sp.issparse(rows) else rows)
-        if (values % 1 != 0).any():
-            raise InputValueError(
-                f"Expected raw counts (integers) in {_held(where, layer)}, as when it was set up, "
-                "found non-integer values: it was normalised since.",
-                "Keep the counts in a layer, and name it in the set-up: "
-                'adata.layers["counts"] = adata.X.copy(), layer="counts".',
-                "layer",
-            )
+        # on disk, where it takes a reading, the first
+        n_cells = part.n_obs if counts.is_in_memory else _MOST_GLANCED_AT
+        for start in range(0, min(n_cells, part.n_obs), BLOCK):
+            rows = counts[start : min(start + BLOCK, n_cells)]
+            values = np.asarray(rows.data if sp.issparse(rows) else rows)
+            if values.dtype.kind not in "bu" and (
+                (values < 0).any() or not np.array_equal(values, np.rint(values))
+            ):
+                break
+        else:
+            continue
+        raise InputValueError(
+            f"Expected raw counts (integers >= 0) in {held(where, layer)}, as when it was set up, "
+            "found others: it was changed, such as normalised, since.",
+            "Keep the counts in a layer, and name it in the set-up: "
+            'adata.layers["counts"] = adata.X.copy(), layer="counts".',
+            "layer",
+        )
 
 
 def check_n_metacells(n_metacells: int, n_cells: int) -> None:

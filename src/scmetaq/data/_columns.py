@@ -10,10 +10,11 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, listed
-from scmetaq._keys import as_name
+from scmetaq._keys import as_name, is_bookkeeping
 
 from ._cells import Condition, called, own_name, part_of
 from ._containers import column_of
+from ._plain import plain_column
 
 
 class Labels(NamedTuple):
@@ -40,22 +41,73 @@ def condition_columns(
     }
 
 
+def no_column(
+    data: Any, key: str, modality: str | None, argument: str | None = None, whole: str = ""
+) -> InputKeyError:
+    """Say that a column does not exist, which there are, and where one of the name is."""
+    whole = whole or own_name(data)
+    where, fix = called(whole, modality), ""
+    there = [name for name in part_of(data, modality).obs if not is_bookkeeping(name)]
+    having = [name for name, part in getattr(data, "mod", {}).items() if key in part.obs]
+    if having:
+        other, given = called(whole, having[0]), f'"{having[0]}:{key}"'
+        given = f"[{given}]" if argument == "categorical_covariate_keys" else given
+        given = f"pass {argument}={given}, or copy it: " if argument else ""
+        fix = f"{other}.obs has it: {given}{where}.obs[{key!r}] = {other}.obs[{key!r}]."
+    elif modality is not None and key in data.obs:
+        fix = f"{whole}.obs has it: leave {argument or 'it'} out of modalities."
+    problem = f"No column {key!r} in {where}.obs. Columns there: {listed(there)}."
+    return InputKeyError(problem, fix, argument)
+
+
+def find_columns(
+    mdata: MuData, keys: Any, argument: str
+) -> tuple[str | list[str] | None, str | None]:
+    """Columns named as in ``"rna:batch"``, and the modality that has them; None: the MuData."""
+    if not keys or not isinstance(keys, str | list):
+        return keys, None
+    found = {}
+    for key in label_keys(keys):
+        modality, colon, column = str(key).partition(":")
+        is_there = colon and key not in mdata.obs and modality in mdata.mod
+        is_there = is_there and column in mdata.mod[modality].obs
+        found[key] = (modality, column) if is_there else (None, key)
+    places = {modality for modality, _ in found.values()}
+    if len(places) > 1:
+        (modality, column), key = next((of, key) for key, of in found.items() if of[0])
+        copy = f"mdata.obs[{column!r}] = mdata[{modality!r}].obs[{column!r}]"
+        problem = f"Expected all columns of {argument} in one obs, found {keys!r}."
+        raise InputValueError(problem, f"Copy them into one: {copy}.", argument)
+    columns = [column for _, column in found.values()]
+    return columns[0] if isinstance(keys, str) else columns, places.pop()
+
+
 def check_columns(
     data: AnnData | MuData,
     keys: Iterable[str],
+    modality: str | None = None,
     *,
     missing_value: str | None = None,
-    where: str = "adata",
     argument: str | None = None,
 ) -> None:
-    """Refuse columns of ``obs`` that do not exist or hold nothing."""
+    """Refuse columns of ``obs``, perhaps of a modality, that do not exist or hold nothing."""
+    part, where = part_of(data, modality), called(own_name(data), modality)
     for key in keys:
-        if key not in data.obs:
-            problem = f"No column {key!r} in {where}.obs. Columns there:"
-            raise InputKeyError(f"{problem} {listed(data.obs.columns)}.", argument=argument)
-        values = data.obs[key].astype(object)  # nullable text compares to a missing value
+        if key not in part.obs:
+            raise no_column(data, key, modality, argument)
+        held = f"{where}.obs[{key!r}]"
+        if isinstance(part.obs[key], pd.DataFrame):
+            problem = f"Expected one column {key!r} in {where}.obs, found several of this name."
+            raise InputValueError(problem, "Rename the others.", argument)
+        column = column_of(part, key)
+        if column.isin([np.inf, -np.inf]).any():
+            problem = f"Expected names or whole numbers in {held}, found an infinite one."
+            infinite = f"{held}.isin([float('inf'), -float('inf')])"
+            fix = f"Make it missing, {held} = {held}.where(~{infinite}), or text, "
+            raise InputValueError(problem, f"{fix}{held} = {held}.astype(str).", argument)
+        values = column.astype(object)  # nullable text compares to a missing value
         if (values.isna() | is_unlabeled(values, missing_value)).all():
-            problem = f"All values of {where}.obs[{key!r}] are missing. Expected labels for at"
+            problem = f"All values of {held} are missing. Expected labels for at"
             fix = "choose another column or leave the argument out."
             raise InputValueError(f"{problem} least some cells;", fix, argument)
 
@@ -76,13 +128,7 @@ def check_labels(
     if repeated:
         problem = f"Expected each labels_key once, found {min(repeated)!r} repeatedly."
         raise InputValueError(problem, argument=argument)
-    check_columns(
-        part_of(data, modality),
-        keys,
-        missing_value=unlabeled_category,
-        where=called(own_name(data), modality),
-        argument=argument,
-    )
+    check_columns(data, keys, modality, missing_value=unlabeled_category, argument=argument)
     for key in keys:
         names, codes = read_labels(data, key, unlabeled_category, modality)
         if len(names) == (codes >= 0).sum():
@@ -149,19 +195,20 @@ def check_conditions(
         part, where = part_of(data, modality), called(own_name(data), modality)
         if keys and not same_names(part.obs_names, data.obs_names):
             problem = f"Expected conditions of all {data.n_obs} cells, found {part.n_obs} cells,"
-            fix = "Put the columns into mdata.obs."
+            copy = f"mdata.obs[{keys[0]!r}] = {where}.obs[{keys[0]!r}]"
+            fix = f"Put the columns into mdata.obs: {copy}."
             raise InputValueError(f"{problem} or another order, in {where}.", fix, argument)
         for key in keys:
-            check_columns(part, [key], where=where, argument=argument)
+            check_columns(data, [key], modality, argument=argument)
             _check_condition(part.obs[key], f"{where}.obs[{key!r}]", argument)
 
 
 def _check_condition(column: pd.Series, where: str, argument: str) -> None:
     check_complete(column, where, argument)
-    if len({isinstance(value, str) for value in column.unique()}) > 1:
+    if len({isinstance(value, str) for value in column}) > 1:
         problem = f"Expected values of one type in {where}, found text and others."
         raise InputTypeError(problem, f"Make all text: {where} = {where}.astype(str).", argument)
-    n_categories = column.nunique()
+    n_categories = plain_column(column).nunique()
     if n_categories > max(1, len(column) / 2):
         problem = f"Expected conditions that cells share, found {n_categories} different values for"
         fix = "choose a column with categories."
@@ -173,7 +220,7 @@ def check_complete(column: pd.Series, where: str, argument: str | None = None) -
     n_missing = int(column.isna().sum())
     if n_missing:
         problem = "Expected a condition of every cell, found"
-        fix = 'Fill them, e.g. with "unknown", or leave these cells out.'
+        fix = f'Fill them: {where} = {where}.astype(object).fillna("unknown").astype(str).'
         raise InputValueError(f"{problem} {n_missing} missing values in {where}.", fix, argument)
 
 
@@ -181,18 +228,22 @@ def check_complete(column: pd.Series, where: str, argument: str | None = None) -
 def without_unused_categories(
     data: AnnData | MuData, keys: Mapping[str, list[str]], modalities: Mapping[str, str]
 ) -> Iterator[None]:
-    """Hide categories without a cell, which subsets of a MuData keep, for a while."""
+    """Show plain columns for a while, without categories that no cell has, of subsets of a MuData.
+
+    So the categories that a model knows, and saves, are text, numbers or booleans.
+    """
     before: list[Any] = []
     columns = [(argument, key) for argument, of in keys.items() for key in of]
     try:
         for argument, key in () if data.is_view else columns:  # scvi-tools refuses views
             obs = part_of(data, modalities.get(argument)).obs
             column = obs[key]
-            if isinstance(column.dtype, pd.CategoricalDtype):
-                used = column.cat.remove_unused_categories()
-                if len(used.cat.categories) < len(column.cat.categories):
-                    before.append((obs, key, column))
-                    obs[key] = used
+            used = plain_column(column)
+            if isinstance(used.dtype, pd.CategoricalDtype):
+                used = used.cat.remove_unused_categories()
+            if used is not column:
+                before.append((obs, key, column))
+                obs[key] = used
         yield
     finally:
         for obs, key, column in before:
@@ -204,8 +255,8 @@ def check_categories(data: AnnData | MuData, conditions: Iterable[Condition]) ->
     for key, categories, modality in conditions:
         check_has_modality(data, key, modality)
         part = part_of(data, modality)
-        check_columns(part, [key], where=called(own_name(data), modality))
-        column = pd.Series(part.obs[key])
+        check_columns(data, [key], modality)
+        column = column_of(part, key)
         known = [str(category) for category in categories]
         unknown = sorted(set(column.dropna().map(as_name)) - set(map(as_name, categories)))
         if not unknown and not set(column.dropna()) <= set(categories):
@@ -239,23 +290,3 @@ def same_names(first: pd.Index, second: pd.Index) -> bool:
     is_other_type = first.dtype != second.dtype
     of = [index.astype(object) if is_other_type else index for index in (first, second)]
     return of[0].equals(of[1])
-
-
-def plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a copy without nullable strings, which are not read everywhere.
-
-    Names and text become objects, text with gaps categories, as anndata writes it.
-    """
-    names = pd.Index(np.asarray(table.index, dtype=object), dtype=object, name=table.index.name)
-    own = table.set_axis(names)
-    for key, column in own.items():
-        if pd.api.types.infer_dtype(column, skipna=True) == "string":
-            text = pd.Series(np.asarray(column, dtype=object), names, dtype=object)
-            own[key] = text.astype("category") if column.hasnans else text
-    return own
-
-
-def with_plain_tables(adata: AnnData) -> AnnData:
-    """Return an AnnData of our own whose tables every version of anndata reads from its file."""
-    adata.obs, adata.var = plain(adata.obs), plain(adata.var)
-    return adata

@@ -20,6 +20,7 @@ from scmetaq._errors import InputTypeError, InputValueError
 from scmetaq._parallel import is_worker
 
 from ._damage import by_rows, check_ends, checked, refusing_damage
+from ._plain import plain_column
 
 _AHEAD = 4_096
 """Rows that are read at once of a matrix which is not in memory, where its chunks are smaller."""
@@ -275,8 +276,9 @@ def readable(data: Any) -> Any:
 
 
 def column_of(part: Any, key: str) -> pd.Series:
-    """Return a column of ``obs``; of a table on disk only this one is read."""
-    return part.obs[key] if isinstance(part.obs, pd.DataFrame) else loaded(part.obs[[key]])[key]
+    """Return a plain column of ``obs``; of a table on disk only this one is read."""
+    obs = part.obs
+    return plain_column(obs[key] if isinstance(obs, pd.DataFrame) else loaded(obs[[key]])[key])
 
 
 def names_of(data: Any) -> pd.Index:

@@ -1,103 +1,186 @@
-"""Which features, or which embedding, cells are grouped by, where the user says so."""
+"""Kinds of features, such as genes and antibodies in one AnnData: what ``var`` says of them."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+import re
+import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
+from mudata import MuData
 
-from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, listed
+from scmetaq._errors import InputTypeError, InputValueError, listed
+from scmetaq._keys import as_name
 
-from ._cells import Source, called, part_of
-from ._containers import loaded
+from ._advice import changed
+from ._containers import Placed, is_in_memory, readable
+from ._plain import plain_column
 
-Features = str | Collection[str] | Mapping[str, Collection[str]] | None
-"""A boolean column of ``var``, names, or names by kind of counts."""
+_COLUMNS = {"featuretypes", "featuretype", "modality", "type"}
+"""Columns of ``var`` with the kind of a feature, but for capitals and underscores."""
+_VALUES = {
+    **dict.fromkeys(("geneexpression", "gene", "genes", "gex", "rna", "mrna"), "rna"),
+    **dict.fromkeys(("antibodycapture", "antibody", "adt", "protein", "proteins", "prot"), "adt"),
+    **dict.fromkeys(("peaks", "peak", "atac", "chromatinaccessibility"), "atac"),
+}
+"""Kind of counts by what the column says, as 10x Genomics and others write it."""
+_LOOKS = {
+    "atac": r"chr[\w.]+[:_-]\d+[_-]\d+|[\w.]+:\d+-\d+",
+    "adt": r"(?i)(adt|hto)[_:.-].+|.*(totalseq|hashtag).*",
+}
+"""Names that peaks and antibodies usually have."""
 
 
-def find_features(
-    data: Any, sources: Mapping[str, Source], given: Features, argument: str, where: str
-) -> dict[str, list[str]] | None:
-    """Names of the features that an argument means, by kind; kinds that it is not about lack.
+class Kinds(NamedTuple):
+    """What a column of ``var`` says of features."""
 
-    A column is looked up in the ``var`` of each kind. Of a list every name must exist.
+    column: str
+    values: pd.Series
+    """Of each feature, missing where it says nothing."""
+
+    @property
+    def n_features(self) -> dict[str, int]:
+        """Number of features by value."""
+        return self.values.value_counts().to_dict()
+
+    def of(self, value: str) -> str | None:
+        """Kind of counts of a value: ``"rna"``, ``"adt"`` or ``"atac"``; None: another."""
+        return _VALUES.get(re.sub("[^a-z]", "", value.lower()))
+
+    @property
+    def names(self) -> list[str]:
+        """Kinds of counts, and values of others."""
+        return list(dict.fromkeys(self.of(value) or value for value in self.n_features))
+
+    def where(self, where: str, kind: str) -> str:
+        """Code that is true of the features of a kind."""
+        values = [value for value in self.n_features if (self.of(value) or value) == kind]
+        column = f'{where}.var["{self.column}"]'
+        return f'{column} == "{values[0]}"' if len(values) == 1 else f"{column}.isin({values})"
+
+    def described(self) -> str:
+        """Values and numbers of features."""
+        return ", ".join(f"{value!r} ({n:,})" for value, n in self.n_features.items())
+
+
+def find_kinds(var: pd.DataFrame) -> Kinds | None:
+    """Kinds of features by a column of ``var``; None if no column has a kind of counts."""
+    for name, column in var.items():
+        if re.sub("[^a-z]", "", str(name).lower()) in _COLUMNS:
+            kinds = Kinds(str(name), plain_column(column).astype(object).map(as_name, "ignore"))
+            if any(map(kinds.of, kinds.n_features)):
+                return kinds
+    return None
+
+
+def warn_of_kinds(adata: AnnData, where: str) -> None:
+    """Warn of features of several kinds, whose counts are no parts of one whole."""
+    kinds = find_kinds(adata.var)
+    if kinds is not None and len(kinds.names) > 1:
+        warnings.warn(
+            f"Features of several kinds in {where} are judged as one: {kinds.described()}. Make "
+            f"modalities of them: mdata = scmetaq.data.split_modalities({where}).",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def check_kinds(adata: AnnData, kind: str, where: str, *, is_query: bool = False) -> None:
+    """Refuse features of several kinds, or of another one; warn of names of another."""
+    kinds = find_kinds(adata.var)
+    if kinds is None:
+        if not is_query:
+            _warn_of_names(adata.var_names, kind, where)
+        return
+    found, column = kinds.names, f'{where}.var["{kinds.column}"]'
+    if len(found) > 1:
+        kept = kind if kind in found else found[0]
+        own = changed(where, f"{where}[:, {kinds.where(where, kept)}].copy()")
+        both = "" if "[" in where else ", or all, mdata = scmetaq.data.split_modalities"
+        raise InputValueError(
+            f"Expected features of one kind, {kind.upper()}, in {where}, found "
+            f"{kinds.described()} in {column}.",
+            f"Keep one kind, {own}" + (f"{both}({where})." if both else "."),
+        )
+    if found != [kind]:
+        named = found[0] in _VALUES.values()
+        is_modality, name = "[" in where, where.partition("[")[2].rstrip("]")
+        given = f'modality="{found[0]}"'
+        if is_modality:
+            given = f'modalities={{"{found[0]}_layer": {name}, ...}}'
+        fix = f"Say what they are with {given}" if named and not is_query else "Take others"
+        raise InputValueError(
+            f"Expected {kind.upper()} features in {where}, found {kinds.described()} in {column}.",
+            f"{fix}, or, if they are {kind.upper()}: del {column}.",
+            None if is_query else "modalities" if is_modality else "modality",
+            found[0] if named and not is_query and not is_modality else None,
+        )
+
+
+def split_modalities(adata: AnnData) -> MuData:
+    """Make a modality of each kind of features: genes, antibodies, peaks.
+
+    Parameters
+    ----------
+    adata
+        Cells with features of several kinds, as ``scanpy.read_10x_h5(path, gex_only=False)`` reads
+        them; ``var["feature_types"]`` has ``"Gene Expression"``, ``"Antibody Capture"``,
+        ``"Peaks"``. Not changed.
+
+    Returns
+    -------
+    Modalities ``rna``, ``adt`` and ``atac``, those that there are, each with the layers and ``var``
+    of its features; ``obs`` and ``obsm`` are those of all. Features of other kinds are left out,
+    with a warning.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``adata`` is no AnnData, or its features are of one kind or of none that is known.
     """
-    if given is None or isinstance(given, Mapping):  # of a saved model
-        return None if given is None else {kind: list(names) for kind, names in given.items()}
-    parts = {kind: part_of(data, source.modality) for kind, source in sources.items()}
-    if isinstance(given, str):
-        found = {
-            kind: part.var_names[_is_true(part, given, argument)].tolist()
-            for kind, part in parts.items()
-            if given in part.var
-        }
-        if not found:
-            there = {name: None for part in parts.values() for name in part.var}
-            columns = called(where, next(iter(sources.values())).modality)
-            problem = f"No column {given!r} in {columns}.var for {argument}. Columns there:"
-            raise InputKeyError(f"{problem} {listed(there)}.", argument=argument)
-    else:
-        names = pd.Index(list(given)).astype(str)
-        found = {
-            k: part.var_names[part.var_names.isin(names)].tolist() for k, part in parts.items()
-        }
-        found = {kind: of for kind, of in found.items() if of}
-        known = {name for of in found.values() for name in of}
-        if unknown := [name for name in names if name not in known]:
-            first = [str(name) for part in parts.values() for name in part.var_names[:3]]
-            problem = (
-                f"Expected `{argument}` to name features, found {len(unknown):,} unknown, e.g."
-            )
-            raise InputKeyError(
-                f"{problem} {unknown[0]!r}. Features are called {listed(first)}, ...",
-                f"Leave them out: [f for f in {argument} if f in {where}.var_names].",
-                argument,
-            )
-    if not any(found.values()):
-        raise InputValueError(f"Expected `{argument}` to name features, found none.", "", argument)
+    if not isinstance(adata, AnnData):
+        raise InputTypeError(f"Expected an AnnData, found {type(adata).__name__}.")
+    adata = readable(adata)
+    kinds = find_kinds(adata.var)
+    if kinds is None or len(kinds.names) < 2:
+        found = "no such column" if kinds is None else kinds.described()
+        problem = 'Expected features of several kinds, as var["feature_types"] says, found'
+        raise InputValueError(f"{problem} {found}.", "Pass the cells as they are.")
+    of_feature = kinds.values.map(kinds.of, "ignore")
+    others = [name for name in kinds.names if name not in _VALUES.values()]
+    if others:
+        message = f"Features that are no RNA, ADT or ATAC counts are left out: {listed(others)}."
+        warnings.warn(message, UserWarning, stacklevel=2)
+    parts = {}
+    for kind in dict.fromkeys(_VALUES.values()):
+        place = np.flatnonzero(of_feature == kind)
+        if len(place):
+            layers = {n: _columns(m, place) for n, m in adata.layers.items() if n is not None}
+            X, var = _columns(adata.X, place), adata.var.iloc[place]
+            parts[kind] = AnnData(X, pd.DataFrame(index=adata.obs_names), var, layers=layers)
+    found = MuData(parts)
+    found.obs = adata.obs.copy()
+    for key, values in adata.obsm.items():
+        found.obsm[key] = values
     return found
 
 
-def _is_true(part: Any, column: str, argument: str) -> np.ndarray:
-    values = pd.Series(part.var[column])
-    if not pd.api.types.is_bool_dtype(values.dtype):
-        problem = f"Expected the column {column!r} of var to be boolean for {argument}, found"
-        raise InputTypeError(f"{problem} {values.dtype}.", argument=argument)
-    return values.fillna(False).to_numpy(bool)
+def _columns(matrix: Any, place: np.ndarray) -> Any:
+    """Columns of a matrix, read when they are needed if it is not in memory."""
+    if matrix is None or is_in_memory(matrix):
+        return matrix if matrix is None else getattr(matrix, "tocsr", lambda: matrix)()[:, place]
+    return Placed(matrix, place, np.ones(len(place), bool))
 
 
-def may_be_read(
-    names: pd.Index, features: Collection[str] | None, excluded: Collection[str] | None
-) -> np.ndarray | None:
-    """Which features cells may be grouped by, ``(n_features,)`` bool; None: any."""
-    if features is None and excluded is None:
-        return None
-    allowed = np.ones(len(names), bool) if features is None else names.isin(list(features))
-    return allowed & ~names.isin(list(excluded or ()))
-
-
-def check_embedding(data: Any, use_rep: str | None, where: str, width: int | None = None) -> None:
-    """Refuse an entry of ``obsm`` that is no embedding of all cells, or of another width."""
-    if use_rep is None:
-        return
-    there = [name for name in data.obsm if name not in getattr(data, "mod", {})]
-    if use_rep not in there:
-        problem = f"No embedding {use_rep!r} in {where}.obsm. Entries there: {listed(there)}."
-        fix = "" if width is None else "Compute it for these cells as for those of the model."
-        raise InputKeyError(problem, fix, "use_rep")
-    rows = embedding_of(data, use_rep)
-    is_wrong = rows.dtype.kind not in "fiu" or rows.ndim != 2 or not np.isfinite(rows).all()
-    if is_wrong or rows.shape[1] == 0:
-        problem = f"Expected {where}.obsm[{use_rep!r}] to be a matrix of finite numbers, found"
-        raise InputValueError(f"{problem} {rows.dtype} of shape {rows.shape}.", "", "use_rep")
-    if width is not None and rows.shape[1] != width:
-        problem = f"Expected {where}.obsm[{use_rep!r}] with the {width} dimensions of the model's,"
-        raise InputValueError(f"{problem} found {rows.shape[1]}.", "", "use_rep")
-    if not np.ptp(rows, axis=0).any() and width is None:
-        problem = f"Expected {where}.obsm[{use_rep!r}] to differ between cells, found one value."
-        raise InputValueError(problem, "", "use_rep")
-
-
-def embedding_of(data: Any, use_rep: str) -> np.ndarray:
-    """An embedding of all cells, ``(n_cells, d)``, in memory."""
-    return np.asarray(loaded(data.obsm[use_rep]))
+def _warn_of_names(names: pd.Index, kind: str, where: str) -> None:
+    for other, pattern in _LOOKS.items():
+        found = names[names.str.fullmatch(pattern)] if other != kind else []
+        if len(found):
+            fix = f'Say modality="{other}"' if len(found) == len(names) else "Leave them out"
+            warnings.warn(
+                f"{len(found):,} of {len(names):,} features in {where} have names as of "
+                f"{other.upper()}, e.g. {found[0]!r}, and are modelled as {kind.upper()}. {fix} if "
+                "they are, or make a modality of each kind.",
+                UserWarning,
+                stacklevel=6,
+            )

@@ -96,19 +96,46 @@ def _distinct(files: Sequence[Path]) -> list[str]:
 
 def _read(file: Path, is_small: bool) -> Any:
     package, kind = (mudata, "MuData") if _has_modalities(file) else (anndata, "AnnData")
+    read = getattr(package, f"read_{file.suffix[1:]}", None)
+    if read is None:
+        problem = f"Expected .h5ad or .h5mu files or .zarr stores, found {str(file)!r}."
+        raise InputValueError(
+            problem, "Read it with scanpy or anndata, and pass what these return."
+        )
     try:
         check_file(file)
         found = None if is_small else _opened(file)
-        found = getattr(package, f"read_{file.suffix[1:]}")(file) if found is None else found
+        found = read(file) if found is None else found
+    except MemoryError:
+        raise
     except Exception as error:
-        problem = f"{file} cannot be read as {kind} ({reason(error)}): it may be truncated or"
-        raise InputValueError(
-            f"{problem} of another format, so copy or download it again."
-        ) from error
+        problem = f"{file} cannot be read as {kind} ({reason(error)}):"
+        is_closed = isinstance(error, PermissionError)
+        why = "it is not yours to read." if is_closed else _why_not_read(file)
+        raise InputValueError(problem, why) from error
     if kind == "MuData" and not found.mod:
         problem = f"{file} cannot be read as MuData: it holds no modalities."
         raise InputValueError(problem, "If it is AnnData, give it the ending .h5ad.")
     return found
+
+
+def _why_not_read(file: Path) -> str:
+    """The likely cause, by what is in a file that cannot be read, and what to do."""
+    try:
+        names = set(zarr.open_group(file, mode="r") if file.is_dir() else h5py.File(file, "r"))
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, it is not whole
+        return "it may be truncated or of another format, so copy or download it again."
+    if "mod" in names and file.suffix == ".h5ad":
+        return "it holds modalities, so give it the ending .h5mu."
+    if "matrix" in names:
+        return "it is of 10x Genomics: scanpy.read_10x_h5(path, gex_only=False).write_h5ad(...)."
+    if not names & {"X", "obs", "mod"}:
+        return "it is whole, but of another format: it holds no cells."
+    writer = "anndata" if "mod" not in names else "mudata"
+    return (
+        "it may be damaged, or written by an old version or another program, such as R: read it "
+        f"with that or with {writer} in Python, and write it again with a recent {writer}."
+    )
 
 
 def _opened(file: Path) -> Any:

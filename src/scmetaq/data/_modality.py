@@ -54,7 +54,7 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None = None) 
         The cells.
     modalities
         Name of a modality for arguments of ``setup_mudata``, as in scvi-tools, e.g.
-        ``{"rna_layer": "rna"}``; None: by their usual names.
+        ``{"rna_layer": "rna"}``; by their usual names if no layer is among them.
 
     Returns
     -------
@@ -68,8 +68,9 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None = None) 
         No such modality.
     """
     there = list(mdata.mod)
-    if modalities is None:
+    if modalities is None or not set(modalities) - set(COLUMN_ARGUMENTS):
         found = _by_usual_names(there)
+        _check_there(modalities or {}, there)
     else:
         for argument in modalities:
             check_choice("key of modalities", argument, [*LAYER_ARGUMENTS, *COLUMN_ARGUMENTS])

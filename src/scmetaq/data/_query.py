@@ -11,12 +11,14 @@ import scipy.sparse as sp
 from anndata import AnnData
 from mudata import MuData
 
-from scmetaq._errors import InputKeyError, InputValueError, check_unique, listed
+from scmetaq._errors import InputTypeError, InputValueError, check_unique, listed
 
+from ._advice import other_names
 from ._cells import Condition, Source, called, part_of
 from ._checks import check_is_anndata, check_is_mudata, check_layer, check_names, unique_names_of
-from ._columns import as_name, check_complete, check_has_modality, same_names
+from ._columns import as_name, check_complete, check_has_modality, no_column, same_names
 from ._containers import Placed, in_memory, is_in_memory, loaded, readable
+from ._features import check_kinds
 
 _FEW_CELLS = 10
 
@@ -50,11 +52,11 @@ def with_features(
     for kind, part in there.items():
         missing = features[kind].difference(part.var_names)
         if len(missing):
-            n_known = len(features[kind])
+            n_known, name = len(features[kind]), called(where, sources[kind].modality)
             raise InputValueError(
                 f"Expected the {n_known} features that the model was trained on, found only "
                 f"{n_known - len(missing)} of them: {len(missing)} are missing from var_names, "
-                f"e.g. {missing[0]!r}.",
+                f"e.g. {missing[0]!r}. {other_names(part, features[kind], name)}",
                 "Pass cells counted with the same features under the same names, or use "
                 "load_query_data where the model has it.",
             )
@@ -68,23 +70,27 @@ def align(
     *,
     lacking: Mapping[str, pd.Index] | None = None,
     use_rep: str | None = None,
+    layer: str | None = None,
     where: str = "query",
 ) -> Aligned:
     """Cells with the modalities and features of a model; missing ones have no counts, or no cells.
 
-    Features that are ``lacking`` are not read, although they may be there. Of ``obsm`` only the
-    entry ``use_rep`` is kept.
+    Features that are ``lacking`` are not read, although they may be there. Counts are in ``layer``
+    (of modalities: of each that has it) or ``"X"``; by default where the model's are. Of ``obsm``
+    only the entry ``use_rep`` is kept.
     """
     _check_kind(data, sources, where)
-    parts, missing = {}, {}
+    parts, missing, layers = {}, {}, layers_of_query(data, sources, layer)
     for kind, source in sources.items():
         known = features[kind]
         if not _has(data, source):
             parts[kind], missing[kind] = _without_cells(known, source.layer), known[:0]
             continue
         part, name = part_of(data, source.modality), called(where, source.modality)
+        if not part.var_names.is_unique:
+            check_kinds(part, kind, name, is_query=True)
         parts[kind], missing[kind] = _aligned(
-            part, known, source.layer, (lacking or {}).get(kind, known[:0]), name
+            part, known, source.layer, layers[kind], (lacking or {}).get(kind, known[:0]), name
         )
     if not _is_mudata(sources):
         only = next(iter(parts.values()))
@@ -105,6 +111,20 @@ def align(
     return Aligned(own, missing)
 
 
+def layers_of_query(
+    query: Any, sources: Mapping[str, Source], layer: str | None
+) -> dict[str, str | None]:
+    """Layer with the counts of each kind, the model's or ``layer``; None for ``X``."""
+    found = {}
+    for kind, source in sources.items():
+        there = part_of(query, source.modality).layers if _has(query, source) else ()
+        is_meant = layer is not None and (source.modality is None or layer in (*there, "X"))
+        found[kind] = layer if is_meant else source.layer
+        if is_meant and layer == "X" and layer not in there:
+            found[kind] = None
+    return found
+
+
 def _is_mudata(sources: Mapping[str, Source]) -> bool:
     return any(source.modality is not None for source in sources.values())
 
@@ -117,6 +137,12 @@ def _check_kind(data: Any, sources: Mapping[str, Source], where: str) -> None:
     """Refuse another kind of data than the model was set up with."""
     if not _is_mudata(sources):
         return check_is_anndata(data, where)
+    if isinstance(data, AnnData):
+        names = [str(source.modality) for source in sources.values()]
+        raise InputTypeError(
+            f"Expected a MuData with modalities of the model, {listed(names)}, found an AnnData.",
+            f"Say which it is, e.g. {where} = mudata.MuData({{{names[0]!r}: {where}}}).",
+        )
     check_is_mudata(data)
     check_unique(data.obs_names, "barcodes (obs_names)", unique_names_of(where))
     if not any(_has(data, source) for source in sources.values()):
@@ -128,13 +154,18 @@ def _check_kind(data: Any, sources: Mapping[str, Source], where: str) -> None:
 
 
 def _aligned(
-    adata: AnnData, names: pd.Index, layer: str | None, lacking: pd.Index, where: str
+    adata: AnnData,
+    names: pd.Index,
+    layer: str | None,
+    own_layer: str | None,
+    lacking: pd.Index,
+    where: str,
 ) -> tuple[AnnData, pd.Index]:
     """An AnnData of our own with the features of a model, and the features that are missing."""
     adata = readable(adata)
-    check_layer(adata, layer, where)
+    check_layer(adata, own_layer, where, is_query=own_layer == layer)
     check_names(adata, where)
-    counts: Any = adata.X if layer is None else adata.layers[layer]
+    counts: Any = adata.X if own_layer is None else adata.layers[own_layer]
     is_there = names.isin(adata.var_names) & ~names.isin(lacking)
     varm: dict[str, Any] = {}
     if not (is_there.all() and same_names(adata.var_names, names)):
@@ -180,13 +211,14 @@ def align_conditions(data: AnnData | MuData, conditions: Iterable[Condition]) ->
                 if isinstance(known[0], Real)
                 else "new" + "er" * ("new" in known)
             )
-            column = f"{where}.obs[{condition.key!r}]"
-            has_others = not isinstance(known[0], bool | np.bool_)
-            raise InputKeyError(
-                f"No column {condition.key!r} in {where}.obs, a condition of the reference. "
-                f"Columns there: {listed(part.obs.columns)}.",
-                f"If all cells are of one new category: {column} = {new!r}." if has_others else "",
-            )
+            error = no_column(data, condition.key, condition.modality, whole="query")
+            error.problem += " It is a condition of the reference."
+            if not isinstance(known[0], bool | np.bool_):
+                error.fix += (
+                    f" If all cells are of one new category: {where}.obs[{condition.key!r}]"
+                )
+                error.fix = f"{error.fix} = {new!r}.".lstrip()
+            raise error
         check_complete(part.obs[condition.key], f"query.obs[{condition.key!r}]")
         part.obs[condition.key] = _converted(part.obs[condition.key], condition)
 

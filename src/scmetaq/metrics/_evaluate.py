@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputTypeError, check_int, check_layer, layers_of
 from scmetaq.data._containers import readable
+from scmetaq.data._features import warn_of_kinds
 
 from ._correlation import compactness, separation
 from ._counts import check_counts, inv
@@ -144,6 +145,7 @@ def evaluate(
     for name, part in parts.items():
         owner, of_part = f"modality {name!r}, " if name else "", layers_of(part)
         counts = check_counts(part, layer if layer in of_part else None, owner)
+        warn_of_kinds(part, "adata" if name is None else f"adata[{name!r}]")
         own = metacells if name is None else metacells.loc[part.obs_names]
         codes = group_cells(own).codes
         genes = LogCounts(counts, codes)

@@ -19,6 +19,7 @@ from scmetaq._errors import (
 )
 from scmetaq._progress import with_progress
 from scmetaq.data._columns import same_names
+from scmetaq.data._plain import plain_column
 
 from ._log_counts import LogCounts
 
@@ -127,7 +128,7 @@ def factorize(values: Any) -> pd.Categorical:
     Values that are the same as text, such as 1 and ``"1"``, are one category: pandas reads a long
     column in parts, some as numbers and others as text.
     """
-    column = pd.Categorical(values).remove_unused_categories()
+    column = pd.Categorical(plain_column(pd.Series(values))).remove_unused_categories()
     names = column.categories
     if pd.api.types.is_float_dtype(names):
         if not np.isfinite(names).all():
@@ -136,18 +137,7 @@ def factorize(values: Any) -> pd.Categorical:
         # integers that share a column with missing values arrive as floats: 7, not 7.0, is the name
         if (names == names.round()).all():
             column = column.rename_categories(names.astype("int64"))
-    return _merge_spellings(column) if names.dtype == object else column
-
-
-def _merge_spellings(column: pd.Categorical) -> pd.Categorical:
-    """Make one category of those that are the same as text: the number, if there is one."""
-    names = [int(n) if isinstance(n, float) and n.is_integer() else n for n in column.categories]
-    chosen = {str(name): name for name in names}
-    chosen |= {str(name): name for name in names if not isinstance(name, str)}
-    place = pd.Index(chosen, dtype=object).get_indexer(list(map(str, names)))
-    codes = np.append(place, -1)[column.codes]  # a missing value has the code -1
-    kept = pd.Index(list(chosen.values()), dtype=object)
-    return pd.Categorical.from_codes(codes, kept, ordered=column.ordered)
+    return column
 
 
 def factorize_metacells(assignment: pd.Series) -> pd.Categorical:
@@ -172,7 +162,9 @@ def group_cells(assignment: Any, where: str = "") -> Groups:
 def group_labels(labels: Any, *, what: str = "labels") -> Groups:
     """Read labels as text, in alphabetical order, leaving out missing ones."""
     values = pd.Series(_one_column(labels, what))
-    column = factorize(values.astype(object).where(values.notna(), None).map(str, "ignore"))
+    column = factorize(
+        values.astype(object).where(values.notna(), None).map(_keys.as_name, "ignore")
+    )
     if len(column.categories) == 0:
         problem = f"Expected {what}, found {len(values)} cells of which every one is missing."
         fix = f"Pass {what} for at least one cell, or leave out the metrics that need them."

@@ -18,7 +18,7 @@ from scmetaq.data._cells import Cells, own_name, read_cells
 from scmetaq.data._checks import check_cells, check_paired, check_unchanged
 from scmetaq.data._columns import check_categories
 from scmetaq.data._containers import readable, without_view_of_file
-from scmetaq.data._features import check_embedding
+from scmetaq.data._grouping import check_embedding
 from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._query import with_features
 from scmetaq.data._reference import N_SCORES
@@ -36,6 +36,7 @@ from ._stages import Runner, become_trained, fit_network, stage, whole_or_as_bef
 from ._training import (
     MOST_EPOCHS,
     Preparation,
+    check_batch_size,
     check_losses,
     check_plan_kwargs,
     check_precision,
@@ -148,7 +149,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             return self._aligned_to_query(adata)
         sources = self._sources
         data: Any = with_features(adata, sources, self._features, self._use_rep)
-        check_cells(data, sources, is_query=True)
+        check_cells(data, sources, is_query=True, user=adata)
         check_embedding(data, self._use_rep, own_name(data), self._n_embedding)
         check_categories(readable(data), self._conditions)
         if self._paired_kinds:
@@ -227,11 +228,12 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         if self.adata is None:
             raise InputValueError("The model was loaded without cells: there are none to train on.")
         check_int("max_epochs", max_epochs, most=MOST_EPOCHS, optional=True)
-        check_int("batch_size", batch_size, optional=True)
+        check_batch_size(batch_size, self.module)
         check_precision(kwargs.get("precision"))
         check_train_size(train_size, early_stopping=early_stopping)
         if self.is_query:
             self._check_query_training(train_size, early_stopping, kwargs)
+        check_unchanged(self.adata, self._sources, self._features)
         started = time.perf_counter()
         self.to_device(parse_device_args(accelerator, devices, return_device="torch")[-1])
         prepared = self._prepare()

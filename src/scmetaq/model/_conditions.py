@@ -11,8 +11,8 @@ from mudata import MuData
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputValueError, check_choice, check_int
 from scmetaq.data._cells import part_of
-from scmetaq.data._columns import with_plain_tables
-from scmetaq.data._containers import readable
+from scmetaq.data._containers import column_of, readable
+from scmetaq.data._plain import plain_column, with_plain_tables
 from scmetaq.module import MetaQModule, SCPoliModule
 
 from ._base import Mixin
@@ -73,13 +73,13 @@ class ConditionsMixin(Mixin):
         names = pd.Index(categories)
         if self.adata is None:
             return pd.DataFrame(index=names)
-        obs = part_of(readable(self.adata), modality).obs
-        of_cell = obs[key].astype(str).to_numpy()
+        part = part_of(readable(self.adata), modality)
+        of_cell = column_of(part, key).astype(str).to_numpy()
         counts = pd.Series(of_cell).value_counts().reindex(names)  # missing: a reference's
         found = pd.DataFrame({_keys.N_CELLS: counts.to_numpy()}, index=names)
-        for name, column in obs.items():
+        for name, column in part.obs.items():
             if str(name) not in (key, _keys.N_CELLS) and not _keys.is_bookkeeping(name):
-                codes, values = pd.factorize(column)  # -1: missing
+                codes, values = pd.factorize(plain_column(column))  # -1: missing
                 per = pd.Series(codes).where(codes >= 0).groupby(of_cell)
                 if bool((per.nunique() <= 1).all()):
                     code = per.first().reindex(names)

@@ -13,7 +13,8 @@ from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputValueError, check_choice, check_share
 from scmetaq._progress import with_progress
 from scmetaq.data._cells import Cells
-from scmetaq.data._columns import Labels, read_labels, with_plain_tables
+from scmetaq.data._columns import Labels, read_labels
+from scmetaq.data._plain import with_plain_tables
 from scmetaq.nn import LabelPrototypes, PrototypeFit, PrototypeState
 from scmetaq.nn._inputs import Inputs
 from scmetaq.nn._prototype_fit import N_FOLDS

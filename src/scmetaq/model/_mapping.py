@@ -13,10 +13,18 @@ from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import Trainer
 
 from scmetaq._errors import InputTypeError, InputValueError, check_share
+from scmetaq.data._advice import other_names
+from scmetaq.data._cells import called, part_of
 from scmetaq.data._checks import check_cells
 from scmetaq.data._columns import check_categories
-from scmetaq.data._features import check_embedding
-from scmetaq.data._query import Aligned, align, align_conditions, new_categories
+from scmetaq.data._grouping import check_embedding
+from scmetaq.data._query import (
+    Aligned,
+    align,
+    align_conditions,
+    layers_of_query,
+    new_categories,
+)
 from scmetaq.train import say
 
 from ._base import Mixin
@@ -40,6 +48,7 @@ class MappingMixin(Mixin):
         reference: str | Path | Self | None = None,
         *,
         min_shared: float = 0.2,
+        layer: str | None = None,
         accelerator: str = "auto",
         device: int | str = "auto",
         **kwargs: Any,
@@ -54,12 +63,15 @@ class MappingMixin(Mixin):
         Parameters
         ----------
         query
-            New cells with raw counts where the reference had them, and its columns of conditions.
-            Of several modalities at least one must be there. It is not changed.
+            New cells with raw counts, and the reference's columns of conditions. Of several
+            modalities at least one must be there. It is not changed.
         reference
             A trained model, or a folder that :meth:`save` wrote.
         min_shared
             Least share of the features that the model reads which the query must have.
+        layer
+            Layer of the query with the raw counts, of several modalities of each that has it, or
+            ``"X"``; by default where the reference had them.
         accelerator, device
             Device to load a saved model to, as in scvi-tools.
         **kwargs
@@ -92,9 +104,10 @@ class MappingMixin(Mixin):
         check_mapping_arguments(kwargs)
         check_share("min_shared", min_shared)
         known = cls._loaded_reference(reference, accelerator=accelerator, device=device)
-        aligned = known._aligned(query)
-        known._check_shared(aligned.missing, min_shared)
-        check_cells(aligned.data, known._sources, is_query=True, where="query")
+        aligned = known._aligned(query, layer=layer)
+        known._check_shared(query, aligned.missing, min_shared)
+        of_user: Any = {"user": query, "layers": layers_of_query(query, known._sources, layer)}
+        check_cells(aligned.data, known._sources, is_query=True, where="query", **of_user)
         new = new_categories(aligned.data, known._conditions)
         set_up = cls.setup_mudata if known._reads_mudata else cls.setup_anndata
         with few_cells_allowed():
@@ -129,8 +142,7 @@ class MappingMixin(Mixin):
         """
         known = cls._loaded_reference(reference_model)
         if return_reference_var_names:
-            names = {of.modality: known._features[kind] for kind, of in known._sources.items()}
-            return names.get(None, names)
+            return known.get_var_names()
         known._aligned(adata)
         return None if inplace else adata
 
@@ -165,11 +177,9 @@ class MappingMixin(Mixin):
             raise InputValueError(problem, "call its train() first.", "reference")
         return reference
 
-    def _aligned(
-        self, query: AnnData | MuData, lacking: Mapping[str, pd.Index] | None = None
-    ) -> Aligned:
-        """New cells in the form of the model's own, without the ``lacking`` features."""
-        options: Any = {"lacking": lacking, "use_rep": self._use_rep}
+    def _aligned(self, query: AnnData | MuData, **options: Any) -> Aligned:
+        """New cells in the form of the model's own; see :func:`~scmetaq.data._query.align`."""
+        options["use_rep"] = self._use_rep
         aligned = align(query, self._sources, self._features, **options)
         align_conditions(aligned.data, self._conditions)
         check_embedding(aligned.data, self._use_rep, "query", self._n_embedding)
@@ -177,7 +187,7 @@ class MappingMixin(Mixin):
 
     def _aligned_to_query(self, adata: AnnData | MuData) -> AnnData | MuData:
         """New cells with the features that the query of this model was measured in."""
-        aligned = self._aligned(adata, self.missing_features)
+        aligned = self._aligned(adata, lacking=self.missing_features)
         for kind, absent in aligned.missing.items():
             further = absent.difference(self.missing_features[kind])
             if len(further):
@@ -186,11 +196,11 @@ class MappingMixin(Mixin):
                 raise InputValueError(
                     f"{problem} {len(further)} missing, e.g. {further[0]!r}.", fix, "adata"
                 )
-        check_cells(aligned.data, self._sources, is_query=True, where="query")
+        check_cells(aligned.data, self._sources, is_query=True, where="query", user=adata)
         check_categories(aligned.data, self._conditions)
         return aligned.data
 
-    def _check_shared(self, missing: Mapping[str, pd.Index], min_shared: float) -> None:
+    def _check_shared(self, query: Any, missing: Mapping[str, pd.Index], min_shared: float) -> None:
         """Refuse a query with too few of the features that the model reads."""
         for kind, absent in missing.items():
             part, names = self.module.parts[kind], self._features[kind]
@@ -198,12 +208,12 @@ class MappingMixin(Mixin):
             of_part = names[reads.features.cpu().numpy()].to_numpy()
             n_shared = int((~np.isin(of_part, absent)).sum())
             if n_shared < min_shared * len(of_part):
+                modality = self._sources[kind].modality
+                sides = other_names(part_of(query, modality), names, called("query", modality))
                 raise InputValueError(
                     f"Expected at least {min_shared:.0%} of the {len(of_part):,} {kind} features "
-                    f"that the reference reads, found {n_shared:,} in the query (min_shared).",
-                    f"Features of the reference are called {names[0]!r}, {names[-1]!r}, ...: bring "
-                    "the query's var_names to the same kind of names if they are of another, or "
-                    "pass a lower min_shared to do with fewer.",
+                    f"that the reference reads, found {n_shared:,} in the query. {sides}",
+                    "Bring the names to the same kind, or pass a lower min_shared.",
                     "min_shared",
                 )
 

@@ -11,8 +11,8 @@ from mudata import MuData
 from scmetaq import _keys
 from scmetaq._errors import check_int
 from scmetaq.data._checks import check_cut
-from scmetaq.data._columns import plain
 from scmetaq.data._containers import readable
+from scmetaq.data._plain import plain
 from scmetaq.module import MetaQModule
 from scmetaq.nn import cut_tree, merge_codes
 from scmetaq.tl._aggregate import aggregate_cells, aggregate_modalities, check_layers

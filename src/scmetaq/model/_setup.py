@@ -14,10 +14,11 @@ from scmetaq.data._checks import check_cells, check_is_anndata, check_is_mudata,
 from scmetaq.data._columns import (
     check_conditions,
     check_labels,
+    find_columns,
     label_keys,
 )
 from scmetaq.data._containers import check_is_no_view, readable
-from scmetaq.data._features import Features, check_embedding, find_features, may_be_read
+from scmetaq.data._grouping import Features, check_embedding, find_features, may_be_read
 from scmetaq.data._modality import (
     COLUMN_ARGUMENTS,
     LAYER_ARGUMENTS,
@@ -145,7 +146,7 @@ class SetupMixin(_Base):
         rna_layer, adt_layer, atac_layer
             Layer with the raw counts of the modality; its ``X`` by default.
         batch_key, categorical_covariate_keys, labels_key, unlabeled_category
-            As of :meth:`setup_anndata`.
+            As of :meth:`setup_anndata`; ``"rna:batch"`` is the column ``"batch"`` of a modality.
         modalities
             Name of the modality that an argument is about, as in scvi-tools:
             ``{"rna_layer": "rna", "adt_layer": "prot"}`` takes RNA and ADT counts from these
@@ -172,12 +173,16 @@ class SetupMixin(_Base):
             modalities["adt_layer"] = modalities.pop("protein_layer")
         adt_layer = given["adt_layer"] = adt_layer if protein_layer is None else protein_layer
         modalities = given["modalities"] = modalities or None
+        for argument in COLUMN_ARGUMENTS:
+            given[argument], found = find_columns(mdata, given[argument], argument)
+            if found is not None:
+                modalities = given["modalities"] = {**(modalities or {}), argument: found}
         layers = {"rna": rna_layer, "adt": adt_layer, "atac": atac_layer}
         names = find_modalities(mdata, modalities)
         if cls._paired_kinds:
             names = cls._paired_modalities(given, mdata, names)
         check_layers_have_modalities(mdata, names, layers)
-        if modalities is None and not cls._paired_kinds:
+        if not set(modalities or {}) & set(LAYER_ARGUMENTS) and not cls._paired_kinds:
             warn_of_others(mdata, names)
         columns = {k: v for k, v in (modalities or {}).items() if k in COLUMN_ARGUMENTS}
         given["modalities"] = {f"{kind}_layer": name for kind, name in names.items()} | columns
@@ -294,6 +299,11 @@ class SetupMixin(_Base):
             kind: pd.Index(fields[key]["state_registry"]["column_names"])
             for kind, key in keys.items()
         }
+
+    def get_var_names(self, legacy_mudata_format: bool = False) -> Any:
+        """Names of the features of the model; of several modalities a dict by modality."""
+        names = {of.modality: self._features[kind].to_numpy() for kind, of in self._sources.items()}
+        return names.get(None, names)
 
     @property
     def _use_rep(self) -> str | None:

@@ -8,9 +8,10 @@ from inspect import signature
 from typing import Any, Final
 
 import numpy as np
+import torch
 from scvi.train import SaveCheckpoint
 
-from scmetaq._errors import InputTypeError, InputValueError, check_share
+from scmetaq._errors import InputTypeError, InputValueError, check_int, check_share
 from scmetaq.data._training_set import training_set
 
 MOST_EPOCHS: Final = 1_000_000
@@ -93,6 +94,12 @@ def check_train_size(train_size: float | None, *, early_stopping: bool) -> None:
         problem = f"Expected cells held out for early_stopping, found train_size={train_size}."
         fix = "Leave train_size out, or pass a share below one."
         raise InputValueError(problem, fix, "train_size")
+
+
+def check_batch_size(batch_size: int | None, module: torch.nn.Module) -> None:
+    """Refuse a batch size below 1, or, with batch normalisation, below 2."""
+    needs_two = any(isinstance(of, torch.nn.BatchNorm1d) for of in module.modules())
+    check_int("batch_size", batch_size, least=1 + needs_two, optional=True)
 
 
 def check_plan_kwargs(plan: type, loss: Any, plan_kwargs: dict[str, Any] | None) -> None:

@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, check_layer, layers_of
-from scmetaq.data._columns import plain
 from scmetaq.data._containers import loaded, readable
+from scmetaq.data._plain import plain
 from scmetaq.metrics._counts import check_counts
 from scmetaq.metrics._groups import as_embedding, cell_values, factorize_metacells
 from scmetaq.tl._summarize import (

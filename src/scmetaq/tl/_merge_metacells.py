@@ -10,7 +10,7 @@ from mudata import MuData
 
 from scmetaq import _keys
 from scmetaq._errors import InputTypeError, InputValueError, check_choice, check_unique
-from scmetaq.data._columns import plain
+from scmetaq.data._plain import plain
 
 
 def merge_metacells[T: (AnnData, MuData)](

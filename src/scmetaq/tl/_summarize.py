@@ -13,6 +13,7 @@ from scmetaq._errors import InputKeyError, InputTypeError, InputValueError, chec
 from scmetaq._parallel import in_parts
 from scmetaq.data._columns import is_unlabeled
 from scmetaq.data._containers import Rows, Span
+from scmetaq.data._plain import plain_column
 from scmetaq.metrics._counts import counts_of
 from scmetaq.metrics._groups import (
     as_embedding,
@@ -142,16 +143,18 @@ def summarize_obs(
 ) -> pd.DataFrame:
     """Count cells, average numbers and take majorities of categories and of ``categorical``.
 
-    By the column, ``unlabeled`` has a value that counts as missing.
+    By the column, ``unlabeled`` has a value that counts as missing. Values of ``categorical`` that
+    files cannot hold, or of several types, become text.
     """
     kept = metacells.codes >= 0
     codes, n = metacells.codes[kept].astype(np.int64), len(metacells.categories)
     summary: dict[str, object] = {_keys.N_CELLS: np.bincount(codes, minlength=n)}
-    numbers = {name for name in categorical if name in obs and is_numeric(obs[name])}
-    obs = obs.loc[kept].astype(dict.fromkeys(numbers, "category"))
-    obs = obs.loc[:, obs.columns != _keys.N_CELLS]
-    for name in set(unlabeled or {}) & set(obs):
-        obs[name] = obs[name].where(~is_unlabeled(obs[name], (unlabeled or {})[name]))
+    obs = obs.loc[kept, ~obs.columns.duplicated() & (obs.columns != _keys.N_CELLS)]
+    for name in set(categorical) & set(obs):
+        column = plain_column(obs[name])
+        if name in (unlabeled or {}):
+            column = column.where(~is_unlabeled(column, (unlabeled or {})[name]))
+        obs[name] = column.astype("category") if is_numeric(column) else column
     for name, column in obs.items():
         if is_numeric(column):
             values = pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan))
@@ -175,7 +178,7 @@ def is_numeric(column: pd.Series) -> bool:
 def _as_categories(column: pd.Series) -> pd.Categorical | None:
     """Categorical, text or boolean values as a Categorical; None for any other kind."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.array
+        return plain_column(column).array
     kind = pd.api.types.infer_dtype(column, skipna=True)
     if kind == "boolean":
         # plain booleans as categories: h5ad has none of the nullable kind
