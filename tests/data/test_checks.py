@@ -144,12 +144,12 @@ def test_counts_are_bounded_where_sums_of_them_stay_exact(toy, dtype):
     with_values(toy, 2**31)
     check_anndata(toy)
     with_values(toy, 2**31 + 1)
-    expected = r"at most 2,147,483,648 in adata\.X, found 2,147,483,649\."
+    expected = r"found one of 2,147,483,649, and 2,147,483,648 is the most"
     with pytest.raises(ValueError, match=expected):
         check_anndata(toy)
     with_values(toy, 10**9 if dtype == np.uint32 else 10**12, 50)
     if dtype != np.uint32:
-        with pytest.raises(ValueError, match=r"found 1e\+12|found 1,000,000,000,000"):
+        with pytest.raises(ValueError, match=r"found one of 1(e\+12|,000,000,000,000)"):
             check_anndata(toy)
 
 
