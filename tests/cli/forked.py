@@ -48,6 +48,7 @@ def run(words, *, watched, log, kill_before=0, largest_file=0, on_disk=False, **
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     if on_disk:
         scmetaq.data._files.MOST_IN_MEMORY = 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run behind
     watch(watched, kill_before, told, call.get("signal", signal.SIGKILL))
     status = 70
     try:
