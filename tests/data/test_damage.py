@@ -104,6 +104,17 @@ def test_a_small_file_that_declares_a_terabyte_is_refused(path, store):
             read_files(file)
 
 
+def test_a_sparse_matrix_that_declares_another_size_is_refused(path, store):
+    with h5py.File(path, "a") as file:
+        file["X"].attrs["shape"] = np.array([10**12, 60])
+    group = zarr.open_group(store, mode="a", use_consolidated=False)
+    group["X"].attrs["shape"] = [10**12, 60]
+    zarr.consolidate_metadata(store)
+    for file in (path, store):
+        with pytest.raises(ValueError, match=r"X declares 1000000000000 x 60, has 150\)"):
+            read_files(file)
+
+
 def test_large_chunks_of_a_small_array_are_refused(store):
     group = zarr.open_group(store, mode="a", use_consolidated=False)
     group["uns"].create_array("odd", shape=(10,), dtype="f8", chunks=(10**12,))

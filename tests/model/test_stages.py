@@ -131,6 +131,7 @@ def test_ctrl_c_raises_and_leaves_the_model_as_it_was(
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run behind
     monkeypatch.setattr("scmetaq.model._stages.say", lambda text: told.append(text))
     told, callbacks = [], [Interrupt()] if stage == "epochs" else []
     if stage != "epochs":

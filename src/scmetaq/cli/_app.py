@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def run(arguments: Sequence[str] | None) -> None:
     """Run the command line, by default the words that it was called with, and leave."""
     os.environ.setdefault("MPLBACKEND", "agg")  # the report needs no screen
     words = sys.argv[1:] if arguments is None else list(arguments)

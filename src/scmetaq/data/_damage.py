@@ -40,7 +40,9 @@ def check_file(path: Path) -> None:
 
 def _check_store(path: Path) -> None:
     for name, node in zarr.open_group(path, mode="r").members(max_depth=None):
-        if isinstance(node, zarr.Array):
+        if isinstance(node, zarr.Group):
+            _probe.check_sparse(node)
+        else:
             sides = map(max, node.shape or (1,), node.chunks or (1,))
             declared = math.prod(sides) * node.dtype.itemsize
             if declared > _probe.FEW:

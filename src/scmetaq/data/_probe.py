@@ -21,6 +21,14 @@ def check_size(name: str, declared: int, stored: int) -> None:
         raise ValueError(f"{name} declares {declared:,} bytes and holds {stored:,}")
 
 
+def check_sparse(group: Any) -> None:
+    """Refuse a sparse matrix of another size than its pointers."""
+    axis = {"csr_matrix": 0, "csc_matrix": 1}.get(group.attrs.get("encoding-type", ""))
+    if axis is not None and group["indptr"].shape[0] != group.attrs["shape"][axis] + 1:
+        declared, n = group.attrs["shape"], group["indptr"].shape[0] - 1
+        raise ValueError(f"{group.name} declares {' x '.join(map(str, declared))}, has {n:,}")
+
+
 def walk(node: Any, above: Collection[int] = ()) -> None:
     """Read all names, attributes and small arrays, and some of large ones."""
     address = h5py.h5o.get_info(node.id).addr
@@ -29,6 +37,7 @@ def walk(node: Any, above: Collection[int] = ()) -> None:
     for key in node.attrs:
         node.attrs[key]
     if isinstance(node, h5py.Group):
+        check_sparse(node)
         for key in node:
             link: Any = node.get(key, getlink=True)
             if isinstance(link, h5py.ExternalLink):
