@@ -39,11 +39,9 @@ def main(n_inputs: int) -> None:
         found = json.loads(figures.read_text())
     kinds = sorted({name.split(":")[0] for name in found})
     of = {kind: [found.get(f"{kind}: {end}", 0) for end in ("right", "refused")] for kind in kinds}
-    rows = "\n".join(
-        f"| {kind} | {right:,} | {refused:,} |" for kind, (right, refused) in of.items()
-    )
+    lines = [f"| {kind} | {right:,} | {refused:,} |" for kind, (right, refused) in of.items()]
     right, refused = map(sum, zip(*of.values(), strict=True))
-    text = CONTENT.format(rows=rows, right=right, refused=refused)
+    text = CONTENT.format(rows="\n".join(lines), right=right, refused=refused)
     (ROOT / "benchmarks" / "results" / "generated_inputs.md").write_text(text)
 
 
