@@ -94,7 +94,7 @@ def weights(adata: anndata.AnnData, cells: np.ndarray) -> dict[str, float]:
     model = scmetaq.MetaQModel(mdata, n_metacells=10)
     for kind, of_kind in parts.items():
         fit_statistics(model.module.parts[kind], kind, of_kind.X.tocsr())
-    read = model._read_all(model._cells(model.adata_manager))
+    read = model._read_all(model._cells(model.adata))
     found: dict[str, float] = {}
     for name, rule in RULES.items():
         counts = {kind: rule(values["scores"][:MOST]) for kind, values in read.items()}

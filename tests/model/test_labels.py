@@ -312,7 +312,7 @@ def test_cells_beyond_the_reference_sample_are_new(demo, fit, monkeypatch):
     assert len(prototypes.fitted_to) == 500
     assert 0.1 < prototypes.new_cells < 0.8
     uncertainty = model.predict_labels()["cell_type_uncertainty"]
-    chunks = model._latents_in_chunks(model._cells(model.adata_manager))
+    chunks = model._latents_in_chunks(model._cells(model.adata))
     is_new = torch.cat([prototypes.is_new(number) for *_, number in chunks]).numpy()
     assert is_new.sum() == demo.n_obs - 500
     is_hidden = demo.obs["cell_type"].isna()

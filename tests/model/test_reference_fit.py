@@ -93,7 +93,7 @@ def many_cells(toy, monkeypatch):
 
 def test_many_cells_are_sampled(many_cells, toy):
     chosen = many_cells._codebook_cells(0)
-    sample = many_cells._cells(many_cells.adata_manager).counts["rna"].of(chosen)
+    sample = many_cells._cells(many_cells.adata).counts["rna"].of(chosen)
     assert sample.shape == (60, 60)
     assert isinstance(sample, sparse.csr_matrix)
     cells = {tuple(row) for row in toy.X.toarray()}

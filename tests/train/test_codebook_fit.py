@@ -126,7 +126,7 @@ def test_latents_of_prepared_inputs_are_those_of_the_trained_model(fit, toy, rec
         found = model.get_latent_representation()
         np.testing.assert_array_equal(z, found[prepared.cells])
         cells = model._codebook_cells(0)
-        further = model._half_latents(model._cells(model.adata_manager).only(cells))
+        further = model._half_latents(model._cells(model.adata).only(cells))
         np.testing.assert_array_equal(further, found[cells].astype(np.float16))
 
 

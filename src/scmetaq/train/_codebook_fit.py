@@ -40,8 +40,8 @@ def fit_codes(
     ``n_all`` together.
     """
     codebook = module.codebook
-    check_distinct(z, codebook.n_codes)
     n_codes, start = codebook.n_codes, None
+    check_distinct(z, n_codes)
     if codebook.is_fitted:
         start = codebook.codes.detach().clone()
     elif init != "kmeans":
@@ -58,35 +58,34 @@ def fit_codes(
         each = partial(_in_parts, z.device.type != "cpu")
         codes = means_of_more(codes, chain([z], others), each)
     codebook.set_codes(codes)
-    finish_codes(module, z, share=len(z) / max(len(z), n_all))
+    n_empty = finish_codes(module, z, share=len(z) / max(len(z), n_all))
+    if n_empty:  # latents that differ in the last digits have one nearest code
+        codebook.is_fitted = start is not None
+        check_distinct(z, n_codes, n_codes - n_empty)
 
 
-def check_distinct(z: Tensor, n_codes: int) -> None:
+def check_distinct(z: Tensor, n_codes: int, n: int | None = None) -> None:
     """Refuse fewer distinct cells than codes: cells with one latent are in one metacell."""
-    n = n_distinct(z)
+    n = n_distinct(z) if n is None else n
     if n < n_codes:
         raise InputValueError(
             f"Expected at least {n_codes} distinct cells for as many metacells, found {n} among "
-            f"{len(z):,}: the others equal one of them in all features that are read.",
+            f"{len(z):,}: the others are as one of them in what is read.",
             "Remove duplicated cells, use more features, or ask for fewer metacells.",
             "n_metacells",
         )
 
 
 @torch.no_grad()
-def finish_codes(module: MetaQModule, z: Tensor, *, share: float = 1.0) -> None:
-    """Make sure that each code has a cell, and store what its cells, of which a share, are like."""
+def finish_codes(module: MetaQModule, z: Tensor, *, share: float = 1.0) -> int:
+    """Make sure that each code has a cell, and store what its cells, of which a share, are like.
+
+    Return how many codes have none, since there are too few distinct cells.
+    """
     codebook = module.codebook
     assignment = codebook.claim_cells(z)
     codebook.describe_cells(z, assignment, module.state_dimensions, share=share)
-    n_empty = int((codebook.usage == 0).sum())
-    if n_empty:
-        warnings.warn(
-            f"Expected a cell for each of the {codebook.n_codes} metacells, {n_empty} have "
-            "none: there are fewer distinct cells than metacells. Remove duplicated cells, or "
-            "ask for fewer metacells.",
-            stacklevel=2,
-        )
+    return int((codebook.usage == 0).sum())
 
 
 def latents(module: MetaQModule, inputs: Mapping[str, Any]) -> Tensor:
@@ -136,7 +135,13 @@ class CodebookStart(Callback):
         """Give each code a cell when training is over, after other callbacks."""
         if not self.module.codebook.is_fitted:  # no step was made
             self._start()
-        finish_codes(self.module, latents(self.module, self.inputs))
+        n_empty = finish_codes(self.module, latents(self.module, self.inputs))
+        if n_empty:
+            warnings.warn(
+                f"Expected a cell for each of the {self.module.codebook.n_codes} metacells, "
+                f"{n_empty} have none: training made cells too similar. Ask for fewer metacells.",
+                stacklevel=2,
+            )
 
     @torch.no_grad()
     def _start(self) -> None:
