@@ -8,7 +8,7 @@ import torch
 
 import scmetaq
 from scmetaq import tl
-from scmetaq.data._columns import plain
+from scmetaq.data._plain import plain
 
 
 def assert_same(found, expected):

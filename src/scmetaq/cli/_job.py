@@ -16,7 +16,7 @@ from ._inputs import Cells, Columns, find_source, read_cells, read_data
 from ._output import Output
 from ._terminal import NOTE, REMEDIES, bad_input, plain, quiet, say, show_results
 
-_FORMULA = re.compile(r"[=+\-@\t\r](?!$|[\d.]+$)")
+_FORMULA = re.compile(r"[=@\t\r](?!$)|[+-](?!$|[\d.]+$)")
 _NAMES = {"labels_key": "Labels", "batch_key": "Batch", "categorical_covariate_keys": "Covariates"}
 
 
