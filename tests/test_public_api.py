@@ -11,7 +11,7 @@ import scmetaq
 
 EXPORTS = {
     "scmetaq": "COEM MetaQModel SCPoli data metrics pl tl",
-    "scmetaq.data": "demo demo_batches demo_citeseq demo_multiome find_modalities",
+    "scmetaq.data": "demo demo_batches demo_citeseq demo_multiome find_modalities split_modalities",
     "scmetaq.metrics": """accuracy agreement balanced_accuracy compactness diffusion_compactness
         diffusion_map diffusion_separation dubious entropy evaluate inv mixing purity
         rna_atac_correlation separation""",

@@ -181,7 +181,7 @@ def test_modalities_of_no_use_are_refused_or_left_out_aloud(run, mcells, tmp_pat
     bad = {
         "one": ({"first": rna.copy()}, ("found 'first'", "Name the modalities")),
         "two": ({"rna": rna.copy(), "gex": rna.copy()}, ("rna, gex", "Name the modalities")),
-        "logged": ({"rna": rna.copy(), "adt": logged}, ("mdata['adt']", "--layer")),
+        "logged": ({"rna": rna.copy(), "adt": logged}, ("mdata['adt']", "there are no layers")),
     }
     for name, (parts, told) in bad.items():
         MuData(parts).write_h5mu(tmp_path / f"{name}.h5mu")
@@ -262,5 +262,5 @@ def test_notes_are_in_words_of_the_command(run, inferred_adata, cells, tmp_path)
     outcome = run("evaluate", *words)
     assert outcome.status == 0, outcome.err
     assert "found fractions" in outcome.err
-    assert "--layer" in outcome.err
+    assert "layers there, 'lognorm', hold none either" in outcome.err
     assert "layer=" not in outcome.err

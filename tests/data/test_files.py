@@ -208,7 +208,7 @@ def test_files_that_cannot_be_read_say_the_likely_cause(paired, blood, tmp_path)
             read_files(tmp_path / name)
     with pytest.raises(ValueError, match="Expected .h5ad or .h5mu files or .zarr stores"):
         read_files(__file__)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(ValueError, match="There is no .*none.h5ad"):
         read_files(tmp_path / "none.h5ad")
 
 

@@ -193,7 +193,7 @@ def test_cells_that_were_changed_since_are_refused(fit, toy):
     model = fit(toy)
     kept = toy.X
     toy.X = np.log1p(kept)
-    with pytest.raises(ValueError, match=r"raw counts.*adata\.X, as.*normalised since.*layer"):
+    with pytest.raises(ValueError, match=r"raw counts.*adata\.X, as.*normalised, since.*layer"):
         model.get_metacells()
     toy.X = kept
     toy._inplace_subset_var(np.arange(toy.n_vars) > 2)

@@ -410,7 +410,7 @@ class TestMuData:
         query = MuData({"gex": mdata["rna"].copy()})
         with pytest.raises(ValueError, match="at least one modality.*'gex'"):
             MetaQModel.load_query_data(query, reference)
-        with pytest.raises(TypeError, match="Expected a MuData, found AnnData"):
+        with pytest.raises(TypeError, match="Expected a MuData with modalities of the model"):
             MetaQModel.load_query_data(mdata["rna"].copy(), reference)
         query = mdata.copy()
         query["adt"].X = query["adt"].X * np.float32(0.5)

@@ -184,7 +184,7 @@ def test_a_metacell_without_cells_in_a_modality_is_absent_from_it(mdata, tmp_pat
         (lambda cells: aggregate(cells, np.full(200, np.nan)), ValueError, "only missing.* 200"),
         (lambda cells: aggregate(cells.to_df()), TypeError, "found DataFrame"),
         (lambda cells: aggregate(cells, ["a", "b"] * 99), ValueError, "200 cells, found 198 val"),
-        (lambda cells: aggregate(AnnData(obs=cells.obs)), ValueError, "nothing. Name the layer"),
+        (lambda cells: aggregate(AnnData(obs=cells.obs)), ValueError, "nothing. Pass the cells"),
     ],
 )
 def test_bad_input_is_named(adata, call, error, message):

@@ -76,7 +76,7 @@ def test_fractions_give_a_warning_and_no_counts_are_refused():
     with pytest.warns(UserWarning, match="raw counts in `X`, found fractions") as warned:
         log_counts_of_a_caller(adata)
     assert warned[0].filename == __file__
-    with pytest.raises(ValueError, match="found nothing. Name the layer"):
+    with pytest.raises(ValueError, match="found nothing. Pass the cells as they were before"):
         log_counts(AnnData(obs=adata.obs), None)
 
 

@@ -19,7 +19,7 @@ from ._terminal import NOTE, REMEDIES, bad_input, plain, quiet, say, show_result
 DEMO_LABELS = "cell_type"
 REPORT = "pictures and the quality of the metacells"
 JUDGING = "Judging the metacells and writing the report."
-_FORMULA = re.compile(r"[=+\-@\t\r](?!$|[\d.]+$)")
+_FORMULA = re.compile(r"[=@\t\r](?!$)|[+-](?!$|[\d.]+$)")
 _NAMES = {"labels_key": "Labels", "batch_key": "Batch", "categorical_covariate_keys": "Covariates"}
 
 

@@ -28,8 +28,10 @@ ERROR = "[bold red]Error:[/]"
 CELLS_PER_METACELL = 50
 
 _PACKAGE = Path(__file__).parents[1]
+_LAYER = "Name the layer with the raw counts with --layer."
 _COLUMN = "Name another column with {}, or leave it out."
 REMEDIES = {
+    **dict.fromkeys(["layer", "rna_layer", "adt_layer", "atac_layer"], _LAYER),
     **dict.fromkeys(["labels", "labels_key"], _COLUMN.format("--labels-key")),
     **dict.fromkeys(["conditions", "batch_key"], _COLUMN.format("--batch-key")),
     "n_metacells": "Choose another number with --n-metacells, or leave it out for one per "
@@ -45,6 +47,7 @@ _OPTIONS = {
     "modality": "--modality",
 }
 """Options whose value that would do is known, by argument."""
+_LEFT_OUT = re.compile(r"leave \w*layer out")
 _OF_PYTHON = re.compile(r"\b(adata|mdata|query|model)\b")
 
 
@@ -55,8 +58,10 @@ def plain(message: object, remedies: Mapping[str, str]) -> str:
         argument, remedy = message.argument or "", message.fix
         if argument in _OPTIONS and message.value is not None:
             remedy = f"Pass {_OPTIONS[argument]} {shlex.quote(message.value)}."
-        elif argument in remedies:
+        elif argument in remedies and not (argument in _OPTIONS and remedy):
             remedy = remedies[argument]
+        elif _LEFT_OUT.search(remedy):
+            remedy = _LEFT_OUT.sub("leave --layer out", remedy)
         elif _OF_PYTHON.search(remedy):
             remedy = f"In Python: {remedy}"
         text = f"{message.problem} {remedy}"

@@ -61,15 +61,15 @@ def no_column(
 
 
 def find_columns(
-    mdata: MuData, keys: Any, argument: str
+    mdata: MuData, keys: Any, argument: str, given: str | None = None
 ) -> tuple[str | list[str] | None, str | None]:
-    """Columns named as in ``"rna:batch"``, and the modality that has them; None: the MuData."""
-    if not keys or not isinstance(keys, str | list):
+    """Columns named as in ``"rna:batch"``, and the modality that has them; None: that ``given``."""
+    if not keys or not isinstance(keys, str | list | tuple):
         return keys, None
     found = {}
-    for key in label_keys(keys):
+    for key in [keys] if isinstance(keys, str) else keys:
         modality, colon, column = str(key).partition(":")
-        is_there = colon and key not in mdata.obs and modality in mdata.mod
+        is_there = colon and (given == modality or key not in mdata.obs) and modality in mdata.mod
         is_there = is_there and column in mdata.mod[modality].obs
         found[key] = (modality, column) if is_there else (None, key)
     places = {modality for modality, _ in found.values()}

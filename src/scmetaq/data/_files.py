@@ -96,6 +96,8 @@ def _distinct(files: Sequence[Path]) -> list[str]:
 
 def _read(file: Path, is_small: bool) -> Any:
     package, kind = (mudata, "MuData") if _has_modalities(file) else (anndata, "AnnData")
+    if not file.exists():
+        raise InputValueError(f"There is no {file}.", "Check the spelling and the folder.")
     read = getattr(package, f"read_{file.suffix[1:]}", None)
     if read is None:
         problem = f"Expected .h5ad or .h5mu files or .zarr stores, found {str(file)!r}."

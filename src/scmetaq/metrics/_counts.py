@@ -8,8 +8,9 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
-from scmetaq._errors import InputValueError, InputWarning, check_int, layers_of
+from scmetaq._errors import InputValueError, InputWarning, check_int
 from scmetaq._parallel import in_parts
+from scmetaq.data._advice import where_counts_are
 from scmetaq.data._cells import BLOCK, SPAN
 from scmetaq.data._checks import MOST_COUNTS
 from scmetaq.data._columns import same_names
@@ -159,20 +160,23 @@ def check_counts(adata: Any, layer: str | None, owner: str = "", *, stacklevel: 
     """Raw counts where they are; invalid ones are refused, fractions warned of but at level 0."""
     X: Any = adata.X if layer is None else adata.layers[layer]
     where = owner + ("`X`" if layer is None else f"layer {layer!r}")
-    named = f"the layer with raw counts by `layer=`; layers: {layers_of(adata)}."
     problem = f"Expected raw counts in {where}, found"
+
+    def advice() -> tuple[str, str, str | None]:
+        text, value = where_counts_are(adata, layer, "adata", "layer", is_query=False)
+        return text, "layer", value
+
     if X is None:
-        raise InputValueError(f"{problem} nothing.", f"Name {named}", "layer")
+        raise InputValueError(f"{problem} nothing.", *advice())
     check_readable(X, where, "layer")
     spans = Rows(X).spans(SPAN)
     found = in_parts(_odd_values, None, spans, n_parts=len(spans), shown_as="Checking counts")
     n_wrong, n_fractions = sum(found, np.zeros(2, int))
     if n_wrong:
         wrong = f"{problem} {n_wrong} values that are negative, NaN or above {MOST_COUNTS:,}."
-        raise InputValueError(wrong, f"Name {named}", "layer")
+        raise InputValueError(wrong, *advice())
     if n_fractions and stacklevel:
-        fix = f"If these are normalised values, name {named}"
-        warning = InputWarning(f"{problem} fractions.", fix, "layer")
+        warning = InputWarning(f"{problem} fractions. If they are normalised:", *advice())
         warnings.warn(warning, stacklevel=stacklevel)
     return X
 

@@ -174,7 +174,8 @@ class SetupMixin(_Base):
         adt_layer = given["adt_layer"] = adt_layer if protein_layer is None else protein_layer
         modalities = given["modalities"] = modalities or None
         for argument in COLUMN_ARGUMENTS:
-            given[argument], found = find_columns(mdata, given[argument], argument)
+            of = (modalities or {}).get(argument)
+            given[argument], found = find_columns(mdata, given[argument], argument, of)
             if found is not None:
                 modalities = given["modalities"] = {**(modalities or {}), argument: found}
         layers = {"rna": rna_layer, "adt": adt_layer, "atac": atac_layer}
