@@ -19,7 +19,7 @@ PICTURES = {
     "multiomics": "cell-27",
     "integration": "cell-10",
     "reference_mapping": "cell-11",
-    "scpoli": "cell-07",
+    "scpoli": "cell-17",
     "coem": "cell-13",
     "atlas": "cell-15",
     "downstream": "cell-05",
