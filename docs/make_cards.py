@@ -1,6 +1,6 @@
 """Draw ``docs/_static/cards/*.png``: a picture of each tutorial, for the landing page.
 
-usage: uv run python docs/make_cards.py [TUTORIAL ...]      (all of them; takes minutes)
+usage: uv run python docs/make_cards.py [TUTORIAL ...]      (all of them, in minutes)
 """
 
 import base64
@@ -29,10 +29,12 @@ WIDTH = 560
 
 
 def main(names: list[str]) -> None:
-    """Run the tutorials and keep a small copy of one picture of each."""
+    """Run the tutorials up to their picture and keep a small copy of it."""
     TARGET.mkdir(parents=True, exist_ok=True)
     for name in names or PICTURES:
         notebook = nbformat.read(ROOT / "tutorials" / f"{name}.ipynb", as_version=4)
+        last = [of["id"] for of in notebook.cells].index(PICTURES[name])
+        notebook.cells = notebook.cells[: last + 1]
         NotebookClient(notebook, timeout=1800, kernel_name="python3").execute()
         save(notebook, name)
         print(TARGET / f"{name}.png")
