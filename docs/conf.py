@@ -5,6 +5,7 @@ import dataclasses
 import io
 import os
 import shutil
+import sys
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from unittest import mock
@@ -15,7 +16,8 @@ from scmetaq.model._recipe import RECIPES
 
 HERE = Path(__file__).parent
 GENERATED = HERE / "generated"
-COMMANDS = ("infer", "map", "evaluate")
+COMMANDS = ("infer", "map", "evaluate", "compare")
+MODELS = (scmetaq.MetaQModel, scmetaq.SCPoli, scmetaq.COEM)
 
 project = "scmetaq"
 author = "The scmetaq developers"
@@ -23,20 +25,43 @@ copyright = "2026, the scmetaq developers"
 release = distribution_version("scmetaq")
 version = release
 
+sys.path.insert(0, str(HERE))
 extensions = [
+    "mathml",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
     "sphinxcontrib.bibtex",
 ]
+# links to other packages need the lists of their names: a build without network goes without
+if "READTHEDOCS" in os.environ:
+    extensions.append("sphinx.ext.intersphinx")
+intersphinx_mapping = {
+    "anndata": ("https://anndata.readthedocs.io/en/stable/", None),
+    "mudata": (
+        "https://mudata.scverse.org/stable/",
+        (None, "https://mudata.readthedocs.io/stable/objects.inv"),
+    ),
+    "numpy": ("https://numpy.org/doc/stable/", None),
+    "pandas": ("https://pandas.pydata.org/docs/", None),
+    "python": ("https://docs.python.org/3/", None),
+    "scanpy": ("https://scanpy.readthedocs.io/en/stable/", None),
+    "scipy": ("https://docs.scipy.org/doc/scipy/", None),
+    "scvi": ("https://docs.scvi-tools.org/en/stable/", None),
+    "torch": ("https://docs.pytorch.org/docs/stable/", None),
+}
+intersphinx_timeout = 20
 exclude_patterns = ["_build", "_templates", "**.ipynb_checkpoints", "generated/recipes.md"]
 templates_path = ["_templates"]
 
 html_theme = "furo"
 html_title = f"scmetaq {release}"
 html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_math_renderer = "mathml"
+copybutton_exclude = ".linenos, .gp, .go"
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -45,6 +70,8 @@ myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 1800
+nb_merge_streams = True
+nb_output_stderr = "remove"
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "unsrt"
@@ -58,16 +85,18 @@ napoleon_google_docstring = False
 napoleon_custom_sections = [("Returns", "prose")]
 
 
-def own_methods(cls: type) -> list[str]:
-    """Public methods that scmetaq defines, and those of scvi-tools that every user needs."""
+def own_names(cls: type, directive: str) -> list[str]:
+    """Public methods or properties of scmetaq, and the methods of scvi-tools that all need."""
     names = [name for name in dir(cls) if not name.startswith("_")]
-    return [name for name in names if is_own(cls, name) or name in ("save", "load")]
+    own = [name for name in names if is_own(cls, name) or name in ("save", "load")]
+    is_wanted = callable if directive == "automethod" else lambda of: isinstance(of, property)
+    return [name for name in own if is_wanted(getattr(cls, name))]
 
 
 def is_own(cls: type, name: str) -> bool:
-    """Whether a method comes from scmetaq and not from a base class of another package."""
+    """Whether a name comes from scmetaq and not from a base class of another package."""
     module = next(base.__module__ for base in cls.__mro__ if name in vars(base))
-    return module.startswith("scmetaq") and callable(getattr(cls, name))
+    return module.startswith("scmetaq") and name != "setup_annbatch"  # which only refuses
 
 
 def copy_tutorials() -> None:
@@ -103,4 +132,9 @@ GENERATED.mkdir(exist_ok=True)
 copy_tutorials()
 write_cli_help()
 write_recipes()
-autosummary_context = {"own_methods": {"MetaQModel": own_methods(scmetaq.MetaQModel)}}
+autosummary_context = {
+    "own_names": {
+        cls.__name__: {of: own_names(cls, of) for of in ("automethod", "autoproperty")}
+        for cls in MODELS
+    }
+}

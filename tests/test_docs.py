@@ -1,6 +1,7 @@
 """Documentation that must keep up with the code, as far as building it does not show."""
 
 import importlib.util
+import inspect
 import json
 import re
 import subprocess
@@ -13,9 +14,12 @@ import muon
 import numpy as np
 import pytest
 import scanpy as sc
+import typer
 from sklearn.cluster import KMeans
 
 import scmetaq
+import scmetaq.cli._app
+import scmetaq.report
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,3 +122,108 @@ def test_the_map_of_the_guide_is_for_any_number_of_metacells(citeseq, n_metacell
     assert joint.n_obs == n_metacells
     assert np.isfinite(joint.obsm["X_diffmap"]).all()
     assert joint.uns["paga"]["connectivities"].shape == (2, 2)
+
+
+PLACES = {
+    **{name: getattr(scmetaq, name) for name in ("data", "metrics", "pl", "tl")},
+    "report": scmetaq.report,
+}
+MODELS = (scmetaq.MetaQModel, scmetaq.SCPoli, scmetaq.COEM)
+COMMAND = typer.main.get_command(scmetaq.cli._app.app)
+OPTIONS = {
+    name: {option for of in command.params for option in of.opts}
+    for name, command in COMMAND.commands.items()
+}
+
+
+def meanings(dotted):
+    """What a name may stand for: that of a module, of a class, or of an object of a model."""
+    first, *rest = dotted.split(".")
+    if first in PLACES:
+        found = [PLACES[first]]
+    elif first in ("model", "query_model"):
+        found = list(MODELS)
+    elif first[0].isupper():
+        found = [of for of in MODELS if of.__name__ == first]
+    else:
+        found, rest = list(MODELS), [first, *rest]
+    for name in rest:
+        found = [getattr(of, name) for of in found if hasattr(of, name)]
+    return found
+
+
+def unknown_of(code):
+    """Names, keywords and options in code that do not exist."""
+    if code.startswith("scmetaq "):
+        name, *words = code.split()[1:]
+        if name not in OPTIONS:
+            return [name]
+        return [word for word in words if word[:2] == "--" and word not in OPTIONS[name]]
+    unknown = []
+    for name, _, arguments in re.findall(r"([a-zA-Z_][\w.]*)(?:(\()([^()]*))?", code):
+        if not (found := meanings(name)):
+            unknown.append(name)
+        known = {key for of in found if callable(of) for key in inspect.signature(of).parameters}
+        unknown += [key for key in re.findall(r"(\w+)=", arguments) if key not in known]
+    return unknown
+
+
+def code_of(page, column):
+    """All code in one column of the tables of a page."""
+    for line in (ROOT / "docs" / page).read_text().splitlines():
+        cells = line.strip("| ").split(" | ")
+        if line.startswith("| ") and len(cells) > column:
+            yield from re.findall(r"`([^`]+)`", cells[column])
+
+
+def test_all_that_the_comparison_names_is_there():
+    codes = [
+        of for of in code_of("comparison.md", 2) if of not in ("metacells.h5ad", "benchmarks/")
+    ]
+    assert len(codes) > 90
+    assert {code: unknown_of(code) for code in codes if unknown_of(code)} == {}
+    assert unknown_of("tl.aggregate(weights=)") == ["weights"]
+    assert unknown_of("metrics.inner_fold") == ["metrics.inner_fold"]
+    assert unknown_of("scmetaq compare --with") == ["--with"]
+
+
+GUIDE = (ROOT / "docs" / "user_guide" / "coming_from.md").read_text()
+OF_OTHERS = {part.split("\n")[0]: part for part in GUIDE.split("\n## ")[1:]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", OF_OTHERS)
+def test_code_for_users_of_other_packages_runs(other):
+    (code,) = re.findall(r"```python\n(.*?)```", OF_OTHERS[other], flags=re.DOTALL)
+    names: dict = {}
+    exec(code, names)
+    if other == "SEACells":
+        of_cells = names["adata"].obs["SEACell"]
+        assert set(of_cells) <= set(names["adata"].obs_names)
+        assert set(names["metacells"].obs_names) == set(of_cells)
+        assert "diffusion_separation" in set(names["quality"]["metric"])
+    elif other == "Metacells 2":
+        assert 0 < names["ribosomal"].sum() < names["adata"].n_vars == names["metacells"].n_vars
+        n_cells = names["metacells"].obs["n_cells"].sum()
+        assert 0.9 * names["adata"].n_obs < n_cells < names["adata"].n_obs
+        assert names["same"].obs["n_cells"].sum() == (names["numbers"] >= 0).sum()
+    elif other == "SuperCell":
+        assert set(names["found"]["method"]) == {"SuperCell", "walktrap"}
+    elif other == "MetaQ's scripts":
+        same, metacells = names["same"], names["metacells"]
+        np.testing.assert_array_equal(same.X.toarray(), metacells.X.toarray())
+    else:
+        labels = names["labels"]["cell_type"].astype(str)
+        assert (labels == names["query"].obs["cell_type"].astype(str)).mean() > 0.9
+
+
+def test_calls_for_users_of_other_packages_exist():
+    codes = [
+        of for of in code_of("user_guide/coming_from.md", 1) if re.search(r"[(]|scmetaq |^--", of)
+    ]
+    of_commands = [of.split()[0] for of in codes if of.startswith("--")]
+    assert len(of_commands) >= 5
+    assert set(of_commands) <= set.union(*OPTIONS.values())
+    calls = [of for of in codes if not of.startswith("--")]
+    assert len(calls) > 30
+    assert {code: unknown_of(code) for code in calls if unknown_of(code)} == {}

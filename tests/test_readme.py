@@ -1,6 +1,9 @@
 """What the README promises: its commands, its quickstart, its links."""
 
 import re
+import runpy
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,30 @@ def test_links_lead_somewhere_and_the_quality_table_is_there():
     assert [target for target in local if not (ROOT / target).exists()] == []
     table = README.split("<!-- table: rna -->")[1].split("<!-- /table -->")[0]
     assert "| scmetaq |" in table
+
+
+def test_the_landing_page_has_the_same_code_and_a_picture_of_every_tutorial():
+    page = (ROOT / "docs" / "index.md").read_text()
+    assert re.findall(r"^```python\n(.*?)^```", page, flags=re.M | re.S) == code_blocks("python")
+    pictures = re.findall(r"^```\{image\} (\S+)", page, flags=re.MULTILINE)
+    assert [of for of in pictures if not (ROOT / "docs" / of).exists()] == []
+    for tutorial in (ROOT / "tutorials").glob("*.ipynb"):
+        assert f"](tutorials/{tutorial.stem})" in page
+        assert f"_static/cards/{tutorial.stem}.png" in pictures
+
+
+def test_links_on_a_registry_page_lead_into_the_repository(monkeypatch):
+    interface = types.SimpleNamespace(MetadataHookInterface=object)
+    monkeypatch.setitem(sys.modules, "hatchling.metadata.plugin.interface", interface)
+    for parent in ("hatchling", "hatchling.metadata", "hatchling.metadata.plugin"):
+        monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
+    hook = runpy.run_path(ROOT / "hatch_build.py")["ReadmeHook"]()
+    hook.root = str(ROOT)
+    metadata = {"urls": {"Source": "https://host/us/it"}}
+    hook.update(metadata)
+    text = metadata["readme"]["text"]
+    targets = re.findall(r"\]\(([^)]+)", text)
+    assert [of for of in targets if not of.startswith(("https://", "#"))] == []
+    assert "![Cells" in text
+    assert "](https://host/us/it/raw/main/docs/_static/overview.png)" in text
+    assert "](https://host/us/it/blob/main/tutorials/quickstart.ipynb)" in text

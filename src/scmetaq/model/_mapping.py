@@ -96,9 +96,15 @@ class MappingMixin(Mixin):
 
         Examples
         --------
-        >>> query_model = scmetaq.MetaQModel.load_query_data(query, "model")
+        >>> cells = scmetaq.data.demo_batches()
+        >>> is_query = (cells.obs["batch"] == "celseq2_5cl_p3").to_numpy()
+        >>> reference, query = cells[~is_query].copy(), cells[is_query].copy()
+        >>> scmetaq.MetaQModel.setup_anndata(reference, batch_key="batch")
+        >>> model = scmetaq.MetaQModel(reference, n_metacells=30)
+        >>> model.train()
+        >>> query_model = scmetaq.MetaQModel.load_query_data(query, model)
         >>> query_model.train()
-        >>> query_model.get_assignments()
+        >>> found = query_model.get_assignments()
         """
         query, reference = kwargs.pop("adata", query), kwargs.pop("reference_model", reference)
         check_mapping_arguments(kwargs)

@@ -75,7 +75,7 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
 
     Examples
     --------
-    >>> adata = scmetaq.data.demo()
+    >>> adata = scmetaq.data.demo_batches()
     >>> scmetaq.SCPoli.setup_anndata(adata, batch_key="batch", labels_key="cell_type")
     >>> model = scmetaq.SCPoli(adata)
     >>> model.train()

@@ -47,6 +47,8 @@ def choose_n_metacells(model: Any, grid: Sequence[int] | None = None) -> pd.Data
 
     Examples
     --------
+    >>> adata = scmetaq.data.demo_batches()
+    >>> scmetaq.MetaQModel.setup_anndata(adata)
     >>> model = scmetaq.MetaQModel(adata, n_metacells=adata.n_obs // 10)
     >>> model.train()
     >>> curve = scmetaq.tl.choose_n_metacells(model)
