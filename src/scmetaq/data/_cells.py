@@ -69,6 +69,14 @@ def canonical(rows: Any) -> sp.csr_matrix:
     return block
 
 
+def values_of(block: Any) -> np.ndarray:
+    """Stored values of a block of rows; those of one cell and feature are summed."""
+    if sp.issparse(block) and not block.has_canonical_format:
+        block = sp.csr_matrix(block, dtype=np.float64, copy=True)
+        block.sum_duplicates()
+    return np.asarray(block.data if sp.issparse(block) else block).ravel()
+
+
 def row_of_cell(data: Any, modality: str | None) -> np.ndarray | None:
     """Row of each cell in a modality, -1 where it has none; None if cells and rows are the same."""
     if modality is None:

@@ -23,7 +23,17 @@ from scmetaq._errors import (
 from scmetaq._parallel import in_parts
 
 from ._advice import held, only_measured_in_all, where_counts_are, without_empty
-from ._cells import BLOCK, SPAN, Source, called, own_name, part_of, presence, raw_counts
+from ._cells import (
+    BLOCK,
+    SPAN,
+    Source,
+    called,
+    own_name,
+    part_of,
+    presence,
+    raw_counts,
+    values_of,
+)
 from ._columns import same_names
 from ._containers import Rows, Span, check_readable
 from ._features import check_kinds
@@ -229,7 +239,7 @@ def _summary(_: None, span: Span) -> tuple[Any, ...]:
     n_bad, n_values, largest = np.zeros(3, int), 0, 0.0
     per_cell, per_feature, detected = [], np.zeros(1), []
     for block in span.blocks(BLOCK):
-        values = np.asarray(block.data if sp.issparse(block) else block).ravel()
+        values = values_of(block)
         finite = values[np.isfinite(values)]
         n_bad += len(values) - len(finite), (finite < 0).sum(), (finite % 1 != 0).sum()
         n_values, largest = n_values + len(values), max(largest, float(finite.max(initial=0)))

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scmetaq._errors import InputValueError, InputWarning, check_int
 from scmetaq._parallel import in_parts
 from scmetaq.data._advice import where_counts_are
-from scmetaq.data._cells import BLOCK, SPAN
+from scmetaq.data._cells import BLOCK, SPAN, values_of
 from scmetaq.data._checks import MOST_COUNTS
 from scmetaq.data._columns import same_names
 from scmetaq.data._containers import Rows, Span, check_readable, in_memory
@@ -185,7 +185,7 @@ def _odd_values(_: None, span: Span) -> np.ndarray:
     """Numbers of values that are no expression, and of fractions."""
     found = np.zeros(2, int)
     for block in span.blocks(BLOCK):
-        values = block.data if sp.issparse(block) else np.asarray(block)
+        values = values_of(block)
         is_possible = (values >= 0) & (values <= MOST_COUNTS)
         found += (~is_possible).sum(), (values != np.floor(values)).sum()
     return found
