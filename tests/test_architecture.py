@@ -153,7 +153,7 @@ def test_every_key_is_spelled_once():
             assert literals.isdisjoint(keys), path.name
 
 
-MOST_LINES = 19_100
+MOST_LINES = 19_260
 """Lines of the package at the end of its last rebuilding, 14,900, and what any number of cells took
 since: containers read by rows (300), codes by region and their index (350), metrics in bounded
 memory (170), files that are joined and stay on disk (270), parts of the work that workers of dask
@@ -162,7 +162,8 @@ codes and metacells of many cells (80); what clients of scvi-tools' models expec
 and quiet training (60), decoders and embeddings of conditions in closed form (150), soft
 assignments, mean sizes and outliers (230), features and embeddings that the user chooses (290),
 comparison of methods in Python, on the command line and on a page (350), merged metacells and
-graphs (150), and some room. Whoever needs more changes this in the same commit, and says what they
+graphs (150), the report's table of all metacells with markers and mixed states (160), and some
+room. Whoever needs more changes this in the same commit, and says what they
 are for."""
 
 
