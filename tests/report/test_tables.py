@@ -80,7 +80,7 @@ def test_modalities_stand_side_by_side(mdata, assignments):
     assert [row.name for row in joint] == ["purity", "accuracy", "entropy", "balanced accuracy"]
 
 
-def test_metacells_doubtful_in_all_modalities_come_first(mdata, assignments):
+def test_values_of_metacells_name_their_modality(mdata, assignments):
     frame = evaluate(mdata, assignments["metacell"])
     values = _tables.metacell_values(frame)
     assert values["n_cells"].sum() == 59
