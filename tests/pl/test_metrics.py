@@ -222,6 +222,16 @@ def test_splits_share_a_colour_and_one_epoch_is_a_point(history):
     assert [tick for tick in ax.get_xticks() if low <= tick <= high] == [0]
 
 
+def test_curves_start_at_zero_unless_some_are_negative():
+    fall, negative = pd.Series([100.0, 99.5, 99.0]), pd.Series([-1.0, -2.0])
+    (ax,) = pl.training({"train_loss": fall, "validation_loss": fall + 1})
+    low, high = ax.get_ylim()
+    assert low == 0
+    assert high > 101
+    (ax,) = pl.training({"train_loss": fall, "validation_loss": negative})
+    assert ax.get_ylim()[0] < -2
+
+
 def test_each_modality_has_a_panel(history):
     for i, kind in enumerate(("rna", "adt", "atac")):
         history[f"reconstruction_loss_{kind}_train"] = pd.Series(np.arange(5.0) + i)

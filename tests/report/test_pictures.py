@@ -30,7 +30,7 @@ def test_pictures_are_drawings_that_repeat_and_leave_no_figure(adata, assignment
         _pictures.embedding(layout, 60, labels),
         _pictures.size(pd.Series([5, 15, 5, 15])),
         _pictures.purity(summary),
-        _pictures.training({"train_loss_epoch": pd.Series([3.0, 2.0, 1.0])}),
+        _pictures.training({"train_loss_epoch": pd.Series(np.arange(10.0))}),
     ]
     for picture in pictures:
         assert re.search(r"<svg .*</svg>", svg(picture), re.DOTALL)
@@ -67,10 +67,30 @@ def test_the_rarest_of_many_labels_and_curves_that_are_zero_are_left_out(monkeyp
         return real(history)
 
     monkeypatch.setattr(_pictures.pl, "training", training)
-    zero = pd.DataFrame({"n_empty_codes_train": np.zeros(3)})
-    loss = pd.DataFrame({"train_loss_epoch": [3.0, 2.0, 0.0]})
+    zero = pd.DataFrame({"n_empty_codes_train": np.zeros(10)})
+    loss = pd.DataFrame({"train_loss_epoch": np.arange(10.0)})
     _pictures.training({"n_empty_codes_train": zero, "train_loss_epoch": loss})
     assert list(drawn) == ["train_loss_epoch"]
+
+
+def test_curves_of_few_epochs_are_not_drawn():
+    few = pd.DataFrame({"loss": np.arange(9.0) + 1})
+    steps = pd.DataFrame({"loss": np.arange(90.0) + 1})
+    assert _pictures.training({"train_loss_epoch": few, "train_loss_step": steps}) is None
+    assert _pictures.training({}) is None
+
+
+def test_places_of_metacells_are_those_of_their_circles(layout):
+    picture = _pictures.embedding(layout, 60)
+    text = svg(picture)
+    size = [float(of) for of in re.search(r'viewBox="0 0 (\S+) (\S+)"', text).groups()]
+    circles = re.findall(r'<path d="([^"]*)', text.split('id="PathCollection_1"')[1])[:6]
+    corners = [np.array(re.findall(r"[\d.]+", path), float).reshape(-1, 2) for path in circles]
+    found = np.array([(of.min(0) + of.max(0)) / 2 for of in corners]) / size
+    places = picture.places
+    assert list(places.index) == [f"mc{i}" for i in range(6)]
+    order = [np.lexsort(of.T) for of in (found, places.to_numpy())]
+    np.testing.assert_allclose(found[order[0]], places.to_numpy()[order[1]], atol=1e-3)
 
 
 def test_a_stored_embedding_or_a_latent_is_drawn_if_given(adata, assignments, rng):

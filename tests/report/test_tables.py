@@ -37,16 +37,6 @@ def test_quality_gives_the_papers_means_and_sizes_count_cells_without_a_metacell
     assert sizes["cells in the largest"] == "15"
 
 
-def test_doubtful_metacells_come_first(metrics, assignments):
-    values = _tables.metacell_values(metrics)
-    chosen_by, table = _tables.doubtful_metacells(values, assignments, None)
-    assert chosen_by == "mean margin"
-    assert table.index[0] == "mc3"
-    chosen_by, table = _tables.doubtful_metacells(values, assignments[["metacell"]], None)
-    assert chosen_by == "compactness"
-    assert table.index[0] == values["compactness"].idxmin()
-
-
 def test_quantization_names_what_the_report_has():
     rows = _tables.quantization_rows({"n_empty": 3, "mean_margin": 0.00012, "other": 1})
     found = [(row.name, row.values[0][0]) for row in rows]
@@ -90,14 +80,11 @@ def test_modalities_stand_side_by_side(mdata, assignments):
     assert [row.name for row in joint] == ["purity", "accuracy", "entropy", "balanced accuracy"]
 
 
-def test_metacells_doubtful_in_all_modalities_come_first(mdata, assignments):
+def test_values_of_metacells_name_their_modality(mdata, assignments):
     frame = evaluate(mdata, assignments["metacell"])
     values = _tables.metacell_values(frame)
     assert values["n_cells"].sum() == 59
-    _, table = _tables.doubtful_metacells(values, assignments[["metacell"]], None)
-    assert {"compactness, rna", "separation, adt"} <= set(table)
-    rank = values.filter(like="compactness").rank().mean(axis=1)
-    assert table.index[0] == rank.idxmin()
+    assert {"compactness, rna", "separation, adt"} <= set(values)
 
 
 def test_tiles_show_means_and_cells_without_a_metacell_if_there_are_any():

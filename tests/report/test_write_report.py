@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -55,7 +56,7 @@ def _no_work(monkeypatch):
 
 
 def test_report_has_its_parts_and_nothing_is_loaded_from_elsewhere(write):
-    history = {"train_loss_epoch": pd.DataFrame({"loss": [3.0, 2.0]})}
+    history = {"train_loss_epoch": pd.DataFrame({"loss": np.arange(10.0)})}
     text, page = write(
         labels_key=["cell_type"],
         facts={"Input": "cells.h5ad", "Seed": 0},
@@ -66,25 +67,77 @@ def test_report_has_its_parts_and_nothing_is_loaded_from_elsewhere(write):
     )
     assert page.headings[0] == "6 metacells of 59 cells"
     expected = ["Cells and their metacells", "Quality", "Sizes", "cell_type", "Training"]
-    expected += ["Metacells to look at first", "How to go on", "What was run", "How to cite"]
+    expected += ["All metacells", "How to go on", "What was run", "How to cite"]
     assert set(expected) <= set(page.headings)
     for words in ("cells.h5ad", "mean margin", "import scanpy", "3 features", "scvi-tools "):
         assert words in page.text
     assert "10.1038/s41467-025-56424-6" in text
     assert len(page.loaded) == 4
-    text, page = write(labels_key="cell_type")
+    few = {"train_loss_epoch": pd.DataFrame({"loss": np.arange(4.0)})}
+    text, page = write(labels_key="cell_type", history=few)
+    assert "Training" not in page.headings
+    assert "Metacells by quantization are the method of" in page.text
+    assert len(page.loaded) == 3
     assert all(source.startswith("data:image/svg+xml;base64,") for source in page.loaded)
-    assert not re.search(r"url\(|@import|<script|<link|<iframe", text)
+    assert not re.search(r"url\(|@import|<link|<iframe|fetch\(|import\(", text)
     assert set(re.findall(r"https?://[^\s\"<]+", text)) == {
         "https://doi.org/10.1038/s41467-025-56424-6"
     }
 
 
-def test_text_of_the_user_is_escaped(write, adata):
-    adata.obs["<script>"] = adata.obs["cell_type"]
-    facts, notes = {"Input": "<b>bold</b>"}, ["<i>note</i>"]
-    text, page = write(labels_key="<script>", facts=facts, next_steps="a < b", notes=notes)
-    assert not [tag for tag in ("<script>", "<b>", "<i>") if tag in text]
+def data(text):
+    """What the script of the page reads."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    return json.loads(found.group(1))
+
+
+def test_all_metacells_are_in_the_page_and_the_first_of_them_without_a_script(write, adata):
+    table = pd.Series([f"pair{i // 2}" for i in range(60)], adata.obs_names)
+    text, page = write(table, labels_key="cell_type")
+    read = data(text)
+    names = [row[0] for row in read["rows"]]
+    assert sorted(names) == sorted(table.unique())
+    shown = re.findall(r'<th scope="row">(pair\d+)</th>', text)
+    assert shown == names[:20]
+    assert "The first 20 of 30." in page.text
+    assert {"cell_type", "purity", "top markers", "dubious"} <= {
+        name for name, _ in read["columns"]
+    }
+    assert np.array(read["places"]).shape == (30, 2)
+    assert all(0 < share < 1 for place in read["places"] for share in place)
+
+
+def test_the_rate_of_dubious_metacells_is_in_the_head(write, adata, assignments):
+    metrics = evaluate(adata, assignments["metacell"], "cell_type", find_dubious=True)
+    metrics.loc[metrics["metric"] == "dubious", "value"] = [1, 0, 0, 1, 0, 1]
+    _, page = write(metrics=metrics, labels_key="cell_type")
+    assert "0.500dubious share" in page.text
+    _, page = write()
+    assert re.search(r"0\.\d+dubious share", page.text)
+
+
+def test_metacells_that_mix_labels_are_not_praised(write, adata):
+    adata.obs["cell_type"] = pd.Categorical([f"label {i % 4}" for i in range(60)])
+    table = pd.Series([f"mc{i % 4}" if i < 12 else f"mc{i // 4 % 4}" for i in range(60)])
+    _, page = write(table.set_axis(adata.obs_names), labels_key="cell_type")
+    assert "Each of the 4 labels" not in page.text
+    assert "Every label is the majority" not in page.text
+    assert "On average only 40% of its cells share one cell_type" in page.text
+
+
+def test_text_of_the_user_is_escaped(write, adata, assignments):
+    evil = "</script><script>alert(1)</script>"
+    adata.obs[evil] = adata.obs["cell_type"].replace({"B": evil})
+    adata.var_names = [f"{evil}{i}" for i in range(adata.n_vars)]
+    table = assignments["metacell"] + "<i>"
+    facts, notes = {"Input": "<b>bold</b>", "Command": evil}, [f"<i>note</i>{evil}"]
+    text, page = write(table, labels_key=evil, facts=facts, next_steps="a < b", notes=notes)
+    assert not [tag for tag in ("alert(1)</script>", "<b>", "<i>") if tag in text]
+    assert text.count("<script") == text.count("</script>") == 2
+    rows = data(text)["rows"]
+    assert {row[0] for row in rows} == set(table.dropna())
+    assert {row[2] for row in rows} == {evil, "NK", "T<cell>"}
+    assert any(evil in row[4] for row in rows)
     assert "T<cell>" in page.text
     assert "a < b" in page.text
 
@@ -102,7 +155,6 @@ def test_report_of_numbers_or_without_labels_and_training(write, assignments):
     text, page = write(assignments["metacell"])
     assert "Training" not in page.headings
     assert "purity" not in text.lower().split("<main>")[1]
-    assert "lowest compactness" in page.text
     numbers = assignments["metacell"].str[2:].astype(float)  # float: one is missing
     _, page = write(numbers, labels_key="cell_type")
     assert page.headings[0] == "6 metacells of 59 cells"

@@ -141,7 +141,7 @@ def evaluate(
             group_cells(metacells.loc[part.obs_names], f" in the modality {name!r}")
         of_all = [_sizes(metacells), *of_labels]
         of_all += _of_embedding(np.asarray(adata.obsm[use_rep]), metacells) if joint else []
-        frames, of_labels, whole = [_tidy(of_all, whole, modality=None)], [], {}
+        frames, of_labels, whole = [tidy(of_all, whole, modality=None)], [], {}
     for name, part in parts.items():
         owner, of_part = f"modality {name!r}, " if name else "", layers_of(part)
         counts = check_counts(part, layer if layer in of_part else None, owner)
@@ -162,7 +162,7 @@ def evaluate(
             table = dubious(X, own, seed=seed)
             numbers += [table["statistic"].rename("divergence"), table["dubious"]]
         modality = {} if name is None else {"modality": name}
-        frames.append(_tidy(numbers + of_labels, whole, **modality))
+        frames.append(tidy(numbers + of_labels, whole, **modality))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -217,7 +217,7 @@ def principal_components(counts: Any, n_top_genes: int) -> np.ndarray:
     return scores - scores[sample].mean(axis=0)
 
 
-def _tidy(
+def tidy(
     per_metacell: list[pd.Series], whole: dict[str, float], **modality: str | None
 ) -> pd.DataFrame:
     """Stack the numbers, one per row."""

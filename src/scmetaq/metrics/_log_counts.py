@@ -37,7 +37,7 @@ class LogCounts:
     """
 
     def __init__(self, counts: Any, codes: np.ndarray, genes: np.ndarray | None = None):
-        self._genes, self._codes = genes, codes
+        self.genes, self._codes = genes, codes
         self.shape = (counts.shape[0], counts.shape[1] if genes is None else len(genes))
         is_read = sp.issparse(counts) or isinstance(counts, np.ndarray | _SortedRows)
         counts = counts.tocsr() if sp.issparse(counts) else counts
@@ -47,7 +47,7 @@ class LogCounts:
         found = self._rows[rows]
         if not isinstance(self._rows, _SortedRows):
             found = log_normalise(canonical(found))
-        return sp.csr_array(found if self._genes is None else found[:, self._genes])
+        return sp.csr_array(found if self.genes is None else found[:, self.genes])
 
     def blocks(self, cells: np.ndarray | None = None) -> Iterator[sp.csr_array]:
         """All cells, or some of them by ascending positions, some thousand at a time."""

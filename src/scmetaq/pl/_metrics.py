@@ -200,7 +200,7 @@ def granularity(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 def training(
     history: Mapping[str, pd.DataFrame | pd.Series], *, axes: Sequence[Axes] | None = None
 ) -> np.ndarray:
-    """Draw losses and use of the codebook over epochs.
+    """Draw losses and use of the codebook over epochs, from zero unless some are negative.
 
     Parameters
     ----------
@@ -227,6 +227,9 @@ def training(
         _draw_curves(ax, curves)
         ax.set_title(title, fontsize=9, color=_style.INK)
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
+        ax.ticklabel_format(axis="y", useOffset=False)
+        if min(curve.min() for curve in curves.values()) >= 0:
+            ax.set_ylim(bottom=0)  # a fall of one per cent looks like one
         _style.finish(ax, "epoch", ticks=7.5, grid="y")
     return panels
 

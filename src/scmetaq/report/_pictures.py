@@ -22,6 +22,8 @@ MAX_CELLS = 50_000
 """Cells drawn at most: more would only hide each other."""
 MAX_LABELS = 40
 """Labels drawn at most: the colours of more are not distinguishable."""
+MIN_EPOCHS = 10
+"""Epochs below which curves of training say too little to be drawn."""
 UMAP = "X_umap"
 _SPACE = "X_space"
 _N_GENES = 2_000
@@ -46,6 +48,8 @@ class Picture(NamedTuple):
     source: str
     alt: str
     caption: str
+    places: pd.DataFrame | None = None
+    """Middle of each metacell drawn, in shares of width and height from the top left."""
 
 
 class Layout(NamedTuple):
@@ -110,8 +114,8 @@ def _space(
     blocks = []
     for part in parts.values():
         row = part.obs_names.get_indexer(data.obs_names[chosen])
-        counts = part.X if layer is None else part.layers.get(layer, part.X)
-        components = principal_components(Rows(counts)[row[row >= 0]], _N_GENES)
+        counts = Rows(counts_in(part, layer))[row[row >= 0]]
+        components = principal_components(counts, _N_GENES)
         block = np.zeros((len(row), components.shape[1]))  # cells without it: at the mean
         scale = np.sqrt(components.var(0).sum()) or 1.0
         block[row >= 0] = (components - components.mean(0)) / scale
@@ -119,6 +123,11 @@ def _space(
     names = " and ".join(filter(None, parts))
     words = "principal components of log-normalised counts"
     return np.hstack(blocks), words + (f" of {names}" if names else "")
+
+
+def counts_in(part: AnnData, layer: str | None) -> Any:
+    """Counts of a modality: the layer if it has it, else ``X``."""
+    return part.X if layer is None else part.layers.get(layer, part.X)
 
 
 def _two_of(space: np.ndarray, words: str, remark: str) -> tuple[str, np.ndarray, str]:
@@ -158,7 +167,13 @@ def embedding(
         f"their number. Positions: {layout.origin}.{sample}"
     )
     ax = pl.embedding(cells, basis=layout.basis, color=color)
-    return Picture(svg_source(ax), "Cells in two dimensions with their metacells", caption)
+    source = svg_source(ax)  # places the axes in the picture
+    position: Any = cells.obsm[layout.basis]
+    middle = pd.DataFrame(position[:, :2]).groupby(cells.obs[_keys.METACELL].to_numpy()).mean()
+    figure: Any = ax.get_figure(root=True)
+    share = ax.transData.transform(middle) / figure.bbox.size
+    places = pd.DataFrame({"x": share[:, 0], "y": 1 - share[:, 1]}, middle.index)
+    return Picture(source, "Cells in two dimensions with their metacells", caption, places)
 
 
 def size(sizes: pd.Series) -> Picture:
@@ -193,9 +208,16 @@ def composition(summary: ConditionSummary) -> Picture:
     return Picture(svg_source(ax), f"Shares of {summary.key} in each metacell", caption)
 
 
-def training(history: Mapping[str, pd.DataFrame]) -> Picture:
-    """Curves of training, but for those that are zero throughout."""
-    axes = pl.training({key: curve for key, curve in history.items() if curve.to_numpy().any()})
+def training(history: Mapping[str, pd.DataFrame]) -> Picture | None:
+    """Curves of training, but for those that are zero throughout; none of few epochs."""
+    curves = {
+        key: curve
+        for key, curve in history.items()
+        if curve.to_numpy().any() and not key.endswith("_step")
+    }
+    if max(map(len, curves.values()), default=0) < MIN_EPOCHS:
+        return None
+    axes = pl.training(curves)
     caption = (
         "Losses and the use of the codebook over the epochs of training. A step in the loss marks "
         "the epoch from which on it includes the error of the codes."

@@ -12,10 +12,7 @@ from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputValueError, check_unique
 from scmetaq.metrics import balanced_accuracy, mixing, purity
 from scmetaq.metrics._groups import cell_values, factorize, factorize_metacells, find_column
-from scmetaq.pl._metrics import WEIGHTED, own_values
-
-N_SHOWN = 10
-"""Metacells listed for a second look."""
+from scmetaq.pl._metrics import own_values
 
 QUALITY = {
     "compactness": "mean correlation of a cell with the cells of its metacell",
@@ -26,7 +23,7 @@ QUALITY = {
     "diffusion_compactness": "variance of the diffusion components within a metacell",
     "diffusion_separation": "distance to the nearest metacell in diffusion components",
     "divergence": "correlation of the features within a metacell over that of independent ones",
-    "dubious": "share of metacells that seem to mix states",
+    "dubious": "share of metacells that seem to mix states; up to 0.07 is expected where none does",
     "purity": "share of a metacell's cells with its most frequent label",
     "accuracy": "share of cells whose metacell has their label as its most frequent one",
     "entropy": "disorder of the labels in a metacell, in nats; 0: a single label",
@@ -51,8 +48,8 @@ QUANTIZATION = {
     "codebook_loss": "squared distance of cells to their codes, per dimension",
     "n_empty": "codes without any cell",
 }
-TILES = [*list(SIZES)[:2], "unassigned", "compactness", "separation", "purity", "accuracy"]
-TILES += ["balanced_accuracy", "mixing"]
+TILES = [*list(SIZES)[:2], "unassigned", "compactness", "separation", "dubious", "purity"]
+TILES += ["accuracy", "balanced_accuracy", "mixing"]
 """Metrics to see at once."""
 _MODALITY = "modality"
 
@@ -275,25 +272,6 @@ def quantization_rows(report: Mapping[str, float]) -> list[Row]:
     return rows
 
 
-def doubtful_metacells(
-    values: pd.DataFrame, assignments: pd.DataFrame, majority: pd.DataFrame | None
-) -> tuple[str, pd.DataFrame]:
-    """Column to choose by, and metacells of least margin, or without margins least compact."""
-    shown = [name for name in values if name.split(",")[0] in WEIGHTED]
-    table = values[[_keys.N_CELLS, *shown]].copy()
-    if majority is not None:
-        key = str(majority.columns[0])
-        table["majority label"] = majority[key].astype(object)
-        table["purity"] = majority[f"{key}{_keys.FRACTION_SUFFIX}"]
-    if _keys.MARGIN in assignments and assignments[_keys.MARGIN].notna().any():
-        margins = assignments.groupby(_keys.METACELL)[_keys.MARGIN].mean()
-        table.insert(1, "mean margin", margins)
-        return "mean margin", table.sort_values("mean margin", kind="stable").head(N_SHOWN)
-    # of several modalities: the mean of ranks, since their scales differ
-    rank = table[[name for name in shown if name.startswith("compactness")]].rank().mean(axis=1)
-    return "compactness", table.loc[rank.sort_values(kind="stable").index].head(N_SHOWN)
-
-
 def number(value: float) -> str:
     """Format a count or a size."""
     if not np.isfinite(value):
@@ -309,11 +287,11 @@ def decimal(value: float) -> str:
 
 
 def in_words(metric: str) -> str:
-    return "INV" if metric == "inv" else metric.replace("_", " ")
+    return {"inv": "INV", "dubious": "dubious share"}.get(metric, metric.replace("_", " "))
 
 
 def _middle_half(per_metacell: pd.DataFrame, metric: str) -> str:
-    if metric not in per_metacell or metric == "dubious":
+    if metric not in per_metacell or metric == "dubious" or per_metacell[metric].isna().all():
         return ""
     low, high = np.nanpercentile(per_metacell[metric], [25, 75])
     return f"{decimal(low)} – {decimal(high)}"

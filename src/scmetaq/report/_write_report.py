@@ -1,6 +1,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -19,6 +20,7 @@ from scmetaq.metrics import evaluate
 from scmetaq.metrics._groups import cell_values, check_categories
 
 from . import _pictures, _tables
+from ._metacells import all_metacells, examine
 from ._pictures import lay_out
 from ._tables import find_labels, read_assignments, summarize_conditions, summarize_labels
 
@@ -104,6 +106,7 @@ def write_report(
     first = labels[0] if labels else None
     if metrics is None:
         metrics = evaluate(adata, assignment, first, conditions=batches, layer=layer)
+    metrics, markers = examine(adata, assignment, metrics, layer)
     mixed = []
     if batches is not None:
         mixed.append(summarize_conditions(assignment, batches, first, colors=batch_colors))
@@ -112,15 +115,13 @@ def write_report(
     n_cells = per_metacell[_keys.N_CELLS]
     modalities, joint = _tables.modalities(metrics), _tables.of_modality(metrics, None)
     layout = lay_out(adata, assignment, layer=layer, embedding=embedding, modalities=modalities)
-    chosen_by, doubtful = _tables.doubtful_metacells(
-        per_metacell, table, summaries[0].metacells if summaries else None
-    )
+    embedded = _pictures.embedding(layout, adata.n_obs, *(labels[:1] + colors[:1]))
     versions = [f"{name} {version(name)}" for name in _VERSIONS]
     page = render(
         "report.html.j2",
         headline=f"{len(per_metacell):,} metacells of {assignment.notna().sum():,} cells",
         tiles=_tables.tiles(metrics),
-        embedding=_pictures.embedding(layout, adata.n_obs, *(labels[:1] + colors[:1])),
+        embedding=embedded,
         size=_pictures.size(n_cells),
         n_cells=n_cells,
         sizes=_tables.size_rows(joint),
@@ -129,8 +130,8 @@ def write_report(
         each_modality=_tables.quality_rows(metrics, modalities),
         labels=[(s, _pictures.purity(s, c)) for s, c in zip(summaries, colors, strict=True)],
         conditions=[(of, _pictures.composition(of)) for of in mixed],
-        doubtful=doubtful,
-        chosen_by=chosen_by,
+        metacells=all_metacells(per_metacell, markers, summaries, embedded.places)._asdict(),
+        is_trained=history is not None,
         training=None if history is None else _pictures.training(history),
         quantization=_tables.quantization_rows(quantization or {}),
         next_steps=next_steps,
@@ -168,8 +169,13 @@ def write_page(path: Path, page: str) -> None:
 
 def render(template: str, **parts: Any) -> str:
     """Fill in a template."""
+    written = datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z").lstrip("0")
+    return _templates().get_template(template).render(written=written, **parts)
+
+
+@cache
+def _templates() -> Environment:
+    """Templates, each of which is compiled once."""
     loader = PackageLoader("scmetaq.report")
     options: Any = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    templates = Environment(loader=loader, autoescape=True, **options)
-    written = datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z").lstrip("0")
-    return templates.get_template(template).render(written=written, **parts)
+    return Environment(loader=loader, autoescape=True, **options)
