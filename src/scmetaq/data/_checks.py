@@ -164,18 +164,12 @@ def _check_counts(
         n_finite = int(np.isfinite(per_feature).sum())
         if _NOT_FINITE in problem and 0 < n_finite < adata.n_vars:
             left = only_measured_in_all(where, own)
-            fix, value = (
-                f"{n_finite} of {adata.n_vars} features have none, take these: {left}.",
-                None,
-            )
+            of_all = f"{n_finite} of {adata.n_vars} features"
+            fix, value = f"{of_all} have none, take these: {left}.", None
         else:
             fix, value = where_counts_are(given, own, where, argument, is_query=is_query)
-        raise InputValueError(
-            f"Expected raw counts (integers >= 0) in {matrix}, found {problem}",
-            fix,
-            argument,
-            value,
-        )
+        wrong = f"Expected raw counts (integers >= 0) in {matrix}, found {problem}"
+        raise InputValueError(wrong, fix, argument, value)
     empty = np.flatnonzero(per_cell == 0)
     if len(empty):
         of_model = " in the features of the model," if is_query else ""

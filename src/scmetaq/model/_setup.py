@@ -1,5 +1,5 @@
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
@@ -309,8 +309,7 @@ class SetupMixin(_Base):
     @property
     def _use_rep(self) -> str | None:
         """Entry of ``obsm`` that is the latent, if it is given."""
-        found: str | None = self.registry["setup_args"].get("use_rep")
-        return found
+        return cast("str | None", self.registry["setup_args"].get("use_rep"))
 
     @property
     def _n_embedding(self) -> int:
