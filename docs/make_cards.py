@@ -1,5 +1,7 @@
 """Draw ``docs/_static/cards/*.png``: a picture of each tutorial, for the landing page.
 
+That of the atlas is `benchmarks/results/atlas.svg`.
+
 usage: uv run python docs/make_cards.py [TUTORIAL ...]      (all of them, in minutes)
 """
 
@@ -21,7 +23,6 @@ PICTURES = {
     "reference_mapping": "cell-11",
     "scpoli": "cell-17",
     "coem": "cell-13",
-    "atlas": "cell-15",
     "downstream": "cell-05",
 }
 """The code cell of each tutorial whose first picture is taken."""
