@@ -218,7 +218,7 @@ def test_bad_numbers_of_metacells_and_other_cells_are_refused(coem, toy, toy_mda
         (coem, {"n_metacells": 150}, ValueError, "fewer than the 150 cells"),
         (coem, {"n_metacells": 5, "n_neighbors": 0}, ValueError, "n_neighbors to be at least 1"),
         (coem, {}, TypeError, "n_metacells"),
-        (coem, {"adata": toy, "n_metacells": 5}, TypeError, "Expected a MuData, found AnnData"),
+        (coem, {"adata": toy, "n_metacells": 5}, TypeError, "found an AnnData"),
         (COEM(toy_mdata), {"n_metacells": 5}, RuntimeError, "train"),
     ):
         with pytest.raises(error, match=message):

@@ -234,7 +234,7 @@ def test_one_bound_will_do_and_of_very_many_cells_a_sample_is_bounded(fit, toy, 
     assert sizes(fit(toy, train={"max_size": 25}).get_assignments()).eq(25).all()
     of_published = fit(toy, train={"min_size": 10}, recipe="published").get_assignments()
     assert sizes(of_published).min() >= 10
-    monkeypatch.setattr("scmetaq.model._metaq._MOST_SIMILARITIES", 6 * 130)
+    monkeypatch.setattr("scmetaq.model._number._MOST_SIMILARITIES", 6 * 130)
     found = sizes(fit(toy, train={"min_size": 24, "max_size": 26}).get_assignments())
     assert found.between(14, 38).all()
 
