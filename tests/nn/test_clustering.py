@@ -328,6 +328,17 @@ def test_a_group_that_is_apart_in_one_of_many_dimensions_gets_a_code(seed):
     assert torch.equal(found.assignment, expected.assignment)
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_six_cells_that_are_apart_share_no_code_only_where_groups_are_set_apart(seed):
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.cat([torch.randn(n, 150, generator=generator) for n in (800, 6)])
+    z[800:, 10] += 12
+    for set_apart in (False, True):
+        code = cluster(z, 16, evenness=0.2, set_apart=set_apart, seed=seed).assignment
+        is_alone = len(code[800:].unique()) == 1 and not torch.isin(code[:800], code[800:]).any()
+        assert is_alone == set_apart
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_is_not_set_apart(seed):
     z = noisy(n_rare=0, seed=seed)
