@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from scmetaq.nn import _regions, cluster, cluster_by_region, squared_distances
-from scmetaq.nn._regions import _shares
+from scmetaq.nn._regions import _shares, means_of_more
 
 STATES = torch.arange(6)
 K = 160
@@ -109,3 +109,9 @@ def test_regions_are_searched_by_whoever_is_given(z, by_region):
     assert torch.equal(found(z, each=each).codes, by_region.codes)
     assert done[:3] == [("Weighing regions", 8), ("Finding codes", 8), ("Assigning cells", 1)]
     assert {"Moving codes", "Evening sizes"} < {description for description, _ in done}
+
+
+def test_a_code_that_no_cell_is_nearest_to_stays_where_it_is():
+    codes = torch.tensor([[0.0, 0.0], [9.0, 9.0]])
+    found = means_of_more(codes, [torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])])
+    assert found.tolist() == [[0.5, 0.5], [9.0, 9.0]]
