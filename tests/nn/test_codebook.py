@@ -302,3 +302,11 @@ def test_codes_that_claim_cells_are_found_by_them_also_where_there_are_many(monk
     assert len(found.unique()) == 300
     assert len(n_rounds) < 10
     assert torch.equal(codebook(z).assignment, found)
+
+
+def test_merged_codes_are_means_by_usage():
+    codebook = Codebook(3, 2)
+    codebook.set_codes(torch.tensor([[9.0, 9.0], [0.0, 0.0], [4.0, 8.0]]))
+    codebook.set_state(codebook.state._replace(usage=torch.tensor([0.2, 0.6, 0.2])))
+    found = codebook.merged(torch.tensor([0, 1, 1]), 2)
+    torch.testing.assert_close(found, torch.tensor([[9.0, 9.0], [1.0, 2.0]]))
