@@ -264,3 +264,9 @@ def test_a_hub_gives_a_model_back(cells, fit_as, tmp_path):
     found = hub.HubModel(folder).model
     assert isinstance(found, MetaQModel)
     pd.testing.assert_frame_equal(found.get_assignments(), model.get_assignments())
+
+
+def test_arguments_of_other_models_that_are_none_are_not_given(blood):
+    adata = blood.copy()
+    MetaQModel.setup_anndata(adata, size_factor_key=None, continuous_covariate_keys=None)
+    assert MetaQModel(adata, 8).n_metacells == 8

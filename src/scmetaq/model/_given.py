@@ -146,14 +146,16 @@ _REFUSED = {
 }
 
 
-def check_setup_arguments(given: dict[str, Any]) -> None:
-    """Refuse arguments of other models of scvi-tools by name."""
+def checked_setup_arguments(given: dict[str, Any]) -> dict[str, Any]:
+    """Refuse arguments of other models of scvi-tools by name, unless they are None."""
     known = {"source_registry", "extend_categories", "allow_missing_labels"}
+    given = {k: value for k, value in given.items() if k not in _REFUSED or value is not None}
     for name in given:
         if name in _REFUSED:
             raise InputTypeError(f"Expected no {name}: {_REFUSED[name]}", argument=name)
         if name not in known:
             raise InputTypeError(f"Unknown argument {name!r} of the set-up.", argument=name)
+    return given
 
 
 _TRUE_OF_MAPPING = {

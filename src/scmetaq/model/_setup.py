@@ -31,7 +31,7 @@ from scmetaq.data._modality import (
 from scmetaq.nn._inputs import EMBEDDING
 
 from ._fields import fields_of
-from ._given import ON_DISK, check_setup_arguments
+from ._given import ON_DISK, checked_setup_arguments
 from ._manager import Manager
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class SetupMixin(_Base):
         cls, given: dict[str, Any], sources: Mapping[str, Source], columns: Mapping[str, str]
     ) -> None:
         """Check and register cells: arguments by name, where counts are, and columns of ``obs``."""
-        check_setup_arguments(given["kwargs"])
+        given["kwargs"] = checked_setup_arguments(given["kwargs"])
         user_data: Any = given.get("adata", given.get("mdata"))
         check_is_no_view(user_data, own_name(user_data))
         data = readable(user_data)
