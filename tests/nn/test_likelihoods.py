@@ -272,3 +272,10 @@ def test_no_digits_of_gamma_functions_are_lost_for_large_dispersions(dtype, tole
         found = _difference(function, x.expand(6, 161), r.expand(6, 161))
         assert found.dtype == dtype
         torch.testing.assert_close(found.double(), wanted, rtol=tolerance, atol=tolerance)
+
+
+def test_the_mean_of_counts_with_excess_zeros_is_that_of_the_others_times_their_share():
+    log_rate, logit = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 2.0]])
+    mean = CountParameters(log_rate, None, logit).mean(torch.tensor([[3.0]]))
+    expected = 3 * log_rate.exp() * (1 - torch.sigmoid(logit))
+    torch.testing.assert_close(mean, expected)
