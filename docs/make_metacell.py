@@ -9,11 +9,8 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import scvi
 from anndata import AnnData
-from make_overview import N_METACELLS, umap
-
-import scmetaq
+from make_overview import trained, umap
 
 TARGET = Path(__file__).parent / "_static" / "metacell.png"
 N_CELLS, N_GENES = 40, 60
@@ -21,11 +18,7 @@ N_CELLS, N_GENES = 40, 60
 
 def main() -> None:
     """Train on the demo data, draw and save."""
-    scvi.settings.seed = 0
-    adata = scmetaq.data.demo()
-    scmetaq.MetaQModel.setup_anndata(adata)
-    model = scmetaq.MetaQModel(adata, n_metacells=N_METACELLS)
-    model.train()
+    adata, model = trained()
     metacell = model.get_assignments()["metacell"]
     draw(adata, metacell, umap(adata)).savefig(TARGET, dpi=150)
 

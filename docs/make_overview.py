@@ -18,13 +18,19 @@ N_METACELLS = 40
 TARGET = Path(__file__).parent / "_static" / "overview.png"
 
 
-def main() -> None:
-    """Train on the demo data, draw and save."""
+def trained() -> tuple[AnnData, scmetaq.MetaQModel]:
+    """The demo data, and the model trained on them."""
     scvi.settings.seed = 0
     adata = scmetaq.data.demo()
     scmetaq.MetaQModel.setup_anndata(adata)
     model = scmetaq.MetaQModel(adata, n_metacells=N_METACELLS)
     model.train()
+    return adata, model
+
+
+def main() -> None:
+    """Train on the demo data, draw and save."""
+    adata, model = trained()
     adata.obs["metacell"] = model.get_assignments()["metacell"]
     adata.obsm["X_umap"] = umap(adata)
     draw(adata, model.get_metacells()).savefig(TARGET, dpi=160)

@@ -17,7 +17,7 @@ LINE = re.compile(r"((?:known|adata|mdata|query|sc)\b[\w.\[\]'\"]*(?: = |\.pp\.)
 """The line of code at the end of a message."""
 
 
-def advised(call, scope, match):
+def assert_mended(call, scope, match):
     """Run the line that the error of a call offers; the call works then."""
     with pytest.raises((ValueError, KeyError, TypeError), match=match) as error:
         call()
@@ -55,7 +55,7 @@ def test_counts_in_raw_are_found_and_used(toy, spoil):
         toy.X = toy.X.toarray()
     spoil(toy)
     match = "They look scaled, to a mean" if spoil is sc.pp.scale else "look log-normalised"
-    advised(lambda: MetaQModel.setup_anndata(scope["adata"]), scope, match)
+    assert_mended(lambda: MetaQModel.setup_anndata(scope["adata"]), scope, match)
 
 
 def test_the_layer_that_holds_counts_is_the_advice_and_others_are_listed(toy):
@@ -83,7 +83,7 @@ def test_panels_of_an_outer_join_keep_what_all_have(toy):
         part.X = part.X.toarray() + 1
     scope = {"adata": concat([first, second], join="outer")}
     call = lambda: MetaQModel.setup_anndata(scope["adata"], modality="adt")  # noqa: E731
-    advised(call, scope, "20 of 60 features have none, take these")
+    assert_mended(call, scope, "20 of 60 features have none, take these")
     assert scope["adata"].n_vars == 20
 
 
@@ -96,7 +96,7 @@ def test_cells_without_counts_are_left_out(toy, layer):
         toy.layers["counts"], toy.X = toy.X, toy.X + sparse.csr_matrix(np.ones(toy.shape))
     scope = {"adata": toy}
     call = lambda: MetaQModel.setup_anndata(scope["adata"], layer=layer)  # noqa: E731
-    advised(call, scope, "2 of 150 cells have no counts")
+    assert_mended(call, scope, "2 of 150 cells have no counts")
     assert scope["adata"].n_obs == 148
 
 
@@ -109,7 +109,7 @@ def test_cells_without_counts_in_a_modality_are_left_out_of_it(toy_mdata):
         part.X, part.layers["counts"] = X + (layer is not None), X
         scope = {"mdata": toy_mdata}
         call = lambda: MetaQModel.setup_mudata(scope["mdata"], adt_layer=layer)  # noqa: B023, E731
-        advised(call, scope, r"1 of 1\d\d cells have no counts in mdata\['adt'\]")
+        assert_mended(call, scope, r"1 of 1\d\d cells have no counts in mdata\['adt'\]")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,8 @@ def test_counts_of_new_cells_in_another_place_are_found(paired, reference, fit):
         query = query_of(paired)
         name = "query" if call == MetaQModel.load_query_data else "adata"
         scope = {name: normalised(with_counts_in("layers", query))}
-        advised(lambda: call(scope[name], model), scope, f"{name}.layers..counts.. holds whole")  # noqa: B023
+        match = f"{name}.layers..counts.. holds whole"
+        assert_mended(lambda: call(scope[name], model), scope, match)  # noqa: B023
     query = normalised(with_counts_in("layers", query_of(paired)))
     mapped = MetaQModel.load_query_data(query, model, layer="counts")
     assert mapped.get_assignments().equals(model.get_assignments(query_of(paired)))
@@ -136,7 +137,7 @@ def test_counts_of_new_cells_in_another_place_are_found(paired, reference, fit):
     layered.layers["counts"] = layered.X
     of_layer = fit(layered, setup={"layer": "counts"})
     scope = {"query": query_of(paired)}
-    advised(
+    assert_mended(
         lambda: MetaQModel.load_query_data(scope["query"], of_layer), scope, "No layer 'counts'"
     )
     mapped = MetaQModel.load_query_data(query_of(paired), of_layer, layer="X")
@@ -167,15 +168,15 @@ def with_foreign_cell(part):
 def test_cells_that_are_empty_in_the_features_of_the_model_are_left_out(paired, reference, fit):
     scope = {"query": with_foreign_cell(query_of(paired)), "model": reference}
     match = "1 of 60 cells have no counts in the features of the model"
-    advised(lambda: MetaQModel.load_query_data(scope["query"], reference), scope, match)
+    assert_mended(lambda: MetaQModel.load_query_data(scope["query"], reference), scope, match)
     assert scope["query"].n_obs == 59
     scope = {"adata": with_foreign_cell(query_of(paired)), "model": reference}
-    advised(lambda: reference.get_assignments(scope["adata"]), scope, match)
+    assert_mended(lambda: reference.get_assignments(scope["adata"]), scope, match)
     joint = fit(paired.copy())
     parts = {name: part.copy() for name, part in paired[:60].mod.items()}
     query = MuData(parts | {"rna": with_foreign_cell(parts["rna"])})
     scope = {"query": query, "model": joint}
-    advised(lambda: MetaQModel.load_query_data(scope["query"], joint), scope, match)
+    assert_mended(lambda: MetaQModel.load_query_data(scope["query"], joint), scope, match)
 
 
 RENAMED = {
@@ -201,12 +202,12 @@ def test_names_of_both_sides_are_shown_and_the_line_that_makes_them_match(
         query = MuData({"rna": query, "adt": paired["adt"][:60].copy()})
     scope = {"query": query, "model": model}
     match = "(?s)The model knows 'gene0', 'gene1', 'gene2', ...; query.*var_names are .*60 match by"
-    advised(lambda: MetaQModel.load_query_data(scope["query"], model), scope, match)
+    assert_mended(lambda: MetaQModel.load_query_data(scope["query"], model), scope, match)
     if where == "adata":
         other = query_of(paired)
         other.var_names = list(RENAMED["capitals"](other.var_names))
         scope = {"adata": other, "model": model}
-        advised(lambda: model.get_assignments(other), scope, "The model knows 'gene0'")
+        assert_mended(lambda: model.get_assignments(other), scope, "The model knows 'gene0'")
 
 
 def test_columns_of_a_modality_are_named_as_in_other_functions_or_copied(toy_mdata, fit):
@@ -217,7 +218,7 @@ def test_columns_of_a_modality_are_named_as_in_other_functions_or_copied(toy_mda
         argument = "batch_key" if key == "batch" else "labels_key"
         scope = {"mdata": toy_mdata.copy()}
         call = lambda: MetaQModel.setup_mudata(scope["mdata"], **{argument: key})  # noqa: B023, E731
-        advised(call, scope, rf"mdata\['rna'\].obs has it: pass {argument}=\"rna:{key}\"")
+        assert_mended(call, scope, rf"mdata\['rna'\].obs has it: pass {argument}=\"rna:{key}\"")
     models = [
         fit(toy_mdata.copy(), setup=setup)
         for setup in (
@@ -258,7 +259,7 @@ def test_gaps_and_mixed_types_of_conditions_are_made_text(toy):
     toy.obs["mixed"] = pd.Series(np.resize(np.array([1, "a"], object), 150), toy.obs_names)
     for key, match in (("gaps", "4 missing values"), ("mixed", "found text and others")):
         scope = {"adata": toy}
-        advised(lambda: MetaQModel.setup_anndata(toy, batch_key=key), scope, match)  # noqa: B023
+        assert_mended(lambda: MetaQModel.setup_anndata(toy, batch_key=key), scope, match)  # noqa: B023
 
 
 def test_a_query_of_the_wrong_class_is_told_how_to_become_the_right_one(paired, reference, fit):

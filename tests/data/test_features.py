@@ -65,6 +65,7 @@ def test_one_kind_and_columns_about_something_else_pass(paired):
         adata.var["feature_types"] = name
         adata.var["feature_type"] = ["protein_coding", "lncRNA"] * (adata.n_vars // 2)
         MetaQModel.setup_anndata(adata, modality=kind)
+        assert MetaQModel(adata, 3)._features[kind].equals(adata.var_names)
 
 
 def test_another_kind_than_the_modality_says_is_refused_with_the_argument(paired):

@@ -38,9 +38,9 @@ def get_soft_assignments(
 
     with the distances :math:`d_{ik}` to the ``n_neighbors`` nearest codes and the distance
     :math:`s_k` at which cells of code :math:`k` typically are, see :meth:`get_outlier_scores`. The
-    factor makes weights the shares of cells that another sample of their counts would assign to
-    each metacell: halves of the counts of three data sets meet in one metacell for .72, .61 and .78
-    of the cells, where the largest weight is .68, .64 and .78 on average.
+    factor makes weights about the shares of cells that another sample of their counts would assign
+    to each metacell: it is that of the largest likelihood of the metacells of one half of the
+    counts by the weights of the other half (``benchmarks/soft.py``).
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ class Preparation:
         return int(np.clip(round(self.n_steps / per_epoch), 1, self.most_epochs))
 
     def n_steps_each(self, batch_size: int) -> int | None:
-        """Steps per epoch by default, fewer than a pass over all cells; None for such a pass."""
+        """Steps per epoch by default; None: all cells, once."""
         n = None if self.n_steps is None else self.n_steps // _FEWEST_EPOCHS
         return n if n and n * batch_size < len(self.cells) else None
 
