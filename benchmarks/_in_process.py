@@ -20,6 +20,7 @@ from _methods import HERE
 
 sys.path.insert(0, str(HERE / "methods"))
 
+import run_coem
 import run_kmeans
 import run_kmeans_paired
 import run_random
@@ -47,8 +48,10 @@ OF_TWO: dict[str, tuple[Callable[..., np.ndarray], dict[str, Any]]] = {
         run_kmeans_paired.assign,
         {"on": "concatenated", "rna_weight": 0.5, "scaled": True},
     ),
+    "coem": (run_coem.assign, {"on": "latents"}),
+    "spectral-rna": (run_coem.assign, {"on": "rna"}),
 }
-"""Methods on two modalities."""
+"""Methods on two modalities; COEM on RNA and chromatin only."""
 
 
 def assign(method: str, adata: anndata.AnnData, n_metacells: int, seed: int) -> np.ndarray:

@@ -25,8 +25,9 @@ from _datasets import CELLS_PER_METACELL, DATASETS, LABEL
 from _in_process import ASSIGN, OF_TWO, Key, assign, with_missing
 from _markdown import Report, save, table
 from _methods import HERE
-from _paired import GATES, PAIRED, by_modality, prepare_all
+from _paired import GATES, MODALITY, PAIRED, by_modality, prepare_all
 from quality import machine
+from run_kmeans_paired import reduced
 
 from scmetaq import metrics
 
@@ -37,6 +38,12 @@ RARE: Final = CELLS_PER_METACELL // 2
 """Cells of a type below which it is scored apart."""
 RNA: Final = ("scmetaq", "kmeans-pca-scaled", "kmeans-pca")
 SHOWN: Final = ("accuracy", "balanced_accuracy", "purity", "compactness", "rare", "size_cv")
+OF_PEAKS: Final = ("coem", "spectral-rna")
+"""Methods on RNA and chromatin only."""
+SHOWN_OF_PEAKS: Final = (
+    *("accuracy", "balanced_accuracy", "purity", "rare", "size_cv"),
+    *("diffusion_separation", "diffusion_separation_other", "cpu_seconds"),
+)
 
 
 def main() -> None:
@@ -68,7 +75,9 @@ def tasks(args: argparse.Namespace) -> Iterator[tuple[Key, Callable[[], dict[str
             (dataset,) = prepare_all([name], args.data, args.cache)
             adata = anndata.read_h5ad(dataset.path(args.cache))
             _, labels = dataset.read(args.cache)
-            methods = tuple(OF_TWO)
+            methods = tuple(
+                OF_TWO if has_peaks(adata) else [n for n in OF_TWO if n not in OF_PEAKS]
+            )
         for share in args.shares:
             for seed in args.seeds:
                 n = round(share * adata.n_obs)
@@ -101,16 +110,25 @@ def run(
     scores["cpu_seconds"] = round(time.process_time() - start, 2)
     scores["size_cv"] = round(metrics.size_summary(found).size_cv, 4)
     for kind, counts in (by_modality(part) if method in OF_TWO else {"rna": part}).items():
+        end = "" if kind == "rna" else "_other"
         judged = metrics.evaluate(counts, found).set_index("metric")["value"]
-        scores["compactness" if kind == "rna" else "compactness_other"] = round(
-            float(judged["compactness"].mean()), 4
-        )
+        scores["compactness" + end] = round(float(judged["compactness"].mean()), 4)
+        if has_peaks(part):
+            components = metrics.diffusion_map(reduced(kind, counts, seed=0))
+            for metric in (metrics.diffusion_separation, metrics.diffusion_compactness):
+                name = metric.__name__ + end
+                scores[name] = round(float(metric(components, found).mean()), 6)
     for name, of_cell in labels.items():
         scores |= {
             key + suffix(name): value
             for key, value in of_labels(found, of_cell.iloc[cells]).items()
         }
     return scores
+
+
+def has_peaks(cells: anndata.AnnData) -> bool:
+    """Whether cells have chromatin counts."""
+    return MODALITY in cells.var and "atac" in set(cells.var[MODALITY])
 
 
 def suffix(labels: str) -> str:
@@ -138,16 +156,22 @@ def report(results: dict[str, Any]) -> Report:
     """Means over sets of medians over seeds, by share; each set on a page of its own."""
     runs = pd.DataFrame(results["runs"])
     several = runs["method"].isin(list(OF_TWO))
-    short = [means(runs[~several], SHOWN), means(runs[several], with_gates(SHOWN))]
+    is_of_peaks = runs["method"].isin(OF_PEAKS)
+    of_sets = runs["dataset"].isin(runs.loc[is_of_peaks, "dataset"])
+    short = [
+        means(runs[~several], SHOWN),
+        means(runs[several & ~is_of_peaks], with_other(SHOWN)),
+        means(runs[of_sets], SHOWN_OF_PEAKS),
+    ]
     full = []
     for name, of_set in runs.groupby("dataset", sort=False):
-        columns = with_gates(SHOWN) if name in PAIRED else SHOWN
+        columns = with_other(SHOWN) if name in PAIRED else SHOWN
         full += [f"## {name}", means(of_set, columns)]
     return Report("\n\n".join(short), "\n\n".join(full))
 
 
-def with_gates(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Columns, and those of the protein gates."""
+def with_other(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Columns, and those of the second modality."""
     return (*columns, "compactness_other", "accuracy_gates", "balanced_accuracy_gates")
 
 
