@@ -33,6 +33,7 @@ from scmetaq.data._reference import denoised_states
 from scmetaq.nn import _clustering, cluster, neighborhood_mean
 from scmetaq.nn._inputs import nested
 from scmetaq.nn._linear_path import N_RANDOM
+from scmetaq.nn._small_groups import set_groups_apart
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "method_development.md"
@@ -91,7 +92,10 @@ def assignments(adata: anndata.AnnData, seeds: list[int]) -> Iterator[tuple[str,
         "without split-and-merge": (both, without("split_and_merge", lloyd_alone)),
         "without exchange": (both, without("exchange", lambda z, assignment, *_, **__: assignment)),
         "without even sizes": (both, lambda *of: fitted(*of, evenness=0.0)),
-        "without codes for small groups": (both, lambda *of: fitted(*of, set_apart=False)),
+        "without codes for small groups": (
+            both,
+            lambda *of: fitted(*of, then=lambda _, found: found),
+        ),
     }
     for name, (latents, fit) in fits.items():
         z = np.hstack(latents).astype(np.float32)
@@ -152,10 +156,17 @@ def kmeans(latents: np.ndarray, n_codes: int, seed: int) -> np.ndarray:
     return KMeans(n_codes, n_init=1, random_state=seed).fit_predict(latents)
 
 
-def fitted(latents: np.ndarray, n_codes: int, seed: int, **options: Any) -> np.ndarray:
+def fitted(
+    latents: np.ndarray,
+    n_codes: int,
+    seed: int,
+    *,
+    evenness: float = 0.2,
+    then: Callable[..., Any] = set_groups_apart,
+) -> np.ndarray:
     """Assignment to codes that are fitted as in the default recipe."""
-    options = {"evenness": 0.2, "set_apart": True, **options}
-    return cluster(torch.from_numpy(latents), n_codes, seed=seed, **options).assignment.numpy()
+    z = torch.from_numpy(latents)
+    return then(z, cluster(z, n_codes, seed=seed, evenness=evenness)).assignment.numpy()
 
 
 def without(step: str, replacement: Callable[..., Any]) -> Callable[..., np.ndarray]:

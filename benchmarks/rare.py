@@ -33,6 +33,8 @@ from scmetaq import metrics
 
 NAMES: Final = ("dataset", "method", "share", "cells_per_metacell", "seed")
 SHARES: Final = (0.02, 0.01, 0.005, 0.002, 0.001)
+WORST: Final = (0.005, 0.002)
+"""Shares of which the worst seed is shown too."""
 GRANULARITIES: Final = (50, 25)
 TYPES: Final = {
     "pbmc_facs_sorted": "CD14 Mono",
@@ -134,6 +136,7 @@ def fate(assignment: np.ndarray, labels: pd.Series, rare: str) -> dict[str, floa
         "n_metacells": len(counts),
         "found": round(float(own.sum() / (kinds == rare).sum()), 4),
         "own_metacells": len(own),
+        "size_cv": round(metrics.size_summary(assignment).size_cv, 4),
         "largest_share": round(float((counts[rare] / counts.sum(axis=1)).max()), 4),
         "purity": round(float(metrics.purity(assignment[kept], kinds[kept]).mean()), 4),
         "accuracy": round(metrics.accuracy(assignment[kept], kinds[kept]), 4),
@@ -166,12 +169,15 @@ def of_methods(runs: pd.DataFrame) -> str:
         is_best = found >= best[found.index] - 5e-3
         written = found.map("{:.2f}".format).mask(found.isna(), "-")  # a peer not run at a share
         cells = written.mask(is_best, "**" + written + "**")
-        scores = [_mean(of_method, name) for name in ("purity", "accuracy")]
+        scores = [_mean(of_method, name) for name in ("purity", "accuracy", "size_cv")]
+        worst = _means(of_method, "found", "min").reindex(WORST).map("{:.2f}".format)
         seeds = of_method.groupby("dataset")["seed"].nunique()
         n_seeds = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()}–{seeds.max()}"
-        lines.append([method, str(len(seeds)), n_seeds, *cells, *scores])
-    shown = [f"{100 * share:g}%" for share in shares]
-    return table(["method", "sets", "seeds", *shown, "purity", "accuracy"], lines)
+        shown = worst.mask(worst == "nan", "-")
+        lines.append([method, str(len(seeds)), n_seeds, *cells, *shown, *scores])
+    names = [f"{100 * share:g}%" for share in shares]
+    names += [f"worst seed, {100 * share:g}%" for share in WORST]
+    return table(["method", "sets", "seeds", *names, "purity", "accuracy", "size CV"], lines)
 
 
 def _mean(runs: pd.DataFrame, name: str) -> str:
@@ -179,10 +185,10 @@ def _mean(runs: pd.DataFrame, name: str) -> str:
     return f"{_means(runs, name).mean():.3f}" if known else "-"
 
 
-def _means(runs: pd.DataFrame, name: str) -> pd.Series:
-    """Per share the mean over data sets of medians over seeds."""
-    medians = runs.groupby(["share", "dataset"])[name].median()
-    return medians.groupby("share").mean()
+def _means(runs: pd.DataFrame, name: str, of_seeds: str = "median") -> pd.Series:
+    """Per share the mean over data sets of medians over seeds, or of another summary."""
+    summary = runs.groupby(["share", "dataset"])[name].agg(of_seeds)
+    return summary.groupby("share").mean()
 
 
 if __name__ == "__main__":

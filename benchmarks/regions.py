@@ -29,6 +29,7 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 import scmetaq
 from scmetaq import metrics
 from scmetaq.nn import _regions, cluster, cluster_by_region, squared_distances
+from scmetaq.nn._small_groups import set_groups_apart
 
 EVENNESS: Final = 0.2
 METRICS: Final = ("error", "purity", "accuracy", "balanced_accuracy", "size_cv", "cpu_seconds")
@@ -79,7 +80,7 @@ Search = Callable[[torch.Tensor, torch.Tensor, int, int], torch.Tensor]
 
 def among_all(z: torch.Tensor, states: torch.Tensor, n: int, seed: int) -> torch.Tensor:
     """Codes of a search among all."""
-    return cluster(z, n, evenness=EVENNESS, set_apart=True, seed=seed).codes
+    return set_groups_apart(z, cluster(z, n, evenness=EVENNESS, seed=seed)).codes
 
 
 def by_region(z: torch.Tensor, states: torch.Tensor, n: int, seed: int) -> torch.Tensor:

@@ -4,6 +4,7 @@ import torch
 
 from scmetaq.nn import _regions, cluster, cluster_by_region, squared_distances
 from scmetaq.nn._regions import _shares, means_of_more
+from scmetaq.nn._small_groups import set_groups_apart
 
 STATES = torch.arange(6)
 K = 160
@@ -38,7 +39,7 @@ def by_region(z):
 
 
 def test_the_error_is_nearly_that_of_a_search_among_all_codes(z, by_region):
-    at_once = cluster(z, K, evenness=0.2, set_apart=True)
+    at_once = set_groups_apart(z, cluster(z, K, evenness=0.2))
     assert error(z, by_region.codes) < 1.01 * error(z, at_once.codes)
     sizes = [of.assignment.bincount(minlength=K).double() for of in (by_region, at_once)]
     assert sizes[0].std() < 1.1 * sizes[1].std()

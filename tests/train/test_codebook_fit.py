@@ -141,7 +141,7 @@ def test_many_codes_are_found_region_by_region_and_few_at_once(module, z, monkey
 
         monkeypatch.setattr(_codebook_fit, name, watched)
     fitted(module, z, seed=3)
-    few = {"start": None, "evenness": 0.2, "set_apart": True, "seed": 3}
+    few = {"start": None, "evenness": 0.2, "seed": 3}
     assert called == {"cluster": few}
     monkeypatch.setattr(_codebook_fit, "MOST_AT_ONCE", K - 1)
     fitted(module, z.half())

@@ -2,7 +2,6 @@
 
 from typing import Final, NamedTuple
 
-import numpy as np
 import torch
 from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
@@ -15,19 +14,13 @@ _MAX_ROUNDS: Final = 10
 """Rounds of split-and-merge."""
 _LLOYD_PASSES: Final = 10
 """Passes of k-means in each of them."""
-_MIN_PART: Final = 3
+MIN_PART: Final = 3
 """Cells of a part that gets a code; fewer may be damaged cells or doublets."""
 _MAX_SWEEPS: Final = 20
 """Sweeps of the exchange over all cells."""
 _N_BLOCKS: Final = 16
 """Blocks of a sweep; in each, a code gives one cell at most."""
-_APART: Final = 6.0
-"""Standard deviations between a group and the other cells of its code from which it is set apart;
-100 / K more, up to 8, since one code of few matters more. Noise makes five."""
-_ALIKE: Final = 4.0
-"""The same up to which codes are merged for such a group; halves of one are two to three apart."""
-_FEWEST_SPLIT: Final = 20  # cells of a code; among fewer, noise may look as far apart
-_ROWS: Final = 1_024
+ROWS: Final = 1_024
 """Cells whose distances to all codes are held at once."""
 _ROWS_ADDED: Final = 2**16
 """Cells of which there is a copy in single precision at once."""
@@ -51,7 +44,6 @@ def cluster(
     *,
     start: Tensor | None = None,
     evenness: float = 0.0,
-    set_apart: bool = False,
     seed: int = 0,
 ) -> Clustering:
     r"""Find codes of least quantization error, each with at least one cell.
@@ -88,13 +80,6 @@ def cluster(
         Codes to start from, shape ``(n_codes, n_latent)``.
     evenness
         Weight :math:`\lambda` of even sizes.
-    set_apart
-        Whether small groups that are clearly apart get codes at the end. A few cells of a rare type
-        hardly raise the loss, most of which is noise of single cells in hundreds of dimensions. The
-        cells of each code are split from its mean and the farthest mean of three neighbours, and
-        projected on the difference of the parts, each cell without its own influence. A part that
-        keeps six to eight standard deviations from the other gets the code of one of two that merge
-        at little cost and are not apart themselves. At most a twentieth of the codes move.
     seed
         Seed of the start and of the order of visits.
 
@@ -114,14 +99,14 @@ def cluster(
         weight = share * found.error
         assignment = exchange(z, found.assignment, n_codes, generator=generator, weight=weight)
         found = lloyd(z, assignment, n_codes, max_passes=100)
-    return set_groups_apart(z, found) if set_apart else found
+    return found
 
 
 def nearest_codes(z: Tensor, codes: Tensor) -> Tensor:
     """Nearest code ``(n_codes, D)`` of each cell ``(n_cells, D)``: ``(n_cells,)``."""
     squares = codes.square().sum(1)  # K
     return torch.cat(
-        [torch.addmm(squares, rows, codes.T, alpha=-2).argmin(1) for rows in z.split(_ROWS)]
+        [torch.addmm(squares, rows, codes.T, alpha=-2).argmin(1) for rows in z.split(ROWS)]
     )
 
 
@@ -209,7 +194,7 @@ def best_splits(z: Tensor, found: Clustering, n_passes: int = 8) -> Split:
         parts = torch.where(size[:, None] > 0, means, parts)
     size, means = size.view(-1, 2), means.view(n_codes, 2, -1)
     gain = size.prod(1) / size.sum(1).clamp_min(1) * (means[:, 0] - means[:, 1]).square().sum(1)
-    return Split(torch.where(size.amin(1) >= _MIN_PART, gain, 0), leaves)
+    return Split(torch.where(size.amin(1) >= MIN_PART, gain, 0), leaves)
 
 
 def cheapest_merges(found: Clustering) -> Merge:
@@ -217,7 +202,7 @@ def cheapest_merges(found: Clustering) -> Merge:
     codes, n_codes = found.codes, len(found.codes)
     size = torch.bincount(found.assignment, minlength=n_codes).to(codes)
     best = []
-    for rows in torch.arange(n_codes, device=codes.device).split(_ROWS):
+    for rows in torch.arange(n_codes, device=codes.device).split(ROWS):
         cost = squared_distances(codes[rows], codes)  # B x K
         cost *= size[rows, None] * size / (size[rows, None] + size)
         cost[torch.arange(len(rows), device=codes.device), rows] = torch.inf
@@ -291,60 +276,3 @@ def _largest_of_each(source: Tensor, gain: Tensor) -> Tensor:
     is_first = torch.ones_like(order, dtype=torch.bool)
     is_first[1:] = source[order][1:] != source[order][:-1]
     return order[is_first & (gain[order] > 0)]
-
-
-def set_groups_apart(z: Tensor, found: Clustering) -> Clustering:
-    """Give codes to small groups that are clearly apart from the other cells of their code."""
-    n_codes = len(found.codes)
-    size = torch.bincount(found.assignment, minlength=n_codes).tolist()
-    cells = found.assignment.argsort(stable=True).split(size)
-    leaves, apart = torch.zeros_like(found.assignment, dtype=torch.bool), np.zeros(n_codes)
-    for code in range(n_codes):
-        if size[code] >= _FEWEST_SPLIT:
-            leaves[cells[code]] = is_far = _far_part(z[cells[code]])
-            if min(int(is_far.sum()), int((~is_far).sum())) >= _MIN_PART:
-                apart[code] = separation(z[cells[code]], is_far)
-    most = np.argsort(-apart)[: max(1, n_codes // 20)]
-    most = most[apart[most] > min(8.0, _APART + 100 / n_codes)]
-    cost, partner = cheapest_merges(found)
-    allowed = torch.full_like(cost, torch.inf)
-    for a in cost.argsort()[: 8 * len(most)].tolist():
-        pair = torch.cat([cells[a], cells[b := int(partner[a])]])
-        if separation(z[pair], found.assignment[pair] == b) < _ALIKE:
-            allowed[a] = cost[a]
-    gain = torch.zeros_like(cost).index_fill_(0, torch.from_numpy(most).to(z.device), torch.inf)
-    moved = move_codes(found.assignment, Split(gain, leaves), Merge(allowed, partner))
-    return found if moved is None else lloyd(z, moved, n_codes, max_passes=100)
-
-
-def _far_part(z: Tensor, n_passes: int = 8) -> Tensor:
-    """Split cells by 2-means, from their mean and the farthest mean of three neighbours."""
-    x = z - z.mean(0)
-    some = x[:_ROWS]
-    local = some[torch.cdist(some, some).topk(3, largest=False).indices].mean(1)
-    first, second = x.mean(0), local[local.square().sum(1).argmax()]
-    for _ in range(n_passes):
-        is_far = (x - second).square().sum(1) < (x - first).square().sum(1)
-        if is_far.all() or not is_far.any():
-            break
-        first, second = x[~is_far].mean(0), x[is_far].mean(0)
-    return is_far
-
-
-def separation(z: Tensor, is_second: Tensor) -> float:
-    r"""Standard deviations between two parts of cells; 0 if one has a single cell.
-
-    With the means :math:`p, q` of the parts, cells are projected to :math:`z_i^\top (p_{\setminus
-    i} - q_{\setminus i})`, where a cell is left out of the mean of its own part: parts that differ
-    by noise alone then have the same mean.
-    """
-    x, value = z - z.mean(0), z.new_zeros(len(z))
-    if min(int(is_second.sum()), int((~is_second).sum())) < 2:
-        return 0.0
-    for part, sign in ((is_second, 1), (~is_second, -1)):
-        to_mean, n = x @ x[part].mean(0), part.sum()
-        without = (n * to_mean - x.square().sum(1)) / (n - 1)
-        value += sign * torch.where(part, without, to_mean)
-    mean = torch.where(is_second, value[is_second].mean(), value[~is_second].mean())
-    within = (value - mean).square().sum() / (len(z) - 2)
-    return float((mean[is_second][0] - mean[~is_second][0]) / within.clamp_min(1e-12).sqrt())

@@ -20,11 +20,11 @@ from ._clustering import (
     means_of,
     move_codes,
     nearest_codes,
-    set_groups_apart,
     split_and_merge,
 )
 from ._code_index import FEWEST_CODES, CodeIndex, code_regions, region_means
 from ._distances import distances_to
+from ._small_groups import set_groups_apart
 
 MOST_AT_ONCE: Final = 512
 """Codes up to which all are searched for together."""

@@ -17,6 +17,7 @@ from scmetaq.module import MetaQModule
 from scmetaq.nn import CodebookInit, cluster, cluster_by_region, initial_codes
 from scmetaq.nn._distances import n_distinct
 from scmetaq.nn._regions import MOST_AT_ONCE, means_of_more
+from scmetaq.nn._small_groups import set_groups_apart
 
 from ._callbacks import encode
 
@@ -49,7 +50,8 @@ def fit_codes(
     options: dict[str, Any] = {"start": start, "evenness": evenness, "seed": seed}
     if n_codes <= MOST_AT_ONCE:
         with working("Searching for codes"):
-            codes = cluster(z.float(), n_codes, set_apart=True, **options).codes
+            found = cluster(z.float(), n_codes, **options)
+            codes = set_groups_apart(z.float(), found).codes
     else:
         options |= {"states": module.state_dimensions}
         options |= {"each": partial(_in_parts, z.device.type != "cpu")}
