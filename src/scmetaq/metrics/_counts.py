@@ -1,7 +1,8 @@
 """Raw counts checked and normalised, and metrics of expression itself."""
 
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,11 +17,70 @@ from scmetaq.data._checks import MOST_COUNTS
 from scmetaq.data._columns import same_names
 from scmetaq.data._containers import Rows, Span, check_readable, in_memory
 
-from ._groups import as_matrix, grouped_rows, unit_rows
+from ._groups import (
+    Groups,
+    as_matrix,
+    check_rows,
+    check_same_cells,
+    check_same_order,
+    group_cells,
+    grouped_rows,
+    unit_rows,
+)
 from ._log_counts import LogCounts
 
 _VALUES = 1 << 23
 """Entries of a dense table of metacells and genes."""
+
+
+class SizeSummary(NamedTuple):
+    """Number and sizes of metacells.
+
+    Attributes
+    ----------
+    n_metacells
+        Number of metacells with at least one cell.
+    unassigned
+        Number of cells in no metacell.
+    size_median, size_min, size_max
+        Cells per metacell.
+    size_cv
+        Coefficient of variation of the sizes (standard deviation over mean); 0: all alike.
+    counts_cv
+        That of the counts per metacell (Ben-Kiki et al., Metacell-2, Genome Biology 2022, aim at
+        even ones); NaN without ``totals``.
+    """
+
+    n_metacells: int
+    unassigned: int
+    size_median: float
+    size_min: int
+    size_max: int
+    size_cv: float
+    counts_cv: float
+
+
+def size_summary(assignment: ArrayLike, totals: ArrayLike | None = None) -> SizeSummary:
+    """Count metacells, cells per metacell, and cells without a metacell.
+
+    ``assignment`` is the metacell of each cell, shape ``(n_cells,)``; missing or -1: unassigned.
+    ``totals`` are the counts of each cell.
+    """
+    groups = group_cells(assignment)
+    sizes, n_counts = groups.sizes, np.full(1, np.nan)
+    if totals is not None:
+        check_same_cells(assignment, totals)
+        kept = groups.codes >= 0
+        n_counts = np.bincount(groups.codes[kept], np.asarray(totals, np.float64)[kept])  # K
+    return SizeSummary(
+        n_metacells=len(sizes),
+        unassigned=len(groups.codes) - groups.n_grouped,
+        size_median=float(np.median(sizes)),
+        size_min=int(sizes.min()),
+        size_max=int(sizes.max()),
+        size_cv=float(sizes.std() / sizes.mean()),
+        counts_cv=float(n_counts.std() / n_counts.mean()),
+    )
 
 
 def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
@@ -83,15 +143,57 @@ def _moments(rows: Any, starts: np.ndarray) -> np.ndarray:
     return np.stack([sp.csr_array((of, cells.indices, ends), shape).toarray() for of in entries])
 
 
+def modality_correlation(
+    first: Any, second: Any, *, sizes: ArrayLike | None = None, block_size: int = 1024
+) -> pd.Series:
+    r"""Pearson correlation across metacells of pairs of features of two modalities.
+
+    .. math::
+
+        r_j = \frac{\sum_M n_M (a_{Mj} - \bar a_j) (b_{Mj} - \bar b_j)}
+                   {\sqrt{\sum_M n_M (a_{Mj} - \bar a_j)^2 \sum_M n_M (b_{Mj} - \bar b_j)^2}}
+
+    with weighted means :math:`\bar a` and :math:`\bar b`: the consistency of modalities of SuperCell
+    2 (its analyses of genes and their proteins, and of genes and their activity scores).
+
+    Parameters
+    ----------
+    first, second
+        Expression of the same metacells in the same order, shape ``(n_metacells, n_pairs)``: column
+        by column a gene and its protein, or its activity score; normalised, e.g. log1p counts per
+        10k and centred log ratios. Dense, sparse or DataFrames.
+    sizes
+        Cells :math:`n_M` of each metacell, as in SuperCell 2. None: all count alike.
+    block_size
+        Pairs made dense at a time: bounds memory, does not change the result.
+
+    Returns
+    -------
+    Correlation per pair in [-1, 1], shape ``(n_pairs,)``, named by the columns of ``first`` if it
+    is a DataFrame; higher is better; NaN where a feature does not vary. Fewer, larger metacells
+    correlate more strongly whatever their quality: compare methods at one number.
+    """
+    check_int("block_size", block_size)
+    ours = sp.csc_array(as_matrix(first, "first", "metacells by features"))
+    theirs = sp.csc_array(as_matrix(second, "second", "metacells by features"))
+    if ours.shape != theirs.shape:
+        problem = "Expected `first` and `second` of the same metacells and pairs of features, found"
+        raise InputValueError(f"{problem} {ours.shape} and {theirs.shape}.", argument="second")
+    check_same_order(first, second)
+    return _paired(first, ours, lambda pairs: theirs[:, pairs], sizes, block_size)
+
+
 def rna_atac_correlation(
-    rna_metacells: Any, atac_metacells: Any, links: Any, *, block_size: int = 1024
+    rna_metacells: Any,
+    atac_metacells: Any,
+    links: Any,
+    *,
+    sizes: ArrayLike | None = None,
+    block_size: int = 1024,
 ) -> pd.Series:
     r"""Pearson correlation, per gene, of expression and linked accessibility across metacells.
 
     .. math:: r_g = \operatorname{cor}_M \left( R_{Mg}, \sum_p A_{Mp} L_{pg} \right)
-
-    Fewer, larger metacells correlate more strongly whatever their quality: compare methods at one
-    number.
 
     Parameters
     ----------
@@ -104,17 +206,14 @@ def rna_atac_correlation(
     links
         Weight :math:`L` of each peak in each gene's sum, shape ``(n_peaks, n_genes)``; commonly 1
         for a peak near the gene, else 0.
-    block_size
-        Genes made dense at a time: bounds memory, does not change the result.
+    sizes, block_size
+        As of :func:`modality_correlation`.
 
     Returns
     -------
-    Correlation per gene in [-1, 1], shape ``(n_genes,)``, named by the columns of
-    ``rna_metacells`` if it is a DataFrame; higher is better. NaN for a gene without a linked peak,
-    or whose expression or accessibility does not vary.
+    As :func:`modality_correlation`, per gene; NaN also for a gene without a linked peak.
     """
     check_int("block_size", block_size)
-    names = rna_metacells.columns if isinstance(rna_metacells, pd.DataFrame) else None
     rna = sp.csc_array(as_matrix(rna_metacells, "rna_metacells", "metacells by genes"))
     atac = sp.csc_array(as_matrix(atac_metacells, "atac_metacells", "metacells by peaks"))
     weights = sp.csc_array(as_matrix(links, "links", "peaks by genes"))
@@ -124,17 +223,35 @@ def rna_atac_correlation(
             f"of the same metacells and `links` (peaks x genes), found {rna.shape}, {atac.shape} "
             f"and {weights.shape}."
         )
-    if rna.shape[0] < 3:
-        problem = f"Expected at least three metacells to correlate across, found {rna.shape[0]}."
-        raise InputValueError(problem, argument="rna_metacells")
     _check_names(rna_metacells, atac_metacells, links)
-    values = np.full(rna.shape[1], np.nan)
+    found = _paired(rna_metacells, rna, lambda genes: atac @ weights[:, genes], sizes, block_size)
+    return found.rename("rna_atac_correlation")
+
+
+def _paired(
+    named: Any,
+    first: sp.csc_array,
+    second: Callable[[slice], sp.csc_array],
+    sizes: ArrayLike | None,
+    block_size: int,
+) -> pd.Series:
+    """Correlation of each column of the first matrix with that of the second."""
+    if first.shape[0] < 3:
+        problem = f"Expected at least three metacells to correlate across, found {first.shape[0]}."
+        raise InputValueError(problem)
+    weights = None if sizes is None else np.asarray(sizes, np.float64)
+    if weights is not None and (weights.shape != first.shape[:1] or not (weights > 0).all()):
+        problem = f"Expected `sizes` of {first.shape[0]} metacells, each above 0, found"
+        raise InputValueError(f"{problem} shape {weights.shape}.", argument="sizes")
+    weights = None if weights is None else weights / weights.mean()
+    values = np.full(first.shape[1], np.nan)
     for start in range(0, len(values), block_size):
-        genes = slice(start, start + block_size)
-        ours, theirs = unit_rows(rna[:, genes].T), unit_rows((atac @ weights[:, genes]).T)  # G x K
+        at = slice(start, start + block_size)
+        ours, theirs = unit_rows(first[:, at].T, weights), unit_rows(second(at).T, weights)  # G x K
         defined = ours.any(axis=1) & theirs.any(axis=1)
-        values[genes][defined] = np.clip((ours * theirs).sum(axis=1), -1, 1)[defined]
-    return pd.Series(values, index=names, name="rna_atac_correlation")
+        values[at][defined] = np.clip((ours * theirs).sum(axis=1), -1, 1)[defined]
+    names = named.columns if isinstance(named, pd.DataFrame) else None
+    return pd.Series(values, index=names, name="modality_correlation")
 
 
 def _check_names(rna: Any, atac: Any, links: Any) -> None:
@@ -169,19 +286,40 @@ def check_counts(adata: Any, layer: str | None, owner: str = "", *, stacklevel: 
     if X is None:
         raise InputValueError(f"{problem} nothing.", *advice())
     check_readable(X, where, "layer")
-    spans = Rows(X).spans(SPAN)
-    found = in_parts(_odd_values, None, spans, n_parts=len(spans), shown_as="Checking counts")
-    n_wrong, n_fractions = sum(found, np.zeros(2, int))
-    if n_wrong:
-        wrong = f"{problem} {n_wrong} values that are negative, NaN or above {MOST_COUNTS:,}."
-        raise InputValueError(wrong, *advice())
+    wrong, n_fractions = _odd_values(X)
+    if wrong:
+        raise InputValueError(f"{problem} {wrong}", *advice())
     if n_fractions and stacklevel:
         warning = InputWarning(f"{problem} fractions. If they are normalised:", *advice())
         warnings.warn(warning, stacklevel=stacklevel)
     return X
 
 
-def _odd_values(_: None, span: Span) -> np.ndarray:
+def grouped_counts(counts: Any, assignment: Any) -> tuple[LogCounts, Groups]:
+    """Raw counts, checked and read where they are, with the groups of their cells."""
+    groups = group_cells(assignment)
+    if isinstance(counts, LogCounts):  # checked when it was made
+        return counts, groups
+    X = as_matrix(counts, "counts", "cells by features") if hasattr(counts, "iloc") else counts
+    check_readable(X, "`counts`", "counts")
+    check_rows(counts, X.shape[0], assignment, "counts")
+    wrong, _ = _odd_values(X)
+    if wrong:
+        fix = "Pass raw counts, neither normalised nor scaled."
+        raise InputValueError(f"Expected raw counts, found {wrong}", fix, "counts")
+    return LogCounts(X, groups.codes), groups
+
+
+def _odd_values(X: Any) -> tuple[str, int]:
+    """What values there are that are no expression, and the number of fractions."""
+    spans = Rows(X).spans(SPAN)
+    found = in_parts(_count_odd, None, spans, n_parts=len(spans), shown_as="Checking counts")
+    n_wrong, n_fractions = sum(found, np.zeros(2, int))
+    wrong = f"{n_wrong} values that are negative, NaN or above {MOST_COUNTS:,}."
+    return wrong if n_wrong else "", int(n_fractions)
+
+
+def _count_odd(_: None, span: Span) -> np.ndarray:
     """Numbers of values that are no expression, and of fractions."""
     found = np.zeros(2, int)
     for block in span.blocks(BLOCK):

@@ -17,10 +17,10 @@ from scmetaq.data._containers import readable
 from scmetaq.data._features import warn_of_kinds
 
 from ._correlation import compactness, separation
-from ._counts import check_counts, inv
+from ._counts import check_counts, inv, size_summary
 from ._diffusion import NoMapError, diffusion_compactness, diffusion_map, diffusion_separation
 from ._dubious import dubious
-from ._groups import cell_values, check_rep, group_cells, reps_of, size_summary
+from ._groups import cell_values, check_rep, group_cells, reps_of
 from ._labels import accuracy, balanced_accuracy, entropy, mixing, purity
 from ._log_counts import LogCounts
 

@@ -39,7 +39,7 @@ def purity(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
     Purity in (0, 1] per metacell, shape ``(n_metacells,)``; higher is better; NaN where no cell
     of the metacell has a label.
     """
-    counts, metacells = _count_labels(assignment, labels)
+    counts, metacells = count_labels(assignment, labels)
     labelled = counts.sum(axis=1)  # K
     largest = counts.max(axis=1).toarray()  # K
     values = np.divide(largest, labelled, out=np.full(len(labelled), np.nan), where=labelled > 0)
@@ -60,7 +60,7 @@ def accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
     -------
     A number in (0, 1]; higher is better.
     """
-    counts, _ = _count_labels(assignment, labels)
+    counts, _ = count_labels(assignment, labels)
     return float(counts.max(axis=1).sum() / counts.sum())
 
 
@@ -78,7 +78,7 @@ def balanced_accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
     -------
     A number in [0, 1]; higher is better.
     """
-    counts, _ = _count_labels(assignment, labels)
+    counts, _ = count_labels(assignment, labels)
     totals = counts.sum(axis=0)  # C
     largest = counts.max(axis=1).toarray()  # K
     recalled = np.bincount(counts.argmax(axis=1), weights=largest, minlength=len(totals))  # C
@@ -98,7 +98,7 @@ def entropy(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
     Entropy in nats per metacell, shape ``(n_metacells,)``: 0 for one label, at most the logarithm
     of the number of labels. Lower is better; NaN where no cell of the metacell has a label.
     """
-    counts, metacells = _count_labels(assignment, labels)
+    counts, metacells = count_labels(assignment, labels)
     return metacells.series(_row_entropies(counts), "entropy")
 
 
@@ -231,7 +231,7 @@ def agreement(a: ArrayLike, b: ArrayLike, *, average_method: _Mean = "arithmetic
     )
 
 
-def _count_labels(assignment: Any, labels: Any) -> tuple[sp.csr_array, Groups]:
+def count_labels(assignment: Any, labels: Any) -> tuple[sp.csr_array, Groups]:
     """Cells per metacell and label (K x C), of the cells that have both; and the metacells."""
     kinds, metacells = _read_labels(assignment, labels), group_cells(assignment)
     known = _known("both a metacell and a label", metacells, kinds)
