@@ -1,7 +1,6 @@
 """Raw counts checked and normalised, and metrics of expression itself."""
 
 import warnings
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,21 +33,10 @@ _VALUES = 1 << 23
 
 
 class SizeSummary(NamedTuple):
-    """Number and sizes of metacells.
+    """Number of metacells with cells, of cells in none, and of cells per metacell.
 
-    Attributes
-    ----------
-    n_metacells
-        Number of metacells with at least one cell.
-    unassigned
-        Number of cells in no metacell.
-    size_median, size_min, size_max
-        Cells per metacell.
-    size_cv
-        Coefficient of variation of the sizes (standard deviation over mean); 0: all alike.
-    counts_cv
-        That of the counts per metacell (Ben-Kiki et al., Metacell-2, Genome Biology 2022, aim at
-        even ones); NaN without ``totals``.
+    ``size_cv`` is the standard deviation of the sizes over their mean, ``counts_cv`` that of the
+    counts per metacell, which Ben-Kiki et al., Genome Biology 2022 keep even; 0: all alike.
     """
 
     n_metacells: int
@@ -64,7 +52,7 @@ def size_summary(assignment: ArrayLike, totals: ArrayLike | None = None) -> Size
     """Count metacells, cells per metacell, and cells without a metacell.
 
     ``assignment`` is the metacell of each cell, shape ``(n_cells,)``; missing or -1: unassigned.
-    ``totals`` are the counts of each cell.
+    ``totals`` are the counts of each cell; without them ``counts_cv`` is NaN.
     """
     groups = group_cells(assignment)
     sizes, n_counts = groups.sizes, np.full(1, np.nan)
@@ -94,7 +82,8 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
 
     with the unbiased variance. Sampling noise alone would give all genes the same ratio; genes that
     vary more are in the upper tail. A gene that the metacell does not express counts as 1, the
-    ratio of Poisson counts.
+    ratio of Poisson counts. Bilous et al., Molecular Systems Biology 2024
+    (MetacellAnalysisToolkit), after Ben-Kiki et al., Metacell-2, Genome Biology 2022.
 
     Parameters
     ----------
@@ -109,11 +98,6 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
     Returns
     -------
     Value per metacell, shape ``(n_metacells,)``; lower is better; NaN for a metacell of one cell.
-
-    References
-    ----------
-    Bilous et al., Molecular Systems Biology 2024 (MetacellAnalysisToolkit); after the inner
-    normalised variance of Ben-Kiki et al., Metacell-2, Genome Biology 2022.
     """
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
@@ -123,7 +107,7 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
     values = np.empty(len(groups.names))  # K
     n_groups = min(block_size, max(1, _VALUES // max(1, X.shape[1])))
     options: dict[str, Any] = {"n_cells": BLOCK, "n_groups": n_groups}
-    for chosen, total in groups.sums(X, _moments, **options, shown_as="Inner normalised variance"):
+    for chosen, total in groups.sums(X, moments, **options, shown_as="Inner normalised variance"):
         sizes = groups.sizes[chosen]  # B
         mean, square = total / sizes[:, None]
         unbiased = np.divide(sizes, sizes - 1, out=np.full(len(sizes), np.nan), where=sizes > 1)
@@ -134,7 +118,7 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
     return groups.series(values, "inv")
 
 
-def _moments(rows: Any, starts: np.ndarray) -> np.ndarray:
+def moments(rows: Any, starts: np.ndarray) -> np.ndarray:
     """Sums of values and of their squares, ``(2, n_groups, n_genes)``."""
     cells = sp.csr_array(rows, dtype=np.float64)
     ends, shape = cells.indptr[[*starts, cells.shape[0]]], (len(starts), cells.shape[1])
@@ -153,34 +137,37 @@ def modality_correlation(
         r_j = \frac{\sum_M n_M (a_{Mj} - \bar a_j) (b_{Mj} - \bar b_j)}
                    {\sqrt{\sum_M n_M (a_{Mj} - \bar a_j)^2 \sum_M n_M (b_{Mj} - \bar b_j)^2}}
 
-    with weighted means :math:`\bar a` and :math:`\bar b`: the consistency of modalities of SuperCell
-    2 (its analyses of genes and their proteins, and of genes and their activity scores).
+    with weighted means :math:`\bar a` and :math:`\bar b`: the consistency of modalities in the
+    analyses of SuperCell 2, of genes with their proteins or activity scores. Fewer, larger
+    metacells correlate more strongly whatever their quality: compare methods at one number.
 
-    Parameters
-    ----------
-    first, second
-        Expression of the same metacells in the same order, shape ``(n_metacells, n_pairs)``: column
-        by column a gene and its protein, or its activity score; normalised, e.g. log1p counts per
-        10k and centred log ratios. Dense, sparse or DataFrames.
-    sizes
-        Cells :math:`n_M` of each metacell, as in SuperCell 2. None: all count alike.
-    block_size
-        Pairs made dense at a time: bounds memory, does not change the result.
+    ``first`` and ``second`` hold the features in pairs, column by column, of the same metacells in
+    the same order, normalised, shape ``(n_metacells, n_pairs)``; dense, sparse or DataFrames.
+    ``sizes`` are the cells :math:`n_M` of each; None: metacells count alike. ``block_size`` pairs
+    are made dense at a time.
 
     Returns
     -------
     Correlation per pair in [-1, 1], shape ``(n_pairs,)``, named by the columns of ``first`` if it
-    is a DataFrame; higher is better; NaN where a feature does not vary. Fewer, larger metacells
-    correlate more strongly whatever their quality: compare methods at one number.
+    is a DataFrame; higher is better. NaN where a feature does not vary.
     """
     check_int("block_size", block_size)
-    ours = sp.csc_array(as_matrix(first, "first", "metacells by features"))
-    theirs = sp.csc_array(as_matrix(second, "second", "metacells by features"))
-    if ours.shape != theirs.shape:
-        problem = "Expected `first` and `second` of the same metacells and pairs of features, found"
-        raise InputValueError(f"{problem} {ours.shape} and {theirs.shape}.", argument="second")
+    named = first.columns if isinstance(first, pd.DataFrame) else None
     check_same_order(first, second)
-    return _paired(first, ours, lambda pairs: theirs[:, pairs], sizes, block_size)
+    a, b = (sp.csc_array(as_matrix(of, "first", "metacells by features")) for of in (first, second))
+    n = np.ones(a.shape[0]) if sizes is None else np.asarray(sizes, np.float64)
+    if a.shape != b.shape or n.shape != a.shape[:1] or len(n) < 3 or not (n > 0).all():
+        raise InputValueError(
+            "Expected both modalities of the same pairs of features and of at least three "
+            f"metacells, with cells in each, found shapes {a.shape}, {b.shape} and {n.shape}."
+        )
+    values = np.full(a.shape[1], np.nan)
+    for start in range(0, len(values), block_size):
+        at = slice(start, start + block_size)
+        ours, theirs = (unit_rows(of[:, at].T, n / n.mean()) for of in (a, b))  # G x K
+        defined = ours.any(axis=1) & theirs.any(axis=1)
+        values[at][defined] = np.clip((ours * theirs).sum(axis=1), -1, 1)[defined]
+    return pd.Series(values, index=named, name="modality_correlation")
 
 
 def rna_atac_correlation(
@@ -207,14 +194,9 @@ def rna_atac_correlation(
         Weight :math:`L` of each peak in each gene's sum, shape ``(n_peaks, n_genes)``; commonly 1
         for a peak near the gene, else 0.
     sizes, block_size
-        As of :func:`modality_correlation`.
-
-    Returns
-    -------
-    As :func:`modality_correlation`, per gene; NaN also for a gene without a linked peak.
+        As of :func:`modality_correlation`, as is the result: NaN also for a gene without a peak.
     """
-    check_int("block_size", block_size)
-    rna = sp.csc_array(as_matrix(rna_metacells, "rna_metacells", "metacells by genes"))
+    rna = as_matrix(rna_metacells, "rna_metacells", "metacells by genes")
     atac = sp.csc_array(as_matrix(atac_metacells, "atac_metacells", "metacells by peaks"))
     weights = sp.csc_array(as_matrix(links, "links", "peaks by genes"))
     if rna.shape[0] != atac.shape[0] or weights.shape != (atac.shape[1], rna.shape[1]):
@@ -224,34 +206,9 @@ def rna_atac_correlation(
             f"and {weights.shape}."
         )
     _check_names(rna_metacells, atac_metacells, links)
-    found = _paired(rna_metacells, rna, lambda genes: atac @ weights[:, genes], sizes, block_size)
+    first = rna_metacells if isinstance(rna_metacells, pd.DataFrame) else rna
+    found = modality_correlation(first, atac @ weights, sizes=sizes, block_size=block_size)
     return found.rename("rna_atac_correlation")
-
-
-def _paired(
-    named: Any,
-    first: sp.csc_array,
-    second: Callable[[slice], sp.csc_array],
-    sizes: ArrayLike | None,
-    block_size: int,
-) -> pd.Series:
-    """Correlation of each column of the first matrix with that of the second."""
-    if first.shape[0] < 3:
-        problem = f"Expected at least three metacells to correlate across, found {first.shape[0]}."
-        raise InputValueError(problem)
-    weights = None if sizes is None else np.asarray(sizes, np.float64)
-    if weights is not None and (weights.shape != first.shape[:1] or not (weights > 0).all()):
-        problem = f"Expected `sizes` of {first.shape[0]} metacells, each above 0, found"
-        raise InputValueError(f"{problem} shape {weights.shape}.", argument="sizes")
-    weights = None if weights is None else weights / weights.mean()
-    values = np.full(first.shape[1], np.nan)
-    for start in range(0, len(values), block_size):
-        at = slice(start, start + block_size)
-        ours, theirs = unit_rows(first[:, at].T, weights), unit_rows(second(at).T, weights)  # G x K
-        defined = ours.any(axis=1) & theirs.any(axis=1)
-        values[at][defined] = np.clip((ours * theirs).sum(axis=1), -1, 1)[defined]
-    names = named.columns if isinstance(named, pd.DataFrame) else None
-    return pd.Series(values, index=names, name="modality_correlation")
 
 
 def _check_names(rna: Any, atac: Any, links: Any) -> None:

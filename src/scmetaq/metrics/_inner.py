@@ -1,21 +1,16 @@
 """How far the counts of single cells are from those of their metacell, gene by gene."""
 
-from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from scmetaq._errors import check_int
 from scmetaq.data._cells import BLOCK
 
 from ._counts import grouped_counts
-
-_Blocks = Callable[[], Iterable[sp.csr_array]]
-"""Raw counts of a metacell's cells, which can be read again."""
 
 
 def inner_fold(counts: Any, assignment: ArrayLike, *, min_counts: int = 40) -> pd.Series:
@@ -24,28 +19,18 @@ def inner_fold(counts: Any, assignment: ArrayLike, *, min_counts: int = 40) -> p
     .. math::
 
         \text{inner\_fold}(M) = \operatorname{quantile}_{0.95} \left\{ \max_{i \in M} \left|
-            \log_2 \frac{u_{ig} + 1}{U_i f_{Mg} + 1} \right| : g \right\}
+            \log_2 \frac{u_{ig} + 1}{U_i f_{Mg} + 1} \right| : g \in G_M \right\}
 
     with counts :math:`u`, their sum :math:`U_i` in cell :math:`i`, and the gene's share
-    :math:`f_{Mg}` of the counts of the metacell. Metacells 2 (Ben-Kiki et al., Genome Biology 2022)
-    reports the maximum per gene, with a geometric mean for :math:`f`.
+    :math:`f_{Mg}` of the metacell's counts. Metacells 2 (Ben-Kiki et al., Genome Biology 2022)
+    reports the maximum per gene, signed, with a geometric mean for :math:`f`.
 
-    Parameters
-    ----------
-    counts
-        Raw counts of all genes, shape ``(n_cells, n_genes)``, in memory or on disk.
-    assignment
-        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
-    min_counts
-        Genes with fewer counts in the metacell are not judged.
-
-    Returns
-    -------
-    Value per metacell, shape ``(n_metacells,)``, in doublings; lower is better; NaN for a metacell
-    without a gene of ``min_counts``. Most of it is sampling noise, of which larger metacells have
-    more: compare at one number of metacells.
+    ``counts`` are raw counts of all genes, shape ``(n_cells, n_genes)``, in memory or on disk;
+    genes :math:`G_M` have ``min_counts`` in the metacell. In doublings; lower is better; NaN
+    without such a gene. Mostly sampling noise, of which larger metacells have more: compare at one
+    number. More than 4,096 cells are judged by up to as many of them, at even distances.
     """
-    return _over_metacells(_fold, counts, assignment, min_counts, "inner_fold")
+    return inner(counts, assignment, min_counts)[0]
 
 
 def inner_stdev(counts: Any, assignment: ArrayLike, *, min_counts: int = 40) -> pd.Series:
@@ -56,64 +41,30 @@ def inner_stdev(counts: Any, assignment: ArrayLike, *, min_counts: int = 40) -> 
         \text{inner\_stdev}(M) = \frac{1}{|G_M|} \sum_{g \in G_M} \operatorname{sd}_{i \in M}
             \log_2 \frac{u_{ig} + 1}{\sum_{h \in G_M} (u_{ih} + 1)}
 
-    with the genes :math:`G_M` of at least ``min_counts`` in the metacell and the standard deviation
-    :math:`\operatorname{sd}` of all its cells: ``inner_stdev_log`` of Metacells 2 (Ben-Kiki et al.,
-    Genome Biology 2022), which reports it per gene. Arguments are as of :func:`inner_fold`.
-
-    Returns
-    -------
-    Value per metacell, shape ``(n_metacells,)``, in doublings; lower is better; NaN for a metacell
-    of one cell or without a gene of ``min_counts``.
+    with the population's standard deviation: ``inner_stdev_log`` of Metacells 2, which reports it
+    per gene. Arguments, symbols and result are as of :func:`inner_fold`; NaN also for one cell.
     """
-    return _over_metacells(_stdev, counts, assignment, min_counts, "inner_stdev")
+    return inner(counts, assignment, min_counts)[1]
 
 
-def _over_metacells(
-    judge: Callable[[_Blocks, np.ndarray, np.ndarray], float],
-    counts: Any,
-    assignment: Any,
-    min_counts: int,
-    name: str,
-) -> pd.Series:
-    """Judge each metacell by its genes with enough counts."""
+def inner(counts: Any, assignment: Any, min_counts: int = 40) -> list[pd.Series]:
+    """Both metrics, in one pass over the counts."""
     check_int("min_counts", min_counts)
     counts, groups = grouped_counts(counts, assignment)
-    values = np.full(len(groups.names), np.nan)
-    for chosen, parts, starts in groups.chunks(BLOCK, BLOCK, name.replace("_", " ").capitalize()):
-        for metacell, blocks in enumerate(_split(counts, parts, starts), chosen.start):
-            totals = sum(block.sum(axis=0) for block in blocks())  # G
-            if (totals >= min_counts).any():
-                values[metacell] = judge(blocks, totals, totals >= min_counts)
-    return groups.series(values, name)
-
-
-def _split(counts: Any, parts: list[np.ndarray], starts: np.ndarray) -> list[_Blocks]:
-    """Blocks of each metacell of a chunk; those of a large one are read each time."""
-    if len(parts) > 1:
-        return [lambda: map(counts.raw, parts)]
-    cells = counts.raw(parts[0])
-    blocks = [cells[start:stop] for start, stop in pairwise([*starts, len(parts[0])])]
-    return [lambda block=block: (block,) for block in blocks]
-
-
-def _fold(blocks: _Blocks, totals: np.ndarray, judged: np.ndarray) -> float:
-    largest, share = 0, totals[judged] / totals.sum()
-    for block in blocks():
-        expected = block.sum(axis=1)[:, None] * share  # B x G
-        folds = np.abs(np.log2((block[:, judged].toarray() + 1) / (expected + 1)))
-        largest = np.maximum(largest, folds.max(axis=0))
-    return float(np.quantile(largest, 0.95))
-
-
-def _stdev(blocks: _Blocks, totals: np.ndarray, judged: np.ndarray) -> float:
-    n, sums, squares = 0, 0, 0
-    for block in blocks():
-        found = block[:, judged].toarray() + 1  # B x G
-        found = np.log2(found / found.sum(axis=1, keepdims=True))
-        n, sums, squares = (
-            n + len(found),
-            sums + found.sum(axis=0),
-            squares + (found**2).sum(axis=0),
-        )
-    variance = np.maximum(squares / n - (sums / n) ** 2, 0)
-    return float(np.sqrt(variance).mean()) if n > 1 else np.nan
+    values = np.full((2, len(groups.names)), np.nan)
+    for chosen, parts, starts in groups.chunks(BLOCK, BLOCK, "Inner folds"):
+        rows = np.concatenate(parts)[:: len(parts)]
+        cells = counts.raw(rows)
+        for metacell, (start, stop) in enumerate(pairwise([*starts, len(rows)]), chosen.start):
+            block = cells[start:stop]
+            totals = block.sum(axis=0) * len(parts)  # G
+            judged = totals >= min_counts
+            if not judged.any():
+                continue
+            found = block[:, judged].toarray() + 1  # B x G
+            expected = block.sum(axis=1)[:, None] * (totals[judged] / totals.sum()) + 1
+            values[0, metacell] = np.quantile(np.abs(np.log2(found / expected)).max(0), 0.95)
+            if stop - start > 1:
+                shares = np.log2(found / found.sum(axis=1, keepdims=True))
+                values[1, metacell] = shares.std(axis=0).mean()
+    return [groups.series(values[0], "inner_fold"), groups.series(values[1], "inner_stdev")]

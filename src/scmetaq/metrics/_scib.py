@@ -1,7 +1,7 @@
 """Scores of an integrated embedding by scib-metrics, which is optional."""
 
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,139 +11,80 @@ from sklearn.neighbors import NearestNeighbors
 
 from scmetaq._errors import InputValueError, check_int
 
-from ._groups import as_embedding, check_rows, group_labels
+from ._groups import as_embedding, check_same_cells, group_labels
 
 
-class Lisi(NamedTuple):
-    """How well conditions mix and labels stay apart among neighbours.
+def lisi(X: ArrayLike, groups: ArrayLike, *, n_neighbors: int = 90) -> float:
+    r"""Local inverse Simpson's index: how many groups mix among neighbours in an embedding.
 
-    Attributes
-    ----------
-    ilisi
-        Of conditions, in [0, 1]; 1: every neighbourhood holds all of them evenly.
-    clisi
-        Of labels, in [0, 1]; 1: every neighbourhood holds a single one.
-    """
+    .. math:: \frac{1}{B - 1} \left( \operatorname{median}_i \frac{1}{\sum_b p_i(b)^2} - 1 \right)
 
-    ilisi: float
-    clisi: float
+    with the share :math:`p_i(b)` of one of :math:`B` groups among the neighbours of :math:`i`,
+    weighted by a Gaussian of perplexity ``n_neighbors // 3`` (Korsunsky et al., Harmony, Nature
+    Methods 2019; scaled as in Luecken et al., Nature Methods 2022). Of conditions it is iLISI, of
+    which more is better; of labels it is one minus cLISI, of which less is better. Needs
+    scib-metrics: ``pip install 'scmetaq[scib]'``.
 
-
-def lisi(
-    X: ArrayLike,
-    labels: ArrayLike | None = None,
-    conditions: ArrayLike | None = None,
-    *,
-    n_neighbors: int = 90,
-) -> Lisi:
-    r"""Local inverse Simpson's index of labels and of conditions in an embedding.
-
-    .. math::
-
-        \text{LISI}_i = \frac{1}{\sum_c p_i(c)^2}, \quad
-        \text{iLISI} = \frac{\operatorname{median}_i \text{LISI}_i - 1}{B - 1}, \quad
-        \text{cLISI} = \frac{C - \operatorname{median}_i \text{LISI}_i}{C - 1}
-
-    with the share :math:`p_i(c)` of a category among the neighbours of point :math:`i`, weighted by
-    a Gaussian of perplexity ``n_neighbors // 3``, and :math:`B` conditions or :math:`C` labels
-    (Korsunsky et al., Harmony, Nature Methods 2019; scaled as in Luecken et al., Nature Methods
-    2022). Needs scib-metrics: ``pip install 'scmetaq[scib]'``.
-
-    Parameters
-    ----------
-    X
-        Embedding of cells or of metacells, shape ``(n, n_dimensions)``.
-    labels, conditions
-        Label and condition (batch, donor) of each, shape ``(n,)``; points without one are left out
-        of its index. None: that index is NaN.
-    n_neighbors
-        Neighbours, the point itself included; the search is exact.
-
-    Returns
-    -------
-    Both indices; higher is better. NaN if there is one category only.
+    ``X`` is the embedding of cells or of metacells, shape ``(n, n_dimensions)``; those without a
+    group are left out. Neighbours, the point itself included, are searched exactly. The number is
+    in [0, 1]; NaN for a single group.
     """
     check_int("n_neighbors", n_neighbors, least=3)
     _check_installed("lisi")
-    import scib_metrics
+    from scib_metrics import ilisi_knn
     from scib_metrics.nearest_neighbors import NeighborsResults
 
-    rows, found = as_embedding(X, "X"), []
-    for values, what in ((conditions, "conditions"), (labels, "labels")):
-        if values is None:
-            found.append(np.nan)
-            continue
-        check_rows(X, len(rows), values)
-        groups = group_labels(values, what=what)
-        known = groups.codes >= 0
-        if known.sum() < n_neighbors:
-            problem = f"Expected at least `n_neighbors` ({n_neighbors}) points with {what}, found"
-            raise InputValueError(f"{problem} {known.sum()}.", "Lower it.", "n_neighbors")
-        search = NearestNeighbors(n_neighbors=n_neighbors - 1).fit(rows[known])
-        distances, others = search.kneighbors()  # without the point itself
-        near = NeighborsResults(
-            indices=np.column_stack([np.arange(len(others)), others]),
-            distances=np.column_stack([np.zeros(len(others)), distances]),
-        )
-        score = scib_metrics.ilisi_knn if what == "conditions" else scib_metrics.clisi_knn
-        several = len(groups.names) > 1
-        found.append(float(score(near, groups.codes[known])) if several else np.nan)
-    return Lisi(*found)
+    check_same_cells(X, groups)
+    codes, names = group_labels(groups, what="groups")
+    rows = as_embedding(X, "X")[codes >= 0]
+    if len(rows) < n_neighbors:
+        problem = f"Expected at least `n_neighbors` ({n_neighbors}) points, found {len(rows)}."
+        raise InputValueError(problem, "Lower it.", "n_neighbors")
+    distances, others = NearestNeighbors(n_neighbors=n_neighbors - 1).fit(rows).kneighbors()
+    ends = (np.arange(len(rows)), others), (np.zeros(len(rows)), distances)  # itself first
+    near = NeighborsResults(*map(np.column_stack, ends))
+    return float(ilisi_knn(near, codes[codes >= 0])) if len(names) > 1 else np.nan
 
 
 def integration_score(
     X: ArrayLike,
     labels: ArrayLike,
     conditions: ArrayLike,
-    *,
-    unintegrated: ArrayLike | None = None,
+    unintegrated: ArrayLike,
 ) -> pd.Series:
     r"""Score an integrated embedding as scIB does, by scib-metrics' Benchmarker.
 
     .. math:: \text{total} = 0.6 \, \overline{\text{bio}} + 0.4 \, \overline{\text{batch}}
 
-    with the mean of the metrics of labels (isolated labels, NMI and ARI of k-means, silhouette,
-    cLISI) and of those of conditions (BRAS, iLISI, kBET, graph connectivity, and principal
-    component regression if ``unintegrated`` is given): Luecken et al., Nature Methods 2022. Needs
-    scib-metrics: ``pip install 'scmetaq[scib]'``.
+    with means over metrics of labels (isolated labels, NMI and ARI of k-means, silhouette, cLISI)
+    and of conditions (BRAS, iLISI, kBET, graph connectivity, principal component regression):
+    Luecken et al., Nature Methods 2022. Needs scib-metrics: ``pip install 'scmetaq[scib]'``.
 
-    Parameters
-    ----------
-    X
-        Embedding of cells or of metacells, more than 90, shape ``(n, n_dimensions)``.
-    labels, conditions
-        Label and condition (batch, donor) of each, shape ``(n,)``, none missing.
-    unintegrated
-        Embedding of the same without correction, e.g. principal components.
+    ``X`` is the embedding of more than 90 cells or metacells, shape ``(n, n_dimensions)``,
+    ``unintegrated`` one without correction, e.g. principal components; no label or condition of
+    theirs may be missing.
 
     Returns
     -------
-    Each metric by the name of scib-metrics' function, ``bio_conservation``, ``batch_correction``
-    and ``total``; higher is better. Comparable only between embeddings of the same cells.
+    Each metric by the name of its function, ``bio_conservation``, ``batch_correction`` and
+    ``total``; higher is better. Comparable between embeddings of the same cells only.
     """
     _check_installed("integration_score")
-    from scib_metrics.benchmark import BatchCorrection, Benchmarker
+    from scib_metrics.benchmark import Benchmarker
 
-    rows = as_embedding(X, "X")
-    groups = {"labels": group_labels(labels), "conditions": group_labels(conditions)}
-    for values, (what, of) in zip((labels, conditions), groups.items(), strict=True):
-        check_rows(X, len(rows), values)
-        if (of.codes < 0).any() or len(of.names) < 2:
-            problem = f"Expected at least two {what}, and one of each cell, found"
-            found = f"{problem} {len(of.names)}, and {(of.codes < 0).sum()} missing."
-            raise InputValueError(found, "Leave these cells out.", what)
-    obs = pd.DataFrame({what: of.names[of.codes] for what, of in groups.items()})
-    before = rows if unintegrated is None else as_embedding(unintegrated, "unintegrated")
-    cells = AnnData(obs=obs.set_index(obs.index.astype(str)), obsm={"X": rows, "before": before})
-    judge = Benchmarker(
-        cells,
-        "conditions",
-        "labels",
-        ["X"],
-        batch_correction_metrics=BatchCorrection(pcr_comparison=unintegrated is not None),
-        pre_integrated_embedding_obsm_key="before",
-        progress_bar=False,
-    )
+    obsm: Any = {"X": as_embedding(X, "X"), "before": as_embedding(unintegrated, "unintegrated")}
+    obs = {}
+    for values, what in ((labels, "labels"), (conditions, "conditions")):
+        check_same_cells(X, values)
+        groups = group_labels(values, what=what)
+        if len(groups.names) < 2 or groups.n_grouped < len(groups.codes):
+            n_missing = len(groups.codes) - groups.n_grouped
+            problem = f"Expected several {what}, none missing, found {len(groups.names)} and"
+            raise InputValueError(f"{problem} {n_missing} missing.", argument=what)
+        obs[what] = groups.names[groups.codes]
+    cells = AnnData(obs=pd.DataFrame(obs, index=map(str, range(len(obs["labels"])))), obsm=obsm)
+    options: dict[str, Any] = {"pre_integrated_embedding_obsm_key": "before", "progress_bar": False}
+    judge = Benchmarker(cells, "conditions", "labels", ["X"], **options)
     judge.benchmark()
     scores = judge.get_results(clean_names=False).loc["X"].astype(float).rename("integration_score")
     return scores.rename(lambda name: name.lower().replace(" ", "_"))
