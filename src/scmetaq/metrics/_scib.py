@@ -50,6 +50,7 @@ def integration_score(
     X: ArrayLike,
     labels: ArrayLike,
     conditions: ArrayLike,
+    *,
     unintegrated: ArrayLike,
 ) -> pd.Series:
     r"""Score an integrated embedding as scIB does, by scib-metrics' Benchmarker.
