@@ -103,9 +103,14 @@ def test_imports_go_one_way_and_parts_know_only_their_libraries(path):
 
 NOT_IMPORTED = {"igraph"}
 """Dependencies that other libraries import for us."""
-OPTIONAL = {"dask", "pot"}
+OPTIONAL = {"dask", "pot", "scib-metrics"}
 """Libraries of extras, or of data that come with them."""
-NAMES_OF_PACKAGES = {"ot": "pot", "scvi": "scvi-tools", "sklearn": "scikit-learn"}
+NAMES_OF_PACKAGES = {
+    "ot": "pot",
+    "scib_metrics": "scib-metrics",
+    "scvi": "scvi-tools",
+    "sklearn": "scikit-learn",
+}
 
 
 def test_dependencies_are_the_libraries_that_are_imported():
@@ -126,7 +131,7 @@ def test_libraries_stay_in_their_parts(library):
 def test_drivers_of_metrics_see_anndata_and_jax_is_imported_when_it_is_needed():
     """It takes 130 MB and a second, and models do without it."""
     users = [p.name for p in FILES if part_of(p) == "metrics" and "anndata" in libraries(p)]
-    assert users == ["_compare.py", "_evaluate.py"]
+    assert users == ["_compare.py", "_evaluate.py", "_scib.py"]
     users = {p for p in FILES if "jax" in libraries(p)}
     assert {p.name for p in users} == {"_block_correlation.py"}
     for path in set(FILES) - users:

@@ -12,9 +12,11 @@ import scmetaq
 EXPORTS = {
     "scmetaq": "COEM MetaQModel SCPoli data metrics pl tl",
     "scmetaq.data": "demo demo_batches demo_citeseq demo_multiome find_modalities split_modalities",
-    "scmetaq.metrics": """accuracy agreement balanced_accuracy compactness diffusion_compactness
-        diffusion_map diffusion_separation dubious entropy evaluate inv mixing purity
-        rna_atac_correlation separation""",
+    "scmetaq.metrics": """accuracy agreement balanced_accuracy classifier_test compactness density
+        diffusion_compactness diffusion_map diffusion_separation dubious entropy
+        euclidean_compactness euclidean_separation evaluate inner_fold inner_stdev integration_score
+        inv lisi mixing modality_correlation module_preservation purity rna_atac_correlation
+        separation silhouette""",
     "scmetaq.pl": """composition conditions confusion embedding granularity metrics purity size
         training""",
     "scmetaq.tl": """aggregate choose_n_metacells classify_conditions covariate_association

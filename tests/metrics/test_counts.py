@@ -7,7 +7,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scmetaq.data import _cells
-from scmetaq.metrics import inv, rna_atac_correlation
+from scmetaq.metrics import inv, modality_correlation, rna_atac_correlation
 from scmetaq.metrics._counts import counts_of
 
 FORMS = pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_array])
@@ -61,6 +61,30 @@ def test_correlation_with_accessibility_agrees_with_numpy(metacells, make, block
     assert found[6:].isna().all()
 
 
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix, pd.DataFrame])
+@pytest.mark.parametrize("block_size", [1024, 3])
+def test_pairs_of_modalities_are_correlated_weighted_by_size(metacells, rng, make, block_size):
+    rna, atac, links = metacells
+    sizes = rng.integers(1, 9, size=25)
+    genes = atac @ links
+    expected = []
+    for gene in range(6):
+        cov = np.cov(rna[:, gene], genes[:, gene], fweights=sizes)
+        expected.append(cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1]))
+    options = {"sizes": sizes, "block_size": block_size}
+    found = modality_correlation(make(rna), make(genes), **options)
+    np.testing.assert_allclose(found[:6], expected)
+    assert found[6:].isna().all()
+    linked = rna_atac_correlation(rna, atac, links, **options)
+    np.testing.assert_allclose(linked, found)
+    alike = modality_correlation(rna, genes)
+    np.testing.assert_allclose(alike, rna_atac_correlation(rna, atac, links))
+    assert (alike[:6] != found[:6]).all()
+    for wrong in ({"second": genes[:, 1:]}, {"second": genes, "sizes": [1] * 24}):
+        with pytest.raises(ValueError, match="same pairs of features and of at least three metac"):
+            modality_correlation(rna, **wrong)
+
+
 def test_tables_keep_their_names_which_must_not_differ(metacells):
     rna, atac, links = metacells
     names = [f"gene{g}" for g in range(8)]
@@ -86,7 +110,7 @@ def test_matrices_that_do_not_fit_are_named(metacells):
     for given, error, match in (
         ((rna, atac[1:], links), ValueError, r"found \(25, 8\), \(24, 30\) and \(30, 8\)"),
         ((rna, atac, links.T), ValueError, r"\(8, 30\)"),
-        ((rna[:2], atac[:2], links), ValueError, "metacells to correlate across, found 2"),
+        ((rna[:2], atac[:2], links), ValueError, r"at least three metacells, .*\(2, 8\)"),
         (
             (AnnData(rna), atac, links),
             TypeError,

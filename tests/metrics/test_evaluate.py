@@ -176,6 +176,8 @@ def test_what_is_given_is_used(adata, rng):
         "entropy": "lower", "diffusion_compactness": "lower", "diffusion_separation": "higher",
         "divergence": "lower", "dubious": "lower", "mixing": "higher", "one_condition": "lower",
         "accuracy": "higher", "balanced_accuracy": "higher", "unassigned": "lower",
+        "inner_fold": "lower", "inner_stdev": "lower", "euclidean_compactness": "lower",
+        "euclidean_separation": "higher", "silhouette": "higher",
     }  # fmt: skip
     assert better[better != ""].to_dict() == expected
     assert not frame.duplicated(["metric", "metacell"]).any()
@@ -184,11 +186,20 @@ def test_what_is_given_is_used(adata, rng):
     assert value["inv"] == pytest.approx(metrics.inv(X, assignment).mean(), abs=1e-6)
     mixed = metrics.mixing(assignment, conditions, adata.obs["cell_type"])
     assert (value["mixing"], value["one_condition"]) == mixed[:2]
-    for name in ("diffusion_compactness", "diffusion_separation"):
-        expected = getattr(metrics, name)(adata.obsm["X_any"], assignment).mean()
+    for space in ("diffusion", "euclidean"):
+        for name in (f"{space}_compactness", f"{space}_separation"):
+            expected = getattr(metrics, name)(adata.obsm["X_any"], assignment).mean()
+            assert value[name] == pytest.approx(expected)
+    for name in ("inner_fold", "inner_stdev"):
+        expected = getattr(metrics, name)(adata.X, assignment).mean()
         assert value[name] == pytest.approx(expected)
-    whole = {"n_metacells", "unassigned", "size_median", "size_min", "size_max", "size_cv"}
-    assert set(evaluate(adata)["metric"]) == whole | {"n_cells", "compactness", "separation", "inv"}
+    expected = metrics.silhouette(adata.obsm["X_any"], assignment, adata.obs["cell_type"])
+    assert value["silhouette"] == pytest.approx(expected)
+    totals = np.asarray(adata.X.sum(axis=1)).ravel()
+    assert value["counts_cv"] == pytest.approx(metrics.size_summary(assignment, totals).counts_cv)
+    whole = {*metrics.SizeSummary._fields}
+    of_counts = {"n_cells", "compactness", "separation", "inv", "inner_fold", "inner_stdev"}
+    assert set(evaluate(adata)["metric"]) == whole | of_counts
     tested = metrics.dubious(X, assignment)
     assert value["dubious"] == tested["dubious"].mean()
     assert value["divergence"] == pytest.approx(tested["statistic"].mean(), abs=1e-5)
@@ -227,12 +238,14 @@ def test_modalities_of_a_mudata_are_judged_alone_and_what_is_about_all_once(mdat
         part = mdata[name]
         found = frame[frame["modality"] == name].drop(columns="modality")
         alone = evaluate(part, mdata.obs.loc[part.obs_names, "metacell"])
-        assert_same_rows(found, alone[alone["metacell"].notna()])
+        is_own = alone["metacell"].notna() | (alone["metric"] == "counts_cv")
+        assert_same_rows(found, alone[is_own])
     sizes = frame[frame["metric"] == "n_cells"].groupby("modality", dropna=False)["value"].sum()
     assert sizes.to_dict() == {"rna": 120, "adt": 90, np.nan: 120}
     joint = frame[frame["modality"].isna()].drop(columns="modality")
     alone = evaluate(adata, "metacell", "cell_type", conditions="batch")
-    assert_same_rows(joint, alone[~alone["metric"].isin({"compactness", "separation", "inv"})])
+    of_counts = {"compactness", "separation", "inv", "inner_fold", "inner_stdev", "counts_cv"}
+    assert_same_rows(joint, alone[~alone["metric"].isin(of_counts)])
 
 
 def test_modalities_on_disk_give_the_numbers_of_those_in_memory(mdata, tmp_path):
@@ -291,7 +304,9 @@ def test_too_few_cells_for_a_diffusion_map_leave_the_other_metrics(adata):
     missing = frame["metric"].str.startswith("diffusion")
     assert set(frame.loc[missing, "metric"]) == {"diffusion_compactness", "diffusion_separation"}
     assert frame.loc[missing, "value"].isna().all()
-    assert_same_rows(frame[~missing], evaluate(few))
+    plain = frame["metric"].str.startswith("euclidean")
+    assert frame.loc[plain, "value"].notna().all()
+    assert_same_rows(frame[~missing & ~plain], evaluate(few))
 
 
 @pytest.fixture
@@ -344,6 +359,7 @@ def test_few_cells_leave_the_other_metrics(adata, n_cells):
     missing = frame["metric"].str.startswith("diffusion")
     assert missing.any()
     assert frame.loc[missing, "value"].isna().all()
+    missing |= frame["metric"].str.startswith("euclidean")
     assert_same_rows(frame[~missing], evaluate(few))
 
 

@@ -8,7 +8,7 @@ from mudata import MuData
 from scipy import sparse
 
 from scmetaq._errors import check_layer, layers_of
-from scmetaq.metrics import compactness, inv, separation
+from scmetaq.metrics import compactness, inv, separation, size_summary
 from scmetaq.metrics._groups import (
     as_matrix,
     cell_values,
@@ -20,7 +20,6 @@ from scmetaq.metrics._groups import (
     group_labels,
     grouped_rows,
     reps_of,
-    size_summary,
     unit_rows,
 )
 
@@ -101,6 +100,11 @@ def test_sizes_are_summarised():
     assert found[:5] == (2, 1, 2.0, 1, 3)
     assert found.size_cv == pytest.approx(np.std([1, 3]) / np.mean([1, 3]))
     assert size_summary(np.repeat(np.arange(5), 4)).size_cv == 0
+    assert np.isnan(found.counts_cv)
+    totals = [5.0, 6, 7, 2, 100]  # the last is in no metacell
+    by_counts = size_summary(["a", "a", "a", "b", None], totals)
+    assert by_counts.counts_cv == pytest.approx(np.std([18, 2]) / 10)
+    assert by_counts[:-1] == found[:-1]
 
 
 OF_MATRICES = pytest.mark.parametrize("metric", [compactness, separation, inv])

@@ -88,3 +88,16 @@ def test_most_variable_genes_are_those_of_scanpy(counts, n_top, monkeypatch):
 def test_genes_that_are_all_constant_are_all_kept():
     X = LogCounts(np.ones((5, 4)), np.zeros(5, int)).most_variable(2)
     assert X.shape == (5, 4)
+
+
+def test_raw_counts_and_totals_are_those_given_from_memory_and_from_a_file(counts, rng):
+    counts[3], counts[4, 5] = 0, 12_345
+    rows = rng.permutation(90)[:50]
+    for X in (
+        LogCounts(counts, np.zeros(90, int)),
+        LogCounts(OnDisk(counts, 90), np.arange(90) % 7),
+    ):
+        np.testing.assert_array_equal(X.raw(rows).toarray(), counts[rows])
+        np.testing.assert_allclose(X.totals, counts.sum(axis=1))
+        some = X.of_genes(np.arange(5, 30)).of_genes(np.array([0, 3]))
+        np.testing.assert_array_equal(some.raw(rows).toarray(), counts[rows][:, [5, 8]])

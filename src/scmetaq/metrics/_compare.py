@@ -58,12 +58,6 @@ def compare(
     -------
     The rows of :func:`evaluate` for each method, with its name in the first column, ``method``.
     ``frame.groupby(["metric", "method"])["value"].mean().unstack()`` is the table of means.
-
-    Raises
-    ------
-    TypeError, KeyError, ValueError
-        As :func:`evaluate`; or no assignments, or a baseline that does not exist or whose name is
-        taken. All is checked before any method runs.
     """
     if not isinstance(assignments, Mapping) or not assignments:
         problem = f"Expected a dict of assignments by method, found {type(assignments).__name__}."

@@ -31,8 +31,7 @@ def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.
     Parameters
     ----------
     X
-        Expression, shape ``(n_cells, n_features)``, dense or sparse; in the paper log1p counts per
-        10k.
+        Expression, shape ``(n_cells, n_features)``, dense or sparse, e.g. log1p counts per 10k.
     assignment
         Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
     block_size
@@ -40,8 +39,8 @@ def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.
 
     Returns
     -------
-    Weighted value of each metacell, shape ``(n_metacells,)``, of which the mean is the paper's
-    number, at most 1; higher is better. Divide by :math:`K |M| / N` for the mean correlation.
+    Value of each metacell, shape ``(n_metacells,)``, of which the mean is the paper's number, at
+    most 1; higher is better. Divide by :math:`K |M| / N` for the mean correlation.
     """
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
@@ -81,16 +80,15 @@ def separation(
         With more cells, estimate in linear time, from a random sample of about this many: of each
         metacell its share, and at least one cell. They are compared with at most 20,000 random
         cells (``2 * max_cells`` if more), of which the nearest is too far: by how much is measured
-        in a twentieth as many that are compared with all, and subtracted. The mean of the series is
-        unbiased, with a standard error of about 0.001 at 10,000; memory also holds the smaller of
-        the sets compared, dense. None: exact.
+        in a twentieth as many that are compared with all, and subtracted. The mean is unbiased,
+        with a standard error of about 0.001 at 10,000; memory also holds the smaller of the sets
+        compared, dense. None: exact.
     seed
         Seed of the sample.
 
     Returns
     -------
-    Weighted value of each metacell, shape ``(n_metacells,)``, of which the mean is the paper's
-    number; higher is better. Divide by :math:`K |M| / N` for the mean distance of its cells.
+    As of :func:`compactness`; higher is better.
     """
     from ._block_correlation import nearest_outside
 

@@ -1,7 +1,7 @@
 """Raw counts checked and normalised, and metrics of expression itself."""
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,59 @@ from scmetaq.data._checks import MOST_COUNTS
 from scmetaq.data._columns import same_names
 from scmetaq.data._containers import Rows, Span, check_readable, in_memory
 
-from ._groups import as_matrix, grouped_rows, unit_rows
+from ._groups import (
+    Groups,
+    as_matrix,
+    check_rows,
+    check_same_cells,
+    check_same_order,
+    group_cells,
+    grouped_rows,
+    unit_rows,
+)
 from ._log_counts import LogCounts
 
 _VALUES = 1 << 23
 """Entries of a dense table of metacells and genes."""
+
+
+class SizeSummary(NamedTuple):
+    """Number of metacells with cells, of cells in none, and of cells per metacell.
+
+    ``size_cv`` is the standard deviation of the sizes over their mean, ``counts_cv`` that of the
+    counts per metacell, which Ben-Kiki et al., Genome Biology 2022 keep even; 0: all alike.
+    """
+
+    n_metacells: int
+    unassigned: int
+    size_median: float
+    size_min: int
+    size_max: int
+    size_cv: float
+    counts_cv: float
+
+
+def size_summary(assignment: ArrayLike, totals: ArrayLike | None = None) -> SizeSummary:
+    """Count metacells, cells per metacell, and cells without a metacell.
+
+    ``assignment`` is the metacell of each cell, shape ``(n_cells,)``; missing or -1: unassigned.
+    ``totals`` are the counts of each cell; without them ``counts_cv`` is NaN.
+    """
+    groups = group_cells(assignment)
+    sizes, n_counts = groups.sizes, np.full(1, np.nan)
+    if totals is not None:
+        check_same_cells(assignment, totals)
+        kept = groups.codes >= 0
+        n_counts = np.bincount(groups.codes[kept], np.asarray(totals, np.float64)[kept])  # K
+    return SizeSummary(
+        n_metacells=len(sizes),
+        unassigned=len(groups.codes) - groups.n_grouped,
+        size_median=float(np.median(sizes)),
+        size_min=int(sizes.min()),
+        size_max=int(sizes.max()),
+        size_cv=float(sizes.std() / sizes.mean()),
+        counts_cv=float(n_counts.std() / n_counts.mean()),
+    )
 
 
 def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
@@ -34,7 +82,8 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
 
     with the unbiased variance. Sampling noise alone would give all genes the same ratio; genes that
     vary more are in the upper tail. A gene that the metacell does not express counts as 1, the
-    ratio of Poisson counts.
+    ratio of Poisson counts. Bilous et al., Molecular Systems Biology 2024
+    (MetacellAnalysisToolkit), after Ben-Kiki et al., Metacell-2, Genome Biology 2022.
 
     Parameters
     ----------
@@ -49,11 +98,6 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
     Returns
     -------
     Value per metacell, shape ``(n_metacells,)``; lower is better; NaN for a metacell of one cell.
-
-    References
-    ----------
-    Bilous et al., Molecular Systems Biology 2024 (MetacellAnalysisToolkit); after the inner
-    normalised variance of Ben-Kiki et al., Metacell-2, Genome Biology 2022.
     """
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
@@ -63,7 +107,7 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
     values = np.empty(len(groups.names))  # K
     n_groups = min(block_size, max(1, _VALUES // max(1, X.shape[1])))
     options: dict[str, Any] = {"n_cells": BLOCK, "n_groups": n_groups}
-    for chosen, total in groups.sums(X, _moments, **options, shown_as="Inner normalised variance"):
+    for chosen, total in groups.sums(X, moments, **options, shown_as="Inner normalised variance"):
         sizes = groups.sizes[chosen]  # B
         mean, square = total / sizes[:, None]
         unbiased = np.divide(sizes, sizes - 1, out=np.full(len(sizes), np.nan), where=sizes > 1)
@@ -74,7 +118,7 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
     return groups.series(values, "inv")
 
 
-def _moments(rows: Any, starts: np.ndarray) -> np.ndarray:
+def moments(rows: Any, starts: np.ndarray) -> np.ndarray:
     """Sums of values and of their squares, ``(2, n_groups, n_genes)``."""
     cells = sp.csr_array(rows, dtype=np.float64)
     ends, shape = cells.indptr[[*starts, cells.shape[0]]], (len(starts), cells.shape[1])
@@ -83,15 +127,60 @@ def _moments(rows: Any, starts: np.ndarray) -> np.ndarray:
     return np.stack([sp.csr_array((of, cells.indices, ends), shape).toarray() for of in entries])
 
 
+def modality_correlation(
+    first: Any, second: Any, *, sizes: ArrayLike | None = None, block_size: int = 1024
+) -> pd.Series:
+    r"""Pearson correlation across metacells of pairs of features of two modalities.
+
+    .. math::
+
+        r_j = \frac{\sum_M n_M (a_{Mj} - \bar a_j) (b_{Mj} - \bar b_j)}
+                   {\sqrt{\sum_M n_M (a_{Mj} - \bar a_j)^2 \sum_M n_M (b_{Mj} - \bar b_j)^2}}
+
+    with weighted means :math:`\bar a` and :math:`\bar b`: the consistency of modalities in the
+    analyses of SuperCell 2, of genes with their proteins or activity scores. Fewer, larger
+    metacells correlate more strongly whatever their quality: compare methods at one number.
+
+    ``first`` and ``second`` hold the features in pairs, column by column, of the same metacells in
+    the same order, normalised, shape ``(n_metacells, n_pairs)``; dense, sparse or DataFrames.
+    ``sizes`` are the cells :math:`n_M` of each; None: metacells count alike. ``block_size`` pairs
+    are made dense at a time.
+
+    Returns
+    -------
+    Correlation per pair in [-1, 1], shape ``(n_pairs,)``, named by the columns of ``first`` if it
+    is a DataFrame; higher is better. NaN where a feature does not vary.
+    """
+    check_int("block_size", block_size)
+    named = first.columns if isinstance(first, pd.DataFrame) else None
+    check_same_order(first, second)
+    a, b = (sp.csc_array(as_matrix(of, "first", "metacells by features")) for of in (first, second))
+    n = np.ones(a.shape[0]) if sizes is None else np.asarray(sizes, np.float64)
+    if a.shape != b.shape or n.shape != a.shape[:1] or len(n) < 3 or not (n > 0).all():
+        raise InputValueError(
+            "Expected both modalities of the same pairs of features and of at least three "
+            f"metacells, with cells in each, found shapes {a.shape}, {b.shape} and {n.shape}."
+        )
+    values = np.full(a.shape[1], np.nan)
+    for start in range(0, len(values), block_size):
+        at = slice(start, start + block_size)
+        ours, theirs = (unit_rows(of[:, at].T, n / n.mean()) for of in (a, b))  # G x K
+        defined = ours.any(axis=1) & theirs.any(axis=1)
+        values[at][defined] = np.clip((ours * theirs).sum(axis=1), -1, 1)[defined]
+    return pd.Series(values, index=named, name="modality_correlation")
+
+
 def rna_atac_correlation(
-    rna_metacells: Any, atac_metacells: Any, links: Any, *, block_size: int = 1024
+    rna_metacells: Any,
+    atac_metacells: Any,
+    links: Any,
+    *,
+    sizes: ArrayLike | None = None,
+    block_size: int = 1024,
 ) -> pd.Series:
     r"""Pearson correlation, per gene, of expression and linked accessibility across metacells.
 
     .. math:: r_g = \operatorname{cor}_M \left( R_{Mg}, \sum_p A_{Mp} L_{pg} \right)
-
-    Fewer, larger metacells correlate more strongly whatever their quality: compare methods at one
-    number.
 
     Parameters
     ----------
@@ -104,18 +193,10 @@ def rna_atac_correlation(
     links
         Weight :math:`L` of each peak in each gene's sum, shape ``(n_peaks, n_genes)``; commonly 1
         for a peak near the gene, else 0.
-    block_size
-        Genes made dense at a time: bounds memory, does not change the result.
-
-    Returns
-    -------
-    Correlation per gene in [-1, 1], shape ``(n_genes,)``, named by the columns of
-    ``rna_metacells`` if it is a DataFrame; higher is better. NaN for a gene without a linked peak,
-    or whose expression or accessibility does not vary.
+    sizes, block_size
+        As of :func:`modality_correlation`, as is the result: NaN also for a gene without a peak.
     """
-    check_int("block_size", block_size)
-    names = rna_metacells.columns if isinstance(rna_metacells, pd.DataFrame) else None
-    rna = sp.csc_array(as_matrix(rna_metacells, "rna_metacells", "metacells by genes"))
+    rna = as_matrix(rna_metacells, "rna_metacells", "metacells by genes")
     atac = sp.csc_array(as_matrix(atac_metacells, "atac_metacells", "metacells by peaks"))
     weights = sp.csc_array(as_matrix(links, "links", "peaks by genes"))
     if rna.shape[0] != atac.shape[0] or weights.shape != (atac.shape[1], rna.shape[1]):
@@ -124,17 +205,10 @@ def rna_atac_correlation(
             f"of the same metacells and `links` (peaks x genes), found {rna.shape}, {atac.shape} "
             f"and {weights.shape}."
         )
-    if rna.shape[0] < 3:
-        problem = f"Expected at least three metacells to correlate across, found {rna.shape[0]}."
-        raise InputValueError(problem, argument="rna_metacells")
     _check_names(rna_metacells, atac_metacells, links)
-    values = np.full(rna.shape[1], np.nan)
-    for start in range(0, len(values), block_size):
-        genes = slice(start, start + block_size)
-        ours, theirs = unit_rows(rna[:, genes].T), unit_rows((atac @ weights[:, genes]).T)  # G x K
-        defined = ours.any(axis=1) & theirs.any(axis=1)
-        values[genes][defined] = np.clip((ours * theirs).sum(axis=1), -1, 1)[defined]
-    return pd.Series(values, index=names, name="rna_atac_correlation")
+    first = rna_metacells if isinstance(rna_metacells, pd.DataFrame) else rna
+    found = modality_correlation(first, atac @ weights, sizes=sizes, block_size=block_size)
+    return found.rename("rna_atac_correlation")
 
 
 def _check_names(rna: Any, atac: Any, links: Any) -> None:
@@ -169,19 +243,40 @@ def check_counts(adata: Any, layer: str | None, owner: str = "", *, stacklevel: 
     if X is None:
         raise InputValueError(f"{problem} nothing.", *advice())
     check_readable(X, where, "layer")
-    spans = Rows(X).spans(SPAN)
-    found = in_parts(_odd_values, None, spans, n_parts=len(spans), shown_as="Checking counts")
-    n_wrong, n_fractions = sum(found, np.zeros(2, int))
-    if n_wrong:
-        wrong = f"{problem} {n_wrong} values that are negative, NaN or above {MOST_COUNTS:,}."
-        raise InputValueError(wrong, *advice())
+    wrong, n_fractions = _odd_values(X)
+    if wrong:
+        raise InputValueError(f"{problem} {wrong}", *advice())
     if n_fractions and stacklevel:
         warning = InputWarning(f"{problem} fractions. If they are normalised:", *advice())
         warnings.warn(warning, stacklevel=stacklevel)
     return X
 
 
-def _odd_values(_: None, span: Span) -> np.ndarray:
+def grouped_counts(counts: Any, assignment: Any) -> tuple[LogCounts, Groups]:
+    """Raw counts, checked and read where they are, with the groups of their cells."""
+    groups = group_cells(assignment)
+    if isinstance(counts, LogCounts):  # checked when it was made
+        return counts, groups
+    X = as_matrix(counts, "counts", "cells by features") if hasattr(counts, "iloc") else counts
+    check_readable(X, "`counts`", "counts")
+    check_rows(counts, X.shape[0], assignment, "counts")
+    wrong, _ = _odd_values(X)
+    if wrong:
+        fix = "Pass raw counts, neither normalised nor scaled."
+        raise InputValueError(f"Expected raw counts, found {wrong}", fix, "counts")
+    return LogCounts(X, groups.codes), groups
+
+
+def _odd_values(X: Any) -> tuple[str, int]:
+    """What values there are that are no expression, and the number of fractions."""
+    spans = Rows(X).spans(SPAN)
+    found = in_parts(_count_odd, None, spans, n_parts=len(spans), shown_as="Checking counts")
+    n_wrong, n_fractions = sum(found, np.zeros(2, int))
+    wrong = f"{n_wrong} values that are negative, NaN or above {MOST_COUNTS:,}."
+    return wrong if n_wrong else "", int(n_fractions)
+
+
+def _count_odd(_: None, span: Span) -> np.ndarray:
     """Numbers of values that are no expression, and of fractions."""
     found = np.zeros(2, int)
     for block in span.blocks(BLOCK):

@@ -17,19 +17,11 @@ from ._groups import Groups, as_embedding, grouped_rows
 
 
 class DiffusionMap(NamedTuple):
-    """Diffusion components of cells.
+    """Diffusion components of cells, and the piece of the graph that each cell is in.
 
-    Attributes
-    ----------
-    components
-        Scaled eigenvectors, shape ``(n_cells, n_components - 1)``; the first, which is constant,
-        is left out. NaN: the cell's piece of the graph has too few cells.
-    eigenvalues
-        Their eigenvalues in (-1, 1) in the largest piece of the graph, largest first, shape
-        ``(n_components - 1,)``.
-    piece
-        Piece of the graph that each cell is in, shape ``(n_cells,)``. Components of two pieces are
-        not comparable: distances between pieces are infinite.
+    Components are scaled eigenvectors, shape ``(n_cells, n_components - 1)``, without the constant
+    one; NaN where the piece has too few cells. Those of two pieces are not comparable: distances
+    between pieces are infinite. Eigenvalues, largest first, are those of the largest piece.
     """
 
     components: np.ndarray
@@ -71,14 +63,14 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
 
     Returns
     -------
-    Components and eigenvalues. The largest entry of a component in absolute value is positive.
-    Components have length one before they are scaled: their size shrinks with the number of cells,
-    so that numbers made from them are comparable between groupings of the same cells only.
+    The largest entry of a component in absolute value is positive. Components have length one
+    before they are scaled: their size shrinks with the number of cells, so that numbers made from
+    them are comparable between groupings of the same cells only.
 
     References
     ----------
-    Setty et al., Palantir, Nature Biotechnology 2019. Coifman and Lafon, Diffusion maps, Applied
-    and Computational Harmonic Analysis 2006.
+    Setty et al., Palantir, Nature Biotechnology 2019. Coifman and Lafon, Applied and Computational
+    Harmonic Analysis 2006.
     """
     check_int("n_components", n_components, least=2)
     check_int("n_neighbors", n_neighbors, least=4)
@@ -134,10 +126,10 @@ def diffusion_compactness(X: ArrayLike | DiffusionMap, assignment: ArrayLike) ->
 
     Returns
     -------
-    Value per metacell, shape ``(n_metacells,)``, in squared units of the diffusion components;
-    NaN for a metacell of one cell, or of cells without components. Comparable between
-    groupings of the same cells only. A metacell is measured in the piece of the graph that has most
-    of its cells, without the others; a warning says how many metacells have cells in two.
+    Value per metacell, shape ``(n_metacells,)``, in squared units of the components; NaN for a
+    metacell of one cell, or of cells without components. Comparable between groupings of the same
+    cells only. A metacell is measured in the piece of the graph that has most of its cells; a
+    warning says how many have cells in two.
     """
     components, _, groups = _grouped_components(X, assignment)
     variance = components.groupby(level=0).var().reindex(range(len(groups.names)))  # K x L
@@ -154,10 +146,8 @@ def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> 
 
     Returns
     -------
-    Value per metacell, shape ``(n_metacells,)``, in units of the diffusion components; higher is
-    better. Only metacells in the same piece of the graph are near each other: NaN for the only
-    metacell of a piece, and of cells without components. Comparable between groupings of the same
-    cells only.
+    Value per metacell, shape ``(n_metacells,)``, in units of the components; higher is better; NaN
+    for the only metacell of a piece of the graph, and of cells without components.
     """
     components, piece, groups = _grouped_components(X, assignment)
     means = components.groupby(level=0).mean()  # up to K x L

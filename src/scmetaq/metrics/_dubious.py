@@ -66,13 +66,10 @@ def dubious(
     ``dubious`` (bool). Metacells of fewer than three cells or two features cannot be judged, which
     does not make them good: NaN, NaN and False.
 
-    Notes
-    -----
     After mcRigor (Liu and Li, Nature Communications 2025), with the permutation of features
     replaced by its expectation and sizes pooled instead of smoothed. The test shows that a metacell
-    is mixed, not that this harms; with more cells it detects smaller differences. The null does not
-    hold all effects of depth on log counts: at ``level=0.01`` up to 7 in 100 homogeneous metacells
-    at the depths of real cells are called.
+    is mixed, not that this harms; with more cells it detects smaller differences. At ``level=0.01``
+    up to 7 in 100 homogeneous metacells at the depths of real cells are called.
     """
     check_int("n_permutations", n_permutations)
     check_int("max_cells", max_cells, least=3)

@@ -17,20 +17,22 @@ from scmetaq.data._containers import readable
 from scmetaq.data._features import warn_of_kinds
 
 from ._correlation import compactness, separation
-from ._counts import check_counts, inv
+from ._counts import check_counts, inv, size_summary
 from ._diffusion import NoMapError, diffusion_compactness, diffusion_map, diffusion_separation
 from ._dubious import dubious
-from ._groups import cell_values, check_rep, group_cells, reps_of, size_summary
+from ._embedding import euclidean_compactness, euclidean_separation, silhouette
+from ._groups import cell_values, check_rep, group_cells, reps_of
+from ._inner import inner
 from ._labels import accuracy, balanced_accuracy, entropy, mixing, purity
 from ._log_counts import LogCounts
 
 _HIGHER = [
-    "compactness", "separation", "purity", "diffusion_separation", "accuracy",
-    "balanced_accuracy", "mixing",
+    "compactness", "separation", "purity", "diffusion_separation", "euclidean_separation",
+    "accuracy", "balanced_accuracy", "mixing", "silhouette",
 ]  # fmt: skip
 _LOWER = [
-    "entropy", "inv", "diffusion_compactness", "divergence", "dubious", "one_condition",
-    "unassigned",
+    "entropy", "inv", "inner_fold", "inner_stdev", "diffusion_compactness",
+    "euclidean_compactness", "divergence", "dubious", "one_condition", "unassigned",
 ]  # fmt: skip
 _MOST_CELLS = 20_000
 """Most cells that principal axes are fitted to, a random sample of more."""
@@ -101,19 +103,17 @@ def evaluate(
     the whole assignment), ``value`` and ``better`` (``"higher"``, ``"lower"`` or ``""``); of a
     MuData also ``modality`` (NaN where the number is about all of them).
 
-    - per metacell: ``n_cells`` (cells), ``compactness``, ``separation``, ``inv`` (of all genes);
-      with labels ``purity`` and ``entropy`` (nats); with an embedding ``diffusion_compactness``
-      and ``diffusion_separation``; if asked for, ``divergence`` and ``dubious`` (1 or 0);
+    - per metacell: ``n_cells`` (cells), ``compactness``, ``separation``; ``inv``, ``inner_fold``
+      and ``inner_stdev`` (doublings) of all genes; with labels ``purity`` and ``entropy`` (nats);
+      with an embedding ``euclidean_compactness``, ``euclidean_separation``,
+      ``diffusion_compactness``, ``diffusion_separation``; if asked for, ``divergence`` and
+      ``dubious`` (1 or 0);
     - whole: ``n_metacells``, ``unassigned`` (cells), ``size_median``, ``size_min``, ``size_max``
-      (cells), ``size_cv``; with labels ``accuracy`` and ``balanced_accuracy``; with conditions
-      ``mixing`` and ``one_condition``.
+      (cells), ``size_cv``, ``counts_cv``; with labels ``accuracy``, ``balanced_accuracy`` and, with
+      an embedding, ``silhouette``; with conditions ``mixing`` and ``one_condition``.
 
     ``frame.groupby("metric")["value"].mean()`` gives the papers' number for every metric; of a
     MuData, group by ``["modality", "metric"]`` with ``dropna=False``.
-
-    References
-    ----------
-    Li et al., MetaQ, Nature Communications 2025, Eq. 22 to 24; the other metrics name theirs.
     """
     check_int("n_top_genes", n_top_genes)
     check_int("max_cells", max_cells, optional=True)
@@ -129,6 +129,7 @@ def evaluate(
     batches = None if conditions is None else cell_values(adata, conditions, what="conditions")
     of_labels: list[pd.Series] = []
     whole: dict[str, float] = size_summary(metacells)._asdict()
+    del whole["counts_cv"]  # each modality has its own
     if kinds is not None:
         of_labels = [purity(metacells, kinds), entropy(metacells, kinds)]
         whole |= {of.__name__: of(metacells, kinds) for of in (accuracy, balanced_accuracy)}
@@ -140,7 +141,8 @@ def evaluate(
         for name, part in parts.items():
             group_cells(metacells.loc[part.obs_names], f" in the modality {name!r}")
         of_all = [_sizes(metacells), *of_labels]
-        of_all += _of_embedding(np.asarray(adata.obsm[use_rep]), metacells) if joint else []
+        if joint:
+            of_all += _of_embedding(np.asarray(adata.obsm[use_rep]), metacells, kinds, whole)
         frames, of_labels, whole = [tidy(of_all, whole, modality=None)], [], {}
     for name, part in parts.items():
         owner, of_part = f"modality {name!r}, " if name else "", layers_of(part)
@@ -153,16 +155,18 @@ def evaluate(
         numbers = [_sizes(own), compactness(X, own)]
         if len(numbers[0]) > 1:
             numbers.append(separation(X, own, max_cells=max_cells, seed=seed))
-        numbers.append(inv(genes, own))
+        numbers += [inv(genes, own), *inner(genes, own)]
+        of_whole = whole | {"counts_cv": size_summary(own, genes.totals).counts_cv}
         if use_rep in reps_of(part) and not joint:
             rep = part.obsm.get(use_rep)  # that of ``obsm`` if it has the name
             rep = principal_components(genes, n_top_genes) if rep is None else np.asarray(rep)
-            numbers += _of_embedding(rep, own)
+            kinds_there = None if kinds is None else kinds.loc[own.index]
+            numbers += _of_embedding(rep, own, kinds_there, of_whole)
         if find_dubious:
             table = dubious(X, own, seed=seed)
             numbers += [table["statistic"].rename("divergence"), table["dubious"]]
         modality = {} if name is None else {"modality": name}
-        frames.append(tidy(numbers + of_labels, whole, **modality))
+        frames.append(tidy(numbers + of_labels, of_whole, **modality))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -171,16 +175,23 @@ def _sizes(metacells: pd.Series) -> pd.Series:
     return groups.series(groups.sizes, _keys.N_CELLS)
 
 
-def _of_embedding(embedding: np.ndarray, metacells: pd.Series) -> list[pd.Series]:
-    """Numbers per metacell of the diffusion components of an embedding of all cells."""
+def _of_embedding(
+    embedding: np.ndarray, metacells: pd.Series, labels: pd.Series | None, whole: dict[str, float]
+) -> list[pd.Series]:
+    """Numbers per metacell of an embedding of all cells; those of all metacells join ``whole``."""
     groups = group_cells(metacells)
+    if labels is not None and (labels.notna() & (groups.codes >= 0)).any():
+        whole["silhouette"] = silhouette(embedding, metacells, labels)
+    plain = (euclidean_compactness, euclidean_separation)[: len(groups.names)]
+    numbers = [of(embedding, metacells) for of in plain]
     metrics = (diffusion_compactness, diffusion_separation)[: len(groups.names)]
     try:
         components = diffusion_map(embedding)
     except NoMapError as error:
         warnings.warn(f"No diffusion metrics: {error}", UserWarning, stacklevel=3)
-        return [groups.series(np.full(len(groups.names), np.nan), of.__name__) for of in metrics]
-    return [of(components, metacells) for of in metrics]
+        none = np.full(len(groups.names), np.nan)
+        return numbers + [groups.series(none, of.__name__) for of in metrics]
+    return numbers + [of(components, metacells) for of in metrics]
 
 
 def _parts(adata: Any, modalities: Sequence[str] | None) -> dict[str | None, AnnData]:

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from numpy.typing import ArrayLike
 
 from scmetaq import _keys
 from scmetaq._errors import (
@@ -51,6 +50,26 @@ class Groups(NamedTuple):
         order = np.argsort(self.codes, kind="stable")[len(self.codes) - self.n_grouped :]
         return np.split(order, np.cumsum(self.sizes)[:-1])
 
+    def chunks(
+        self, n_cells: int, n_groups: int, shown_as: str
+    ) -> Iterator[tuple[slice, list[np.ndarray], np.ndarray]]:
+        """Some groups at a time, positions of their cells in parts, and where each group starts.
+
+        All groups of a chunk are in its first part, of up to ``n_cells``, but for one that is alone
+        and larger: it has several.
+        """
+        order, sizes = np.concatenate(self.members), self.sizes
+        ends, first, chunks = np.cumsum(sizes), 0, []
+        while first < len(sizes):
+            begin = ends[first] - sizes[first]
+            last = min(np.searchsorted(ends, begin + n_cells, "right"), first + n_groups)
+            chosen = slice(first, max(first + 1, int(last)))
+            end, first = ends[chosen.stop - 1], chosen.stop
+            chunks.append((chosen, begin, end, ends[chosen] - sizes[chosen] - begin))
+        for chosen, begin, end, starts in with_progress(chunks, shown_as, len(chunks)):
+            parts = [order[at : min(at + n_cells, end)] for at in range(begin, end, n_cells)]
+            yield chosen, parts, starts
+
     def sums(
         self,
         X: Any,
@@ -64,62 +83,12 @@ class Groups(NamedTuple):
 
         ``sums_of`` gets rows of ``X``, sorted by group, and where in these each group starts.
         """
-        order, sizes = np.concatenate(self.members), self.sizes
-        ends, first, chunks = np.cumsum(sizes), 0, []
-        while first < len(sizes):
-            begin = ends[first] - sizes[first]
-            last = min(np.searchsorted(ends, begin + n_cells, "right"), first + n_groups)
-            chosen = slice(first, max(first + 1, int(last)))
-            end, first = ends[chosen.stop - 1], chosen.stop
-            chunks.append((chosen, begin, end, ends[chosen] - sizes[chosen] - begin))
-        for chosen, begin, end, starts in with_progress(chunks, shown_as, len(chunks)):
-            # only a group that is alone has more cells than are read at once
-            parts = (order[at : min(at + n_cells, end)] for at in range(begin, end, n_cells))
+        for chosen, parts, starts in self.chunks(n_cells, n_groups, shown_as):
             yield chosen, reduce(np.add, (sums_of(X[part], starts) for part in parts))
 
     def series(self, values: np.ndarray, name: str) -> pd.Series:
         """Values of metacells, ``(n_groups,)``, indexed by their names."""
         return pd.Series(values, self.names.rename(_keys.METACELL), name=name)
-
-
-class SizeSummary(NamedTuple):
-    """Number and sizes of metacells.
-
-    Attributes
-    ----------
-    n_metacells
-        Number of metacells with at least one cell.
-    unassigned
-        Number of cells in no metacell.
-    size_median, size_min, size_max
-        Cells per metacell.
-    size_cv
-        Coefficient of variation of the sizes (standard deviation over mean); 0: all alike.
-    """
-
-    n_metacells: int
-    unassigned: int
-    size_median: float
-    size_min: int
-    size_max: int
-    size_cv: float
-
-
-def size_summary(assignment: ArrayLike) -> SizeSummary:
-    """Count metacells, cells per metacell, and cells without a metacell.
-
-    ``assignment`` is the metacell of each cell, shape ``(n_cells,)``; missing or -1: unassigned.
-    """
-    groups = group_cells(assignment)
-    sizes = groups.sizes
-    return SizeSummary(
-        n_metacells=len(sizes),
-        unassigned=len(groups.codes) - groups.n_grouped,
-        size_median=float(np.median(sizes)),
-        size_min=int(sizes.min()),
-        size_max=int(sizes.max()),
-        size_cv=float(sizes.std() / sizes.mean()),
-    )
 
 
 def factorize(values: Any) -> pd.Categorical:
@@ -241,14 +210,19 @@ def as_matrix(values: Any, name: str, shape: str) -> np.ndarray | sp.csr_array:
     return matrix
 
 
+def check_rows(X: Any, n_rows: int, assignment: Any, name: str = "X") -> None:
+    """Refuse an assignment of other cells, or of cells in another order."""
+    if n_rows != len(assignment):
+        problem = f"Expected one metacell per row of `{name}`, found {len(assignment)} for"
+        fix = "Pass the assignment of exactly these cells."
+        raise InputValueError(f"{problem} {n_rows} rows.", fix, "assignment")
+    check_same_order(X, assignment)
+
+
 def grouped_rows(X: Any, assignment: Any) -> tuple[Any, Groups]:
     """Check a matrix against an assignment; return it row-sliceable, with the cells' groups."""
     matrix: Any = X if isinstance(X, LogCounts) else as_matrix(X, "X", "cells by features")
-    if matrix.shape[0] != len(assignment):
-        problem = f"Expected one metacell per row of `X`, found {len(assignment)} for"
-        fix = "Pass the assignment of exactly these cells."
-        raise InputValueError(f"{problem} {matrix.shape[0]} rows.", fix, "assignment")
-    check_same_order(X, assignment)
+    check_rows(X, matrix.shape[0], assignment)
     if isinstance(X, LogCounts):  # checked when it was made
         return X, group_cells(assignment)
     if not np.isfinite(matrix.data if sp.issparse(matrix) else matrix).all():
@@ -273,15 +247,17 @@ def as_embedding(values: Any, name: str) -> np.ndarray:
     return matrix
 
 
-def unit_rows(X: Any) -> np.ndarray:
+def unit_rows(X: Any, weights: np.ndarray | None = None) -> np.ndarray:
     """Centre each row and scale it to length one: dot products are Pearson correlations.
 
-    A row without spread has no Pearson correlation; it becomes zeros, as if uncorrelated.
+    ``weights`` are those of the columns, with mean one. A row without spread has no Pearson
+    correlation; it becomes zeros, as if uncorrelated.
     """
     dense = np.array(X.toarray() if sp.issparse(X) else X, np.float64)  # N x F
     # a constant row keeps a rounding error after centring: measure against its length before
     floor = 1e-10 * np.linalg.norm(dense, axis=1, keepdims=True)
-    dense -= dense.mean(axis=1, keepdims=True)
+    dense -= np.average(dense, axis=1, weights=weights, keepdims=True)
+    dense *= 1 if weights is None else np.sqrt(weights)
     length = np.linalg.norm(dense, axis=1, keepdims=True)
     return np.divide(dense, length, out=np.zeros_like(dense), where=length > floor)
 

@@ -39,7 +39,7 @@ def purity(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
     Purity in (0, 1] per metacell, shape ``(n_metacells,)``; higher is better; NaN where no cell
     of the metacell has a label.
     """
-    counts, metacells = _count_labels(assignment, labels)
+    counts, metacells = count_labels(assignment, labels)
     labelled = counts.sum(axis=1)  # K
     largest = counts.max(axis=1).toarray()  # K
     values = np.divide(largest, labelled, out=np.full(len(labelled), np.nan), where=labelled > 0)
@@ -60,7 +60,7 @@ def accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
     -------
     A number in (0, 1]; higher is better.
     """
-    counts, _ = _count_labels(assignment, labels)
+    counts, _ = count_labels(assignment, labels)
     return float(counts.max(axis=1).sum() / counts.sum())
 
 
@@ -78,7 +78,7 @@ def balanced_accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
     -------
     A number in [0, 1]; higher is better.
     """
-    counts, _ = _count_labels(assignment, labels)
+    counts, _ = count_labels(assignment, labels)
     totals = counts.sum(axis=0)  # C
     largest = counts.max(axis=1).toarray()  # K
     recalled = np.bincount(counts.argmax(axis=1), weights=largest, minlength=len(totals))  # C
@@ -98,22 +98,16 @@ def entropy(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
     Entropy in nats per metacell, shape ``(n_metacells,)``: 0 for one label, at most the logarithm
     of the number of labels. Lower is better; NaN where no cell of the metacell has a label.
     """
-    counts, metacells = _count_labels(assignment, labels)
+    counts, metacells = count_labels(assignment, labels)
     return metacells.series(_row_entropies(counts), "entropy")
 
 
 class Mixing(NamedTuple):
-    """How well conditions mix within metacells.
+    """How well conditions mix within metacells: numbers in [0, 1].
 
-    Attributes
-    ----------
-    mixing
-        Mean over metacells weighted by size, in [0, 1]; 1: as mixed as the labels allow.
-    one_condition
-        Share of cells that are in metacells of one condition only, in [0, 1].
-    of_metacell
-        Mixing of each metacell, in [0, 1], shape ``(n_metacells,)``; NaN where there is nothing
-        to mix. Such metacells are left out of the other two numbers.
+    The mean weighted by size (1: as mixed as the labels allow), the share of cells in metacells of
+    one condition, and the mixing of each metacell, NaN where there is nothing to mix; such
+    metacells are left out of the other two.
     """
 
     mixing: float
@@ -141,10 +135,9 @@ def mixing(assignment: ArrayLike, conditions: ArrayLike, labels: ArrayLike | Non
 
     Returns
     -------
-    The weighted mean and the share of cells in metacells of one condition, both NaN if no metacell
-    can mix, and the value per metacell. Where conditions are a nuisance, higher mixing is better;
-    where they are what is studied, a treatment say, it is not. Small metacells mix less by chance
-    alone: compare groupings of the same cells into about as many metacells.
+    Where conditions are a nuisance, higher mixing is better; where they are what is studied, a
+    treatment say, it is not. Both means are NaN if no metacell can mix. Small metacells mix less by
+    chance alone: compare groupings of the same cells into about as many metacells.
     """
     check_same_cells(assignment, conditions)
     metacells, batches = group_cells(assignment), group_labels(conditions, what="conditions")
@@ -167,22 +160,12 @@ def mixing(assignment: ArrayLike, conditions: ArrayLike, labels: ArrayLike | Non
 
 
 class Agreement(NamedTuple):
-    """How well two groupings of the same cells agree.
+    """How well two groupings of the same cells agree: numbers of at most 1.
 
-    Attributes
-    ----------
-    ami
-        Adjusted mutual information: 1 for the same grouping, about 0 for independent ones.
-        Relative to the mean of the two entropies that ``average_method`` names.
-    ari
-        Adjusted Rand index: 1 for the same grouping, about 0 for independent ones.
-    homogeneity, completeness
-        1 if every group of the first grouping is within one of the second, or the reverse.
-    nmi
-        Normalised mutual information (V-measure): the harmonic mean of homogeneity and
-        completeness. Many small groups raise it by chance.
-    fmi
-        Fowlkes-Mallows index: geometric mean of precision and recall of pairs of cells.
+    Adjusted mutual information and adjusted Rand index (about 0 for independent groupings),
+    homogeneity and completeness (1 if every group of the first is within one of the second, or the
+    reverse), their harmonic mean (normalised mutual information or V-measure, which many small
+    groups raise by chance), and the Fowlkes-Mallows index of pairs of cells.
     """
 
     ami: float
@@ -207,13 +190,9 @@ def agreement(a: ArrayLike, b: ArrayLike, *, average_method: _Mean = "arithmetic
 
     Returns
     -------
-    Six numbers of at most 1; higher is more alike. Homogeneity of ``a`` with regard to ``b`` and
-    completeness swap when the groupings do; the others are symmetric.
-
-    Notes
-    -----
-    Metacells are many and small by design. Against a few labels, homogeneity is the fair number;
-    the others fall with the number of metacells however good these are.
+    Six numbers; higher is more alike. Homogeneity and completeness swap when the groupings do.
+    Metacells are many and small: against a few labels homogeneity is the fair number, the others
+    fall with the number of metacells however good these are.
     """
     check_choice("average_method", average_method, get_args(_Mean))
     check_same_cells(a, b)
@@ -231,7 +210,7 @@ def agreement(a: ArrayLike, b: ArrayLike, *, average_method: _Mean = "arithmetic
     )
 
 
-def _count_labels(assignment: Any, labels: Any) -> tuple[sp.csr_array, Groups]:
+def count_labels(assignment: Any, labels: Any) -> tuple[sp.csr_array, Groups]:
     """Cells per metacell and label (K x C), of the cells that have both; and the metacells."""
     kinds, metacells = _read_labels(assignment, labels), group_cells(assignment)
     known = _known("both a metacell and a label", metacells, kinds)

@@ -1,6 +1,7 @@
 """Log counts of cells, of which a few at a time are read: from memory or a temporary file."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from tempfile import SpooledTemporaryFile
 from typing import Any
 
@@ -49,6 +50,23 @@ class LogCounts:
             found = log_normalise(canonical(found))
         return sp.csr_array(found if self.genes is None else found[:, self.genes])
 
+    @cached_property
+    def totals(self) -> np.ndarray:
+        """Counts of each cell, of all genes, ``(n_cells,)``."""
+        if isinstance(self._rows, _SortedRows):
+            return self._rows.totals
+        return np.asarray(self._rows.sum(axis=1, dtype=np.float64)).ravel()
+
+    def raw(self, rows: np.ndarray) -> sp.csr_array:
+        """Counts of these cells, not normalised; from a file to three decimals."""
+        if not isinstance(self._rows, _SortedRows):
+            found = sp.csr_array(canonical(self._rows[rows]), dtype=np.float64)
+            return found if self.genes is None else found[:, self.genes]
+        found = sp.csr_array(self[rows], dtype=np.float64)
+        per_10k = np.repeat(self.totals[rows] / 1e4, np.diff(found.indptr))
+        found.data = np.round(np.expm1(found.data) * per_10k, 3)
+        return found
+
     def blocks(self, cells: np.ndarray | None = None) -> Iterator[sp.csr_array]:
         """All cells, or some of them by ascending positions, some thousand at a time."""
         cells = np.arange(self.shape[0]) if cells is None else cells
@@ -67,7 +85,12 @@ class LogCounts:
         ranking = normalised_dispersion(sums / n_cells, squares / n_cells, n_cells)
         usable = np.sort(ranking[ranking > -np.inf])[::-1]
         least = usable[min(n_top, len(usable)) - 1] if len(usable) else -np.inf
-        return LogCounts(self._rows, self._codes, np.flatnonzero(ranking >= least))
+        return self.of_genes(np.flatnonzero(ranking >= least))
+
+    def of_genes(self, genes: np.ndarray) -> "LogCounts":
+        """Keep the genes at these positions."""
+        genes = genes if self.genes is None else self.genes[genes]
+        return LogCounts(self._rows, self._codes, genes)
 
 
 class _SortedRows:
@@ -83,13 +106,16 @@ class _SortedRows:
         self._entry = np.dtype([("gene", gene), ("value", "f4")])
         self._file = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
         self._place = np.empty(len(codes), np.int64)  # row of each cell in the file
+        self.totals = np.empty(len(codes))
         lengths, start = [np.zeros(1, np.int64)], 0
         spans = Rows(counts).spans(BLOCK)
         of_spans = np.split(codes, range(BLOCK, len(codes), BLOCK))
         parts = zip(spans, of_spans, strict=True)
         options: dict[str, Any] = {"n_parts": len(spans), "shown_as": "Sorting log counts"}
         options["is_local"] = True  # to send what is found takes as long as to find it
-        for order, entries, of_rows in in_parts(_sorted_entries, self._entry, parts, **options):
+        found = in_parts(_sorted_entries, self._entry, parts, **options)
+        for order, entries, of_rows, totals in found:
+            self.totals[start : start + len(order)] = totals
             self._place[start + order] = np.arange(start, start + len(order))
             self._file.write(entries.tobytes())
             lengths.append(of_rows)
@@ -113,11 +139,12 @@ class _SortedRows:
 
 
 def _sorted_entries(entry: np.dtype, part: tuple[Span, np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Order by metacell of some rows, their normalised entries, and how many each has."""
+    """Order by metacell of some rows, their normalised entries and how many each has; totals."""
     span, codes = part
     order = np.argsort(codes, kind="stable")
-    (block,) = span.blocks(len(span))
-    rows = log_normalise(canonical(block))[order]
+    (block,) = map(canonical, span.blocks(len(span)))
+    totals = np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
+    rows = log_normalise(block)[order]
     entries = np.empty(rows.nnz, entry)
     entries["gene"], entries["value"] = rows.indices, rows.data
-    return order, entries, np.diff(rows.indptr)
+    return order, entries, np.diff(rows.indptr), totals

@@ -20,6 +20,12 @@ QUALITY = {
     "metacell",
     "inv": "variance over mean of the features within a metacell: its 95th percentile, that is, "
     "how noisy the noisiest are",
+    "inner_fold": "largest fold of a feature between a cell and its metacell: its 95th percentile, "
+    "in doublings",
+    "inner_stdev": "spread of a feature's log share within a metacell, in doublings",
+    "euclidean_compactness": "variance of the embedding within a metacell",
+    "euclidean_separation": "distance to the nearest metacell in the embedding",
+    "silhouette": "how well metacells part the labels in the embedding; -1 to 1",
     "diffusion_compactness": "variance of the diffusion components within a metacell",
     "diffusion_separation": "distance to the nearest metacell in diffusion components",
     "divergence": "correlation of the features within a metacell over that of independent ones",
@@ -38,6 +44,7 @@ SIZES = {
     "size_min": "cells in the smallest",
     "size_max": "cells in the largest",
     "size_cv": "standard deviation of sizes over their mean",
+    "counts_cv": "standard deviation of the metacells' counts over their mean",
     "unassigned": "cells without a metacell",
 }
 QUANTIZATION = {
