@@ -19,15 +19,23 @@ from sklearn.decomposition import PCA
 
 def assign(adata: anndata.AnnData, args: argparse.Namespace) -> np.ndarray:
     """Cluster of each cell."""
+    scores = corrected(components(adata, args.seed), adata, args.batch_key, args.seed)
+    return KMeans(args.n_metacells, n_init=1, random_state=args.seed).fit_predict(scores)
+
+
+def components(adata: anndata.AnnData, seed: int) -> np.ndarray:
+    """Principal components of log counts, 50 at most, N x P."""
     X = _shared.log_counts(adata)
     X = X[:, _shared.variable_genes(X)].toarray()
-    scores = PCA(50, svd_solver="arpack", random_state=args.seed).fit_transform(X)  # N x 50
-    fitted = harmonypy.run_harmony(
-        scores.astype(np.float64), adata.obs, [args.batch_key], random_state=args.seed
-    )
-    corrected = np.asarray(fitted.Z_corr)
-    corrected = corrected if len(corrected) == adata.n_obs else corrected.T
-    return KMeans(args.n_metacells, n_init=1, random_state=args.seed).fit_predict(corrected)
+    n = min(50, min(X.shape) - 1)
+    return PCA(n, svd_solver="arpack", random_state=seed).fit_transform(X)
+
+
+def corrected(scores: np.ndarray, adata: anndata.AnnData, key: str, seed: int) -> np.ndarray:
+    """Scores without the effects of batches by Harmony."""
+    found = harmonypy.run_harmony(scores.astype(float), adata.obs, [key], random_state=seed)
+    z = np.asarray(found.Z_corr)
+    return z if len(z) == adata.n_obs else z.T
 
 
 if __name__ == "__main__":
