@@ -181,8 +181,9 @@ def of_methods(runs: pd.DataFrame) -> str:
 
 
 def _mean(runs: pd.DataFrame, name: str) -> str:
-    known = name in runs and runs[name].notna().all()
-    return f"{_means(runs, name).mean():.3f}" if known else "-"
+    of_rare = runs[runs["share"].isin(WORST)]
+    known = name in runs and of_rare[name].notna().all()
+    return f"{_means(of_rare, name).mean():.3f}" if known else "-"
 
 
 def _means(runs: pd.DataFrame, name: str, of_seeds: str = "median") -> pd.Series:
