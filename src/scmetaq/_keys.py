@@ -18,6 +18,8 @@ UNS: Final = "metaq"
 """``uns`` entry that documents how metacells were made."""
 UNCERTAINTY_SUFFIX: Final = "_uncertainty"
 """Suffix of the column with how uncertain a predicted label is."""
+DISTANCE_SUFFIX: Final = "_distance"
+"""Suffix of the column with the distance of a cell to the prototype of its label."""
 UNKNOWN_SUFFIX: Final = "_unknown"
 """Suffix of the column that says whether a cell is of an unknown type."""
 

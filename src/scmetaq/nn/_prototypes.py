@@ -107,13 +107,32 @@ class LabelPrototypes(Fitted[PrototypeState]):
             )
         )
 
-    @torch.no_grad()
-    def nearest(self, z: Tensor, is_new: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Nearest prototype of each cell ``(n_cells, D)`` and the uncertainty of the label.
+    @property
+    def within(self) -> float:
+        """Mean squared distance of cells to the mean of their label in the latent as it is."""
+        return float(torch.linalg.inv(self.state.whitening.cpu().double()).square().sum())
 
-        Returns the index of the label, ``(n_cells,)`` int64, and the share of the reference cells
+    @torch.no_grad()
+    def posterior(self, z: Tensor, n_labels: int) -> Tensor:
+        r"""Probabilities of the first labels, ``(n_cells, n_labels)``, of cells ``(n_cells, D)``.
+
+        Those of normal distributions with equal covariance and frequency,
+        :math:`p_k \propto \exp(-d_k^2 / 2)`.
+        """
+        means, n_cells, *metric = (
+            of.cpu() for of in (self.means, self.n_cells, self.whitening, self.spread)
+        )
+        distances = prototype_distances(z.cpu(), means[:n_labels], n_cells[:n_labels], *metric)
+        return torch.softmax(-distances / 2, 1).to(z)
+
+    @torch.no_grad()
+    def nearest(self, z: Tensor, is_new: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Nearest prototype of each cell ``(n_cells, D)``, uncertainty of the label and distance.
+
+        Returns the index of the label, ``(n_cells,)`` int64; the share of the reference cells
         that lie nearer to their prototype, as measured by what is typical of it, from 0 to 1,
-        ``(n_cells,)`` float64. The latent was not fitted to cells ``is_new``, by default none.
+        ``(n_cells,)`` float64; and the distance of the states, the square root of
+        :func:`state_distance`. The latent was not fitted to cells ``is_new``, by default none.
         """
         state = PrototypeState(*(values.cpu() for values in self.state))
         parts = []
@@ -125,7 +144,8 @@ class LabelPrototypes(Fitted[PrototypeState]):
         ratio = distance / state.typical.double()[label]
         if is_new is not None:
             ratio = torch.where(is_new.cpu(), ratio / state.new_cells.double(), ratio)
-        return label, _share_nearer(ratio, state.quantiles.double())
+        uncertainty = _share_nearer(ratio, state.quantiles.double())
+        return label, uncertainty, distance.clamp_min(0).sqrt()
 
 
 def _share_nearer(ratio: Tensor, table: Tensor) -> Tensor:
