@@ -73,10 +73,8 @@ class LabelsMixin(Mixin):
           label. The reference cells were compared with prototypes of other cells, and how much
           nearer new cells lie is accounted for. It is the same scale for every key and in every
           call;
-        - ``<key>_distance``: the distance itself, of the cell's state to that of the prototype, in
-          standard deviations within labels along :math:`E` axes of the state: about
-          :math:`\sqrt{E}` for a typical cell of a label. It is not corrected for being new to the
-          model, and compares within one model only;
+        - ``<key>_distance``: the distance as measured, in standard deviations within labels along
+          :math:`E` axes of the state: about :math:`\sqrt{E}` for a typical cell of a label;
         - ``<key>_unknown``: whether the uncertainty is above ``unknown_above``.
 
         Raises
@@ -253,7 +251,7 @@ class LabelsMixin(Mixin):
         """Fit the prototypes that cells without labels are grouped by, and the scale of labels."""
         self._fit_prototypes(fitted_to)
         key, names = self._label_keys[0], self._grouping_names
-        prototypes = self._prototypes[key]
+        prototypes: LabelPrototypes = self.module.prototypes[0]
         if prototypes.labels[: len(names)] != names:
             problem = f"Expected the labels in obs[{key!r}] that the cells were set up with, found"
             fix = "Register the cells again, and make a new model."

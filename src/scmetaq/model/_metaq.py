@@ -148,8 +148,7 @@ class MetaQModel(
         check_int("n_latent", n_latent, most=10_000)
         check_share("evenness", evenness)
         self._recipe, self._evenness = get_recipe(recipe), evenness
-        given: Any = {"use_rep": self._use_rep, "label_keys": self._label_keys}
-        check_latent(recipe, distance, modality_weights, label_weight, **given)
+        check_latent(self, recipe, distance, modality_weights, label_weight)
         self._label_weight = float(label_weight)
         self._codebook_init = codebook_init or self._recipe.codebook_init
         check_weights(modality_weights, self._sources)

@@ -56,22 +56,16 @@ def get_recipe(name: str) -> Recipe:
 
 
 def check_latent(
-    recipe: str,
-    distance: str | None,
-    modality_weights: Any,
-    label_weight: float,
-    *,
-    use_rep: str | None,
-    label_keys: list[str],
+    model: Any, recipe: str, distance: str | None, modality_weights: Any, label_weight: float
 ) -> None:
     """Refuse options that a latent which is given, or has dimensions for labels, cannot have."""
-    if use_rep and (recipe != "default" or modality_weights is not None):
+    if model._use_rep and (recipe != "default" or modality_weights is not None):
         problem = "Expected the default recipe without modality_weights, since use_rep gives the"
         raise InputValueError(f"{problem} latent, found others.", argument="recipe")
     if not isinstance(label_weight, Real) or not 0 <= label_weight < inf:
         problem = f"Expected label_weight to be a number of at least zero, found {label_weight!r}."
         raise InputValueError(problem, argument="label_weight")
-    if label_weight and not label_keys:
+    if label_weight and not model._label_keys:
         problem = "Expected labels for label_weight, found none:"
         raise InputValueError(problem, "name their column at set-up, labels_key.", "label_weight")
     if label_weight and (recipe != "default" or distance == "cosine"):

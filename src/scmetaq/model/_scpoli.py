@@ -203,15 +203,11 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         )
 
     def _labels(self) -> np.ndarray:
-        """Labels of the model's cells at each level, -1 for none, ``(n_cells, n_levels)``."""
-        return self._levels([self._labels_of(self.adata, key).codes for key in self._label_keys])
-
-    def _known_labels(self) -> np.ndarray:
-        """The same as positions among the prototypes, -1 for a label without one."""
-        prototypes = self._prototypes.items()
-        return self._levels([self._labels_of(self.adata, k).among(p.labels) for k, p in prototypes])
-
-    def _levels(self, levels: list[np.ndarray]) -> np.ndarray:
+        """Labels (of a query: known ones) of cells, -1 for none, ``(n_cells, n_levels)``."""
+        levels = []
+        for key, prototypes in self._prototypes.items():
+            found = self._labels_of(self.adata, key)
+            levels.append(found.among(prototypes.labels) if self.is_query else found.codes)
         return np.stack(levels, 1) if levels else np.empty((self.adata.n_obs, 0), np.int64)
 
     def _inputs(self, cells: Cells) -> dict[str, Any]:
@@ -225,7 +221,7 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         if not len(cells):
             return None
         inputs, plan = self._inputs(self._cells(self.adata).sample(cells)), _QUERY_PLAN
-        labels = self._known_labels()[cells]
+        labels = self._labels()[cells]
         if self._eta > 0 and (labels >= 0).any():
             inputs[LABELS] = labels.astype(np.float32)
             found = [of.means.to(self.module.device) for of in self._prototypes.values()]

@@ -199,10 +199,18 @@ class MetaQModule(ReferenceMappingModule):
         """
         first = next(iter(inputs.values()))
         if EMBEDDING in first:
-            z = first[EMBEDDING] * self.embedding_scale
+            blocks = [first[EMBEDDING] * self.embedding_scale]
         else:
-            z = self._encoded(inputs, conditions)
-        return {"z": torch.cat([z, self._labels(z, first[LABELS])], 1) if self.n_labels else z}
+            blocks, all_scores = [], read_scores(inputs)
+            condition = self.condition_embedding(conditions)
+            for name, part in self.parts.items():
+                block = part.encode(inputs[name], all_scores, condition)
+                if part.linear_path is None and PRESENT in inputs[name]:
+                    block = block * inputs[name][PRESENT]
+                blocks.append(block)
+        if self.n_labels:
+            blocks.append(self._labels(_joined(blocks), first[LABELS]))
+        return {"z": _joined(blocks)}
 
     def _labels(self, z: Tensor, given: Tensor) -> Tensor:
         """Labels of cells, as far as none is given their probabilities, ``(B, n_labels)``."""
@@ -211,18 +219,6 @@ class MetaQModule(ReferenceMappingModule):
         known = F.one_hot(given[:, 0].long().clamp_min(0), self.n_labels).to(z)
         found = self.prototypes[0].posterior(z.detach(), self.n_labels)
         return self.label_scale * torch.where(given < 0, found, known)
-
-    def _encoded(self, inputs: Inputs, conditions: Tensor) -> Tensor:
-        """Concatenated blocks of the modalities."""
-        blocks = []
-        condition = self.condition_embedding(conditions)
-        all_scores = read_scores(inputs)
-        for name, part in self.parts.items():
-            block = part.encode(inputs[name], all_scores, condition)
-            if part.linear_path is None and PRESENT in inputs[name]:
-                block = block * inputs[name][PRESENT]
-            blocks.append(block)
-        return _joined(blocks)
 
     @auto_move_data
     def generative(self, z: Tensor, conditions: Tensor) -> dict[str, Any]:

@@ -114,11 +114,7 @@ class LabelPrototypes(Fitted[PrototypeState]):
 
     @torch.no_grad()
     def posterior(self, z: Tensor, n_labels: int) -> Tensor:
-        r"""Probabilities of the first labels, ``(n_cells, n_labels)``, of cells ``(n_cells, D)``.
-
-        Those of normal distributions with equal covariance and frequency,
-        :math:`p_k \propto \exp(-d_k^2 / 2)`.
-        """
+        r"""Probabilities of the first labels, as :math:`\exp(-d_k^2 / 2)`, ``(n_cells, L)``."""
         means, n_cells, *metric = (
             of.cpu() for of in (self.means, self.n_cells, self.whitening, self.spread)
         )
@@ -220,18 +216,8 @@ def prototype_loss(z: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
     :math:`k`. The paper writes one mean over all cells; its code balances the labels as here, so
     that rare ones count as much as frequent ones.
 
-    Parameters
-    ----------
-    z
-        Latents, ``(n_cells, n_latent)``.
-    labels
-        Label of each cell, ``(n_cells,)`` int64; -1 where there is none.
-    prototypes
-        ``(n_labels, n_latent)``.
-
-    Returns
-    -------
-    Scalar; zero if no cell has a label.
+    Latents ``z`` are ``(n_cells, n_latent)``, labels ``(n_cells,)`` int64, -1 where there is none,
+    and prototypes ``(n_labels, n_latent)``. Zero if no cell has a label.
 
     References
     ----------
@@ -245,18 +231,10 @@ def prototype_loss(z: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def class_means(z: Tensor, labels: Tensor) -> Tensor:
-    """Prototypes: mean latent of the cells of each label.
+    """Prototypes: mean latent of the cells of each label, ``(n_labels, n_latent)``.
 
-    Parameters
-    ----------
-    z
-        Latents, ``(n_cells, n_latent)``.
-    labels
-        Label of each cell, ``(n_cells,)`` int64; -1 where there is none.
-
-    Returns
-    -------
-    ``(n_labels, n_latent)``; zero for a label without cells.
+    Latents are ``(n_cells, n_latent)``, labels ``(n_cells,)`` int64, -1 where there is none. Zero
+    for a label without cells.
     """
     known = labels >= 0
     n_cells = torch.bincount(labels[known])  # K
