@@ -33,7 +33,7 @@ SETS: Final = (
     "mouse_endocrinogenesis_2000genes",
     "pbmc_multibatch",
 )
-GIVEN: Final = (0.1, 0.5, 1.0)
+GIVEN: Final = {"10%": 0.1, "50%": 0.5, "100%": 1.0}
 WEIGHTS: Final = (0.0, 0.5, 1.0, 2.0)
 SCORES: Final = {
     "purity": "purity",
@@ -65,7 +65,7 @@ def tasks(args: Any) -> Iterator[tuple[Key, Callable[[], dict[str, Any]]]]:
             for share in GIVEN:
                 for weight in WEIGHTS:
                     key = (name, share, weight, seed)
-                    yield key, partial(measured, args.data, *key)
+                    yield key, partial(measured, args.data, name, GIVEN[share], weight, seed)
 
 
 @lru_cache(maxsize=1)
@@ -114,15 +114,15 @@ def measured(folder: Path, name: str, share: float, weight: float, seed: int) ->
 
 
 def report(results: dict[str, Any]) -> Report:
-    """A row per set, share and weight; means over seeds, and in short over sets."""
+    """A row per share and weight: medians over seeds, and in short means over sets of them."""
     runs = pd.DataFrame(results["runs"])
     columns = [*SCORES, "predicted"]
-    of_sets = runs.groupby(["dataset", "given", "weight"], sort=False)[columns].mean()
-    whole = of_sets.groupby(["given", "weight"]).mean()
+    of_sets = runs.groupby(["dataset", "given", "weight"], sort=False)[columns].median()
+    whole = of_sets.groupby(["given", "weight"], sort=False).mean()
     sets = of_sets.index.get_level_values("dataset").unique()
     full = [f"## {name}\n\n{rows_of(of_sets.loc[name])}" for name in sets]
     n_seeds = runs.groupby(list(NAMES[:3])).size()
-    note = f"Means over {len(sets)} sets and {n_seeds.min()} seeds."
+    note = f"Means over {len(sets)} sets of medians over {n_seeds.min()} seeds."
     return Report(f"{note}\n\n{rows_of(whole)}", "\n\n".join(full))
 
 
@@ -130,7 +130,7 @@ def rows_of(means: pd.DataFrame) -> str:
     """Table of means by share and weight."""
     heading = ["labels given", "label_weight", *SCORES.values(), "`predict_labels`"]
     rows = [
-        [f"{share:.0%}", f"{weight:g}", *(f"{value:.3f}" for value in scores)]
+        [share, f"{weight:g}", *(f"{value:.3f}" for value in scores)]
         for (share, weight), scores in zip(means.index, means.to_numpy(), strict=True)
     ]
     return table(heading, rows)
