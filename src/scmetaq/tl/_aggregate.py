@@ -214,9 +214,7 @@ def check_layers(data: AnnData | MuData, layers: Sequence[str] | None) -> list[s
         problem = f"Expected `layers` to be a list of names of layers, found {layers!r}."
         raise InputTypeError(problem, argument="layers")
     parts = data.mod if isinstance(data, MuData) else {"": data}
-    for name in layers:
-        if name in COMPUTED:
-            continue
+    for name in (of for of in layers if of not in COMPUTED):
         check_layer(data, name)
         if name == _keys.COUNTS:
             problem = f"Expected `layers` besides the sums of the counts, found {name!r}: metacells"
