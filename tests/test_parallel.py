@@ -141,13 +141,15 @@ def test_results_of_workers_equal_those_of_one_process(
     monkeypatch.setattr(client, "submit", lambda *a, **k: used.append(a) or run(*a, **k))
 
     def results(cells):
-        model = fit(cells)
+        model = fit(cells, setup={"labels_key": "state"}, label_weight=0.5)
         assigned = model.get_assignments()
         by = assigned["metacell"]
-        made = [model.get_metacells(), tl.aggregate(cells, by)]
+        layers = ["log1p_mean", "geometric_fraction"]
+        options = ({}, {"soft": True, "layers": layers})
+        made = [*(model.get_metacells(**of) for of in options), tl.aggregate(cells, by)]
         return (
             assigned,
-            [(m.X.toarray(), m.layers["counts"].toarray()) for m in made],
+            [m.layers[name].toarray() for m in made for name in m.layers],
             metrics.evaluate(cells, by, "state", max_cells=40),
             model.get_quantization_report(),
             model.get_granularity_report([3, 5]),

@@ -66,7 +66,8 @@ def test_map_writes_all_results_which_are_those_of_the_model(mapped, query, mode
     expected = loaded.get_assignments()
     pd.testing.assert_frame_equal(expected, assignments, check_names=False, check_dtype=False)
     labels = pd.read_csv(out / "labels.csv", index_col="barcode")
-    assert list(labels) == ["cell_type", "cell_type_uncertainty", "cell_type_unknown"]
+    parts = ("", "_uncertainty", "_distance", "_unknown")
+    assert list(labels) == [f"cell_type{part}" for part in parts]
     assert labels["cell_type_uncertainty"].between(0, 1).all()
     metacells = anndata.read_h5ad(out / "metacells.h5ad")
     assert metacells.layers["counts"].sum() == cells.X.sum()

@@ -12,7 +12,7 @@ from scmetaq.data._cells import Cells, Counts
 from scmetaq.model import _metaq
 from scmetaq.model._labels import _numbers
 
-COLUMNS = ["cell_type", "cell_type_uncertainty", "cell_type_unknown"]
+COLUMNS = [f"cell_type{of}" for of in ("", "_uncertainty", "_distance", "_unknown")]
 HELD_OUT = "B"
 
 
@@ -61,6 +61,21 @@ def test_labels_of_cells_without_one_are_predicted_and_new_types_uncertain(predi
     uncertainty = predicted["cell_type_uncertainty"]
     assert uncertainty[is_new].median() > 0.95
     assert uncertainty[~is_new].median() < 0.7
+
+
+def test_the_distance_is_in_standard_deviations_of_states(labelled, predicted, cells):
+    z, prototypes = labelled.get_latent_representation(), labelled._prototypes["cell_type"]
+    state = prototypes.state
+    dims, n_cells = state.states.numpy(), dict(zip(prototypes.labels, state.n_cells, strict=True))
+    mean = pd.DataFrame(state.means.numpy()[:, dims], prototypes.labels)
+    away = (z[:, dims] - mean.loc[predicted["cell_type"]]).to_numpy()
+    expected = np.linalg.norm(away @ state.state_whitening.numpy(), axis=1)
+    found = predicted["cell_type_distance"].to_numpy()
+    many = predicted["cell_type"].map(n_cells).to_numpy() > 20  # whose means have no error
+    assert (found <= expected + 1e-3).all()
+    np.testing.assert_allclose(found[many], expected[many], rtol=0.1)
+    known = (cells.obs["cell_type"] != "Unknown").to_numpy()
+    assert np.median(found[known & many]) == pytest.approx(len(dims) ** 0.5, rel=0.25)
 
 
 def test_unknown_follows_from_the_uncertainty(labelled, predicted, cells):

@@ -8,6 +8,7 @@ import scvi
 from scipy import sparse
 
 from scmetaq import MetaQModel
+from scmetaq.model import _metaq
 
 GETTERS = """get_assignments get_latent_representation get_codebook get_metacells
 get_quantization_report predict_labels"""
@@ -268,9 +269,9 @@ def test_a_part_of_the_cells_is_searched_for_many_codes_which_are_means_of_all(
     monkeypatch.setattr("scmetaq.model._metaq.MAX_REFERENCE_CELLS", 100)
     monkeypatch.setattr("scmetaq.model._metaq._CELLS_SEARCHED", 5)
     monkeypatch.setattr("scmetaq.model._metaq._CELLS_AT_ONCE", 90)
-    sizes, encode = [], MetaQModel._half_latents
+    sizes, encode = [], _metaq.half_latents
     monkeypatch.setattr(
-        MetaQModel, "_half_latents", lambda m, of: sizes.append(of.n_cells) or encode(m, of)
+        _metaq, "half_latents", lambda m, of: sizes.append(of.n_cells) or encode(m, of)
     )
     model = fit(blood.copy(), 40)
     assert sizes[0] == 200

@@ -233,7 +233,7 @@ def test_bad_arguments_and_reading_before_training_are_refused(toy, arguments, t
 
 def test_labels_are_predicted_by_prototypes_the_class_means(scpoli, cells):
     found = scpoli.predict_labels()
-    parts = ("", "_uncertainty", "_unknown")
+    parts = ("", "_uncertainty", "_distance", "_unknown")
     assert found.columns.tolist() == [f"{key}{part}" for key in ("state", "half") for part in parts]
     assert (found[["state", "half"]][140:150] == "c").all(axis=None)
     known = cells.obs["state"] != "?"
@@ -282,6 +282,36 @@ def test_cells_of_the_new_donor_get_their_labels(mapped, query):
     assert (found["state"] == state).mean() > 0.9
     losses = mapped.history["train_loss"].to_numpy(dtype=float)
     assert losses[-1] < losses[0]
+
+
+def test_labelled_cells_of_a_query_are_drawn_to_the_prototypes_of_the_reference(
+    scpoli, query, train
+):
+    def trained(state, **options):
+        scvi.settings.seed = 0
+        adata = query.copy()
+        adata.obs["state"] = state
+        model = train(SCPoli.load_query_data(adata, scpoli), 8, batch_size=25, **options)
+        z = torch.from_numpy(model.get_latent_representation())
+        means = scpoli._prototypes["state"].means[label]
+        away = torch.linalg.vector_norm(z - means, dim=1)
+        return model, float(away.mean()), model.get_condition_embeddings()["donor"].X[2]
+
+    label = torch.arange(150)[::3] // 50
+    state = np.array(["a", "b", "c"])[label]
+    model, near, embedding = trained(state, eta=1e4)
+    without, far, other = trained("?", eta=1e4)
+    assert near < far
+    assert "prototype_loss_train" in model.history
+    assert "prototype_loss_train" not in without.history
+    some = np.where(np.arange(50) % 2, state, "?")  # those without a label follow
+    assert trained(some, eta=1e4)[1] < far
+    for given, eta in ((state, 0), (np.char.add(state, " that is new"), 1e4)):
+        np.testing.assert_array_equal(trained(given, eta=eta)[2], other)
+    assert abs(embedding - other).max() > 0.02 > abs(trained(state)[2] - other).max() > 0
+    known, found = scpoli.module.state_dict(), model.module.state_dict()
+    frozen = [n for n in known if n.startswith(("parts.rna.encoder", "prototypes"))]
+    assert all(torch.equal(found[name], known[name]) for name in frozen)
 
 
 def test_a_query_is_saved_and_trained_without_a_logger(scpoli, query, train, mapped, tmp_path):

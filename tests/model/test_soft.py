@@ -115,3 +115,64 @@ def test_further_layers_are_summed(model, blood):
     )
     with pytest.raises(KeyError, match="found no 'thrice'"):
         model.get_metacells(adata, layers=["thrice"])
+
+
+def weighted(model, adata=None, n_metacells=None):
+    """Sums of counts by plain numpy, and the weights."""
+    weights = model.get_soft_assignments(adata).toarray().astype(float)
+    counts = (model.adata if adata is None else adata).X.toarray().astype(float)
+    return weights.T @ counts, weights.sum(0)
+
+
+def test_soft_metacells_are_means_of_cells_by_their_weights(model):
+    sums, weight = weighted(model)
+    found, plain = model.get_metacells(soft=True), model.get_metacells()
+    assert found.obs_names.tolist() == model.metacell_names
+    np.testing.assert_allclose(found.layers["counts"].toarray(), sums, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(found.X.toarray(), sums / weight[:, None], rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(found.obs["weight"], weight, rtol=1e-6)
+    assert found.obs["weight"].sum() == pytest.approx(400)
+    assert found.layers["counts"].sum() == pytest.approx(model.adata.X.sum())
+    pd.testing.assert_frame_equal(found.obs.drop(columns="weight"), plain.obs)
+    assert abs(found.X - plain.X).max() > 0.1
+    assert found.uns["metaq"]["settings"]["soft"]
+    assert "weight" not in plain.obs
+
+
+def test_soft_metacells_of_cuts_outliers_some_cells_and_layers(model, again):
+    sums, weight = weighted(model)
+    coarse = model.get_assignments(n_metacells=4)["metacell"]
+    of_code = coarse.groupby(model.get_assignments()["metacell"]).first()[model.metacell_names]
+    by = pd.get_dummies(of_code).to_numpy(float)
+    found = model.get_metacells(n_metacells=4, soft=True)
+    np.testing.assert_allclose(found.layers["counts"].toarray(), by.T @ sums, rtol=1e-5, atol=1e-9)
+    some = model.get_metacells(indices=[7, 3, 7], soft=True)
+    expected, weight = weighted(model, again(index=[3, 7]))
+    used = pd.Index(model.metacell_names).get_indexer(some.obs_names)
+    np.testing.assert_allclose(some.layers["counts"].toarray(), expected[used], atol=1e-3)
+    np.testing.assert_allclose(some.obs["weight"], weight[used], atol=1e-4)
+    found = model.get_metacells(drop_outliers=0.1, soft=True)
+    assert found.obs["weight"].sum() == pytest.approx(360)
+    found = model.get_metacells(soft=True, layers=["log1p_mean"])
+    X, weights = model.adata.X.toarray(), model.get_soft_assignments().toarray()
+    logs = np.log1p(X / X.sum(1, keepdims=True) * 1e4)
+    expected = weights.T @ logs / weights.sum(0)[:, None]
+    np.testing.assert_allclose(found.layers["log1p_mean"].toarray(), expected, rtol=1e-4, atol=1e-9)
+    with pytest.raises(ValueError, match="soft=True without within"):
+        model.get_metacells(soft=True, within="cell_type")
+
+
+def test_soft_metacells_of_several_modalities_on_disk(fit, mosaic, tmp_path):
+    model = fit(mosaic)
+    found = model.get_metacells(soft=True)
+    weights = pd.DataFrame(model.get_soft_assignments().toarray(), mosaic.obs_names)
+    for kind in ("rna", "adt"):
+        part = mosaic[kind]
+        of_part = weights.loc[part.obs_names].to_numpy(float)
+        kept = [model.metacell_names.index(name) for name in found[kind].obs_names]
+        sums = (of_part.T @ part.X.toarray())[kept]
+        np.testing.assert_allclose(
+            found[kind].layers["counts"].toarray(), sums, rtol=1e-4, atol=1e-9
+        )
+        np.testing.assert_allclose(found[kind].obs["weight"], of_part.sum(0)[kept], rtol=1e-4)
+    assert found.obs["weight"].sum() == pytest.approx(150)

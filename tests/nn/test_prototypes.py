@@ -45,11 +45,30 @@ def test_labels_are_those_of_linear_discriminant_analysis(prototypes, cells):
     """Of equal classes with one covariance, which hardly needs shrinkage."""
     z, label, _ = cells
     expected = LinearDiscriminantAnalysis(solver="lsqr").fit(z, label).predict(z + 0.5)
-    found, _ = prototypes.nearest(z + 0.5)
+    found, *_ = prototypes.nearest(z + 0.5)
     assert (found.numpy() == expected).mean() > 0.99
     within = (z - prototypes.means[label]) @ prototypes.whitening
     torch.testing.assert_close(torch.cov(within.T), torch.eye(N_LATENT), rtol=0, atol=0.15)
     assert float(prototypes.spread) == pytest.approx(N_LATENT, rel=0.1)
+
+
+def test_probabilities_of_the_first_labels_are_those_of_normal_distributions(prototypes, cells):
+    z, label, _ = cells
+    analysis = LinearDiscriminantAnalysis(solver="lsqr").fit(z, label)
+    expected = torch.from_numpy(analysis.predict_proba(z + 0.5))
+    found = prototypes.posterior(z + 0.5, 3)
+    assert found.dtype == z.dtype
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.15)
+    assert float((found - expected).abs().mean()) < 0.01
+    two = prototypes.posterior(z, 2)
+    torch.testing.assert_close(two.sum(1), torch.ones(len(z)))
+    assert two.shape == (len(z), 2)
+
+
+def test_variation_within_labels_is_in_units_of_the_latent(prototypes, cells):
+    z, label, _ = cells
+    expected = (z - prototypes.means[label]).square().sum(1).mean()
+    assert prototypes.within == pytest.approx(float(expected), rel=0.01)
 
 
 def test_uncertainty_of_cells_like_the_reference_is_uniform_and_of_the_states_alone(cells):

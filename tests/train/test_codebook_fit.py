@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
+from scmetaq.model._blocks import half_latents
 from scmetaq.module import MetaQModule
 from scmetaq.nn import ModalityShape, initial_codes, squared_distances
 from scmetaq.train import CodebookStart, _codebook_fit, fit_codes, latents
@@ -126,7 +127,7 @@ def test_latents_of_prepared_inputs_are_those_of_the_trained_model(fit, toy, rec
         found = model.get_latent_representation()
         np.testing.assert_array_equal(z, found[prepared.cells])
         cells = model._codebook_cells(0)
-        further = model._half_latents(model._cells(model.adata).only(cells))
+        further = half_latents(model.module, model._cells(model.adata).only(cells))
         np.testing.assert_array_equal(further, found[cells].astype(np.float16))
 
 

@@ -177,6 +177,8 @@ class Cells:
     names: pd.Index
     embedding: np.ndarray | None = None
     """The latent, where it is given, ``(n_cells, d)``."""
+    labels: np.ndarray | None = None
+    """Label by which cells are grouped, where labels are, -1 for none, ``(n_cells, 1)`` int64."""
     data: Any = None
     """The AnnData or MuData that these cells are all of; None for a sample."""
 
@@ -196,8 +198,8 @@ class Cells:
         return self._of(cells, counts)
 
     def _of(self, cells: np.ndarray, counts: dict[str, Counts]) -> "Cells":
-        embedding = None if self.embedding is None else self.embedding[cells]
-        return Cells(counts, self.conditions[cells], self.names[cells], embedding)
+        given = (None if of is None else of[cells] for of in (self.embedding, self.labels))
+        return Cells(counts, self.conditions[cells], self.names[cells], *given)
 
 
 def read_cells(
@@ -205,6 +207,7 @@ def read_cells(
     sources: dict[str, Source],
     conditions: list[Condition],
     use_rep: str | None = None,
+    labels: np.ndarray | None = None,
 ) -> Cells:
     """Cells of checked data with the features of the model; counts are read when they are used."""
     counts = {
@@ -219,4 +222,4 @@ def read_cells(
     embedding = None
     if use_rep is not None:
         embedding = np.asarray(loaded(data.obsm[use_rep]), dtype=np.float32)
-    return Cells(counts, columns.astype(np.int64), names_of(data), embedding, data)
+    return Cells(counts, columns.astype(np.int64), names_of(data), embedding, labels, data)

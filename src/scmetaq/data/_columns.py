@@ -25,6 +25,11 @@ class Labels(NamedTuple):
     codes: np.ndarray
     """Position of each cell's label among the names, -1 without one, ``(n_cells,)`` int64."""
 
+    def among(self, known: list[str]) -> np.ndarray:
+        """Position of each cell's label among known names, -1 without one of them."""
+        place = pd.Index(known, dtype=object).get_indexer(pd.Index(self.names, dtype=object))
+        return np.append(place, -1)[self.codes]
+
 
 def label_keys(keys: str | list[str] | None) -> list[str]:
     """Columns of labels, of a name or a list of them."""

@@ -55,6 +55,9 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     _aligned_to_query: Callable[[Any], Any]
     _check_query_training: Callable[..., None]
     """Of models that map queries."""
+    _grouping_labels: Callable[[Any], np.ndarray]
+    _label_weight: float = 0.0
+    """Weight of labels in the grouping of cells."""
     reference_: Any = None
     """Of a query's model: ``n_categories`` of each condition key that its reference knows, and the
     features ``missing`` from the query by kind. None otherwise."""
@@ -158,7 +161,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
 
     def _cells(self, data: AnnData | MuData) -> Cells:
         """What the model reads of registered cells."""
-        return read_cells(data, self._sources, self._conditions, self._use_rep)
+        labels = self._grouping_labels(data) if self._label_weight else None
+        return read_cells(data, self._sources, self._conditions, self._use_rep, labels)
 
     def _chosen(self, adata: Any, *given: Any) -> Chosen:
         """Cells that a caller asks for by indices, batch size and loader."""

@@ -9,7 +9,7 @@ import torch
 from scmetaq._parallel import in_parts
 from scmetaq.data._cells import SPAN, Cells
 from scmetaq.data._training_set import csr_tensor
-from scmetaq.nn._inputs import EMBEDDING, Inputs
+from scmetaq.nn._inputs import EMBEDDING, LABELS, Inputs
 
 BLOCK = 1_024
 """Cells per pass of the encoder. Fixed, and the last block padded, so that a cell's result
@@ -74,10 +74,24 @@ def _read(module: Any, cells: Cells, chosen: slice) -> Block:
         present[kind] = _padded(is_present).to(device)
     conditions = _padded(cells.conditions[chosen]).to(device)
     inputs = module.read(counts, present, conditions)
-    if cells.embedding is not None:
-        rows = _padded(cells.embedding[chosen]).to(device)
-        inputs = {kind: of_kind | {EMBEDDING: rows} for kind, of_kind in inputs.items()}
+    given = {name: _padded(of[chosen]).to(device) for name, of in given_of(cells).items()}
+    inputs = {kind: of_kind | given for kind, of_kind in inputs.items()}
     return Block(inputs, counts, conditions)
+
+
+def half_latents(module: Any, cells: Cells) -> torch.Tensor:
+    """Latents in half precision: those of many cells are kept in memory."""
+
+    def encode(module: Any, block: Block) -> dict[str, torch.Tensor]:
+        return {"z": module.inference(block.inputs, block.conditions)["z"].half()}
+
+    return torch.from_numpy(in_blocks(module, encode, cells)["z"]).to(module.device)
+
+
+def given_of(cells: Cells) -> dict[str, np.ndarray]:
+    """Inputs that cells bring besides their counts, by name, each ``(n_cells, any)``."""
+    every = {EMBEDDING: cells.embedding, LABELS: cells.labels}
+    return {name: values for name, values in every.items() if values is not None}
 
 
 def _padded(rows: np.ndarray) -> torch.Tensor:

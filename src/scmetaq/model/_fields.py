@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scvi import REGISTRY_KEYS
 from scvi.data import fields
 from scvi.data.fields import CategoricalObsField, MuDataWrapper
@@ -43,8 +42,7 @@ class LabelsField(CategoricalObsField):
     def _written(self, adata: Any, names: list[str] | None) -> dict:
         found = read_labels(adata, self._original_attr_key, self._unlabeled_category)
         names = found.names if names is None else names
-        known = pd.Index(names).get_indexer(pd.Index(found.names, dtype=object))
-        codes = np.append(known, -1)[found.codes]
+        codes = found.among(names)
         adata.obs[self.attr_key] = np.where(codes < 0, len(names), codes)
         return {
             self.CATEGORICAL_MAPPING_KEY: np.array([*names, str(self._unlabeled_category)], object),

@@ -59,7 +59,10 @@ def get_latent_representation(
     batch_size: int | None = None,
     dataloader: Any = None,
 ) -> np.ndarray:
-    """Latents of cells, the means of their posteriors, ``(n_cells, n_latent)``.
+    """Latents of cells, ``(n_cells, n_latent)``: the means of their posteriors.
+
+    Those of MetaQModel are what cells and codes are compared by: of each modality the learnt state
+    and, by default, up to 200 principal components of the profile; then labels with a weight.
 
     Parameters
     ----------

@@ -8,6 +8,7 @@ import scanpy as sc
 import torch
 from anndata import AnnData
 from mudata import MuData
+from scvi import REGISTRY_KEYS
 
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputValueError, check_choice, check_share
@@ -46,7 +47,7 @@ class LabelsMixin(Mixin):
         batch_size: int | None = None,
         dataloader: Any = None,
     ) -> pd.DataFrame:
-        """Labels of cells: that of the nearest prototype, how sure it is, whether it is unknown.
+        r"""Labels of cells: that of the nearest prototype, how sure it is, whether it is unknown.
 
         Nothing is drawn at random, and a cell's result does not depend on other cells.
 
@@ -72,6 +73,8 @@ class LabelsMixin(Mixin):
           label. The reference cells were compared with prototypes of other cells, and how much
           nearer new cells lie is accounted for. It is the same scale for every key and in every
           call;
+        - ``<key>_distance``: the distance as measured, in standard deviations within labels along
+          :math:`E` axes of the state: about :math:`\sqrt{E}` for a typical cell of a label;
         - ``<key>_unknown``: whether the uncertainty is above ``unknown_above``.
 
         Raises
@@ -90,10 +93,11 @@ class LabelsMixin(Mixin):
         for _, z, number in self._latents_in_chunks(chosen.cells):
             for key, prototypes in self._prototypes.items():
                 nearest = prototypes.nearest(z, prototypes.is_new(number))
-                label, uncertainty = (values.numpy() for values in nearest)
+                label, uncertainty, distance = (values.numpy() for values in nearest)
                 columns = {
                     key: np.array(prototypes.labels, dtype=object)[label],
                     f"{key}{_keys.UNCERTAINTY_SUFFIX}": uncertainty,
+                    f"{key}{_keys.DISTANCE_SUFFIX}": distance,
                     f"{key}{_keys.UNKNOWN_SUFFIX}": uncertainty > unknown_above,
                 }
                 for name, values in columns.items():
@@ -192,7 +196,7 @@ class LabelsMixin(Mixin):
 
     def _landmarks(self, adata: AnnData | MuData, resolution: float, seed: int) -> AnnData:
         """Means of clusters of latents."""
-        z = self._latents(self._cells(self._registered(adata)))
+        z = self._learnt(self._cells(self._registered(adata)))
         if len(z) <= _NEIGHBORS:
             problem = f"Expected more than {_NEIGHBORS} cells to find landmarks in, found {len(z)}."
             raise InputValueError(problem, argument="landmarks_of")
@@ -231,6 +235,29 @@ class LabelsMixin(Mixin):
         where = (args.get("modalities") or {}).get("labels_key")
         return read_labels(data, key, args["unlabeled_category"], where)
 
+    @property
+    def _grouping_names(self) -> list[str]:
+        """Names of the labels that cells are grouped by; none if they are not."""
+        if not self._label_weight:
+            return []
+        of_labels = self.registry["field_registries"][REGISTRY_KEYS.LABELS_KEY]["state_registry"]
+        return [str(name) for name in of_labels["categorical_mapping"][:-1]]
+
+    def _grouping_labels(self, data: Any) -> np.ndarray:
+        """Which of these labels each cell has, -1 for none, ``(n_cells, 1)``."""
+        return self._labels_of(data, self._label_keys[0]).among(self._grouping_names)[:, None]
+
+    def _fit_grouping(self, fitted_to: np.ndarray | None) -> None:
+        """Fit the prototypes that cells without labels are grouped by, and the scale of labels."""
+        self._fit_prototypes(fitted_to)
+        key, names = self._label_keys[0], self._grouping_names
+        prototypes: LabelPrototypes = self.module.prototypes[0]
+        if prototypes.labels[: len(names)] != names:
+            problem = f"Expected the labels in obs[{key!r}] that the cells were set up with, found"
+            fix = "Register the cells again, and make a new model."
+            raise InputValueError(f"{problem} others.", fix, "label_weight")
+        self.module.label_scale.fill_((self._label_weight * prototypes.within) ** 0.5)
+
     def _fit_prototypes(self, fitted_to: np.ndarray | None = None) -> None:
         """Fit prototypes to the labels of the model's cells; keys without any stay as they are.
 
@@ -265,7 +292,7 @@ class LabelsMixin(Mixin):
             in_sample = np.isin(some, sample)
             as_new = z[in_sample]
             if len(fitted_to):
-                found = self._latents(cells.sample(some[in_sample]), _without_own_part)
+                found = self._learnt(cells.sample(some[in_sample]), _without_own_part)
                 as_new = torch.from_numpy(found)
             sampled.append((z[in_sample], as_new, ~torch.isin(number[in_sample], fitted_to)))
         z, as_new, is_new = map(torch.cat, zip(*sampled, strict=True))
@@ -282,7 +309,12 @@ class LabelsMixin(Mixin):
         for start in with_progress(starts, "Reading cells", len(starts)):
             some = chosen[start : start + _CHUNK]
             sampled = cells.sample(some)
-            yield some, torch.from_numpy(self._latents(sampled)), _numbers(sampled)
+            yield some, torch.from_numpy(self._learnt(sampled)), _numbers(sampled)
+
+    def _learnt(self, cells: Cells, *change: Any) -> np.ndarray:
+        """Latents of cells without the dimensions that stand for labels, if there are any."""
+        z = self._latents(cells, *change)
+        return z[:, : z.shape[1] - len(self._grouping_names)]
 
 
 def _without_own_part(module: Any, inputs: Inputs) -> Inputs:

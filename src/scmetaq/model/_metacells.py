@@ -9,7 +9,7 @@ from anndata import AnnData
 from mudata import MuData
 
 from scmetaq import _keys
-from scmetaq._errors import check_int
+from scmetaq._errors import InputValueError, check_int
 from scmetaq.data._checks import check_cut
 from scmetaq.data._containers import readable
 from scmetaq.data._plain import plain
@@ -27,8 +27,8 @@ from scmetaq.tl._summarize import (
 
 from ._base import Mixin
 from ._blocks import Block
-from ._given import Chosen
-from ._soft import outliers
+from ._given import Chosen, get_latent_representation
+from ._soft import outliers, weights_of_all
 
 
 class MetacellsMixin(Mixin):
@@ -96,6 +96,7 @@ class MetacellsMixin(Mixin):
         min_cells: int = 5,
         layers: Sequence[str] | None = None,
         drop_outliers: float | bool | None = None,
+        soft: bool = False,
         indices: Any = None,
         batch_size: int | None = None,
         dataloader: Any = None,
@@ -118,30 +119,33 @@ class MetacellsMixin(Mixin):
             metacells a piece is a part of: pieces of one hold cells in the same state under
             other covariates. Cells without a metacell are left out.
         layers
-            Further layers to sum, such as ``["spliced", "unspliced"]``, into layers of their names.
+            Further layers to sum, such as ``["spliced", "unspliced"]``, or to compute,
+            ``"log1p_mean"`` and ``"geometric_fraction"``: see :func:`scmetaq.tl.aggregate`.
         drop_outliers
             Leave out this share of the cells, those of the highest :meth:`get_outlier_scores`; with
             True those whose log score exceeds the median by five median absolute deviations. The
             most typical cell of each metacell stays.
+        soft
+            Divide each cell among its nearest metacells by :meth:`get_soft_assignments`: ``X`` and
+            layers are of weighted cells, and ``obs["weight"]`` is the sum of their weights. Other
+            columns of ``obs`` are of the cells that are assigned. Not with ``within``.
         indices, batch_size, dataloader
             As of :meth:`get_latent_representation`; each cell counts once.
 
         Returns
         -------
-        One observation per metacell, indexed by its name; of several modalities a MuData with the
-        same metacells in each, made of the cells that have it.
-
-        - ``X``: mean raw counts (paper Eq. 17) of **all** features, CSR;
-        - ``layers["counts"]``: summed raw counts, CSR;
-        - ``obs``: ``n_cells``; per categorical column the majority value and
-          ``<column>_fraction``, of the cells with a value (of labels: that are labelled); means of
-          numeric columns;
-        - ``var`` and ``varm`` of the cells;
-        - ``uns["metaq"]``: how the metacells were made.
+        One observation per metacell, indexed by its name, in the form of
+        :func:`scmetaq.tl.aggregate`: mean raw counts of **all** features in ``X``, sums in
+        ``layers["counts"]``, and in ``obs`` the number of cells, majorities with their fractions
+        (of labels: of the cells that are labelled) and means. Of several modalities a MuData with
+        the same metacells in each, made of the cells that have it.
         """
         chosen = self._chosen(adata, indices, batch_size, dataloader)
         whole, _, covariates = self._assigned(chosen, n_metacells, within, min_cells)
         settings: dict[str, Any] = {"layers": check_layers(chosen.data, layers)}
+        if soft and within is not None:
+            problem = "Expected soft=True without within, found both: pieces of metacells have no"
+            raise InputValueError(f"{problem} weights.", argument="soft")
         pieces = whole if covariates is None else split_metacells(whole, covariates)
         if drop_outliers not in (None, False):
             settings["drop_outliers"] = drop_outliers
@@ -150,7 +154,11 @@ class MetacellsMixin(Mixin):
             )
         pieces = chosen.of_all(pieces)
         if covariates is None:
-            metacells = aggregated(self, chosen.data, pieces, **settings)
+            weights = None
+            if soft:
+                settings["soft"] = True
+                weights = weights_of_all(self, chosen, pieces, self._group_of_codes(n_metacells))
+            metacells = aggregated(self, chosen.data, pieces, weights=weights, **settings)
         else:
             settings |= {"within": list(covariates.columns), "min_cells": min_cells}
             names = list(pieces.cat.categories)
@@ -160,32 +168,7 @@ class MetacellsMixin(Mixin):
             metacells.uns[_keys.UNS]["n_cells_left_out"] = int(pieces.isna().sum())
         return metacells
 
-    def get_latent_representation(
-        self,
-        adata: AnnData | MuData | None = None,
-        *,
-        indices: Any = None,
-        batch_size: int | None = None,
-        dataloader: Any = None,
-    ) -> np.ndarray:
-        """Latents of cells: the space in which cells and codes are compared.
-
-        Parameters
-        ----------
-        adata
-            Cells with the features of the model; by default its own.
-        indices, batch_size, dataloader
-            As in scvi-tools: rows of ``adata``, in any order; cells per pass, which change no
-            result; or minibatches in place of ``adata``, held in memory.
-
-        Returns
-        -------
-        ``(n_cells, d)``, as wide as the codes of :meth:`get_codebook`. With ``recipe="published"``
-        these are the ``n_latent`` dimensions of the learnt state. The default recipe has, of
-        each modality, that state followed by up to 200 principal components of the profile.
-        """
-        chosen = self._chosen(adata, indices, batch_size, dataloader)
-        return self._latents(chosen.cells)[chosen.place]
+    get_latent_representation = get_latent_representation
 
     def get_codebook(self) -> pd.DataFrame:
         """Codes, indexed by metacell name, and the share of training cells that use each.
@@ -222,11 +205,7 @@ class MetacellsMixin(Mixin):
             of_data = find_covariates(readable(chosen.data), within, what="within")
             covariates = of_data.iloc[chosen.rows]
         codebook, device = self.module.codebook, self.module.device
-        n = self.n_metacells if n_metacells is None else n_metacells
-        check_cut(n, self.n_metacells)
-        group = None
-        if n < codebook.n_codes:
-            group = cut_tree(merge_codes(codebook.codes, codebook.usage), n).to(device)
+        group = self._group_of_codes(n_metacells)
 
         def assign(module: Any, block: Block) -> dict[str, torch.Tensor]:
             z = module.inference(block.inputs, block.conditions)["z"]
@@ -245,8 +224,18 @@ class MetacellsMixin(Mixin):
                     return codebook.preference(rows, group).cpu().numpy()
 
                 code = join_small_pieces(code, combination, min_cells, preference)
+        n = self.n_metacells if group is None else int(group.max()) + 1
         names = pd.Categorical.from_codes(code, metacell_names(n))
         return pd.Series(names, cells.names), found["margin"], covariates
+
+    def _group_of_codes(self, n_metacells: int | None) -> torch.Tensor | None:
+        """Group of each code in a cut, ``(n_codes,)``; None if all codes are metacells."""
+        n = self.n_metacells if n_metacells is None else n_metacells
+        check_cut(n, self.n_metacells)
+        if n == self.n_metacells:
+            return None
+        codebook = self.module.codebook
+        return cut_tree(merge_codes(codebook.codes, codebook.usage), n).to(self.module.device)
 
 
 def metacell_names(n_metacells: int) -> list[str]:
@@ -260,14 +249,15 @@ def aggregated(
     data: Any,
     assignment: pd.Series,
     names: list[str] | None = None,
+    weights: Any = None,
     **settings: Any,
 ) -> AnnData | MuData:
-    """Metacells of cells by a model, sorted or in the order of ``names``, and their origin."""
+    """Metacells of (weighted) cells, sorted or in the order of ``names``, and their origin."""
     assignment = assignment.astype(object)
     names = sorted(assignment.dropna().unique()) if names is None else names
     sources, data = model._sources, readable(data)
     named = [found.key for found in model._conditions] + model._label_keys
-    options: dict[str, Any] = {"categories": names, "categorical": named}
+    options: dict[str, Any] = {"categories": names, "categorical": named, "weights": weights}
     no_label = model.registry["setup_args"].get("unlabeled_category")
     options["unlabeled"] = dict.fromkeys(model._label_keys, no_label)
     options["others"] = settings.get("layers")

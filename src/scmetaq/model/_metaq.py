@@ -9,7 +9,6 @@ from scvi import settings
 
 from scmetaq._errors import InputValueError, check_choice, check_int, check_share
 from scmetaq._progress import working
-from scmetaq.data._cells import Cells
 from scmetaq.data._modality import check_weights
 from scmetaq.data._reference import MAX_REFERENCE_CELLS
 from scmetaq.data._training_set import spread
@@ -28,14 +27,14 @@ from scmetaq.train import (
 )
 
 from ._base import CountModel
-from ._blocks import Block
+from ._blocks import half_latents
 from ._conditions import ConditionsMixin
 from ._labels import LabelsMixin
 from ._mapping import MappingMixin
 from ._metacells import MetacellsMixin
 from ._number import bound_sizes_of, n_metacells_of
 from ._query import QueryMixin
-from ._recipe import RecipeName, get_recipe
+from ._recipe import RecipeName, check_latent, get_recipe
 from ._reference_fit import fit_statistics, linear_inputs, selected_inputs, start_decoders
 from ._reports import ReportsMixin
 from ._seed import seeded
@@ -95,6 +94,11 @@ class MetaQModel(
         Weight of even sizes of metacells, from 0 to 1: that of a nat of the entropy of code usage,
         in mean quantization errors of a cell. Less keeps very rare types apart more often, 0 makes
         sizes follow from the error alone. The published recipe does without.
+    label_weight
+        Weight of labels (of several keys the first) in the grouping; 0: they have no part in it.
+        Cells of different labels are farther apart, in squared distance, by this many times what
+        two cells of one label are: 1 keeps types apart. Cells without a label have
+        probabilities of them: see :doc:`/user_guide/label_transfer`.
 
     Examples
     --------
@@ -128,6 +132,7 @@ class MetaQModel(
         distance: Distance | None = None,
         codebook_init: CodebookInit | None = None,
         evenness: float = 0.2,
+        label_weight: float = 0.0,
     ):
         super().__init__(adata, registry)
         self.init_params_ = self._get_init_params(locals())
@@ -143,11 +148,8 @@ class MetaQModel(
         check_int("n_latent", n_latent, most=10_000)
         check_share("evenness", evenness)
         self._recipe, self._evenness = get_recipe(recipe), evenness
-        if self._use_rep and (recipe != "default" or modality_weights is not None):
-            problem = (
-                "Expected the default recipe without modality_weights, since use_rep gives the"
-            )
-            raise InputValueError(f"{problem} latent, found others.", argument="recipe")
+        check_latent(self, recipe, distance, modality_weights, label_weight)
+        self._label_weight = float(label_weight)
         self._codebook_init = codebook_init or self._recipe.codebook_init
         check_weights(modality_weights, self._sources)
         with seeded(self):
@@ -165,8 +167,9 @@ class MetaQModel(
                 weights=modality_weights,
                 norm=self._recipe.norm,
                 distance=distance or self._recipe.distance,
+                n_labels=len(self._grouping_names),
             )
-        self._add_prototypes(self.module.codebook.codes.shape[1])
+        self._add_prototypes(self.module.codebook.codes.shape[1] - len(self._grouping_names))
 
     @property
     def modality_weights(self) -> dict[str, float]:
@@ -304,14 +307,6 @@ class MetaQModel(
         n_sampled = min(n_cells, max(MAX_REFERENCE_CELLS, _CELLS_PER_CODE * self.n_metacells))
         return np.sort(np.random.default_rng(seed).permutation(n_cells)[:n_sampled])
 
-    def _half_latents(self, cells: Cells) -> torch.Tensor:
-        """Latents in half precision: those of many cells are kept in memory."""
-
-        def encode(module: Any, block: Block) -> dict[str, torch.Tensor]:
-            return {"z": module.inference(block.inputs, block.conditions)["z"].half()}
-
-        return torch.from_numpy(self._in_blocks(encode, cells)["z"]).to(self.module.device)
-
     def _fit_codes(
         self, inputs: dict[str, Any], cells: np.ndarray, of_codebook: np.ndarray, seed: int
     ) -> dict[str, Any]:
@@ -320,6 +315,8 @@ class MetaQModel(
         Latents of many cells are in memory all at once only where codes are few.
         """
         module, is_first = self.module, not self.module.codebook.is_fitted
+        if self._label_weight:
+            self._fit_grouping(None if self._use_rep else cells)
         more: Iterable[torch.Tensor] = ()
         if len(of_codebook) > len(cells):
             everything, searched = self._cells(self.adata), np.arange(len(of_codebook))
@@ -328,8 +325,8 @@ class MetaQModel(
                 searched = spread(len(of_codebook), n)
             others = np.delete(of_codebook, searched)
             parts = np.split(others, range(_CELLS_AT_ONCE, len(others), _CELLS_AT_ONCE))
-            z = self._half_latents(everything.only(of_codebook[searched]))
-            more = (self._half_latents(everything.only(part)) for part in parts)
+            z = half_latents(module, everything.only(of_codebook[searched]))
+            more = (half_latents(module, everything.only(part)) for part in parts)
         else:
             z = latents(module, inputs)
         options: Any = {"init": self._codebook_init, "evenness": self._evenness, "seed": seed}
@@ -345,6 +342,7 @@ class MetaQModel(
             prepared.callbacks[0].finish()
             if self._bounds is not None:
                 bound_sizes_of(self, self._bounds)
-        is_fitted_to_some = self._recipe.n_components and not self._use_rep
-        self._fit_prototypes(prepared.cells if is_fitted_to_some else None)
+        if not self._label_weight:
+            is_fitted_to_some = self._recipe.n_components and not self._use_rep
+            self._fit_prototypes(prepared.cells if is_fitted_to_some else None)
         return f"{self.n_metacells:,} metacells on"

@@ -1,7 +1,9 @@
 from dataclasses import dataclass
-from typing import Final, Literal
+from math import inf
+from numbers import Real
+from typing import Any, Final, Literal
 
-from scmetaq._errors import check_choice
+from scmetaq._errors import InputValueError, check_choice
 from scmetaq.nn import CodebookInit, Distance, Norm
 
 RecipeName = Literal["default", "published"]
@@ -51,3 +53,21 @@ def get_recipe(name: str) -> Recipe:
     """Recipe by its name, ``"default"`` or ``"published"``."""
     check_choice("recipe", name, list(RECIPES))
     return RECIPES[name]
+
+
+def check_latent(
+    model: Any, recipe: str, distance: str | None, modality_weights: Any, label_weight: float
+) -> None:
+    """Refuse options that a latent which is given, or has dimensions for labels, cannot have."""
+    if model._use_rep and (recipe != "default" or modality_weights is not None):
+        problem = "Expected the default recipe without modality_weights, since use_rep gives the"
+        raise InputValueError(f"{problem} latent, found others.", argument="recipe")
+    if not isinstance(label_weight, Real) or not 0 <= label_weight < inf:
+        problem = f"Expected label_weight to be a number of at least zero, found {label_weight!r}."
+        raise InputValueError(problem, argument="label_weight")
+    if label_weight and not model._label_keys:
+        problem = "Expected labels for label_weight, found none:"
+        raise InputValueError(problem, "name their column at set-up, labels_key.", "label_weight")
+    if label_weight and (recipe != "default" or distance == "cosine"):
+        problem = "Expected the default recipe with Euclidean distances for label_weight, found"
+        raise InputValueError(f"{problem} others.", argument="label_weight")

@@ -22,9 +22,11 @@ from scmetaq.module import MetaQModule
 from scmetaq.module._metaq import read_scores
 from scmetaq.nn import Scaling, fit_mixture, initial_codes, neighborhood_mean, with_condition
 from scmetaq.nn._distances import squared_distances
-from scmetaq.nn._inputs import CONDITIONS, COUNTS, EMBEDDING, PRESENT, flat, nested
+from scmetaq.nn._inputs import CONDITIONS, COUNTS, PRESENT, flat, nested
 from scmetaq.nn._linear_path import N_RANDOM
 from scmetaq.train import encode
+
+from ._blocks import given_of
 
 _CELLS_FOR_WEIGHTS = 4_000
 """Cells from which the weights of modalities are estimated."""
@@ -80,9 +82,8 @@ def selected_inputs(module: Any, cells: Cells) -> Arrays:
             COUNTS: sp.vstack(chosen, format="csr"),
             "size_factor": np.concatenate(factors),
             PRESENT: of_kind.is_present.astype(np.float32)[:, None],
+            **given_of(cells),
         }
-        if cells.embedding is not None:
-            inputs[kind][EMBEDDING] = cells.embedding
     return inputs
 
 

@@ -35,7 +35,7 @@ _CELLS_PER_CATEGORY = 50
 them."""
 _MAX_QUERY_STEPS = 60
 _QUERY_BATCH_SIZE = 256
-_QUERY_PLAN: Final = {
+_QUERY_PLAN: Final[dict[str, Any]] = {
     "one_cycle": True,
     "lr": 2e-2,
     "weight_decay": 0.0,
@@ -134,7 +134,8 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         """Train the model: pre-training, then fine-tuning with the prototypes of the labels.
 
         The model of a query (:meth:`load_query_data`) learns embeddings of its new conditions, and
-        nothing else; without new conditions there is nothing to learn.
+        nothing else; without new conditions there is nothing to learn. Cells of the query with a
+        label that the reference knows are drawn to its prototype there.
 
         Parameters
         ----------
@@ -145,7 +146,7 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         eta
             Weight of the prototype loss in fine-tuning, where there are labels.
         pretraining_fraction
-            Share of the training before the fine-tuning.
+            Share of the training before the fine-tuning; that of a query has none.
         train_size
             Share of the cells of the training sample to train on; by default all of them, or
             0.9 where held-out cells are looked at, as for ``early_stopping``. All are embedded.
@@ -202,8 +203,11 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         )
 
     def _labels(self) -> np.ndarray:
-        """Labels of the model's cells at each level, -1 for none, ``(n_cells, n_levels)``."""
-        levels = [self._labels_of(self.adata, key).codes for key in self._label_keys]
+        """Labels (of a query: known ones) of cells, -1 for none, ``(n_cells, n_levels)``."""
+        levels = []
+        for key, prototypes in self._prototypes.items():
+            found = self._labels_of(self.adata, key)
+            levels.append(found.among(prototypes.labels) if self.is_query else found.codes)
         return np.stack(levels, 1) if levels else np.empty((self.adata.n_obs, 0), np.int64)
 
     def _inputs(self, cells: Cells) -> dict[str, Any]:
@@ -216,13 +220,19 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         cells = self._cells_of_new_conditions()
         if not len(cells):
             return None
+        inputs, plan = self._inputs(self._cells(self.adata).sample(cells)), _QUERY_PLAN
+        labels = self._labels()[cells]
+        if self._eta > 0 and (labels >= 0).any():
+            inputs[LABELS] = labels.astype(np.float32)
+            found = [of.means.to(self.module.device) for of in self._prototypes.values()]
+            plan = {**plan, "eta": self._eta, "prototypes": found}
         return Preparation(
             cells,
-            self._inputs(self._cells(self.adata).sample(cells)),
+            inputs,
             batch_size=default_batch_size(_QUERY_BATCH_SIZE, len(cells)),
             n_steps=_MAX_QUERY_STEPS,
             most_epochs=10_000,
-            plan=_QUERY_PLAN,
+            plan=plan,
         )
 
     def _finish(self, prepared: Preparation) -> str:

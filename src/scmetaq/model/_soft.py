@@ -11,8 +11,10 @@ from mudata import MuData
 
 from scmetaq import _keys
 from scmetaq._errors import check_int, check_share
+from scmetaq.data._cells import Cells
 
 from ._blocks import Block
+from ._given import Chosen
 
 SHARPNESS = 16
 """Of the weights of the nearest codes."""
@@ -58,7 +60,12 @@ def get_soft_assignments(
     """
     check_int("n_neighbors", n_neighbors)
     chosen = self._chosen(adata, indices, batch_size, dataloader)
-    n = min(n_neighbors, self.n_metacells)
+    return soft_weights(self, chosen.cells, n_neighbors)[chosen.place]
+
+
+def soft_weights(model: Any, cells: Cells, n_neighbors: int = 5) -> sp.csr_matrix:
+    """Weights of the nearest metacells of cells, see :func:`get_soft_assignments`."""
+    n = min(n_neighbors, model.n_metacells)
 
     def nearest(module: Any, block: Block) -> dict[str, torch.Tensor]:
         z = module.inference(block.inputs, block.conditions)["z"]
@@ -69,12 +76,27 @@ def get_soft_assignments(
         weight = torch.softmax(SHARPNESS * value / typical.square(), 1)
         return {"code": code, "weight": weight}
 
-    found = self._in_blocks(nearest, chosen.cells)
-    shape = (chosen.cells.n_cells, self.n_metacells)
+    found = model._in_blocks(nearest, cells)
+    shape = (cells.n_cells, model.n_metacells)
     ends = np.arange(0, found["code"].size + 1, n)
     weights = sp.csr_matrix((found["weight"].ravel(), found["code"].ravel(), ends), shape=shape)
     weights.sort_indices()
-    return weights[chosen.place]
+    return weights
+
+
+def weights_of_all(
+    model: Any, chosen: Chosen, metacell: pd.Series, group: torch.Tensor | None
+) -> sp.csr_matrix:
+    """Weights of all cells of the data in the metacells that have any, in groups of codes."""
+    codes = metacell.cat.codes.to_numpy()
+    rows = np.arange(len(codes))[chosen.rows]
+    found = soft_weights(model, chosen.cells).astype(np.float64)
+    if group is not None:
+        of_code = group.cpu().numpy()
+        found = found @ sp.csr_matrix((np.ones(len(of_code)), (np.arange(len(of_code)), of_code)))
+    kept = np.flatnonzero(codes[rows] >= 0)
+    place = sp.csr_matrix((np.ones(len(kept)), (rows[kept], kept)), (len(codes), len(rows)))
+    return place @ found[:, np.unique(codes[codes >= 0])]
 
 
 def get_representative_cells(

@@ -18,7 +18,7 @@ from scmetaq.nn import (
     codebook_loss,
     with_condition,
 )
-from scmetaq.nn._inputs import COUNTS, EMBEDDING, PRESENT, Inputs, nested, on_cpu
+from scmetaq.nn._inputs import COUNTS, EMBEDDING, LABELS, PRESENT, Inputs, nested, on_cpu
 from scmetaq.nn._likelihoods import non_zero_counts
 
 from ._base import ReferenceMappingModule, total
@@ -55,12 +55,18 @@ class MetaQModule(ReferenceMappingModule):
         Normalisation of hidden layers.
     distance
         Similarity of cells and codes.
+    n_labels
+        Number of labels that cells are grouped by, which have dimensions at the end of the latent.
     """
 
     parts: dict[str, ModalityPart]
     """Networks and features of each modality."""
     embedding_scale: Tensor
     """Factor that gives an embedding a total variance of one, as a learnt latent has."""
+    label_scale: Tensor
+    """Factor of the probabilities of labels in the latent."""
+    prototypes: Any
+    """Prototypes of labels; the first are of those that cells are grouped by."""
 
     def __init__(
         self,
@@ -73,9 +79,12 @@ class MetaQModule(ReferenceMappingModule):
         weights: dict[str, float] | None = None,
         norm: Norm = "layer",
         distance: Distance = "euclidean",
+        n_labels: int = 0,
     ):
         super().__init__()
-        self.norm = norm
+        self.norm, self.n_labels = norm, n_labels
+        if n_labels:
+            self.register_buffer("label_scale", torch.zeros(()))
         ends = [0]
         for shape in modalities.values():
             ends.append(ends[-1] + n_latent + shape.n_components)
@@ -90,7 +99,7 @@ class MetaQModule(ReferenceMappingModule):
             name: ModalityPart(
                 shape,
                 columns=columns,
-                n_joint=ends[-1],
+                n_joint=ends[-1] + n_labels,
                 n_latent=n_latent,
                 n_read=n_scores,
                 n_conditions=self.condition_embedding.n_dims,
@@ -107,7 +116,7 @@ class MetaQModule(ReferenceMappingModule):
             n_dims = n_scores + sum(shape.n_components for shape in modalities.values())
             n_clusters, n_categories = min(n_codes, MAX_CLUSTERS), list(conditions.values())
             self.correction = MixtureCorrection(n_clusters, n_categories, n_dims)
-        self.codebook = Codebook(n_codes, ends[-1], distance=distance)
+        self.codebook = Codebook(n_codes, ends[-1] + n_labels, distance=distance)
 
     @property
     def state_dimensions(self) -> Tensor:
@@ -186,20 +195,30 @@ class MetaQModule(ReferenceMappingModule):
         Returns
         -------
         ``z`` ``(B, D)``, the concatenated blocks of the modalities (paper Eq. 18); or the embedding
-        that cells bring, scaled.
+        that cells bring, scaled. Where cells are grouped by labels, one dimension of each follows.
         """
         first = next(iter(inputs.values()))
         if EMBEDDING in first:
-            return {"z": first[EMBEDDING] * self.embedding_scale}
-        blocks = []
-        condition = self.condition_embedding(conditions)
-        all_scores = read_scores(inputs)
-        for name, part in self.parts.items():
-            block = part.encode(inputs[name], all_scores, condition)
-            if part.linear_path is None and PRESENT in inputs[name]:
-                block = block * inputs[name][PRESENT]
-            blocks.append(block)
+            blocks = [first[EMBEDDING] * self.embedding_scale]
+        else:
+            blocks, all_scores = [], read_scores(inputs)
+            condition = self.condition_embedding(conditions)
+            for name, part in self.parts.items():
+                block = part.encode(inputs[name], all_scores, condition)
+                if part.linear_path is None and PRESENT in inputs[name]:
+                    block = block * inputs[name][PRESENT]
+                blocks.append(block)
+        if self.n_labels:
+            blocks.append(self._labels(_joined(blocks), first[LABELS]))
         return {"z": _joined(blocks)}
+
+    def _labels(self, z: Tensor, given: Tensor) -> Tensor:
+        """Labels of cells, as far as none is given their probabilities, ``(B, n_labels)``."""
+        if not self.prototypes[0].is_fitted:
+            return z.new_zeros(len(z), self.n_labels)
+        known = F.one_hot(given[:, 0].long().clamp_min(0), self.n_labels).to(z)
+        found = self.prototypes[0].posterior(z.detach(), self.n_labels)
+        return self.label_scale * torch.where(given < 0, found, known)
 
     @auto_move_data
     def generative(self, z: Tensor, conditions: Tensor) -> dict[str, Any]:

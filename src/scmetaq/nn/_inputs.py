@@ -17,7 +17,8 @@ EMBEDDING: Final = "embedding"
 CONDITIONS: Final = "conditions"
 """Category of each condition key, an entry that is of no modality."""
 LABELS: Final = "labels"
-"""Label of each cell at each level, -1 where there is none; of no modality either."""
+"""Label of each cell at each level, -1 where there is none; of no modality either. Of MetaQ that
+by which the cell is grouped, with each modality."""
 
 
 def flat(inputs: dict[str, dict]) -> dict:

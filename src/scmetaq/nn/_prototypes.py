@@ -107,13 +107,28 @@ class LabelPrototypes(Fitted[PrototypeState]):
             )
         )
 
-    @torch.no_grad()
-    def nearest(self, z: Tensor, is_new: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Nearest prototype of each cell ``(n_cells, D)`` and the uncertainty of the label.
+    @property
+    def within(self) -> float:
+        """Mean squared distance of cells to the mean of their label in the latent as it is."""
+        return float(torch.linalg.inv(self.state.whitening.cpu().double()).square().sum())
 
-        Returns the index of the label, ``(n_cells,)`` int64, and the share of the reference cells
+    @torch.no_grad()
+    def posterior(self, z: Tensor, n_labels: int) -> Tensor:
+        r"""Probabilities of the first labels, as :math:`\exp(-d_k^2 / 2)`, ``(n_cells, L)``."""
+        means, n_cells, *metric = (
+            of.cpu() for of in (self.means, self.n_cells, self.whitening, self.spread)
+        )
+        distances = prototype_distances(z.cpu(), means[:n_labels], n_cells[:n_labels], *metric)
+        return torch.softmax(-distances / 2, 1).to(z)
+
+    @torch.no_grad()
+    def nearest(self, z: Tensor, is_new: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Nearest prototype of each cell ``(n_cells, D)``, uncertainty of the label and distance.
+
+        Returns the index of the label, ``(n_cells,)`` int64; the share of the reference cells
         that lie nearer to their prototype, as measured by what is typical of it, from 0 to 1,
-        ``(n_cells,)`` float64. The latent was not fitted to cells ``is_new``, by default none.
+        ``(n_cells,)`` float64; and the distance of the states, the square root of
+        :func:`state_distance`. The latent was not fitted to cells ``is_new``, by default none.
         """
         state = PrototypeState(*(values.cpu() for values in self.state))
         parts = []
@@ -125,7 +140,8 @@ class LabelPrototypes(Fitted[PrototypeState]):
         ratio = distance / state.typical.double()[label]
         if is_new is not None:
             ratio = torch.where(is_new.cpu(), ratio / state.new_cells.double(), ratio)
-        return label, _share_nearer(ratio, state.quantiles.double())
+        uncertainty = _share_nearer(ratio, state.quantiles.double())
+        return label, uncertainty, distance.clamp_min(0).sqrt()
 
 
 def _share_nearer(ratio: Tensor, table: Tensor) -> Tensor:
@@ -200,18 +216,8 @@ def prototype_loss(z: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
     :math:`k`. The paper writes one mean over all cells; its code balances the labels as here, so
     that rare ones count as much as frequent ones.
 
-    Parameters
-    ----------
-    z
-        Latents, ``(n_cells, n_latent)``.
-    labels
-        Label of each cell, ``(n_cells,)`` int64; -1 where there is none.
-    prototypes
-        ``(n_labels, n_latent)``.
-
-    Returns
-    -------
-    Scalar; zero if no cell has a label.
+    Latents ``z`` are ``(n_cells, n_latent)``, labels ``(n_cells,)`` int64, -1 where there is none,
+    and prototypes ``(n_labels, n_latent)``. Zero if no cell has a label.
 
     References
     ----------
@@ -225,18 +231,10 @@ def prototype_loss(z: Tensor, labels: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def class_means(z: Tensor, labels: Tensor) -> Tensor:
-    """Prototypes: mean latent of the cells of each label.
+    """Prototypes: mean latent of the cells of each label, ``(n_labels, n_latent)``.
 
-    Parameters
-    ----------
-    z
-        Latents, ``(n_cells, n_latent)``.
-    labels
-        Label of each cell, ``(n_cells,)`` int64; -1 where there is none.
-
-    Returns
-    -------
-    ``(n_labels, n_latent)``; zero for a label without cells.
+    Latents are ``(n_cells, n_latent)``, labels ``(n_cells,)`` int64, -1 where there is none. Zero
+    for a label without cells.
     """
     known = labels >= 0
     n_cells = torch.bincount(labels[known])  # K

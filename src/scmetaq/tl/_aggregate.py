@@ -17,6 +17,7 @@ from scmetaq.data._containers import loaded, readable
 from scmetaq.data._plain import plain
 from scmetaq.metrics._counts import check_counts
 from scmetaq.metrics._groups import as_embedding, cell_values, factorize_metacells
+from scmetaq.tl._layers import COMPUTED
 from scmetaq.tl._summarize import (
     find_covariates,
     mean_rows,
@@ -55,7 +56,9 @@ def aggregate[T: (AnnData, MuData)](
         Layer with the raw counts (in MuData: of each modality that has it, ``X`` of the others).
         None: ``X``.
     layers
-        Further layers to sum, such as ``["spliced", "unspliced"]``, into layers of their names.
+        Further layers to sum, such as ``["spliced", "unspliced"]``, into layers of their names; or
+        to compute from the counts: ``"log1p_mean"``, means of log1p counts per 10k, and
+        ``"geometric_fraction"``, fractions by regularized geometric means as in metacells 2.
     obsm
         Entries of ``obsm`` to average, such as ``["spatial", "X_umap"]``: the place of a metacell
         among its cells.
@@ -135,29 +138,36 @@ def aggregate_cells(
     layer: str | None = None,
     others: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
+    weights: sp.csr_matrix | None = None,
     **of_columns: Any,
 ) -> AnnData:
     """Aggregate one modality, in the order of ``categories``; see :func:`summarize_obs`.
 
-    Of ``others``, further layers, those that it has are summed.
+    Of ``others``, further layers, those that it has are summed, or computed. With ``weights``,
+    ``(n_cells, n_categories)``, of cells in metacells, sums and means are those of weighted cells.
     """
     column = _metacells(assignment, categories)
     X = adata.X if layer is None else adata.layers[layer]
-    sums = sum_rows(X, column.codes, len(column.categories))
-    sizes = np.bincount(column.codes[column.codes >= 0], minlength=len(column.categories))
+    n, of_cells = len(column.categories), column.codes
+    obs = plain(summarize_obs(_user_columns(adata.obs, assignment.name), column, **of_columns))
+    sizes = obs[_keys.N_CELLS].to_numpy()
+    if weights is not None:
+        of_cells = weights[:, pd.Index(categories).get_indexer(column.categories)]
+        sizes = obs[_keys.WEIGHT] = of_cells.sum(0).A1
+    sums = sum_rows(X, of_cells, n)
     means = np.empty(sums.nnz, np.float32)
     for size, first, end in zip(sizes, sums.indptr, sums.indptr[1:], strict=False):
         means[first:end] = sums.data[first:end] / size
-    of_others = {
-        name: sum_rows(adata.layers[name], column.codes, len(column.categories))
-        for name in others or ()
-        if name in adata.layers
-    }
+    of_others = {}
+    for name in others or ():
+        if name in COMPUTED:
+            of_others[name] = COMPUTED[name](X, of_cells, sizes)
+        elif name in adata.layers:
+            of_others[name] = sum_rows(adata.layers[name], of_cells, n)
     single = sums.astype(np.float32, copy=False)  # unless it cannot hold a sum exactly
-    columns = _user_columns(adata.obs, assignment.name)
     return AnnData(
         X=sp.csr_matrix((means, sums.indices.copy(), sums.indptr.copy()), sums.shape),
-        obs=plain(summarize_obs(columns, column, **of_columns)),
+        obs=obs,
         var=plain(adata.var),
         varm={name: _of_features(values) for name, values in adata.varm.items()},
         layers={
@@ -174,6 +184,7 @@ def aggregate_modalities(
     layers: Mapping[str, str | None],
     others: Sequence[str] | None = None,
     categories: Sequence[str] | None = None,
+    weights: sp.csr_matrix | None = None,
     **of_columns: Any,
 ) -> MuData:
     """Aggregate the modalities of ``layers``, each from its layer, by one assignment."""
@@ -183,10 +194,14 @@ def aggregate_modalities(
     for name, layer in layers.items():
         part = mdata.mod[name]
         of_part = assignment.loc[part.obs_names]
+        if weights is not None:
+            options["weights"] = weights[assignment.index.get_indexer(part.obs_names)]
         parts[name] = aggregate_cells(part, of_part, layer=layer, others=others, **options)
     metacells = MuData(parts)
     columns = _user_columns(mdata.obs, assignment.name)
     summary = plain(summarize_obs(columns, column, **of_columns))
+    if weights is not None:
+        summary[_keys.WEIGHT] = weights.sum(0).A1
     metacells.obs, metacells.var = summary.loc[metacells.obs_names], plain(metacells.var)
     return metacells
 
@@ -199,7 +214,7 @@ def check_layers(data: AnnData | MuData, layers: Sequence[str] | None) -> list[s
         problem = f"Expected `layers` to be a list of names of layers, found {layers!r}."
         raise InputTypeError(problem, argument="layers")
     parts = data.mod if isinstance(data, MuData) else {"": data}
-    for name in layers:
+    for name in (of for of in layers if of not in COMPUTED):
         check_layer(data, name)
         if name == _keys.COUNTS:
             problem = f"Expected `layers` besides the sums of the counts, found {name!r}: metacells"

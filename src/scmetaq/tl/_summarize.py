@@ -1,6 +1,7 @@
 """Cells by group: log counts, sums and means of rows, columns of ``obs``, pieces of metacells."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,35 +58,49 @@ def log_counts(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     return log_normalise(counts_of(adata, layer, stacklevel=4), np.float64)
 
 
-def sum_rows(X: Any, codes: np.ndarray, n_groups: int, span: int = _SPAN) -> sp.csr_matrix:
-    """Sum the rows of each group, sparse, K x F; code -1: in no group.
+def sum_rows(
+    X: Any,
+    of_cells: Any,
+    n_groups: int,
+    span: int = _SPAN,
+    *,
+    change: Callable[[Any], sp.csr_matrix] = sp.csr_matrix,
+) -> sp.csr_matrix:
+    """Sum the rows of each group, sparse, K x F, in single precision where sums are exact in it.
 
-    In double precision; in single precision where it holds every sum of integers exactly.
+    ``of_cells`` are codes of groups, -1: in none, or weights of cells in groups, N x K, CSR of
+    double precision. Rows may be changed first.
     """
     # scanpy.get.aggregate makes dense K x F arrays, too large for peaks of many metacells; blocks
     # keep the copy in double precision small, and let matrices on disk be read in turn
     spans = Rows(X).spans(span)
-    of_spans = np.split(codes, np.cumsum([len(span) for span in spans[:-1]], dtype=int))
+    ends = np.cumsum([0, *(len(span) for span in spans)])
+    of_spans = [of_cells[start:end] for start, end in pairwise(ends)]
     sums: list[list[sp.csr_matrix]] = []
     parts = zip(spans, of_spans, strict=True)
     options: dict[str, Any] = {"n_parts": len(spans), "shown_as": "Adding up cells"}
-    for found in in_parts(_sums_of_span, n_groups, parts, **options):
+    for found in in_parts(_sums_of_span, (n_groups, change), parts, **options):
         sums.append(found)
         while len(sums) > 1 and _size(sums[-2]) <= 2 * _size(sums[-1]):  # only what is of one size
             sums.append(_added(sums.pop(), sums.pop()))
     while len(sums) > 1:
         sums.append(_added(sums.pop(), sums.pop()))
-    return _joined(sums.pop(), X.shape[1])
+    return _joined(sums.pop())
 
 
-def _sums_of_span(n_groups: int, part: tuple[Span, np.ndarray]) -> list[sp.csr_matrix]:
+def _sums_of_span(
+    shared: tuple[int, Callable[[Any], sp.csr_matrix]], part: tuple[Span, Any]
+) -> list[sp.csr_matrix]:
     """Sums of some cells, in bands of groups."""
-    span, codes = part
+    (n_groups, change), (span, of_cells) = shared, part
     total: Any = 0
     for start, block in enumerate(span.blocks(_BLOCK)):
-        of_block = codes[start * _BLOCK : (start + 1) * _BLOCK]
-        sums = _indicator(of_block, n_groups, np.ones(n_groups)) @ sp.csr_matrix(block)
-        total = _single(_single(sums) + total)
+        of_block = of_cells[start * _BLOCK : (start + 1) * _BLOCK]
+        if isinstance(of_block, np.ndarray):
+            weights = _indicator(of_block, n_groups, np.ones(n_groups))
+        else:
+            weights = of_block.T.tocsr()
+        total = _single(_single(weights @ change(block)) + total)
     band = -(-n_groups // _N_BANDS)
     return [total[start : start + band] for start in range(0, n_groups, band)]
 
@@ -107,8 +122,9 @@ def _size(bands: list[sp.csr_matrix]) -> int:
     return sum(band.nnz for band in bands)
 
 
-def _joined(bands: list[sp.csr_matrix], n_features: int) -> sp.csr_matrix:
+def _joined(bands: list[sp.csr_matrix]) -> sp.csr_matrix:
     """All bands as one matrix; the list is emptied."""
+    n_features = bands[0].shape[1]
     lengths = np.concatenate([np.diff(band.indptr) for band in bands])
     ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     values = np.empty(ends[-1], np.result_type(*(band.dtype for band in bands)))
