@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from anndata import AnnData, read_h5ad
 from scipy import sparse
 
@@ -50,10 +51,17 @@ def test_they_follow_the_definitions_of_metacells_2(counts, assignment, form):
 def test_counts_on_disk_give_the_same_and_unassigned_cells_are_left_out(
     counts, assignment, metric, tmp_path
 ):
+    da = pytest.importorskip("dask.array")
     AnnData(sparse.csr_matrix(counts)).write_h5ad(tmp_path / "cells.h5ad")
     on_disk = read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    found = metric(on_disk.X, assignment)
-    np.testing.assert_allclose(found, metric(counts, assignment), rtol=1e-5)
+    zarr.save_array(tmp_path / "counts.zarr", counts)
+    for given in (
+        on_disk.X,
+        zarr.open_array(tmp_path / "counts.zarr"),
+        da.from_array(counts, chunks=(20, 50)),
+    ):
+        found = metric(given, assignment)
+        np.testing.assert_allclose(found, metric(counts, assignment), rtol=1e-5)
     some = np.where(assignment == 1, -1, assignment)
     assert 1 not in metric(counts, some).index
     pd.testing.assert_series_equal(metric(counts, some), metric(counts, assignment).drop(1))
