@@ -40,10 +40,10 @@ def of_metacells_2(counts, assignment, least=40):
 def test_they_follow_the_definitions_of_metacells_2(counts, assignment, form):
     fold, stdev = of_metacells_2(counts, assignment)
     assert fold.notna().all()
-    np.testing.assert_allclose(inner_fold(form(counts), assignment), fold, rtol=1e-6)
-    np.testing.assert_allclose(inner_stdev(form(counts), assignment), stdev, rtol=1e-6)
+    np.testing.assert_allclose(inner_fold(form(counts), assignment), fold, rtol=1e-5)
+    np.testing.assert_allclose(inner_stdev(form(counts), assignment), stdev, rtol=1e-5)
     few, _ = of_metacells_2(counts, assignment, least=5)
-    np.testing.assert_allclose(inner_fold(form(counts), assignment, min_counts=5), few, rtol=1e-6)
+    np.testing.assert_allclose(inner_fold(form(counts), assignment, min_counts=5), few, rtol=1e-5)
     assert (few != fold).any()
 
 
@@ -91,4 +91,4 @@ def test_cells_of_a_large_metacell_stand_for_all_of_it(counts, metric, monkeypat
     all_cells = metric(np.tile(counts, (4, 1)), [0] * 360)
     monkeypatch.setattr(_inner, "BLOCK", 90)
     found = metric(np.repeat(counts, 4, axis=0), [0] * 360)  # every fourth: each cell once
-    np.testing.assert_allclose(found, all_cells, rtol=1e-6)
+    np.testing.assert_allclose(found, all_cells, rtol=1e-5)

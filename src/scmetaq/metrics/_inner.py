@@ -61,7 +61,7 @@ def inner(counts: Any, assignment: Any, min_counts: int = 40) -> list[pd.Series]
             judged = totals >= min_counts
             if not judged.any():
                 continue
-            found = block[:, judged].toarray() + 1  # B x G
+            found = block[:, judged].toarray() + 1  # B x G, single precision
             expected = block.sum(axis=1)[:, None] * (totals[judged] / totals.sum()) + 1
             values[0, metacell] = np.quantile(np.abs(np.log2(found / expected)).max(0), 0.95)
             if stop - start > 1:
