@@ -183,7 +183,7 @@ def test_all_that_the_comparison_names_is_there():
     assert len(codes) > 90
     assert {code: unknown_of(code) for code in codes if unknown_of(code)} == {}
     assert unknown_of("tl.aggregate(weights=)") == ["weights"]
-    assert unknown_of("metrics.inner_fold") == ["metrics.inner_fold"]
+    assert unknown_of("metrics.outer_fold") == ["metrics.outer_fold"]
     assert unknown_of("scmetaq compare --with") == ["--with"]
 
 

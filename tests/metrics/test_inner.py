@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import zarr
 from anndata import AnnData, read_h5ad
 from scipy import sparse
 
@@ -39,10 +40,10 @@ def of_metacells_2(counts, assignment, least=40):
 def test_they_follow_the_definitions_of_metacells_2(counts, assignment, form):
     fold, stdev = of_metacells_2(counts, assignment)
     assert fold.notna().all()
-    np.testing.assert_allclose(inner_fold(form(counts), assignment), fold, rtol=1e-6)
-    np.testing.assert_allclose(inner_stdev(form(counts), assignment), stdev, rtol=1e-6)
+    np.testing.assert_allclose(inner_fold(form(counts), assignment), fold, rtol=1e-5)
+    np.testing.assert_allclose(inner_stdev(form(counts), assignment), stdev, rtol=1e-5)
     few, _ = of_metacells_2(counts, assignment, least=5)
-    np.testing.assert_allclose(inner_fold(form(counts), assignment, min_counts=5), few, rtol=1e-6)
+    np.testing.assert_allclose(inner_fold(form(counts), assignment, min_counts=5), few, rtol=1e-5)
     assert (few != fold).any()
 
 
@@ -50,10 +51,17 @@ def test_they_follow_the_definitions_of_metacells_2(counts, assignment, form):
 def test_counts_on_disk_give_the_same_and_unassigned_cells_are_left_out(
     counts, assignment, metric, tmp_path
 ):
+    da = pytest.importorskip("dask.array")
     AnnData(sparse.csr_matrix(counts)).write_h5ad(tmp_path / "cells.h5ad")
     on_disk = read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    found = metric(on_disk.X, assignment)
-    np.testing.assert_allclose(found, metric(counts, assignment), rtol=1e-5)
+    zarr.save_array(tmp_path / "counts.zarr", counts)
+    for given in (
+        on_disk.X,
+        zarr.open_array(tmp_path / "counts.zarr"),
+        da.from_array(counts, chunks=(20, 50)),
+    ):
+        found = metric(given, assignment)
+        np.testing.assert_allclose(found, metric(counts, assignment), rtol=1e-5)
     some = np.where(assignment == 1, -1, assignment)
     assert 1 not in metric(counts, some).index
     pd.testing.assert_series_equal(metric(counts, some), metric(counts, assignment).drop(1))
@@ -83,4 +91,4 @@ def test_cells_of_a_large_metacell_stand_for_all_of_it(counts, metric, monkeypat
     all_cells = metric(np.tile(counts, (4, 1)), [0] * 360)
     monkeypatch.setattr(_inner, "BLOCK", 90)
     found = metric(np.repeat(counts, 4, axis=0), [0] * 360)  # every fourth: each cell once
-    np.testing.assert_allclose(found, all_cells, rtol=1e-6)
+    np.testing.assert_allclose(found, all_cells, rtol=1e-5)

@@ -54,9 +54,7 @@ def compare(
     **kwargs
         Further arguments of :func:`evaluate`, such as ``conditions`` or ``layer``.
 
-    Returns
-    -------
-    The rows of :func:`evaluate` for each method, with its name in the first column, ``method``.
+    The rows of :func:`evaluate` for each method, with its name in the first column, ``method``;
     ``frame.groupby(["metric", "method"])["value"].mean().unstack()`` is the table of means.
     """
     if not isinstance(assignments, Mapping) or not assignments:
@@ -98,17 +96,12 @@ def _baselines(
         elif name == "kmeans":
             of = KMeans(n_metacells, n_init=1, random_state=seed).fit_predict(rows)
         elif name == "geosketch":
-            of = _sketched(rows, n_metacells, seed)
+            sketch = rows[geometric_sketch(rows, n_metacells, seed)]
+            of = NearestNeighbors(n_neighbors=1).fit(sketch).kneighbors(rows)[1][:, 0]
         else:
             of = walktrap(rows[:, :10], n_metacells)
         found[name] = pd.Series(of, cells)
     return found
-
-
-def _sketched(rows: np.ndarray, n_metacells: int, seed: int) -> np.ndarray:
-    """Each cell with the nearest cell of a geometric sketch."""
-    chosen = geometric_sketch(rows, n_metacells, seed)
-    return NearestNeighbors(n_neighbors=1).fit(rows[chosen]).kneighbors(rows)[1][:, 0]
 
 
 def walktrap(rows: np.ndarray, n_metacells: int) -> np.ndarray:

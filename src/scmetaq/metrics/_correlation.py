@@ -45,13 +45,13 @@ def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
     values = np.empty(len(groups.names))  # K
-    for chosen, total in groups.sums(X, _sums_of_units, n_cells=block_size, shown_as="Compactness"):
+
+    def sums_of(rows: Any, starts: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(unit_rows(rows), starts, axis=0)  # B x F
+
+    for chosen, total in groups.sums(X, sums_of, n_cells=block_size, shown_as="Compactness"):
         values[chosen] = np.square(total).sum(axis=1)
     return groups.series(values / groups.sizes * (len(values) / groups.n_grouped), "compactness")
-
-
-def _sums_of_units(rows: Any, starts: np.ndarray) -> np.ndarray:
-    return np.add.reduceat(unit_rows(rows), starts, axis=0)  # B x F
 
 
 def separation(
@@ -86,9 +86,7 @@ def separation(
     seed
         Seed of the sample.
 
-    Returns
-    -------
-    As of :func:`compactness`; higher is better.
+    The result is as of :func:`compactness`; higher is better.
     """
     from ._block_correlation import nearest_outside
 

@@ -85,19 +85,9 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
     ratio of Poisson counts. Bilous et al., Molecular Systems Biology 2024
     (MetacellAnalysisToolkit), after Ben-Kiki et al., Metacell-2, Genome Biology 2022.
 
-    Parameters
-    ----------
-    X
-        Expression, shape ``(n_cells, n_genes)``, dense or sparse, not negative; in the toolkit
-        log1p counts per 10k of all genes. Values of another unit or other genes do not compare.
-    assignment
-        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
-    block_size
-        Metacells whose genes are made dense at a time: bounds memory, does not change the result.
-
-    Returns
-    -------
-    Value per metacell, shape ``(n_metacells,)``; lower is better; NaN for a metacell of one cell.
+    ``X`` is expression, shape ``(n_cells, n_genes)``, dense or sparse, not negative; in the toolkit
+    log1p counts per 10k of all genes. Values of another unit or other genes do not compare. At most
+    ``block_size`` metacells are made dense at a time. Lower is better; NaN for one cell.
     """
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
@@ -144,23 +134,19 @@ def modality_correlation(
     ``first`` and ``second`` hold the features in pairs, column by column, of the same metacells in
     the same order, normalised, shape ``(n_metacells, n_pairs)``; dense, sparse or DataFrames.
     ``sizes`` are the cells :math:`n_M` of each; None: metacells count alike. ``block_size`` pairs
-    are made dense at a time.
-
-    Returns
-    -------
-    Correlation per pair in [-1, 1], shape ``(n_pairs,)``, named by the columns of ``first`` if it
-    is a DataFrame; higher is better. NaN where a feature does not vary.
+    are made dense at a time. Correlations, in [-1, 1], are named by the columns of ``first`` if it
+    is a DataFrame; higher is better; NaN where a feature does not vary.
     """
     check_int("block_size", block_size)
     named = first.columns if isinstance(first, pd.DataFrame) else None
     check_same_order(first, second)
-    a, b = (sp.csc_array(as_matrix(of, "first", "metacells by features")) for of in (first, second))
+    a = sp.csc_array(as_matrix(first, "first", "metacells by features"))
+    b = sp.csc_array(as_matrix(second, "second", "metacells by features"))
     n = np.ones(a.shape[0]) if sizes is None else np.asarray(sizes, np.float64)
     if a.shape != b.shape or n.shape != a.shape[:1] or len(n) < 3 or not (n > 0).all():
-        raise InputValueError(
-            "Expected both modalities of the same pairs of features and of at least three "
-            f"metacells, with cells in each, found shapes {a.shape}, {b.shape} and {n.shape}."
-        )
+        problem = "Expected both modalities of the same pairs of features and of at least three"
+        problem += " metacells, with cells in each, found shapes"
+        raise InputValueError(f"{problem} {a.shape}, {b.shape} and {n.shape}.")
     values = np.full(a.shape[1], np.nan)
     for start in range(0, len(values), block_size):
         at = slice(start, start + block_size)
@@ -182,29 +168,19 @@ def rna_atac_correlation(
 
     .. math:: r_g = \operatorname{cor}_M \left( R_{Mg}, \sum_p A_{Mp} L_{pg} \right)
 
-    Parameters
-    ----------
-    rna_metacells
-        Expression :math:`R`, shape ``(n_metacells, n_genes)``, e.g. log1p counts per 10k; dense,
-        sparse or a DataFrame: names of DataFrames must agree.
-    atac_metacells
-        Accessibility :math:`A` of the same metacells in the same order and unit, shape
-        ``(n_metacells, n_peaks)``.
-    links
-        Weight :math:`L` of each peak in each gene's sum, shape ``(n_peaks, n_genes)``; commonly 1
-        for a peak near the gene, else 0.
-    sizes, block_size
-        As of :func:`modality_correlation`, as is the result: NaN also for a gene without a peak.
+    with expression :math:`R`, shape ``(n_metacells, n_genes)``, accessibility :math:`A` of the same
+    metacells in the same order and unit, shape ``(n_metacells, n_peaks)``, and links :math:`L`, the
+    weight of each peak in a gene's sum, shape ``(n_peaks, n_genes)``: commonly 1 for a peak near
+    the gene, else 0. Dense, sparse or DataFrames, of which names must agree. All else is as of
+    :func:`modality_correlation`; NaN also for a gene without a linked peak.
     """
     rna = as_matrix(rna_metacells, "rna_metacells", "metacells by genes")
     atac = sp.csc_array(as_matrix(atac_metacells, "atac_metacells", "metacells by peaks"))
     weights = sp.csc_array(as_matrix(links, "links", "peaks by genes"))
     if rna.shape[0] != atac.shape[0] or weights.shape != (atac.shape[1], rna.shape[1]):
-        raise InputValueError(
-            "Expected `rna_metacells` (metacells x genes) and `atac_metacells` (metacells x peaks) "
-            f"of the same metacells and `links` (peaks x genes), found {rna.shape}, {atac.shape} "
-            f"and {weights.shape}."
-        )
+        problem = "Expected `rna_metacells` (metacells x genes) and `atac_metacells` (metacells x"
+        problem += " peaks) of the same metacells and `links` (peaks x genes), found"
+        raise InputValueError(f"{problem} {rna.shape}, {atac.shape} and {weights.shape}.")
     _check_names(rna_metacells, atac_metacells, links)
     first = rna_metacells if isinstance(rna_metacells, pd.DataFrame) else rna
     found = modality_correlation(first, atac @ weights, sizes=sizes, block_size=block_size)

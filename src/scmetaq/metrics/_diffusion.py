@@ -51,47 +51,29 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
     :math:`n_p` of the :math:`n` cells, so that cells vary as much as in one piece. Components of
     pieces with at most ``n_components`` cells are NaN.
 
-    Parameters
-    ----------
-    X
-        Embedding, shape ``(n_cells, n_dimensions)``, dense: latents, or principal components of
-        log1p counts, say. Not the genes themselves.
-    n_components
-        Eigenvectors computed, the constant one included.
-    n_neighbors
-        Neighbours per cell, the cell itself included.
-
-    Returns
-    -------
-    The largest entry of a component in absolute value is positive. Components have length one
-    before they are scaled: their size shrinks with the number of cells, so that numbers made from
-    them are comparable between groupings of the same cells only.
-
-    References
-    ----------
-    Setty et al., Palantir, Nature Biotechnology 2019. Coifman and Lafon, Applied and Computational
-    Harmonic Analysis 2006.
+    ``X`` is an embedding, shape ``(n_cells, n_dimensions)``, dense: latents, or principal
+    components of log1p counts, say, not the genes themselves. ``n_components`` includes the
+    constant one, ``n_neighbors`` the cell itself. The largest entry of a component in absolute
+    value is positive. Components have length one before they are scaled: their size shrinks with
+    the number of cells, so that numbers made from them are comparable between groupings of the same
+    cells only. After Setty et al., Palantir, Nature Biotechnology 2019; Coifman and Lafon, Applied
+    and Computational Harmonic Analysis 2006.
     """
     check_int("n_components", n_components, least=2)
     check_int("n_neighbors", n_neighbors, least=4)
     embedding = as_embedding(X, "X")
     if len(embedding) <= max(n_components, n_neighbors):
-        raise NoMapError(
-            f"Expected more cells than `n_neighbors` ({n_neighbors}) and `n_components` "
-            f"({n_components}) of `diffusion_map`, found {len(embedding)}.",
-            "Pass more cells, or lower these there.",
-            "n_neighbors",
-        )
+        problem = f"Expected more cells than `n_neighbors` ({n_neighbors}) and `n_components`"
+        problem += f" ({n_components}) of `diffusion_map`, found {len(embedding)}."
+        raise NoMapError(problem, "Pass more cells, or lower these there.", "n_neighbors")
     kernel = _adaptive_kernel(embedding, n_neighbors)
     _, piece = connected_components(kernel, directed=False)  # N
     sizes = np.bincount(piece)
     if sizes.max() <= n_components:
-        raise NoMapError(
-            "Expected a connected graph of neighbours, found pieces of at most "
-            f"{sizes.max()} cells for `n_components` ({n_components}).",
-            f"Raise `n_neighbors` of `diffusion_map` ({n_neighbors}).",
-            "n_neighbors",
-        )
+        problem = f"Expected a connected graph of neighbours, found pieces of at most {sizes.max()}"
+        problem += f" cells for `n_components` ({n_components})."
+        fix = f"Raise `n_neighbors` of `diffusion_map` ({n_neighbors})."
+        raise NoMapError(problem, fix, "n_neighbors")
     components = np.full((len(piece), n_components - 1), np.nan)  # N x L
     eigenvalues = np.empty(n_components - 1)
     for i in np.flatnonzero(sizes > n_components):
@@ -142,12 +124,8 @@ def diffusion_separation(X: ArrayLike | DiffusionMap, assignment: ArrayLike) -> 
     .. math:: \min_{M' \ne M} \lVert \bar c_M - \bar c_{M'} \rVert
 
     with arguments and symbols as of :func:`diffusion_compactness` (Persad et al., SEACells, Nature
-    Biotechnology 2023).
-
-    Returns
-    -------
-    Value per metacell, shape ``(n_metacells,)``, in units of the components; higher is better; NaN
-    for the only metacell of a piece of the graph, and of cells without components.
+    Biotechnology 2023). In units of the components; higher is better; NaN for the only metacell of
+    a piece of the graph, and of cells without components.
     """
     components, piece, groups = _grouped_components(X, assignment)
     means = components.groupby(level=0).mean()  # up to K x L

@@ -54,10 +54,8 @@ def dubious(
         ``10 / level`` draws.
     min_detected
         A metacell is judged by the features detected in more than this share of its cells.
-    max_cells
+    max_cells, seed
         Larger metacells are judged by a random sample of this many cells: bounds memory.
-    seed
-        Seed of samples and permutations.
 
     Returns
     -------

@@ -36,8 +36,8 @@ def euclidean_separation(X: ArrayLike, assignment: ArrayLike) -> pd.Series:
 
     .. math:: \min_{M' \ne M} \lVert \bar x_M - \bar x_{M'} \rVert
 
-    :func:`diffusion_separation` of coordinates as they are (Bilous et al., Molecular Systems
-    Biology 2024, MetacellAnalysisToolkit): in units of the embedding, higher is better.
+    :func:`diffusion_separation` of coordinates as they are: in units of the embedding, higher is
+    better. Source as of :func:`euclidean_compactness`.
     """
     return diffusion_separation(_as_space(X), assignment).rename("euclidean_separation")
 

@@ -26,14 +26,10 @@ from ._inner import inner
 from ._labels import accuracy, balanced_accuracy, entropy, mixing, purity
 from ._log_counts import LogCounts
 
-_HIGHER = [
-    "compactness", "separation", "purity", "diffusion_separation", "euclidean_separation",
-    "accuracy", "balanced_accuracy", "mixing", "silhouette",
-]  # fmt: skip
-_LOWER = [
-    "entropy", "inv", "inner_fold", "inner_stdev", "diffusion_compactness",
-    "euclidean_compactness", "divergence", "dubious", "one_condition", "unassigned",
-]  # fmt: skip
+_HIGHER = ["compactness", "separation", "purity", "diffusion_separation", "euclidean_separation"]
+_HIGHER += ["accuracy", "balanced_accuracy", "mixing", "silhouette"]
+_LOWER = ["entropy", "inv", "inner_fold", "inner_stdev", "diffusion_compactness", "divergence"]
+_LOWER += ["euclidean_compactness", "dubious", "one_condition", "unassigned"]
 _MOST_CELLS = 20_000
 """Most cells that principal axes are fitted to, a random sample of more."""
 _BETTER = dict.fromkeys(_HIGHER, "higher") | dict.fromkeys(_LOWER, "lower")
@@ -56,10 +52,10 @@ def evaluate(
     """Judge the metacells of any method.
 
     Compactness and separation are measured on log1p counts per 10k of the most variable genes,
-    computed here from raw counts of the assigned cells; separation is left out where there is one
-    metacell only. ``adata`` is not changed. Without ``use_rep`` time is linear in the number of
-    cells, and memory beyond the data below 1 GB and some 100 bytes per cell. Counts on disk are
-    copied, normalised, to a temporary file of 6 bytes per count other than zero: set ``TMPDIR``.
+    computed here from raw counts of the assigned cells. ``adata`` is not changed. Without
+    ``use_rep`` time is linear in the number of cells, and memory beyond the data below 1 GB and
+    some 100 bytes per cell. Counts on disk are copied, normalised, to a temporary file of 6 bytes
+    per count other than zero: set ``TMPDIR``.
 
     Parameters
     ----------
@@ -76,11 +72,11 @@ def evaluate(
         Condition (batch, donor) of each cell, given like ``assignment``: adds the mixing of
         conditions, which accounts for ``labels`` if there are any.
     use_rep
-        Embedding of all cells, also those without a metacell, whose diffusion components are
-        judged: a key of ``obsm`` (of a MuData's own: once, for all modalities), or ``"pca"`` for 50
-        principal components of log1p counts per 10k of the most variable genes, computed here (axes
-        from at most 20,000 random cells). None: no diffusion metrics. These need the neighbours of
-        all cells, in quadratic time: judge a sample of whole metacells beyond 200,000 cells or so.
+        Embedding of all cells, also those without a metacell: a key of ``obsm`` (of a MuData's own:
+        once, for all modalities), or ``"pca"`` for 50 principal components of log1p counts per 10k
+        of the most variable genes, computed here (axes from at most 20,000 random cells). Diffusion
+        metrics need the neighbours of all cells, in quadratic time: judge a sample of whole
+        metacells beyond 200,000 cells or so. None: no metrics of an embedding.
     find_dubious
         Test each metacell for mixed states, which takes longer than everything else.
     layer
@@ -91,11 +87,10 @@ def evaluate(
     n_top_genes
         Number of most variable genes that compactness and separation use, or all if fewer.
     max_cells
-        With more cells, separation is estimated from random samples, of this many cells or one of
-        each metacell; its mean is unbiased, with a standard error of about 0.001 at 10,000, see
-        :func:`separation`. All else is of all cells. None: always exact, in quadratic time.
+        With more cells, separation is estimated, see :func:`separation`; all else is of all cells.
+        None: always exact, in quadratic time.
     seed
-        Seed of these samples and of the test for mixed states.
+        Seed of this estimate and of the test for mixed states.
 
     Returns
     -------
@@ -103,14 +98,12 @@ def evaluate(
     the whole assignment), ``value`` and ``better`` (``"higher"``, ``"lower"`` or ``""``); of a
     MuData also ``modality`` (NaN where the number is about all of them).
 
-    - per metacell: ``n_cells`` (cells), ``compactness``, ``separation``; ``inv``, ``inner_fold``
-      and ``inner_stdev`` (doublings) of all genes; with labels ``purity`` and ``entropy`` (nats);
-      with an embedding ``euclidean_compactness``, ``euclidean_separation``,
-      ``diffusion_compactness``, ``diffusion_separation``; if asked for, ``divergence`` and
-      ``dubious`` (1 or 0);
-    - whole: ``n_metacells``, ``unassigned`` (cells), ``size_median``, ``size_min``, ``size_max``
-      (cells), ``size_cv``, ``counts_cv``; with labels ``accuracy``, ``balanced_accuracy`` and, with
-      an embedding, ``silhouette``; with conditions ``mixing`` and ``one_condition``.
+    - per metacell: ``n_cells``, ``compactness``, ``separation`` (if there are two); ``inv``,
+      ``inner_fold``, ``inner_stdev`` of all genes; with labels ``purity`` and ``entropy``; with an
+      embedding ``euclidean_compactness`` and ``_separation``, ``diffusion_compactness`` and
+      ``_separation``; if asked for, ``divergence`` and ``dubious`` (1 or 0);
+    - whole: the numbers of :class:`SizeSummary`; with labels ``accuracy``, ``balanced_accuracy``
+      and, in an embedding, ``silhouette``; with conditions ``mixing`` and ``one_condition``.
 
     ``frame.groupby("metric")["value"].mean()`` gives the papers' number for every metric; of a
     MuData, group by ``["modality", "metric"]`` with ``dropna=False``.

@@ -53,10 +53,9 @@ class Groups(NamedTuple):
     def chunks(
         self, n_cells: int, n_groups: int, shown_as: str
     ) -> Iterator[tuple[slice, list[np.ndarray], np.ndarray]]:
-        """Some groups at a time, positions of their cells in parts, and where each group starts.
+        """Some groups at a time, their cells in parts of ``n_cells``, and where each group starts.
 
-        All groups of a chunk are in its first part, of up to ``n_cells``, but for one that is alone
-        and larger: it has several.
+        All are in the first part, but for a larger group, which is alone.
         """
         order, sizes = np.concatenate(self.members), self.sizes
         ends, first, chunks = np.cumsum(sizes), 0, []
@@ -119,12 +118,9 @@ def group_cells(assignment: Any, where: str = "") -> Groups:
     """Read an assignment, leaving out cells without a metacell (missing, or -1)."""
     column = factorize_metacells(_one_column(assignment, "assignment"))
     if len(column.categories) == 0:
-        raise InputValueError(
-            f"Expected at least one cell with a metacell{where}, found none among {len(column)} "
-            "cells (missing values and -1 mean 'no metacell').",
-            "Pass another assignment.",
-            "assignment",
-        )
+        problem = f"Expected at least one cell with a metacell{where}, found none among"
+        problem += f" {len(column)} cells (missing values and -1 mean 'no metacell')."
+        raise InputValueError(problem, "Pass another assignment.", "assignment")
     return Groups(column.codes.astype(np.int64), column.categories)
 
 
@@ -148,12 +144,10 @@ def check_categories(values: Any, what: str) -> None:
         return
     decimals = numbers[numbers != numbers.round()]
     if len(decimals) > 0:
-        raise InputTypeError(
-            f"Expected categories in `{what}`, found decimal numbers, e.g. {decimals.iloc[0]:.4g}.",
-            "Bin them, e.g. with pandas' `cut`, or name another column; decimals that are names "
-            'become categories by `.astype("category")`.',
-            what.partition("=")[0],
-        )
+        problem = f"Expected categories in `{what}`, found decimal numbers, e.g."
+        fix = "Bin them, e.g. with pandas' `cut`, or name another column; decimals that are names "
+        fix += 'become categories by `.astype("category")`.'
+        raise InputTypeError(f"{problem} {decimals.iloc[0]:.4g}.", fix, what.partition("=")[0])
 
 
 def check_same_cells(first: Any, second: Any) -> None:
@@ -196,12 +190,12 @@ def as_matrix(values: Any, name: str, shape: str) -> np.ndarray | sp.csr_array:
     values = np.asarray(values) if isinstance(values, list) else values
     n_dimensions = getattr(values, "ndim", "no")
     if n_dimensions != 2:
-        raise InputTypeError(
-            f"Expected `{name}` as a {shape} matrix (numpy array, DataFrame or scipy sparse), "
-            f"found {type(values).__name__} with {n_dimensions} dimensions.",
-            "Of an AnnData pass a matrix, e.g. `adata.X` after log-normalisation, or an embedding.",
-            name,
+        problem = f"Expected `{name}` as a {shape} matrix (numpy array, DataFrame or scipy sparse),"
+        problem += f" found {type(values).__name__} with {n_dimensions} dimensions."
+        fix = (
+            "Of an AnnData pass a matrix, e.g. `adata.X` after log-normalisation, or an embedding."
         )
+        raise InputTypeError(problem, fix, name)
     matrix = sp.csr_array(values) if sp.issparse(values) else np.asarray(values)
     if matrix.dtype.kind not in "biuf":
         problem = f"Expected real numbers in `{name}`, found values of the type {matrix.dtype}."

@@ -25,10 +25,10 @@ def inner_fold(counts: Any, assignment: ArrayLike, *, min_counts: int = 40) -> p
     :math:`f_{Mg}` of the metacell's counts. Metacells 2 (Ben-Kiki et al., Genome Biology 2022)
     reports the maximum per gene, signed, with a geometric mean for :math:`f`.
 
-    ``counts`` are raw counts of all genes, shape ``(n_cells, n_genes)``, in memory or on disk;
-    genes :math:`G_M` have ``min_counts`` in the metacell. In doublings; lower is better; NaN
-    without such a gene. Mostly sampling noise, of which larger metacells have more: compare at one
-    number. More than 4,096 cells are judged by up to as many of them, at even distances.
+    ``counts`` are raw, of all genes, shape ``(n_cells, n_genes)``, in memory or on disk; genes
+    :math:`G_M` have ``min_counts`` in the metacell. In doublings; lower is better; NaN without such
+    a gene. Mostly sampling noise, of which larger metacells have more: compare at one number. More
+    than 4,096 cells are judged by up to as many of them, at even distances.
     """
     return inner(counts, assignment, min_counts)[0]
 
@@ -61,7 +61,7 @@ def inner(counts: Any, assignment: Any, min_counts: int = 40) -> list[pd.Series]
             judged = totals >= min_counts
             if not judged.any():
                 continue
-            found = block[:, judged].toarray() + 1  # B x G
+            found = block[:, judged].toarray() + 1  # B x G, single precision
             expected = block.sum(axis=1)[:, None] * (totals[judged] / totals.sum()) + 1
             values[0, metacell] = np.quantile(np.abs(np.log2(found / expected)).max(0), 0.95)
             if stop - start > 1:

@@ -25,7 +25,7 @@ def purity(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
 
     .. math:: \text{purity}(M) = \max_c \frac{|\{i \in M : y_i = c\}|}{|M|}
 
-    See Persad et al., SEACells, Nature Biotechnology 2023.
+    (Persad et al., SEACells, Nature Biotechnology 2023).
 
     Parameters
     ----------
@@ -54,11 +54,8 @@ def accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
 
     with :math:`N` cells that have both a metacell and a label, and the most frequent label
     :math:`\hat y_i` in the metacell of cell :math:`i`. The mean of :func:`purity` weighs metacells
-    alike, so that many tiny ones make up for a giant one of mixed labels. Arguments are as there.
-
-    Returns
-    -------
-    A number in (0, 1]; higher is better.
+    alike, so that many tiny ones make up for a giant one of mixed labels. Arguments are as there;
+    the number is in (0, 1]; higher is better.
     """
     counts, _ = count_labels(assignment, labels)
     return float(counts.max(axis=1).sum() / counts.sum())
@@ -72,11 +69,8 @@ def balanced_accuracy(assignment: ArrayLike, labels: ArrayLike) -> float:
     where :math:`\hat y_i` is the most frequent label in the metacell of cell :math:`i` (the first
     in the alphabet on a tie): Eq. 22 of Li et al., MetaQ, Nature Communications 2025, with the
     majority label as prediction. Rare labels weigh as much as frequent ones, so a label that is
-    never the majority of a metacell costs :math:`1 / |C|`. Arguments are as of :func:`purity`.
-
-    Returns
-    -------
-    A number in [0, 1]; higher is better.
+    never the majority of a metacell costs :math:`1 / |C|`. Arguments are as of :func:`purity`; the
+    number is in [0, 1]; higher is better.
     """
     counts, _ = count_labels(assignment, labels)
     totals = counts.sum(axis=0)  # C
@@ -91,12 +85,9 @@ def entropy(assignment: ArrayLike, labels: ArrayLike) -> pd.Series:
     .. math:: H(M) = -\sum_c p_c \ln p_c, \quad p_c = \frac{|\{i \in M : y_i = c\}|}{|M|}
 
     Unlike purity, entropy distinguishes two labels from five among those not in the majority. See
-    Shannon, Bell System Technical Journal 1948. Arguments are as of :func:`purity`.
-
-    Returns
-    -------
-    Entropy in nats per metacell, shape ``(n_metacells,)``: 0 for one label, at most the logarithm
-    of the number of labels. Lower is better; NaN where no cell of the metacell has a label.
+    Shannon, Bell System Technical Journal 1948. Arguments are as of :func:`purity`; the number, in
+    nats, is 0 for one label, at most the logarithm of the number of labels, and NaN without any.
+    Lower is better.
     """
     counts, metacells = count_labels(assignment, labels)
     return metacells.series(_row_entropies(counts), "entropy")
@@ -124,17 +115,9 @@ def mixing(assignment: ArrayLike, conditions: ArrayLike, labels: ArrayLike | Non
     frequent label :math:`y_M` (the first in the alphabet on a tie) and Shannon entropy :math:`H`.
     A label that occurs in one condition only cannot mix: its metacells are NaN.
 
-    Parameters
-    ----------
-    assignment, labels
-        As of :func:`purity`. Labels keep a cell type that one donor has more of from counting as
-        badly mixed. None: all cells count as alike, which is fair only if every condition holds the
-        same mixture of cells.
-    conditions
-        Condition (batch, donor, chemistry) of each cell, shape ``(n_cells,)``; missing: left out.
-
-    Returns
-    -------
+    Arguments are as of :func:`purity`; cells without a condition (batch, donor, chemistry) are left
+    out. Labels keep a cell type that one donor has more of from counting as badly mixed. None: all
+    cells count as alike, which is fair only if every condition holds the same mixture of cells.
     Where conditions are a nuisance, higher mixing is better; where they are what is studied, a
     treatment say, it is not. Both means are NaN if no metacell can mix. Small metacells mix less by
     chance alone: compare groupings of the same cells into about as many metacells.
@@ -179,35 +162,21 @@ class Agreement(NamedTuple):
 def agreement(a: ArrayLike, b: ArrayLike, *, average_method: _Mean = "arithmetic") -> Agreement:
     """Compare two groupings of the same cells: two assignments, or an assignment and labels.
 
-    Parameters
-    ----------
-    a, b
-        Group of each cell, shape ``(n_cells,)``: assignments, or labels. A cell that is missing or
-        -1 in either grouping is left out.
-    average_method
-        Mean of the two entropies in the denominator of the adjusted mutual information, as in
-        scikit-learn; Eq. 26 of Li et al., MetaQ, Nature Communications 2025, has ``"max"``.
-
-    Returns
-    -------
-    Six numbers; higher is more alike. Homogeneity and completeness swap when the groupings do.
-    Metacells are many and small: against a few labels homogeneity is the fair number, the others
-    fall with the number of metacells however good these are.
+    A cell that is missing or -1 in ``a`` or ``b`` is left out. ``average_method`` is the mean of
+    the two entropies in the denominator of the adjusted mutual information, as in scikit-learn; Eq.
+    26 of Li et al., MetaQ, Nature Communications 2025, has ``"max"``. Higher is more alike;
+    homogeneity and completeness swap when the groupings do. Metacells are many and small: against a
+    few labels homogeneity is the fair number, the others fall with the number of metacells.
     """
     check_choice("average_method", average_method, get_args(_Mean))
     check_same_cells(a, b)
     groups = group_cells(a), group_cells(b)
     both = _known("a group of both groupings", *groups)
     first, second = (of.codes[both] for of in groups)
-    homogeneity, completeness, nmi = homogeneity_completeness_v_measure(second, first)
-    return Agreement(
-        ami=float(adjusted_mutual_info_score(first, second, average_method=average_method)),
-        ari=float(adjusted_rand_score(first, second)),
-        homogeneity=float(homogeneity),
-        completeness=float(completeness),
-        nmi=float(nmi),
-        fmi=float(fowlkes_mallows_score(first, second)),
-    )
+    ami = adjusted_mutual_info_score(first, second, average_method=average_method)
+    ari, fmi = adjusted_rand_score(first, second), fowlkes_mallows_score(first, second)
+    scores = homogeneity_completeness_v_measure(second, first)
+    return Agreement(*map(float, (ami, ari, *scores, fmi)))
 
 
 def count_labels(assignment: Any, labels: Any) -> tuple[sp.csr_array, Groups]:

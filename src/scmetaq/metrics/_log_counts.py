@@ -55,16 +55,18 @@ class LogCounts:
         """Counts of each cell, of all genes, ``(n_cells,)``."""
         if isinstance(self._rows, _SortedRows):
             return self._rows.totals
-        return np.asarray(self._rows.sum(axis=1, dtype=np.float64)).ravel()
+        starts = range(0, self.shape[0], BLOCK)  # sums in double precision copy what they add
+        sums = [self._rows[at : at + BLOCK].sum(axis=1, dtype=np.float64) for at in starts]
+        return np.concatenate([np.asarray(of).ravel() for of in sums])
 
     def raw(self, rows: np.ndarray) -> sp.csr_array:
         """Counts of these cells, not normalised; from a file to three decimals."""
         if not isinstance(self._rows, _SortedRows):
-            found = sp.csr_array(canonical(self._rows[rows]), dtype=np.float64)
+            found = sp.csr_array(canonical(self._rows[rows]))
             return found if self.genes is None else found[:, self.genes]
-        found = sp.csr_array(self[rows], dtype=np.float64)
+        found = self[rows]
         per_10k = np.repeat(self.totals[rows] / 1e4, np.diff(found.indptr))
-        found.data = np.round(np.expm1(found.data) * per_10k, 3)
+        found.data = np.round(np.expm1(found.data.astype(np.float64)) * per_10k, 3)
         return found
 
     def blocks(self, cells: np.ndarray | None = None) -> Iterator[sp.csr_array]:

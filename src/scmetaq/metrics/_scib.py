@@ -47,11 +47,7 @@ def lisi(X: ArrayLike, groups: ArrayLike, *, n_neighbors: int = 90) -> float:
 
 
 def integration_score(
-    X: ArrayLike,
-    labels: ArrayLike,
-    conditions: ArrayLike,
-    *,
-    unintegrated: ArrayLike,
+    X: ArrayLike, labels: ArrayLike, conditions: ArrayLike, *, unintegrated: ArrayLike
 ) -> pd.Series:
     r"""Score an integrated embedding as scIB does, by scib-metrics' Benchmarker.
 
@@ -63,12 +59,9 @@ def integration_score(
 
     ``X`` is the embedding of more than 90 cells or metacells, shape ``(n, n_dimensions)``,
     ``unintegrated`` one without correction, e.g. principal components; no label or condition of
-    theirs may be missing.
-
-    Returns
-    -------
-    Each metric by the name of its function, ``bio_conservation``, ``batch_correction`` and
-    ``total``; higher is better. Comparable between embeddings of the same cells only.
+    theirs may be missing. The result has each metric by the name of its function,
+    ``bio_conservation``, ``batch_correction`` and ``total``; higher is better. Comparable between
+    embeddings of the same cells only.
     """
     _check_installed("integration_score")
     from scib_metrics.benchmark import Benchmarker
@@ -79,9 +72,8 @@ def integration_score(
         check_same_cells(X, values)
         groups = group_labels(values, what=what)
         if len(groups.names) < 2 or groups.n_grouped < len(groups.codes):
-            n_missing = len(groups.codes) - groups.n_grouped
-            problem = f"Expected several {what}, none missing, found {len(groups.names)} and"
-            raise InputValueError(f"{problem} {n_missing} missing.", argument=what)
+            problem = f"Expected several {what}, none missing, found {len(groups.names)} for"
+            raise InputValueError(f"{problem} {groups.n_grouped} rows.", argument=what)
         obs[what] = groups.names[groups.codes]
     cells = AnnData(obs=pd.DataFrame(obs, index=map(str, range(len(obs["labels"])))), obsm=obsm)
     options: dict[str, Any] = {"pre_integrated_embedding_obsm_key": "before", "progress_bar": False}

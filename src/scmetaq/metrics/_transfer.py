@@ -30,12 +30,7 @@ class ClassifierTest(NamedTuple):
 
 
 def classifier_test(
-    counts: Any,
-    assignment: ArrayLike,
-    labels: ArrayLike,
-    *,
-    n_top_genes: int = 3000,
-    seed: int = 0,
+    counts: Any, assignment: ArrayLike, labels: ArrayLike, *, n_top_genes: int = 3000, seed: int = 0
 ) -> ClassifierTest:
     r"""Train a classifier on metacells and their majority labels, and label all cells by it.
 
@@ -96,12 +91,9 @@ def module_preservation(
 
     ``counts`` are as of :func:`inner_fold`, ``modules`` the module of each gene, shape
     ``(n_genes,)``; missing or -1: in none. None: ``n_modules`` by Ward clustering of the
-    correlations of the ``n_top_genes`` most variable genes across cells.
-
-    Returns
-    -------
-    One row per module of at least three genes, indexed by its name: ``n_genes``, density in
-    ``cells`` and in ``metacells`` (higher is better), and ``preservation``, high at random too.
+    correlations of the ``n_top_genes`` most variable genes across cells. The table has a row per
+    module of three genes or more: ``n_genes``, density in ``cells`` and in ``metacells`` (higher is
+    better), and ``preservation``, which is as high at random.
     """
     check_int("n_modules", n_modules)
     check_int("n_top_genes", n_top_genes, least=3)

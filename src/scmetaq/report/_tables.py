@@ -20,8 +20,7 @@ QUALITY = {
     "metacell",
     "inv": "variance over mean of the features within a metacell: its 95th percentile, that is, "
     "how noisy the noisiest are",
-    "inner_fold": "largest fold of a feature between a cell and its metacell: its 95th percentile, "
-    "in doublings",
+    "inner_fold": "largest fold of a feature between a cell and its metacell, in doublings",
     "inner_stdev": "spread of a feature's log share within a metacell, in doublings",
     "euclidean_compactness": "variance of the embedding within a metacell",
     "euclidean_separation": "distance to the nearest metacell in the embedding",
