@@ -68,9 +68,9 @@ def separation(
 
         \text{separation}(M) = \frac{K}{N} \sum_{i \in M} \min_{j \notin M} [1 - s(x_i, x_j)]
 
-    with symbols as of :func:`compactness`: Eq. 24 of Li et al., MetaQ, Nature Communications 2025.
-    Blocks of cells are compared on JAX's default device: time is quadratic in the number of cells,
-    unless ``max_cells`` bounds it; memory holds two dense blocks.
+    with symbols and result as of :func:`compactness`; higher is better: Eq. 24 of Li et al., MetaQ,
+    Nature Communications 2025. Blocks of cells are compared on JAX's default device: time is
+    quadratic in the number of cells, unless ``max_cells`` bounds it; memory holds two dense blocks.
 
     Parameters
     ----------
@@ -85,8 +85,6 @@ def separation(
         compared, dense. None: exact.
     seed
         Seed of the sample.
-
-    The result is as of :func:`compactness`; higher is better.
     """
     from ._block_correlation import nearest_outside
 

@@ -62,12 +62,10 @@ def dubious(
     One row per metacell, indexed by its name: ``n_cells`` and ``n_features`` (those judged),
     ``statistic`` (:math:`D`, about 1 for independent features; lower is better), ``threshold`` and
     ``dubious`` (bool). Metacells of fewer than three cells or two features cannot be judged, which
-    does not make them good: NaN, NaN and False.
-
-    After mcRigor (Liu and Li, Nature Communications 2025), with the permutation of features
-    replaced by its expectation and sizes pooled instead of smoothed. The test shows that a metacell
-    is mixed, not that this harms; with more cells it detects smaller differences. At ``level=0.01``
-    up to 7 in 100 homogeneous metacells at the depths of real cells are called.
+    does not make them good: NaN, NaN and False. After mcRigor (Liu and Li, Nature Communications
+    2025), with the permutation of features replaced by its expectation and sizes pooled instead of
+    smoothed. The test shows that a metacell is mixed, not that this harms; with more cells it
+    detects smaller differences. At ``level=0.01`` up to 7 in 100 homogeneous metacells are called.
     """
     check_int("n_permutations", n_permutations)
     check_int("max_cells", max_cells, least=3)
