@@ -172,9 +172,9 @@ comparison of methods in Python, on the command line and on a page (350), merged
 graphs (150), models without pickles and files that are looked through for damage (380), hostile
 numbers refused or read, cells that are freed, one model by one seed (150), inputs of the field that
 failed, with advice that is run (650), the report's table of all metacells with markers and mixed
-states (160), metrics that peers have (380), labels in the grouping and layers on request (220), gene
-scores, open peaks, fragments by metacell and weighted components (330), and some room. Whoever needs
-more changes this in the same commit, and says what they are for."""
+states (160), metrics that peers have (380), labels in the grouping and layers on request (220),
+gene scores, open peaks, fragments by metacell and weighted components (330), and some room. Whoever
+needs more changes this in the same commit, and says what they are for."""
 
 
 def test_the_package_stays_small_and_networks_export_few_names():
