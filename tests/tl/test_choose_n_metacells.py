@@ -31,7 +31,21 @@ class Cuts:
 )
 def test_smallest_number_within_a_standard_error_of_the_lowest(errors, suggested, reached):
     curve = tl.choose_n_metacells(Cuts(errors), [10, 20, 40, 80])
-    assert curve.attrs == {"suggested": suggested, "reached": reached}
+    assert curve.attrs["suggested"] == suggested
+    assert curve.attrs["reached"] == reached
+
+
+def test_the_advice_says_what_to_do_also_where_the_grid_ends_too_early():
+    def advice(errors, grid):
+        return tl.choose_n_metacells(Cuts(errors), grid).attrs["advice"]
+
+    assert advice([2, 1, 3], [10, 20, 40]) == (
+        "More than 20 metacells describe the cells no better: model.get_metacells(n_metacells=20)."
+    )
+    assert "up to 40 metacells, the end of the grid: pass a grid up to the 100 of the model" in (
+        advice([3, 2, 1], [10, 20, 40])
+    )
+    assert "train a model with more, such as n_metacells=200" in advice([3, 2, 1], [10, 20, 100])
 
 
 def test_default_grid_spans_a_factor_of_fifty_evenly_in_logarithms():

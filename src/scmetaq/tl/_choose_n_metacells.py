@@ -37,7 +37,7 @@ def choose_n_metacells(model: Any, grid: Sequence[int] | None = None) -> pd.Data
     -------
     The table of :meth:`~scmetaq.MetaQModel.get_granularity_report`, one row per number. In its
     ``attrs``: ``"suggested"``, the number; ``"reached"``, whether the error has its lowest value
-    before the end of the grid. If not, more metacells may be better: train a model with more.
+    before the end of the grid; ``"advice"``, what to do, in words.
 
     Raises
     ------
@@ -65,6 +65,15 @@ def choose_n_metacells(model: Any, grid: Sequence[int] | None = None) -> pd.Data
     curve = model.get_granularity_report(list(grid))
     excess = curve["prediction_error"] - curve["prediction_error"].min()
     is_near = excess <= curve["prediction_error_se"]
-    curve.attrs["suggested"] = int(curve.index[is_near.argmax()])
-    curve.attrs["reached"] = bool(excess.argmin() < len(curve) - 1)
+    suggested, end = int(curve.index[is_near.argmax()]), int(curve.index[-1])
+    reached = bool(excess.argmin() < len(curve) - 1)
+    advice = f"More than {suggested:,} metacells describe the cells no better: "
+    advice += f"model.get_metacells(n_metacells={suggested})."
+    if not reached:
+        advice = f"Cells are described better up to {end:,} metacells, the end of the grid: "
+        if end < model.n_metacells:
+            advice += f"pass a grid up to the {model.n_metacells:,} of the model."
+        else:
+            advice += f"train a model with more, such as n_metacells={2 * end}, and choose again."
+    curve.attrs |= {"suggested": suggested, "reached": reached, "advice": advice}
     return curve
