@@ -54,6 +54,8 @@ def compare(
     **kwargs
         Further arguments of :func:`evaluate`, such as ``conditions`` or ``layer``.
 
+    Returns
+    -------
     The rows of :func:`evaluate` for each method, with its name in the first column, ``method``;
     ``frame.groupby(["metric", "method"])["value"].mean().unstack()`` is the table of means.
     """

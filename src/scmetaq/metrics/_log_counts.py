@@ -60,13 +60,14 @@ class LogCounts:
         return np.concatenate([np.asarray(of).ravel() for of in sums])
 
     def raw(self, rows: np.ndarray) -> sp.csr_array:
-        """Counts of these cells, not normalised; from a file to three decimals."""
+        """Counts of these cells, in single precision; from a file to three decimals."""
         if not isinstance(self._rows, _SortedRows):
-            found = sp.csr_array(canonical(self._rows[rows]))
+            found = sp.csr_array(canonical(self._rows[rows]), dtype=np.float32)
             return found if self.genes is None else found[:, self.genes]
         found = self[rows]
         per_10k = np.repeat(self.totals[rows] / 1e4, np.diff(found.indptr))
-        found.data = np.round(np.expm1(found.data.astype(np.float64)) * per_10k, 3)
+        counts = np.round(np.expm1(found.data.astype(np.float64)) * per_10k, 3)
+        found.data = counts.astype(np.float32)
         return found
 
     def blocks(self, cells: np.ndarray | None = None) -> Iterator[sp.csr_array]:
