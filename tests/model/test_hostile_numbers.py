@@ -68,7 +68,7 @@ def test_depth_over_five_orders_and_a_gene_with_most_counts_cost_little_purity(
         assert depth.max() / depth.min() > 1e5
     else:
         assert adata.X[:, 5].sum() / adata.X.sum() > 0.89
-    assert purity(fit(adata, N_METACELLS, None), adata) > purity_of_clean - 0.08
+    assert purity(fit(adata, N_METACELLS, None), adata) > purity_of_clean - 0.1
 
 
 def test_dropout_of_nearly_all_counts_is_warned_of_before_work(clean, toy, fit):
