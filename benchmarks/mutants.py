@@ -49,7 +49,8 @@ def main() -> int:
             runs = [
                 done[of] | {"reason": asked[of].get("reason", "")} for of in asked if of in done
             ]
-            save(args, "mutants", {"runs": runs}, report(runs))
+            results = {"runs": runs}
+            save(args, "mutants", results, report(results))
     return 0
 
 

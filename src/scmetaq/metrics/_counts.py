@@ -82,12 +82,26 @@ def inv(X: Any, assignment: ArrayLike, *, block_size: int = 256) -> pd.Series:
 
     with the unbiased variance. Sampling noise alone would give all genes the same ratio; genes that
     vary more are in the upper tail. A gene that the metacell does not express counts as 1, the
-    ratio of Poisson counts. Bilous et al., Molecular Systems Biology 2024
-    (MetacellAnalysisToolkit), after Ben-Kiki et al., Metacell-2, Genome Biology 2022.
+    ratio of Poisson counts.
 
-    ``X`` is expression, shape ``(n_cells, n_genes)``, dense or sparse, not negative; in the toolkit
-    log1p counts per 10k of all genes. Values of another unit or other genes do not compare. At most
-    ``block_size`` metacells are made dense at a time. Lower is better; NaN for one cell.
+    Parameters
+    ----------
+    X
+        Expression, shape ``(n_cells, n_genes)``, dense or sparse, not negative; in the toolkit
+        log1p counts per 10k of all genes. Values of another unit or other genes do not compare.
+    assignment
+        Metacell of each cell, shape ``(n_cells,)``; missing or -1: left out.
+    block_size
+        Metacells whose genes are made dense at a time: bounds memory, does not change the result.
+
+    Returns
+    -------
+    Value per metacell, shape ``(n_metacells,)``; lower is better; NaN for a metacell of one cell.
+
+    References
+    ----------
+    Bilous et al., Molecular Systems Biology 2024 (MetacellAnalysisToolkit); after the inner
+    normalised variance of Ben-Kiki et al., Metacell-2, Genome Biology 2022.
     """
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
@@ -131,11 +145,20 @@ def modality_correlation(
     analyses of SuperCell 2, of genes with their proteins or activity scores. Fewer, larger
     metacells correlate more strongly whatever their quality: compare methods at one number.
 
-    ``first`` and ``second`` hold the features in pairs, column by column, of the same metacells in
-    the same order, normalised, shape ``(n_metacells, n_pairs)``; dense, sparse or DataFrames.
-    ``sizes`` are the cells :math:`n_M` of each; None: metacells count alike. ``block_size`` pairs
-    are made dense at a time. Correlations, in [-1, 1], are named by the columns of ``first`` if it
-    is a DataFrame; higher is better; NaN where a feature does not vary.
+    Parameters
+    ----------
+    first, second
+        Normalised values of the features in pairs, column by column, of the same metacells in the
+        same order, shape ``(n_metacells, n_pairs)``; dense, sparse or DataFrames.
+    sizes
+        Cells :math:`n_M` of each metacell; None: metacells count alike.
+    block_size
+        Pairs made dense at a time: bounds memory, does not change the result.
+
+    Returns
+    -------
+    Correlation per pair in [-1, 1], named by the columns of ``first`` if it is a DataFrame; higher
+    is better; NaN where a feature does not vary.
     """
     check_int("block_size", block_size)
     named = first.columns if isinstance(first, pd.DataFrame) else None
@@ -168,11 +191,24 @@ def rna_atac_correlation(
 
     .. math:: r_g = \operatorname{cor}_M \left( R_{Mg}, \sum_p A_{Mp} L_{pg} \right)
 
-    with expression :math:`R`, shape ``(n_metacells, n_genes)``, accessibility :math:`A` of the same
-    metacells in the same order and unit, shape ``(n_metacells, n_peaks)``, and links :math:`L`, the
-    weight of each peak in a gene's sum, shape ``(n_peaks, n_genes)``: commonly 1 for a peak near
-    the gene, else 0. Dense, sparse or DataFrames, of which names must agree. All else is as of
-    :func:`modality_correlation`; NaN also for a gene without a linked peak.
+    Parameters
+    ----------
+    rna_metacells
+        Expression :math:`R`, shape ``(n_metacells, n_genes)``, e.g. log1p counts per 10k; dense,
+        sparse or a DataFrame: names of DataFrames must agree.
+    atac_metacells
+        Accessibility :math:`A` of the same metacells in the same order and unit, shape
+        ``(n_metacells, n_peaks)``.
+    links
+        Weight :math:`L` of each peak in each gene's sum, shape ``(n_peaks, n_genes)``; commonly 1
+        for a peak near the gene, else 0.
+    sizes, block_size
+        As of :func:`modality_correlation`.
+
+    Returns
+    -------
+    Correlation per gene as of :func:`modality_correlation`; NaN also for a gene without a linked
+    peak.
     """
     rna = as_matrix(rna_metacells, "rna_metacells", "metacells by genes")
     atac = sp.csc_array(as_matrix(atac_metacells, "atac_metacells", "metacells by peaks"))

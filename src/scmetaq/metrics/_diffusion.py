@@ -51,12 +51,25 @@ def diffusion_map(X: ArrayLike, *, n_components: int = 10, n_neighbors: int = 30
     :math:`n_p` of the :math:`n` cells, so that cells vary as much as in one piece. Components of
     pieces with at most ``n_components`` cells are NaN.
 
-    ``X`` is an embedding, shape ``(n_cells, n_dimensions)``, dense: latents, or principal
-    components of log1p counts, say, not the genes themselves. ``n_components`` includes the
-    constant one, ``n_neighbors`` the cell itself. The largest entry of a component in absolute
-    value is positive. Components have length one before they are scaled: their size shrinks with
-    the number of cells, so that numbers made from them are comparable between groupings of the same
-    cells only. After Setty et al., Palantir, Nature Biotechnology 2019; Coifman and Lafon, Applied
+    Parameters
+    ----------
+    X
+        Embedding, shape ``(n_cells, n_dimensions)``, dense: latents, or principal components of
+        log1p counts, say. Not the genes themselves.
+    n_components
+        Eigenvectors computed, the constant one included.
+    n_neighbors
+        Neighbours per cell, the cell itself included.
+
+    Returns
+    -------
+    Components and eigenvalues. The largest entry of a component in absolute value is positive.
+    Components have length one before they are scaled: their size shrinks with the number of cells,
+    so that numbers made from them are comparable between groupings of the same cells only.
+
+    References
+    ----------
+    Setty et al., Palantir, Nature Biotechnology 2019. Coifman and Lafon, Diffusion maps, Applied
     and Computational Harmonic Analysis 2006.
     """
     check_int("n_components", n_components, least=2)

@@ -48,7 +48,7 @@ def inner_stdev(counts: Any, assignment: ArrayLike, *, min_counts: int = 40) -> 
 
 
 def inner(counts: Any, assignment: Any, min_counts: int = 40) -> list[pd.Series]:
-    """Both metrics, in one pass over the counts."""
+    """Both metrics, from one reading of the counts."""
     check_int("min_counts", min_counts)
     counts, groups = grouped_counts(counts, assignment)
     values = np.full((2, len(groups.names)), np.nan)
