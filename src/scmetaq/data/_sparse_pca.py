@@ -77,7 +77,7 @@ def _randomised(
         return product - np.outer(shift, right.sum(0)) - mean @ right
 
     for _ in range(_N_POWER_ITERATIONS):
-        cells, _ = np.linalg.qr(times(basis))
+        cells = times(basis)
         product = (transposed @ torch.from_numpy(cells)).numpy()
         basis, _ = np.linalg.qr(product - shift @ cells - np.outer(mean, cells.sum(0)))
     _, scale, rotation = np.linalg.svd(times(basis), full_matrices=False)

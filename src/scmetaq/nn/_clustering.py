@@ -127,14 +127,38 @@ def fill_empty(z: Tensor, codes: Tensor, assignment: Tensor) -> Tensor:
 
 def lloyd(z: Tensor, assignment: Tensor, n_codes: int, *, max_passes: int) -> Clustering:
     """Repeat means and nearest means (k-means) until no cell changes its code."""
+    changed = torch.ones(n_codes, dtype=torch.bool, device=z.device)
     for _ in range(max_passes):
         codes, _ = means_of(z, assignment, n_codes)
-        found = fill_empty(z, codes, nearest_codes(z, codes))
-        if torch.equal(found, assignment):
+        found = fill_empty(z, codes, _nearest_after(z, codes, assignment, changed))
+        moves = found != assignment
+        if not bool(moves.any()):
             break
+        changed = torch.zeros_like(changed)
+        changed[assignment[moves]] = changed[found[moves]] = True
         assignment = found
     codes, _ = means_of(z, assignment, n_codes)
     return Clustering(codes, assignment, float(distances_to(z, codes, assignment).mean()))
+
+
+def _nearest_after(z: Tensor, codes: Tensor, assignment: Tensor, changed: Tensor) -> Tensor:
+    """Nearest code of each cell after some codes have ``changed``, ``(n_codes,)`` bool.
+
+    A cell whose own code is where it was can only be nearer to a code that has changed.
+    """
+    if bool(changed.all()):
+        return nearest_codes(z, codes)
+    of_changed, found = torch.nonzero(changed)[:, 0], assignment.clone()
+    again = changed[assignment]
+    found[again] = nearest_codes(z[again], codes)
+    rest = torch.nonzero(~again)[:, 0]
+    for cells in rest.split(ROWS):
+        rows, own = z[cells], assignment[cells]
+        partial = squared_distances(rows, codes[of_changed])  # B x C
+        least, which = partial.min(1)
+        is_nearer = least < (rows - codes[own]).square().sum(1)
+        found[cells] = torch.where(is_nearer, of_changed[which], own)
+    return found
 
 
 def means_of(z: Tensor, assignment: Tensor, n_codes: int) -> tuple[Tensor, Tensor]:
