@@ -21,7 +21,7 @@ from ._counts import check_counts, inv, size_summary
 from ._diffusion import NoMapError, diffusion_compactness, diffusion_map, diffusion_separation
 from ._dubious import dubious
 from ._embedding import euclidean_compactness, euclidean_separation, silhouette
-from ._groups import cell_values, check_rep, group_cells, reps_of
+from ._groups import as_categories, cell_values, check_categories, check_rep, group_cells, reps_of
 from ._inner import inner
 from ._labels import accuracy, balanced_accuracy, entropy, mixing, purity
 from ._log_counts import LogCounts
@@ -117,13 +117,15 @@ def evaluate(
     joint = isinstance(adata, MuData) and use_rep in adata.obsm and use_rep not in adata.mod
     check_layer(parts, layer)
     check_rep(parts, None if joint else use_rep)
-    metacells = cell_values(adata, assignment, what="assignment")
+    metacells = as_categories(cell_values(adata, assignment, what="assignment"))
     kinds = None if labels is None else cell_values(adata, labels, what="labels")
     batches = None if conditions is None else cell_values(adata, conditions, what="conditions")
     of_labels: list[pd.Series] = []
     whole: dict[str, float] = size_summary(metacells)._asdict()
     del whole["counts_cv"]  # each modality has its own
     if kinds is not None:
+        check_categories(kinds, "labels")
+        kinds = as_categories(kinds)
         of_labels = [purity(metacells, kinds), entropy(metacells, kinds)]
         whole |= {of.__name__: of(metacells, kinds) for of in (accuracy, balanced_accuracy)}
     if batches is not None:

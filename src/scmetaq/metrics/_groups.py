@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import reduce
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from scmetaq._errors import (
     check_there,
     check_unique,
 )
-from scmetaq._progress import with_progress
+from scmetaq._parallel import in_parts
 from scmetaq.data._columns import same_names
 from scmetaq.data._plain import plain_column
 
@@ -51,8 +52,8 @@ class Groups(NamedTuple):
         return np.split(order, np.cumsum(self.sizes)[:-1])
 
     def chunks(
-        self, n_cells: int, n_groups: int, shown_as: str
-    ) -> Iterator[tuple[slice, list[np.ndarray], np.ndarray]]:
+        self, n_cells: int, n_groups: int
+    ) -> list[tuple[slice, list[np.ndarray], np.ndarray]]:
         """Some groups at a time, their cells in parts of ``n_cells``, and where each group starts.
 
         All are in the first part, but for a larger group, which is alone.
@@ -64,10 +65,9 @@ class Groups(NamedTuple):
             last = min(np.searchsorted(ends, begin + n_cells, "right"), first + n_groups)
             chosen = slice(first, max(first + 1, int(last)))
             end, first = ends[chosen.stop - 1], chosen.stop
-            chunks.append((chosen, begin, end, ends[chosen] - sizes[chosen] - begin))
-        for chosen, begin, end, starts in with_progress(chunks, shown_as, len(chunks)):
             parts = [order[at : min(at + n_cells, end)] for at in range(begin, end, n_cells)]
-            yield chosen, parts, starts
+            chunks.append((chosen, parts, ends[chosen] - sizes[chosen] - begin))
+        return chunks
 
     def sums(
         self,
@@ -82,12 +82,20 @@ class Groups(NamedTuple):
 
         ``sums_of`` gets rows of ``X``, sorted by group, and where in these each group starts.
         """
-        for chosen, parts, starts in self.chunks(n_cells, n_groups, shown_as):
-            yield chosen, reduce(np.add, (sums_of(X[part], starts) for part in parts))
+        chunks = self.chunks(n_cells, n_groups)
+        parts = ((X[part], starts) for _, parts, starts in chunks for part in parts)
+        n_parts = sum(len(parts) for _, parts, _ in chunks)
+        found = in_parts(_applied, sums_of, parts, n_parts=n_parts, shown_as=shown_as)
+        for chosen, of_groups, _ in chunks:
+            yield chosen, reduce(np.add, islice(found, len(of_groups)))
 
     def series(self, values: np.ndarray, name: str) -> pd.Series:
         """Values of metacells, ``(n_groups,)``, indexed by their names."""
         return pd.Series(values, self.names.rename(_keys.METACELL), name=name)
+
+
+def _applied(function: Callable[..., np.ndarray], arguments: tuple) -> np.ndarray:
+    return function(*arguments)
 
 
 def factorize(values: Any) -> pd.Categorical:
@@ -108,6 +116,11 @@ def factorize(values: Any) -> pd.Categorical:
     return column
 
 
+def as_categories(values: pd.Series) -> pd.Series:
+    """The same values as a column of categories, whose names alone are read from then on."""
+    return pd.Series(factorize(values), values.index, name=values.name)
+
+
 def factorize_metacells(assignment: pd.Series) -> pd.Categorical:
     """Factorize an assignment; -1, also as text, means "no metacell", as a missing value does."""
     column = factorize(assignment)
@@ -126,15 +139,14 @@ def group_cells(assignment: Any, where: str = "") -> Groups:
 
 def group_labels(labels: Any, *, what: str = "labels") -> Groups:
     """Read labels as text, in alphabetical order, leaving out missing ones."""
-    values = pd.Series(_one_column(labels, what))
-    column = factorize(
-        values.astype(object).where(values.notna(), None).map(_keys.as_name, "ignore")
-    )
+    values = _one_column(labels, what)
+    column = factorize(values)
     if len(column.categories) == 0:
         problem = f"Expected {what}, found {len(values)} cells of which every one is missing."
         fix = f"Pass {what} for at least one cell, or leave out the metrics that need them."
         raise InputValueError(problem, fix, what)
-    return Groups(column.codes.astype(np.int64), column.categories)
+    names, codes = np.unique([*map(_keys.as_name, column.categories)], return_inverse=True)
+    return Groups(np.append(codes, -1)[column.codes], pd.Index(names.tolist()))
 
 
 def check_categories(values: Any, what: str) -> None:

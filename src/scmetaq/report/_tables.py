@@ -140,7 +140,7 @@ def find_labels(
     owner, column = find_column(data, key, what=what)
     values = cell_values(data, key, what=what)
     if not isinstance(values.dtype, pd.CategoricalDtype):
-        values = pd.Series(factorize(values), values.index, name=values.name)
+        values = as_categories(values)
     labels = values.cat.rename_categories(values.cat.categories.astype(str))
     return labels, owner.uns.get(f"{column}_colors")
 
