@@ -11,7 +11,7 @@ from mudata import MuData
 from scmetaq import _keys
 from scmetaq._errors import InputKeyError, InputValueError, check_unique
 from scmetaq.metrics import balanced_accuracy, mixing, purity
-from scmetaq.metrics._groups import cell_values, factorize, factorize_metacells, find_column
+from scmetaq.metrics._groups import as_categories, cell_values, factorize_metacells, find_column
 from scmetaq.pl._metrics import own_values
 
 QUALITY = {
