@@ -45,13 +45,13 @@ def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.
     check_int("block_size", block_size)
     X, groups = grouped_rows(X, assignment)
     values = np.empty(len(groups.names))  # K
-    for chosen, total in groups.sums(X, _unit_sums, n_cells=block_size, shown_as="Compactness"):
+
+    def sums_of(rows: Any, starts: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(unit_rows(rows), starts, axis=0)  # B x F
+
+    for chosen, total in groups.sums(X, sums_of, n_cells=block_size, shown_as="Compactness"):
         values[chosen] = np.square(total).sum(axis=1)
     return groups.series(values / groups.sizes * (len(values) / groups.n_grouped), "compactness")
-
-
-def _unit_sums(rows: Any, starts: np.ndarray) -> np.ndarray:
-    return np.add.reduceat(unit_rows(rows), starts, axis=0)  # B x F
 
 
 def separation(

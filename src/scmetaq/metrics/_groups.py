@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import reduce
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from scmetaq._errors import (
     check_there,
     check_unique,
 )
-from scmetaq._parallel import in_parts
+from scmetaq._progress import with_progress
 from scmetaq.data._columns import same_names
 from scmetaq.data._plain import plain_column
 
@@ -52,8 +51,8 @@ class Groups(NamedTuple):
         return np.split(order, np.cumsum(self.sizes)[:-1])
 
     def chunks(
-        self, n_cells: int, n_groups: int
-    ) -> list[tuple[slice, list[np.ndarray], np.ndarray]]:
+        self, n_cells: int, n_groups: int, shown_as: str
+    ) -> Iterator[tuple[slice, list[np.ndarray], np.ndarray]]:
         """Some groups at a time, their cells in parts of ``n_cells``, and where each group starts.
 
         All are in the first part, but for a larger group, which is alone.
@@ -65,9 +64,10 @@ class Groups(NamedTuple):
             last = min(np.searchsorted(ends, begin + n_cells, "right"), first + n_groups)
             chosen = slice(first, max(first + 1, int(last)))
             end, first = ends[chosen.stop - 1], chosen.stop
+            chunks.append((chosen, begin, end, ends[chosen] - sizes[chosen] - begin))
+        for chosen, begin, end, starts in with_progress(chunks, shown_as, len(chunks)):
             parts = [order[at : min(at + n_cells, end)] for at in range(begin, end, n_cells)]
-            chunks.append((chosen, parts, ends[chosen] - sizes[chosen] - begin))
-        return chunks
+            yield chosen, parts, starts
 
     def sums(
         self,
@@ -82,20 +82,12 @@ class Groups(NamedTuple):
 
         ``sums_of`` gets rows of ``X``, sorted by group, and where in these each group starts.
         """
-        chunks = self.chunks(n_cells, n_groups)
-        parts = ((X[part], starts) for _, parts, starts in chunks for part in parts)
-        n_parts = sum(len(parts) for _, parts, _ in chunks)
-        found = in_parts(_applied, sums_of, parts, n_parts=n_parts, shown_as=shown_as)
-        for chosen, of_groups, _ in chunks:
-            yield chosen, reduce(np.add, islice(found, len(of_groups)))
+        for chosen, parts, starts in self.chunks(n_cells, n_groups, shown_as):
+            yield chosen, reduce(np.add, (sums_of(X[part], starts) for part in parts))
 
     def series(self, values: np.ndarray, name: str) -> pd.Series:
         """Values of metacells, ``(n_groups,)``, indexed by their names."""
         return pd.Series(values, self.names.rename(_keys.METACELL), name=name)
-
-
-def _applied(function: Callable[..., np.ndarray], arguments: tuple) -> np.ndarray:
-    return function(*arguments)
 
 
 def factorize(values: Any) -> pd.Categorical:

@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from scmetaq._errors import check_int
-from scmetaq._parallel import in_parts
 from scmetaq.data._cells import BLOCK
 
 from ._counts import grouped_counts
@@ -53,30 +51,20 @@ def inner(counts: Any, assignment: Any, min_counts: int = 40) -> list[pd.Series]
     """Both metrics, from one reading of the counts."""
     check_int("min_counts", min_counts)
     counts, groups = grouped_counts(counts, assignment)
-    chunks = groups.chunks(BLOCK, BLOCK)
-    parts = (
-        (counts.raw(np.concatenate(of_groups)[:: len(of_groups)]), len(of_groups), starts)
-        for _, of_groups, starts in chunks
-    )
-    options: dict[str, Any] = {"n_parts": len(chunks), "shown_as": "Inner folds"}
-    fold, spread = np.hstack([*in_parts(_inner_of, min_counts, parts, **options)])  # K
-    return [groups.series(fold, "inner_fold"), groups.series(spread, "inner_stdev")]
-
-
-def _inner_of(min_counts: int, part: tuple[sp.csr_array, int, np.ndarray]) -> np.ndarray:
-    """Both metrics of some metacells, of whose cells one in a number is given, ``(2, K)``."""
-    cells, one_in, starts = part
-    values = np.full((2, len(starts)), np.nan)
-    for metacell, (start, stop) in enumerate(pairwise([*starts, cells.shape[0]])):
-        block = cells[start:stop]
-        totals = block.sum(axis=0) * one_in  # G
-        judged = totals >= min_counts
-        if not judged.any():
-            continue
-        found = block[:, judged].toarray() + 1  # B x G, single precision
-        expected = block.sum(axis=1)[:, None] * (totals[judged] / totals.sum()) + 1
-        values[0, metacell] = np.quantile(np.abs(np.log2(found / expected)).max(0), 0.95)
-        if stop - start > 1:
-            shares = np.log2(found / found.sum(axis=1, keepdims=True))
-            values[1, metacell] = shares.std(axis=0).mean()
-    return values
+    values = np.full((2, len(groups.names)), np.nan)
+    for chosen, parts, starts in groups.chunks(BLOCK, BLOCK, "Inner folds"):
+        rows = np.concatenate(parts)[:: len(parts)]
+        cells = counts.raw(rows)
+        for metacell, (start, stop) in enumerate(pairwise([*starts, len(rows)]), chosen.start):
+            block = cells[start:stop]
+            totals = block.sum(axis=0) * len(parts)  # G
+            judged = totals >= min_counts
+            if not judged.any():
+                continue
+            found = block[:, judged].toarray() + 1  # B x G, single precision
+            expected = block.sum(axis=1)[:, None] * (totals[judged] / totals.sum()) + 1
+            values[0, metacell] = np.quantile(np.abs(np.log2(found / expected)).max(0), 0.95)
+            if stop - start > 1:
+                shares = np.log2(found / found.sum(axis=1, keepdims=True))
+                values[1, metacell] = shares.std(axis=0).mean()
+    return [groups.series(values[0], "inner_fold"), groups.series(values[1], "inner_stdev")]
