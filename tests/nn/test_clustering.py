@@ -3,6 +3,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
+import scmetaq.nn._clustering as clustering
 from scmetaq.nn import cluster, squared_distances
 from scmetaq.nn._clustering import (
     Merge,
@@ -275,6 +276,31 @@ def test_nearest_codes(n_cells):
     z = cells(n_cells)
     codes = z[:40] + 0.1
     assert torch.equal(nearest_codes(z, codes), torch.cdist(z.double(), codes.double()).argmin(1))
+
+
+@pytest.mark.parametrize("n_passes", [1, 2, 5, 100])
+def test_passes_of_kmeans_compare_only_what_has_changed_and_find_what_all_would(
+    n_passes, monkeypatch
+):
+    z, n_codes, compared = cells(3_000), 60, []
+    nearest = clustering.nearest_codes
+
+    def counted(z, codes):
+        compared.append(len(z))
+        return nearest(z, codes)
+
+    monkeypatch.setattr(clustering, "nearest_codes", counted)
+    start = assign(z, z[:n_codes])
+    found = lloyd(z, start, n_codes, max_passes=n_passes)
+    expected = start
+    for _ in range(n_passes):
+        means = torch.stack([z[expected == code].mean(0) for code in range(n_codes)])
+        expected = assign(z, means)
+    assert torch.equal(found.assignment, expected)
+    if n_passes == 100:
+        assert len(compared) < 100
+        assert compared[0] == len(z)
+        assert max(compared[-3:]) < len(z) / 3
 
 
 def test_empty_codes_get_the_cells_farthest_from_their_codes_and_no_last_ones():
