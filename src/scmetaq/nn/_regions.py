@@ -26,7 +26,7 @@ from ._code_index import FEWEST_CODES, CodeIndex, code_regions, region_means
 from ._distances import distances_to
 from ._small_groups import set_groups_apart
 
-MOST_AT_ONCE: Final = 512
+MOST_AT_ONCE: Final = 256
 """Codes up to which all are searched for together."""
 _CODES_PER_REGION: Final = 80
 _CELLS_PER_REGION: Final = 50
