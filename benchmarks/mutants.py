@@ -1,4 +1,4 @@
-"""Do the tests notice? One change of one line at a time, in the networks and the tools.
+"""Do the tests notice? One change of one line at a time, most in the networks and the tools.
 
 usage: python benchmarks/mutants.py [--only TEXT] [--again]
 
