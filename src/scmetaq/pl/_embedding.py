@@ -96,6 +96,8 @@ def embedding(
 
 def _cells(adata: AnnData, metacell: str, basis: str, color: str | None) -> pd.DataFrame:
     """Position, metacell and label of each cell."""
+    if not isinstance(adata, AnnData):
+        raise InputTypeError(f"Expected `adata` as an AnnData, found {type(adata).__name__}.")
     fix = "Compute one, e.g. by `sc.tl.umap`."
     position = np.asarray(_style.entry(adata.obsm, basis, "obsm", "basis", fix))
     names = _style.entry(adata.obs, metacell, "obs", "metacell").astype(object)
