@@ -167,8 +167,8 @@ def conditions(
         raise InputTypeError(problem, "Of `get_condition_embeddings()` pass the entry of one key.")
     fix = "Compute components, e.g. by `sc.pp.pca`."
     components = np.asarray(_style.entry(samples.obsm, basis, "obsm", "basis", fix), dtype=float)
-    is_line = components.shape[1] == 1
-    position = np.pad(components[:, :2], ((0, 0), (0, int(is_line))))
+    is_line = components.shape[1] < 2
+    position = np.pad(components[:, :2], ((0, 0), (0, max(0, 2 - components.shape[1]))))
     values: Any = None if color is None else _style.entry(samples.obs, color, "obs", "color")
     types = pd.api.types
     is_number = types.is_numeric_dtype(values) and not types.is_bool_dtype(values)
