@@ -1,4 +1,4 @@
-"""Do the tests notice? One change of one line at a time, in the networks and the tools.
+"""Do the tests notice? One change of one line at a time, most in the networks and the tools.
 
 usage: python benchmarks/mutants.py [--only TEXT] [--again]
 
@@ -85,21 +85,19 @@ def fails(mutant: dict[str, Any], tests: list[str]) -> bool:
 
 
 def report(results: dict[str, Any]) -> Report:
-    """How many are killed, by folder, and a row for each survivor."""
+    """How many are killed, by folder, and a line for each survivor."""
     runs, rows = results["runs"], []
     for folder in sorted({run["file"].split("/")[0] for run in runs}):
         of_folder = [run for run in runs if run["file"].startswith(f"{folder}/")]
         killed = sum(bool(run["killed_by"]) for run in of_folder)
         rows.append([f"`{folder}`", str(len(of_folder)), str(killed)])
+    rows.append(["all", str(len(runs)), str(sum(bool(run["killed_by"]) for run in runs))])
     survivors = [
-        [f"`{run['file']}`", f"`{run['old'].strip()}`", f"`{run['new'].strip()}`", run["reason"]]
-        for run in runs
-        if not run["killed_by"]
+        f"- `{of['file']}`, `{of['old'].strip()}` as `{of['new'].strip()}`: {of['reason']}."
+        for of in runs
+        if not of["killed_by"]
     ]
-    text = table(["part", "mutants", "killed"], rows)
-    if survivors:
-        text += "\n\n" + table(["survivor", "is", "becomes", "why"], survivors)
-    return Report(text)
+    return Report("\n\n".join([table(["part", "mutants", "killed"], rows), "\n".join(survivors)]))
 
 
 if __name__ == "__main__":

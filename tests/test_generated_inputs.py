@@ -60,7 +60,7 @@ def trained(data, n_metacells, **setup):
     return model
 
 
-@inputs(0.35)
+@inputs(0.37)
 @given(case=cases(), n_metacells=st.integers(2, 8), is_near=st.booleans(), saves=st.booleans())
 def test_counts_of_any_form(case, n_metacells, is_near, saves, folder):
     adata, kept = case.make(folder), case.kept
@@ -102,7 +102,7 @@ def test_sums_of_any_grouping(case, n_groups, folder):
         assert len(evaluate(adata, groups)) if n_groups > 1 else True
 
 
-@inputs(0.15)
+@inputs(0.13)
 @given(label=st.sampled_from([*COLUMNS]), batch=st.sampled_from([*COLUMNS, None]))
 def test_columns_of_any_kind(label, batch):
     i, X = np.arange(60), drawn_counts(np.random.default_rng(1), 60, 20).astype(np.float32)

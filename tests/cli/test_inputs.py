@@ -14,6 +14,7 @@ def test_bad_inputs_and_files_of_another_kind_are_refused(run, tmp_path, mcells)
         ("none.h5ad", ("There is no", "none.h5ad")),
         ("cells.csv", (".h5ad", ".h5mu", ".zarr", "demo", "cells.csv")),
         ("none.h5mu", ("There is no", "none.h5mu")),
+        ("cells.h5ad.gz", ("cells.h5ad.gz", "Unpack it first")),
     ):
         assert run("infer", name, "--out", tmp_path / "out").refuses(*told)
     (tmp_path / "cells.zarr").mkdir()

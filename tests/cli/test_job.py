@@ -2,6 +2,8 @@
 
 import csv
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -44,6 +46,27 @@ def test_earlier_results_are_replaced_if_asked_and_inputs_never(run, inferred_ad
     inside = run("infer", out / "metacells.h5ad", "--out", out, "--overwrite")
     assert inside.refuses("lies in", "choose another --out"), inside
     assert set(os.listdir(out)) == files
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(run, inferred_adata, path, earlier):
+    (earlier.parent / "link").symlink_to(earlier)
+    words = ("evaluate", path, inferred_adata.table, "--out", earlier.parent / "link")
+    assert run(*words).refuses("exists", "--overwrite")
+    outcome = run(*words, "--overwrite")
+    assert outcome.status == 0, outcome.err
+    assert (earlier.parent / "link").readlink() == earlier
+    assert set(os.listdir(earlier)) == {"metrics.csv", "report.html"}
+    assert set(os.listdir(earlier.parent)) == {"link", earlier.name}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stdout", [">&-", "| true", ">/dev/full"])
+def test_results_are_whole_where_nothing_can_be_printed(inferred_adata, path, tmp_path, stdout):
+    program = f"{sys.executable} -W ignore -c 'from scmetaq.cli import main; main()'"
+    words = f"evaluate {path} {inferred_adata.table} --out {tmp_path / 'out'}"
+    done = subprocess.run(f"{program} {words} {stdout}", shell=True, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert set(os.listdir(tmp_path / "out")) == {"metrics.csv", "report.html"}
 
 
 def test_folders_that_cannot_be_made_are_refused(run, path, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scanpy as sc
+import scipy.sparse
 from anndata import AnnData, concat
 from mudata import MuData
 from scipy import sparse
@@ -184,6 +185,9 @@ RENAMED = {
     "versions": lambda names: [f"{name}.{i % 9}" for i, name in enumerate(names)],
     "capitals": lambda names: names.str.upper(),
     "prefixes": lambda names: "GRCh38_" + names,
+    "other prefixes": lambda names: "hg19-" + names,
+    "spaces": lambda names: names + " ",
+    "other names behind": lambda names: names + "_ENSG" + names,
 }
 
 
@@ -210,6 +214,40 @@ def test_names_of_both_sides_are_shown_and_the_line_that_makes_them_match(
         assert_mended(lambda: model.get_assignments(other), scope, "The model knows 'gene0'")
 
 
+def test_signs_in_names_of_peaks_do_not_matter_and_names_of_some_features_give_a_warning(
+    paired, fit
+):
+    model, peaks = fit(paired["atac"].copy(), setup={"modality": "atac"}), paired["atac"].var_names
+    for names in (peaks.str.replace(":", "-"), peaks.str.replace("[:-]", "_", regex=True)):
+        for own in (names, names.str.removeprefix("chr")):
+            query = paired["atac"][:60].copy()
+            query.var_names = own
+            scope = {"query": query, "model": model}
+            match = "80 match by"
+            assert_mended(lambda: MetaQModel.load_query_data(scope["query"], model), scope, match)  # noqa: B023
+            assert list(query.var_names) == list(peaks)
+    query.var_names = [*peaks[:50], *peaks[50:].str.upper()]
+    with pytest.warns(UserWarning, match="30 of 80 atac features are missing. .*80 match by"):
+        assert len(MetaQModel.load_query_data(query, model).missing_features["atac"]) == 30
+
+
+def test_counts_that_a_tool_corrected_are_rounded(toy):
+    toy.X = toy.X.astype(np.float64) * 30
+    toy.X.data += np.random.default_rng(0).uniform(-0.4, 0.4, len(toy.X.data))
+    expected = np.rint(toy.X.toarray())
+    scope = {"adata": toy, "scipy": scipy}
+    assert_mended(lambda: MetaQModel.setup_anndata(scope["adata"]), scope, "a tool corrected|SoupX")
+    np.testing.assert_array_equal(toy.X.toarray(), expected)
+
+
+def test_spliced_counts_are_the_advice_before_others(toy):
+    for name in ("ambiguous", "spliced", "unspliced"):
+        toy.layers[name] = toy.X.copy()
+    toy.X = toy.X / 3
+    with pytest.raises(ValueError, match='whole numbers: layer="spliced"'):
+        MetaQModel.setup_anndata(toy)
+
+
 def test_columns_of_a_modality_are_named_as_in_other_functions_or_copied(toy_mdata, fit):
     part = toy_mdata["rna"]
     part.obs["batch"], part.obs["kind"] = np.resize(["a", "b"], 150), part.obs["state"]
@@ -219,6 +257,16 @@ def test_columns_of_a_modality_are_named_as_in_other_functions_or_copied(toy_mda
         scope = {"mdata": toy_mdata.copy()}
         call = lambda: MetaQModel.setup_mudata(scope["mdata"], **{argument: key})  # noqa: B023, E731
         assert_mended(call, scope, rf"mdata\['rna'\].obs has it: pass {argument}=\"rna:{key}\"")
+    scope = {"mdata": toy_mdata.copy()}
+    call = lambda: MetaQModel.setup_mudata(scope["mdata"], batch_key="adt:batch")  # noqa: E731
+    with pytest.raises(KeyError, match=r"mdata\['rna'\].obs has it: pass batch_key=\"rna:batch\""):
+        call()
+    scope["mdata"]["rna"].obsm["X_mine"] = np.random.default_rng(0).normal(size=(150, 3))
+    for key in ("rna:X_mine", "X_mine"):
+        call = lambda: MetaQModel.setup_mudata(scope["mdata"], use_rep="X_mine")  # noqa: E731
+        with pytest.raises(KeyError, match="Copy that of the modality, and name 'X_mine'"):
+            MetaQModel.setup_mudata(scope["mdata"], use_rep=key)
+    assert_mended(call, scope, "No embedding 'X_mine'")
     models = [
         fit(toy_mdata.copy(), setup=setup)
         for setup in (

@@ -68,7 +68,7 @@ BAD_COUNTS = {
     ),
     "a fraction": (
         lambda adata: with_values(adata, 0.5),
-        r"found 1 non-integer values.*Most values are whole numbers.*there are no layers\.$",
+        "found 1 non-integer values.*Most values are whole numbers.*there are no layers. If .*rint",
     ),
     "empty cells": (
         lambda adata: without_counts(adata, [3, 8]),
@@ -136,6 +136,17 @@ def test_features_without_counts_give_a_warning(toy):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_anndata(toy, is_query=True)
+
+
+def test_equal_numbers_of_counts_in_all_cells_give_a_warning(toy):
+    X = toy.X.toarray()
+    toy.X = np.rint(X / X.sum(1, keepdims=True) * 1e6)
+    with pytest.warns(UserWarning, match=r"All cells have about 1,000,\d+ counts in adata.X"):
+        check_anndata(toy)
+    toy.X = X * 100
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_anndata(toy)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.uint32, np.int64, np.uint64])

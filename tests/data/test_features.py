@@ -1,10 +1,11 @@
 import warnings
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from mudata import MuData
+from mudata import MuData, read_h5mu
 from scipy import sparse
 
 import scmetaq
@@ -39,6 +40,8 @@ def remedies(error):
         ("modality", {"rna": "RNA", "adt": "ADT"}),
         ("Type", {"rna": GENES, "adt": "CRISPR Guide Capture"}),
         ("feature_types", {"rna": GENES, "adt": "Negative Control Probe"}),
+        ("feature_types", {"rna": "RNA_assay", "adt": "Antibody-Derived Tags"}),
+        ("library_type", {"rna": GENES, "adt": ANTIBODIES}),
     ],
 )
 def test_features_of_several_kinds_are_refused_with_lines_that_work(paired, column, kinds):
@@ -64,6 +67,7 @@ def test_one_kind_and_columns_about_something_else_pass(paired):
         adata = paired[kind].copy()
         adata.var["feature_types"] = name
         adata.var["feature_type"] = ["protein_coding", "lncRNA"] * (adata.n_vars // 2)
+        adata.var["biotype"] = ["gene", "pseudogene"] * (adata.n_vars // 2)
         MetaQModel.setup_anndata(adata, modality=kind)
         assert MetaQModel(adata, 3)._features[kind].equals(adata.var_names)
 
@@ -100,10 +104,10 @@ def test_names_of_peaks_or_antibodies_among_genes_give_a_warning(paired):
     with pytest.warns(UserWarning, match=r"80 of 140 features in adata.*'chr1:0-500'") as found:
         MetaQModel.setup_anndata(adata)
     assert found[0].filename == __file__
-    adata.var_names = [f"ADT_{i}" if i > 130 else f"HLA-{i}" for i in range(140)]
-    with pytest.warns(UserWarning, match="9 of 140 features .* as of ADT"):
-        MetaQModel.setup_anndata(adata)
-    paired["atac"].var_names.str.fullmatch("x")
+    for name in ("ADT_{}", "CD{}_prot", "anti-CD{}", "CD{} (protein)", "CD{}_TotalSeqB"):
+        adata.var_names = [name.format(i) if i > 130 else f"HLA-{i}" for i in range(140)]
+        with pytest.warns(UserWarning, match="9 of 140 features .* as of ADT"):
+            MetaQModel.setup_anndata(adata)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         MetaQModel.setup_anndata(paired["atac"].copy(), modality="atac")
@@ -150,8 +154,21 @@ def test_kinds_become_modalities_of_the_same_cells_and_others_are_left_out(paire
         split_modalities(paired)
 
 
-def test_kinds_of_a_file_on_disk_are_read_by_rows(paired, tmp_path, monkeypatch):
+def test_features_without_a_kind_give_a_warning_and_numbers_are_names(paired):
+    adata = joined(paired, "rna", "adt")
+    adata.var["feature_types"] = adata.var["feature_types"].where(adata.var.index < "p")
+    with pytest.warns(UserWarning, match="8 features without a value in .*e.g. 'protein0', are"):
+        MetaQModel.setup_anndata(adata)
+    adata = paired["rna"].copy()
+    adata.var.index = pd.RangeIndex(60)
+    MetaQModel.setup_anndata(adata)
+
+
+def test_kinds_of_a_file_on_disk_are_read_by_rows(paired, fit, tmp_path, monkeypatch):
     joined(paired, "rna", "adt").write_h5ad(tmp_path / "cells.h5ad")
+    model = fit(paired["rna"].copy())
+    lazy = anndata.experimental.read_lazy(tmp_path / "cells.h5ad")
+    assert model.get_assignments(lazy).equals(model.get_assignments())
     monkeypatch.setattr("scmetaq.data._files.MOST_IN_MEMORY", 0)
     found = split_modalities(read_files(tmp_path / "cells.h5ad"))
     MetaQModel.setup_mudata(found)
@@ -176,10 +193,14 @@ def test_the_command_line_makes_modalities_of_kinds(run, paired, tmp_path):
     assert "split_modalities(anndata.read_h5ad" in (tmp_path / "both" / "report.html").read_text()
     outcome = run("map", tmp_path / "cells.h5ad", "--model", tmp_path / "both" / "model", "--out", tmp_path / "mapped")  # fmt: skip  # noqa: E501
     assert outcome.status == 0, outcome.err
+    for kind in ("rna", "adt"):
+        joined(paired, kind).write_h5ad(tmp_path / f"{kind}.h5ad")
+        outcome = run("map", tmp_path / f"{kind}.h5ad", "--model", tmp_path / "both" / "model", "--out", tmp_path / kind)  # fmt: skip  # noqa: E501
+        assert outcome.status == 0, outcome.err
+        assert list(read_h5mu(tmp_path / kind / "metacells.h5mu").mod) == [kind]
     outcome = run(
         "infer", tmp_path / "cells.h5ad", *words, "--modality", "atac", "--out", tmp_path / "x"
     )
     assert outcome.refuses("No features are ATAC: leave --modality out")
-    joined(paired, "adt").write_h5ad(tmp_path / "adt.h5ad")
     outcome = run("infer", tmp_path / "adt.h5ad", *words, "--out", tmp_path / "x")
     assert outcome.refuses("found 'Antibody Capture' (8)", "Pass --modality adt.")

@@ -189,6 +189,10 @@ def test_files_that_cannot_be_read_say_the_likely_cause(paired, blood, tmp_path)
         file["obs"].attrs["encoding-version"] = "9.9"
     with h5py.File(tmp_path / "matrix.h5ad", "w") as file:
         file.create_group("matrix")
+    with h5py.File(tmp_path / "loom.h5ad", "w") as file:
+        file["matrix"], file["row_attrs/Gene"] = np.ones((3, 3)), np.arange(3)
+    with h5py.File(tmp_path / "genome.h5ad", "w") as file:
+        file["GRCh38/barcodes"], file["version"] = np.arange(3), 2
     with h5py.File(tmp_path / "other.h5ad", "w") as file:
         file.create_group("images")
     (tmp_path / "page.h5ad").write_text("<!DOCTYPE html>")
@@ -199,6 +203,8 @@ def test_files_that_cannot_be_read_say_the_likely_cause(paired, blood, tmp_path)
         "odd.h5ad": "written by an old version or another program.*with a recent anndata",
         "several.h5ad": "holds modalities, so give it the ending .h5mu",
         "matrix.h5ad": r"scanpy.read_10x_h5\(path, gex_only=False\)",
+        "loom.h5ad": r"anndata.io.read_loom\(path\)",
+        "genome.h5ad": r"scanpy.read_10x_h5\(path, gex_only=False\)",
         "other.h5ad": "it is whole, but of another format",
         "page.h5ad": "may be truncated or of another format",
         "empty.h5mu": "may be truncated",

@@ -35,7 +35,7 @@ def test_modalities_are_those_named_or_found_by_their_usual_names(toy_mdata):
         (all3, {"adt_layer": "x"}, KeyError, "No modality 'x' for adt_layer.*'rna', 'adt', 'atac'"),
         (all3, {"labels_key": "x", "rna_layer": "rna"}, KeyError, "No modality 'x' for labels_key"),
         (all3, same, ValueError, "found 'rna' named for several"),
-        (spliced, None, ValueError, "found 'spliced'.*modalities="),
+        (spliced, None, ValueError, "found 'spliced'.*modalities={.rna_layer.: 'spliced'"),
         (twice, None, ValueError, "one modality of ADT counts, found adt, prot"),
     ):
         with pytest.raises(error, match=message):

@@ -1,10 +1,12 @@
 """Batch-aware quantization."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from scmetaq import MetaQModel, metrics
+from scmetaq import MetaQModel, metrics, pl
 
 
 def shifted(cells, rng):
@@ -80,6 +82,18 @@ def test_embeddings_of_each_key_and_their_principal_components(of_two_keys, cell
     np.testing.assert_allclose(components @ components.T, centred @ centred.T, atol=1e-6)
     assert np.square(components[:, 0]).sum() > np.square(components[:, 1]).sum()
     np.testing.assert_allclose(found.uns["pca"]["variance_ratio"].sum(), 1, rtol=1e-5)
+
+
+def test_a_single_category_has_no_components_no_warning_and_is_drawn(fit, cells):
+    cells = cells.copy()
+    cells.obs["batch"] = "only"
+    model = fit(cells, 8, 2, setup={"batch_key": "batch"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        found = model.get_condition_embeddings()["batch"]
+        ax = pl.conditions(found, "n_cells")
+    assert found.obsm["X_pca"].shape == (1, 0)
+    assert ax.collections[0].get_offsets().tolist() == [[0, 0]]
 
 
 def test_embeddings_have_the_columns_that_are_constant_within_a_category(fit, cells):

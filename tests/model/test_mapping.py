@@ -253,6 +253,9 @@ class TestFeatures:
             MetaQModel.load_query_data(known[:, :40].copy(), reference)
         with pytest.raises(ValueError, match=r"at least 90% of the 500.*found 400"):
             MetaQModel.load_query_data(known[:, :400].copy(), reference, min_shared=0.9)
+        for n, share in ((160, 0.2), (410, 0.8)):
+            found = MetaQModel.load_query_data(known[:, :n].copy(), reference, min_shared=share)
+            assert len(found.missing_features["rna"]) == 500 - n
         known = known.copy()
         known.var_names = [f"ENSG{i}" for i in range(known.n_vars)]
         with pytest.raises(ValueError, match="found 0 in the query.*var_names"):

@@ -147,6 +147,16 @@ def test_cells_that_are_not_those_saved_are_refused(toy_model, toy, tmp_path):
         assert MetaQModel.load(tmp_path / "without").adata is None
 
 
+def test_cells_that_no_file_holds_are_refused_by_name_and_the_earlier_model_stays(folder, toy):
+    model, before = MetaQModel.load(folder, toy), (folder / "model.pt").read_bytes()
+    toy.obs["age"] = pd.cut(np.arange(150), 3)
+    with pytest.raises(ValueError, match=r"cannot be written.*/obs/age.*save without them"):
+        model.save(folder, overwrite=True, save_anndata=True)
+    assert os.listdir(folder) == ["model.pt"]
+    assert (folder / "model.pt").read_bytes() == before
+    model.save(folder, overwrite=True)
+
+
 def test_a_save_that_fails_leaves_the_earlier_model_and_other_files(folder, toy_model, monkeypatch):
     (folder / "README.md").write_text("mine")
     before = (folder / "model.pt").read_bytes()

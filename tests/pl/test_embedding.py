@@ -77,6 +77,8 @@ def test_bad_input_is_named(adata, arguments, error, message):
     adata.obs = adata.obs.assign(name=adata.obs_names, none=None)
     adata.obsm["X_one"] = adata.obsm["X_umap"][:, :1]
     adata.uns["cell_type_colors"] = ["red", "blue", "no colour"]
+    with pytest.raises(TypeError, match="`adata` as an AnnData, found DataFrame"):
+        pl.embedding(adata.obs)
     with pytest.raises(error, match=message):
         pl.embedding(adata, **arguments)
 

@@ -82,8 +82,8 @@ def test_fractions_give_a_warning_and_no_counts_are_refused():
 
 def test_rows_of_each_group_are_averaged():
     x = np.random.default_rng(0).normal(size=(6, 3))
-    means = mean_rows(x, np.array([2, 0, -1, 2, 0, 0]), 3)
-    np.testing.assert_allclose(means, [x[[1, 4, 5]].mean(0), np.zeros(3), x[[0, 3]].mean(0)])
+    means = mean_rows(x, np.array([2, 0, -1, 3, 0, 0]), 4)
+    np.testing.assert_allclose(means, [x[[1, 4, 5]].mean(0), np.zeros(3), x[0], x[3]])
 
 
 @pytest.fixture

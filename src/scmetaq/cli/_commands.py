@@ -14,6 +14,7 @@ from scmetaq._errors import InputError
 
 from ._checkpoints import Checkpoints
 from ._inputs import (
+    as_modality,
     check_accelerator,
     read_assignments,
     split,
@@ -230,7 +231,9 @@ class Map(Job):
         known = MetaQModel.load(
             str(self.model), False, accelerator=self.accelerator, trust=self.trust
         )
-        query = split(self.cells.data, known.registry["setup_args"])
+        query = as_modality(
+            split(self.cells.data, known.registry["setup_args"]), known.get_var_names()
+        )
         self.mapped = MetaQModel.load_query_data(query, known, layer=self.layer)
         self.arguments: dict[str, Any] = dict(self.mapped.registry["setup_args"])
         parts = getattr(self.mapped.adata, "mod", {})

@@ -61,6 +61,7 @@ def find_source(texts: Sequence[str], file_key: str | None = None) -> Source:
             reader = _READERS.get(".mtx" if path.is_dir() else path.suffix.lower())
             fix = f" Read it and write it once in Python: {reader}.write_h5ad('cells.h5ad')."
             fix = fix.format(repr(str(path))) if reader else ""
+            fix = " Unpack it first." if path.suffix.lower() in _COMPRESSED else fix
             raise InputError(f"{problem} {DEMO}, found {text!r}.{fix}")
         if not path.exists():
             raise InputError(f"There is no {text}: check the spelling and the folder.")
@@ -223,6 +224,18 @@ def read_data(source: Source, layer: str | None = None) -> Any:
     if not source.paths:
         return data.demo()
     return data.read_files(source.paths, file_key=source.file_key, layer=layer)
+
+
+def as_modality(cells: Any, names: Any) -> Any:
+    """Return cells of one kind as the modality whose features they have, for a model of several."""
+    from mudata import MuData
+
+    if hasattr(cells, "mod") or not isinstance(names, Mapping):
+        return cells
+    modality = max(names, key=lambda name: cells.var_names.isin(names[name]).sum())
+    found: Any = MuData({modality: cells})
+    found.obs = cells.obs.copy()
+    return found
 
 
 def _at(layer: str | None) -> str:

@@ -19,14 +19,18 @@ _LEAST_GAIN = 0.2
 """Share of the names of a model that others must match beyond those that do."""
 _SPELLINGS: dict[str, Callable[[str], str]] = {
     "n": str,
-    "n.upper()": str.upper,
+    "n.strip().upper()": lambda n: n.strip().upper(),
     're.sub(r"\\.\\d+$", "", n)': lambda n: re.sub(r"\.\d+$", "", n),
     're.sub(r"^\\w+?_+|\\.\\d+$", "", n).upper()': lambda n: re.sub(
         r"^\w+?_+|\.\d+$", "", n
     ).upper(),
-    'n.replace("_", "-")': lambda n: n.replace("_", "-"),
+    're.sub(r"\\W|_", "-", n).removeprefix("chr")': lambda n: re.sub(r"\W|_", "-", n).removeprefix(
+        "chr"
+    ),
+    're.sub(r"[-_|].*", "", n)': lambda n: re.sub(r"[-_|].*", "", n),
+    're.sub(r".*?[-_|]+", "", n, count=1)': lambda n: re.sub(r".*?[-_|]+", "", n, count=1),
 }
-"""Code that makes names alike that are spelled in other ways: capitals, versions, prefixes."""
+"""Code that makes names alike that are spelled in other ways: capitals, versions, other signs."""
 
 
 def held(where: str, layer: str | None) -> str:
@@ -66,6 +70,7 @@ def where_counts_are(
     """Which matrix holds whole numbers, with a line that uses it, and the layer if it is one."""
     there = [name for name in layers_of(part) if name != layer]
     good = [name for name in there if _are_counts(part.layers[name])]
+    good.sort(key=lambda name: re.search("ambiguous|unspliced", name.lower()) is not None)
     good.sort(key=lambda name: not re.search("count|raw|umi", name.lower()))
     into = held(where, layer)
     if good:
@@ -96,8 +101,7 @@ def other_names(part: Any, known: pd.Index, where: str) -> str:
     _, bracket, name = where.partition("[")
     for column, names in columns.items():
         for code, spelled in _SPELLINGS.items():
-            found = {spelled(as_name(of)) for of in names}
-            n = sum(spelled(as_name(of)) in found for of in known)
+            n = len({spelled(as_name(of)) for of in names} & {spelled(as_name(of)) for of in known})
             if n > n_best:
                 as_known = f"{{{code}: n for n in model.get_var_names(){bracket}{name}}}"
                 line = f"known = {as_known}; {where}.var_names = [known.get({code}, n) for n in"

@@ -168,6 +168,9 @@ def _check_counts(
             fix, value = f"{of_all} have none, take these: {left}.", None
         else:
             fix, value = where_counts_are(given, own, where, argument, is_query=is_query)
+            if fix.startswith("Pass") and _FRACTIONS in problem and "log1p" not in problem:
+                rounded = f"{matrix} = scipy.sparse.csr_matrix({matrix}).rint()"
+                fix += f" If they are counts that SoupX or another tool corrected: {rounded}."
         wrong = f"Expected raw counts (integers >= 0) in {matrix}, found {problem}"
         raise InputValueError(wrong, fix, argument, value)
     empty = np.flatnonzero(per_cell == 0)
@@ -180,20 +183,17 @@ def _check_counts(
         )
     n_silent = int((per_feature == 0).sum())
     if n_silent and not is_query:
-        warnings.warn(
-            f"{n_silent} of {adata.n_vars} features have no counts in {matrix} and are ignored. To "
-            f"drop them: sc.pp.filter_genes({where}, min_counts=1).",
-            UserWarning,
-            stacklevel=5,
-        )
+        text = f"{n_silent} of {adata.n_vars} features have no counts in {matrix} and are ignored."
+        fix = f"To drop them: sc.pp.filter_genes({where}, min_counts=1)."
+        warnings.warn(f"{text} {fix}", UserWarning, stacklevel=5)
+    if not is_query and len(per_cell) > 9 and per_cell.mean() > max(999, 200 * per_cell.std()):
+        text = f"All cells have about {per_cell.mean():,.0f} counts in {matrix}: if they are"
+        warnings.warn(f"{text} normalised and rounded, pass raw ones.", UserWarning, stacklevel=5)
     if np.median(detected) < n_detected and adata.n_vars > _MANY_FEATURES:
-        warnings.warn(
-            f"Half of the cells have counts of at most {np.median(detected):.0f} of the "
-            f"{adata.n_vars:,} features in {matrix}: metacells of so shallow cells may mix states. "
-            "Look at markers or labels within them (metrics.purity) before you rely on them.",
-            UserWarning,
-            stacklevel=5,
-        )
+        few = f"at most {np.median(detected):.0f} of the {adata.n_vars:,} features in {matrix}"
+        text = f"Half of the cells have counts of {few}: metacells of so shallow cells may mix"
+        fix = "Look at markers or labels within them (metrics.purity) before you rely on them."
+        warnings.warn(f"{text} states. {fix}", UserWarning, stacklevel=5)
 
 
 _NOT_FINITE, _NEGATIVE, _FRACTIONS = "NaN or infinite", "negative", "non-integer"
@@ -273,12 +273,9 @@ def _check_go_together(mdata: MuData, names: list[str], *, is_query: bool) -> No
             fix = "Give the same cell the same barcode in each modality, or train on each alone."
             raise InputValueError(f"Expected at least {_FEWEST_SHARED} {of}, {found}", fix)
         if shared < min(_FEW_SHARED, n_cells / 10):
-            warnings.warn(
-                f"Only {shared} of the {n_cells} cells of mdata[{name!r}] have another modality "
-                "too. If it should be more, see whether barcodes are the same in each modality.",
-                UserWarning,
-                stacklevel=5,
-            )
+            text = f"Only {shared} of the {n_cells} cells of mdata[{name!r}] have another modality"
+            fix = "If it should be more, see whether barcodes are the same in each modality."
+            warnings.warn(f"{text} too. {fix}", UserWarning, stacklevel=5)
 
 
 def check_paired(mdata: MuData, names: list[str]) -> None:

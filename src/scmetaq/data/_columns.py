@@ -53,12 +53,13 @@ def no_column(
     whole = whole or own_name(data)
     where, fix = called(whole, modality), ""
     there = [name for name in part_of(data, modality).obs if not is_bookkeeping(name)]
-    having = [name for name, part in getattr(data, "mod", {}).items() if key in part.obs]
+    column = str(key).rpartition(":")[2]
+    having = [name for name, part in getattr(data, "mod", {}).items() if column in part.obs]
     if having:
-        other, given = called(whole, having[0]), f'"{having[0]}:{key}"'
+        other, given = called(whole, having[0]), f'"{having[0]}:{column}"'
         given = f"[{given}]" if argument == "categorical_covariate_keys" else given
         given = f"pass {argument}={given}, or copy it: " if argument else ""
-        fix = f"{other}.obs has it: {given}{where}.obs[{key!r}] = {other}.obs[{key!r}]."
+        fix = f"{other}.obs has it: {given}{where}.obs[{column!r}] = {other}.obs[{column!r}]."
     elif modality is not None and key in data.obs:
         fix = f"{whole}.obs has it: leave {argument or 'it'} out of modalities."
     problem = f"No column {key!r} in {where}.obs. Columns there: {listed(there)}."

@@ -13,20 +13,26 @@ from scmetaq._errors import InputTypeError, InputValueError, listed
 from scmetaq._keys import as_name
 
 from ._advice import changed
-from ._containers import Placed, is_in_memory, readable
+from ._containers import Placed, is_in_memory, loaded, readable
 from ._plain import plain_column
 
 _COLUMNS = {"featuretypes", "featuretype", "modality", "type"}
 """Columns of ``var`` with the kind of a feature, but for capitals and underscores."""
 _VALUES = {
-    **dict.fromkeys(("geneexpression", "gene", "genes", "gex", "rna", "mrna"), "rna"),
-    **dict.fromkeys(("antibodycapture", "antibody", "adt", "protein", "proteins", "prot"), "adt"),
-    **dict.fromkeys(("peaks", "peak", "atac", "chromatinaccessibility"), "atac"),
+    **dict.fromkeys(("gene", "gex", "rna", "mrna", "cdna", "transcript", "transcriptome"), "rna"),
+    **dict.fromkeys(("antibody", "antibodie", "antibodyderived", "adt", "abseq"), "adt"),
+    **dict.fromkeys(("protein", "prot", "surfaceprotein", "epitope"), "adt"),
+    **dict.fromkeys(("peak", "atac", "chromatin", "accessibility"), "atac"),
+    "chromatinaccessibility": "atac",
 }
-"""Kind of counts by what the column says, as 10x Genomics and others write it."""
+"""Kind of counts by what the column says, as 10x Genomics and others write it, without ending."""
+_ENDING = "(assay|capture|count|data|expression|feature|tag|s)+$"
+_MOST_KINDS = 20
+"""Values of a column of another name that may be about kinds."""
 _LOOKS = {
     "atac": r"chr[\w.]+[:_-]\d+[_-]\d+|[\w.]+:\d+-\d+",
-    "adt": r"(?i)(adt|hto)[_:.-].+|.*(totalseq|hashtag).*",
+    "adt": r"(?i)(ab|adt|anti|hto|prot|protein)[_:.-].+|.+[ _:.-]\(?(adt|pabo|prot|protein)\)?|"
+    ".*(totalseq|hashtag).*",
 }
 """Names that peaks and antibodies usually have."""
 
@@ -45,7 +51,7 @@ class Kinds(NamedTuple):
 
     def of(self, value: str) -> str | None:
         """Kind of counts of a value: ``"rna"``, ``"adt"`` or ``"atac"``; None: another."""
-        return _VALUES.get(re.sub("[^a-z]", "", value.lower()))
+        return _VALUES.get(re.sub(_ENDING, "", re.sub("[^a-z]", "", value.lower())))
 
     @property
     def names(self) -> list[str]:
@@ -63,12 +69,14 @@ class Kinds(NamedTuple):
         return ", ".join(f"{value!r} ({n:,})" for value, n in self.n_features.items())
 
 
-def find_kinds(var: pd.DataFrame) -> Kinds | None:
-    """Kinds of features by a column of ``var``; None if no column has a kind of counts."""
-    for name, column in var.items():
-        if re.sub("[^a-z]", "", str(name).lower()) in _COLUMNS:
+def find_kinds(var: Any) -> Kinds | None:
+    """Kinds of features by a column of ``var``; None if none has a kind, or is named otherwise."""
+    for name, column in (var if isinstance(var, pd.DataFrame) else loaded(var)).items():
+        is_named = re.sub("[^a-z]", "", str(name).lower()) in _COLUMNS
+        if is_named or column[:1_000].astype(str).nunique() <= _MOST_KINDS:
             kinds = Kinds(str(name), plain_column(column).astype(object).map(as_name, "ignore"))
-            if any(map(kinds.of, kinds.n_features)):
+            known = set(map(kinds.of, kinds.n_features)) - {None}
+            if len(known) > 1 or (is_named and known):
                 return kinds
     return None
 
@@ -77,12 +85,9 @@ def warn_of_kinds(adata: AnnData, where: str) -> None:
     """Warn of features of several kinds, whose counts are no parts of one whole."""
     kinds = find_kinds(adata.var)
     if kinds is not None and len(kinds.names) > 1:
-        warnings.warn(
-            f"Features of several kinds in {where} are judged as one: {kinds.described()}. Make "
-            f"modalities of them: mdata = scmetaq.data.split_modalities({where}).",
-            UserWarning,
-            stacklevel=3,
-        )
+        text = f"Features of several kinds in {where} are judged as one: {kinds.described()}."
+        fix = f"Make modalities of them: mdata = scmetaq.data.split_modalities({where})."
+        warnings.warn(f"{text} {fix}", UserWarning, stacklevel=3)
 
 
 def check_kinds(adata: AnnData, kind: str, where: str, *, is_query: bool = False) -> None:
@@ -102,6 +107,11 @@ def check_kinds(adata: AnnData, kind: str, where: str, *, is_query: bool = False
             f"{kinds.described()} in {column}.",
             f"Keep one kind, {own}" + (f"{both}({where})." if both else "."),
         )
+    unknown = adata.var_names[kinds.values.isna()]
+    if found == [kind] and len(unknown) and not is_query:
+        text = f"{len(unknown):,} features without a value in {column}, e.g. {unknown[0]!r}, are"
+        fix = "Leave them out if they are something else."
+        warnings.warn(f"{text} modelled as {kind.upper()}. {fix}", UserWarning, stacklevel=5)
     if found != [kind]:
         named = found[0] in _VALUES.values()
         is_modality, name = "[" in where, where.partition("[")[2].rstrip("]")
@@ -174,13 +184,10 @@ def _columns(matrix: Any, place: np.ndarray) -> Any:
 
 def _warn_of_names(names: pd.Index, kind: str, where: str) -> None:
     for other, pattern in _LOOKS.items():
-        found = names[names.str.fullmatch(pattern)] if other != kind else []
+        found = names[names.astype(str).str.fullmatch(pattern)] if other != kind else []
         if len(found):
+            n = f"{len(found):,} of {len(names):,} features in {where}"
+            text = f"{n} have names as of {other.upper()}, e.g. {found[0]!r}, and are modelled as"
             fix = f'Say modality="{other}"' if len(found) == len(names) else "Leave them out"
-            warnings.warn(
-                f"{len(found):,} of {len(names):,} features in {where} have names as of "
-                f"{other.upper()}, e.g. {found[0]!r}, and are modelled as {kind.upper()}. {fix} if "
-                "they are, or make a modality of each kind.",
-                UserWarning,
-                stacklevel=6,
-            )
+            fix += " if they are, or make a modality of each kind."
+            warnings.warn(f"{text} {kind.upper()}. {fix}", UserWarning, stacklevel=6)

@@ -124,12 +124,15 @@ def _read(file: Path, is_small: bool) -> Any:
 def _why_not_read(file: Path) -> str:
     """The likely cause, by what is in a file that cannot be read, and what to do."""
     try:
-        names = set(zarr.open_group(file, mode="r") if file.is_dir() else h5py.File(file, "r"))
+        group: Any = zarr.open_group(file, mode="r") if file.is_dir() else h5py.File(file, "r")
+        names, has_barcodes = set(group), any(f"{name}/barcodes" in group for name in group)
     except Exception:  # noqa: BLE001 - whatever is wrong with it, it is not whole
         return "it may be truncated or of another format, so copy or download it again."
     if "mod" in names and file.suffix == ".h5ad":
         return "it holds modalities, so give it the ending .h5mu."
-    if "matrix" in names:
+    if {"matrix", "row_attrs"} <= names:
+        return "it is a loom file: anndata.io.read_loom(path).write_h5ad(...)."
+    if "matrix" in names or has_barcodes:
         return "it is of 10x Genomics: scanpy.read_10x_h5(path, gex_only=False).write_h5ad(...)."
     if not names & {"X", "obs", "mod"}:
         return "it is whole, but of another format: it holds no cells."

@@ -84,6 +84,10 @@ def check_embedding(data: Any, use_rep: str | None, where: str, width: int | Non
     if use_rep not in there:
         problem = f"No embedding {use_rep!r} in {where}.obsm. Entries there: {listed(there)}."
         fix = "" if width is None else "Compute it for these cells as for those of the model."
+        for name, part in getattr(data, "mod", {}).items():
+            if (own := use_rep.removeprefix(f"{name}:")) in part.obsm and width is None:
+                copy = f"{where}.obsm[{own!r}] = {where}[{name!r}].obsm[{own!r}]"
+                fix = f"Copy that of the modality, and name {own!r}: {copy}."
         raise InputKeyError(problem, fix, "use_rep")
     rows = embedding_of(data, use_rep)
     is_wrong = rows.dtype.kind not in "fiu" or rows.ndim != 2 or not np.isfinite(rows).all()

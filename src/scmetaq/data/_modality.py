@@ -82,7 +82,8 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None = None) 
         _check_there(modalities, there)
     if not found:
         problem = f"Expected a modality with counts of RNA, ADT or ATAC, found {listed(there)}."
-        fix = 'Say which is which, e.g. modalities={"rna_layer": "rna", "adt_layer": "adt"}.'
+        name = repr(next(iter(there), "rna"))
+        fix = f'Say which is which, e.g. modalities={{"rna_layer": {name}, ...}}.'
         raise InputValueError(problem, fix, "modalities")
     return found
 
@@ -107,12 +108,9 @@ def warn_of_others(mdata: MuData, names: Mapping[str, str]) -> None:
     others = [repr(name) for name in mdata.mod if name not in names.values()]
     if others:
         used = ", ".join(f'"{kind}_layer": "{name}"' for kind, name in names.items())
-        warnings.warn(
-            f"{', '.join(others)} left out: no name of RNA, ADT or ATAC counts. To use other "
-            f"modalities, or to say that these are all: modalities={{{used}}}.",
-            UserWarning,
-            stacklevel=4,
-        )
+        text = f"{', '.join(others)} left out: no name of RNA, ADT or ATAC counts. To use other"
+        fix = f"modalities, or to say that these are all: modalities={{{used}}}."
+        warnings.warn(f"{text} {fix}", UserWarning, stacklevel=4)
 
 
 def of_modalities(name: str, value: Any, modalities: Collection[str]) -> dict[str, Any]:

@@ -231,13 +231,9 @@ def new_categories(data: AnnData | MuData, conditions: Iterable[Condition]) -> d
         new = [c for c in n_cells.index if c not in set(known)]
         few = [c for c in new if n_cells[c] < _FEW_CELLS]
         if few:
-            warnings.warn(
-                f"{len(few)} new categories of {key!r} have fewer than {_FEW_CELLS} cells, e.g. "
-                f"{few[0]!r} with {n_cells[few[0]]}: their effect can hardly be estimated, and "
-                "little is corrected.",
-                UserWarning,
-                stacklevel=4,
-            )
+            text = f"{len(few)} new categories of {key!r} have fewer than {_FEW_CELLS} cells, e.g."
+            text += f" {few[0]!r} with {n_cells[few[0]]}: their effect can hardly be estimated, and"
+            warnings.warn(f"{text} little is corrected.", UserWarning, stacklevel=4)
         found[key] = sorted(new)
     return found
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from anndata import AnnData
 from mudata import MuData
-from scvi.model._utils import parse_device_args
 from scvi.model.base import BaseModelClass, UnsupervisedTrainingMixin
 
 from scmetaq._errors import InputValueError, check_choice, check_int
@@ -38,9 +37,11 @@ from ._training import (
     Preparation,
     check_batch_size,
     check_losses,
+    check_others,
     check_plan_kwargs,
     check_precision,
     check_train_size,
+    device_of,
     few_cells_allowed,
     looks_at_held_out,
 )
@@ -233,13 +234,15 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
             raise InputValueError("The model was loaded without cells: there are none to train on.")
         check_int("max_epochs", max_epochs, most=MOST_EPOCHS, optional=True)
         check_batch_size(batch_size, self.module)
+        check_others(kwargs)
         check_precision(kwargs.get("precision"))
         check_train_size(train_size, early_stopping=early_stopping)
         if self.is_query:
-            self._check_query_training(train_size, early_stopping, kwargs)
+            self._check_query_training(train_size, early_stopping)
+        device = device_of(accelerator, devices)
         check_unchanged(self.adata, self._sources, self._features)
         started = time.perf_counter()
-        self.to_device(parse_device_args(accelerator, devices, return_device="torch")[-1])
+        self.to_device(device)
         prepared = self._prepare()
         if prepared is None:
             return

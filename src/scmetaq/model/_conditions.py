@@ -62,7 +62,8 @@ class ConditionsMixin(Mixin):
         }
         for of_key in found.values():
             n_components = min(of_key.n_obs - 1, of_key.n_vars)
-            sc.pp.pca(with_plain_tables(of_key), n_comps=n_components, svd_solver="full")
+            with np.errstate(invalid="ignore"):  # no variance of one category
+                sc.pp.pca(with_plain_tables(of_key), n_comps=n_components, svd_solver="full")
             del of_key.uns["pca"]["params"]  # None among them: not every anndata reads it
         return found
 

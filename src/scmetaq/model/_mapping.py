@@ -1,5 +1,5 @@
+import warnings
 from collections.abc import Mapping
-from inspect import signature
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,8 +9,6 @@ import torch
 from anndata import AnnData
 from mudata import MuData
 from scvi import settings
-from scvi.model.base import UnsupervisedTrainingMixin
-from scvi.train import Trainer
 
 from scmetaq._errors import InputTypeError, InputValueError, check_share
 from scmetaq.data._advice import other_names
@@ -213,9 +211,15 @@ class MappingMixin(Mixin):
             reads = part.feature_scaling if part.linear_path is None else part.linear_path
             of_part = names[reads.features.cpu().numpy()].to_numpy()
             n_shared = int((~np.isin(of_part, absent)).sum())
-            if n_shared < min_shared * len(of_part):
-                modality = self._sources[kind].modality
-                sides = other_names(part_of(query, modality), names, called("query", modality))
+            is_enough = n_shared >= min_shared * len(of_part)
+            if is_enough and len(absent) < len(names) / 5:
+                continue
+            modality = self._sources[kind].modality
+            sides = other_names(part_of(query, modality), names, called("query", modality))
+            if is_enough and " match by " in sides:
+                lacking = f"{len(absent):,} of {len(names):,} {kind} features are missing."
+                warnings.warn(f"{lacking} {sides}", UserWarning, stacklevel=3)
+            if not is_enough:
                 raise InputValueError(
                     f"Expected at least {min_shared:.0%} of the {len(of_part):,} {kind} features "
                     f"that the reference reads, found {n_shared:,} in the query. {sides}",
@@ -239,15 +243,8 @@ class MappingMixin(Mixin):
         self.is_trained_ = True
         self.history_: dict[str, Any] = {}
 
-    def _check_query_training(
-        self, train_size: float | None, early_stopping: bool, others: Mapping[str, Any]
-    ) -> None:
+    def _check_query_training(self, train_size: float | None, early_stopping: bool) -> None:
         """Refuse arguments that a query cannot have, also where no network is trained."""
-        trains = (UnsupervisedTrainingMixin.train, Trainer, Trainer.__mro__[1])
-        known = {name for of in trains for name in signature(of).parameters}
-        if odd := sorted(set(others) - known):
-            problem = f"Expected arguments of train or of its Trainer, found {odd[0]!r}."
-            raise InputTypeError(problem, argument=odd[0])
         if early_stopping or train_size is not None:
             raise InputValueError(
                 "Expected no train_size or early_stopping, found some: new conditions of a query "

@@ -16,7 +16,6 @@ import mudata
 import torch
 from scvi.data import AnnDataManager
 from scvi.data._download import _download
-from scvi.model._utils import parse_device_args
 from scvi.model.base import BaseModelClass
 from scvi.model.base._base_model import _write_adata
 from scvi.model.base._constants import SAVE_KEYS
@@ -27,6 +26,7 @@ from scmetaq.data._containers import check_can_be_written
 
 from ._given import refuse_datamodule
 from ._plain import plain, restored
+from ._training import device_of
 
 _CHECKSUM = "archive/sha256"
 """Entry of the archive with the checksum of all others."""
@@ -96,8 +96,7 @@ def load(
     """
     if datamodule is not None:
         refuse_datamodule()
-    options: Any = {"return_device": "torch", "validate_single_device": True}
-    to = parse_device_args(accelerator, device, **options)[-1]
+    to = device_of(accelerator, device, validate_single_device=True)
     folder, prefix = Path(dir_path), prefix or ""
     file = folder / f"{prefix}model.pt"
     if backup_url is not None:
@@ -174,7 +173,15 @@ def _write(
             archive.writestr(_CHECKSUM, _checksum(archive))
 
     def write_both(path: Path) -> None:
-        _write_adata(model.adata, path, **(cells or {}))
+        try:
+            _write_adata(model.adata, path, **(cells or {}))
+        except OSError:
+            raise
+        except Exception as error:  # of anndata, of a column or an entry
+            notes = getattr(error, "__notes__", [])
+            problem = ". ".join(["The cells cannot be written", reason(error), *notes])
+            fix = "Remove it, or save without them, and load with them: load(dir_path, adata)."
+            raise InputValueError(f"{problem}.", fix, "save_anndata") from error
         content[_CELLS] = _digest(path)
         # the model first: it knows its cells, which are found under either name
         write_whole(file, write, mark)

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
-from scvi.model._utils import parse_device_args
 from scvi.train import TrainRunner
 
 from scmetaq.train import say
+
+from ._training import device_of
 
 _CSR = ("data", "indices", "indptr", "shape")
 _HISTORY, _MODULE, _RANDOM = "history:", "module:", "random:"
@@ -113,7 +114,7 @@ def become_trained(model: Any, trained: Mapping[str, Any], accelerator: str, dev
             model.history_[name] = curve
     model.is_trained_ = True
     model.module.eval()
-    model.to_device(parse_device_args(accelerator, devices, return_device="torch")[-1])
+    model.to_device(device_of(accelerator, devices))
 
 
 def _packed(found: Mapping[str, Any], module: torch.nn.Module) -> dict[str, np.ndarray]:

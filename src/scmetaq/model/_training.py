@@ -1,7 +1,7 @@
 """Defaults of training, and checks of its arguments before any work starts."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
@@ -9,9 +9,11 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from scvi.train import SaveCheckpoint
+from scvi.model._utils import parse_device_args
+from scvi.model.base import UnsupervisedTrainingMixin
+from scvi.train import SaveCheckpoint, Trainer
 
-from scmetaq._errors import InputTypeError, InputValueError, check_int, check_share
+from scmetaq._errors import InputTypeError, InputValueError, check_int, check_share, reason
 from scmetaq.data._training_set import training_set
 
 MOST_EPOCHS: Final = 1_000_000
@@ -113,6 +115,25 @@ def check_plan_kwargs(plan: type, loss: Any, plan_kwargs: dict[str, Any] | None)
     for name in ("lr", "fine_tuning_lr"):
         if (rate := (plan_kwargs or {}).get(name)) is not None:
             check_share(f"{name} of plan_kwargs", rate)
+
+
+def check_others(given: Mapping[str, Any]) -> None:
+    """Refuse arguments that neither scvi-tools' training nor its trainer takes."""
+    trains = (UnsupervisedTrainingMixin.train, Trainer, Trainer.__mro__[1])
+    known = {name for of in trains for name in signature(of).parameters}
+    if odd := sorted(set(given) - known):
+        problem = f"Expected arguments of train or of its Trainer, found {odd[0]!r}."
+        raise InputTypeError(problem, argument=odd[0])
+
+
+def device_of(accelerator: str, devices: Any, **options: bool) -> torch.device:
+    """Return the device that training or inference runs on; refuse one that is not there."""
+    try:
+        return parse_device_args(accelerator, devices, return_device="torch", **options)[-1]
+    except Exception as error:
+        problem = f"Expected a device of this machine, found accelerator={accelerator!r} and"
+        problem += f" {devices!r} ({reason(error)})."
+        raise InputValueError(problem, 'Pass accelerator="cpu".', "accelerator") from error
 
 
 def check_precision(precision: Any) -> None:

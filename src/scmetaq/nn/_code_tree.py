@@ -65,7 +65,7 @@ def _merged_by_region(points: Tensor, weight: np.ndarray) -> np.ndarray:
     for r in range(region.max() + 1):
         codes = np.flatnonzero(region == r)
         merges, losses = _merged(points[codes], weight[codes])
-        within.append((codes.tolist(), merges.tolist(), np.maximum.accumulate(losses)))
+        within.append((codes.tolist(), merges.tolist(), losses))
     order = np.argsort(np.concatenate([losses for *_, losses in within]), kind="stable")
     which = np.repeat(range(len(within)), [len(merges) for _, merges, _ in within])[order]
     done, steps = np.empty((n - 1, 2), dtype=np.int64), [iter(merges) for _, merges, _ in within]

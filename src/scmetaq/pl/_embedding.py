@@ -96,6 +96,8 @@ def embedding(
 
 def _cells(adata: AnnData, metacell: str, basis: str, color: str | None) -> pd.DataFrame:
     """Position, metacell and label of each cell."""
+    if not isinstance(adata, AnnData):
+        raise InputTypeError(f"Expected `adata` as an AnnData, found {type(adata).__name__}.")
     fix = "Compute one, e.g. by `sc.tl.umap`."
     position = np.asarray(_style.entry(adata.obsm, basis, "obsm", "basis", fix))
     names = _style.entry(adata.obs, metacell, "obs", "metacell").astype(object)
@@ -165,8 +167,8 @@ def conditions(
         raise InputTypeError(problem, "Of `get_condition_embeddings()` pass the entry of one key.")
     fix = "Compute components, e.g. by `sc.pp.pca`."
     components = np.asarray(_style.entry(samples.obsm, basis, "obsm", "basis", fix), dtype=float)
-    is_line = components.shape[1] == 1
-    position = np.pad(components[:, :2], ((0, 0), (0, int(is_line))))
+    is_line = components.shape[1] < 2
+    position = np.pad(components[:, :2], ((0, 0), (0, max(0, 2 - components.shape[1]))))
     values: Any = None if color is None else _style.entry(samples.obs, color, "obs", "color")
     types = pd.api.types
     is_number = types.is_numeric_dtype(values) and not types.is_bool_dtype(values)
