@@ -1,9 +1,11 @@
 """Code of other pages of the guide, and what they say of it."""
 
 import re
+import textwrap
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy
 
@@ -17,10 +19,10 @@ def run(page, section, names):
     (text,) = re.findall(
         rf"\n##+ {section}\n(.*?)(?=\n##+ |\Z)", (GUIDE / page).read_text(), re.DOTALL
     )
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    blocks = re.findall(r"^ *```python\n(.*?)```", text, re.DOTALL | re.MULTILINE)
     assert blocks
     for code in blocks:
-        exec(code, names)
+        exec(textwrap.dedent(code), names)
     return names
 
 
@@ -47,3 +49,34 @@ def test_metacells_of_an_embedding_by_scvi_and_the_entropy_of_their_weights(line
     assert entropy.between(0, np.log(5) + 1e-6).all()
     is_close = margin < margin.quantile(0.2)  # to the border of another metacell
     assert entropy[is_close].mean() > 1.1 * entropy[~is_close].mean()
+
+
+@pytest.mark.slow
+def test_a_type_of_five_cells_is_kept_by_a_module_of_its_genes():
+    cells = scmetaq.data.demo()
+    is_b = (cells.obs["cell_type"] == "B").to_numpy()
+    few = np.random.default_rng(0).choice(np.flatnonzero(is_b), 5, replace=False)
+    adata = cells[np.sort([*np.flatnonzero(~is_b), *few])].copy()
+    names = run("granularity.md", "Rare types", {**globals(), "adata": adata})
+    assert "B genes" in set(adata.obs["module"])
+
+    def n_kept(model):
+        """B cells in metacells in which no other type has more cells."""
+        found = pd.crosstab(model.get_assignments()["metacell"], adata.obs["cell_type"])
+        return found["B"][found["B"] == found.max(axis=1)].sum()
+
+    assert n_kept(names["model"]) == 5
+    plain = scmetaq.MetaQModel(adata, n_metacells=30)
+    plain.train()
+    assert n_kept(plain) < 5
+
+
+@pytest.mark.slow
+def test_cells_of_a_new_batch_are_labelled_by_a_reference_of_metacells():
+    names = run("scpoli.md", "A reference of metacells", {})
+    metacells, query, labels = (names[of] for of in ("metacells", "query", "labels"))
+    assert metacells.n_obs < 0.15 * names["reference"].n_obs
+    assert np.asarray(metacells.X.sum(axis=1)).max() <= names["depth"]
+    assert (metacells.obs["batch_fraction"] == 1).all()
+    assert (labels["cell_type"].astype(str) == query.obs["cell_type"].astype(str)).mean() > 0.9
+    assert names["scpoli"].adata.n_obs == metacells.n_obs
