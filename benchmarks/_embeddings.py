@@ -24,6 +24,9 @@ LEVELS: Final = "scpoli-levels"
 """Method that is given the coarse labels of all cells, and predicts the fine ones."""
 
 
+CPU: Final[dict[str, Any]] = {"accelerator": "cpu", "enable_progress_bar": False}
+
+
 class Embedding(NamedTuple):
     """What a method makes of the cells."""
 
@@ -71,7 +74,7 @@ def of_scmetaq(adata: anndata.AnnData, seed: int, **setup: Any) -> Embedding:
 
 def of_model(model: scmetaq.SCPoli | scmetaq.MetaQModel, setup: dict[str, Any]) -> Embedding:
     """Train a model, and ask it for labels where it was given some."""
-    model.train(accelerator="cpu", enable_progress_bar=False)
+    model.train(**CPU)
     z = model.get_latent_representation()
     if "labels_key" not in setup:
         return embedding(z)
@@ -82,12 +85,17 @@ def of_model(model: scmetaq.SCPoli | scmetaq.MetaQModel, setup: dict[str, Any]) 
 
 def of_scvi(adata: anndata.AnnData, seed: int) -> Embedding:
     """Latents of scVI with its defaults on the 3,000 most variable genes, with the batches."""
+    return embedding(scvi_model(adata, seed).get_latent_representation())
+
+
+def scvi_model(adata: anndata.AnnData, seed: int, epochs: int | None = None) -> scvi.model.SCVI:
+    """Train scVI with its defaults, or for so many epochs, with the batches."""
     scvi.settings.seed = seed
     cells = adata[:, variable_genes(log_counts(adata))].copy()
     scvi.model.SCVI.setup_anndata(cells, batch_key=BATCH)
     model = scvi.model.SCVI(cells)
-    model.train(accelerator="cpu", enable_progress_bar=False)
-    return embedding(model.get_latent_representation())
+    model.train(epochs, **CPU)
+    return model
 
 
 def embedding(z: np.ndarray) -> Embedding:

@@ -129,6 +129,13 @@ REFUSED = {
     "--n-metacells few": ("--n-metacells", "integer"),
     "--modality protein": ("--modality", "'adt'"),
     "--max-epochs 0": ("--max-epochs", "1"),
+    "--features missing": ("No column 'missing' in", "Name another column with --features"),
+    "--exclude-features missing": ("No column 'missing' in", "with --exclude-features"),
+    "--use-rep X_pca": ("No embedding 'X_pca'", "'X_umap'", "--use-rep"),
+    "--label-weight 1": ("labels for label_weight", "with --labels-key"),
+    "--cells-per-metacell 0": ("cells_per_metacell to be a number above zero",),
+    "--cells-per-metacell 1000": ("between 2 and 159 metacells", "has about 53"),
+    "--n-metacells 5 --counts-per-metacell 9000": ("Expected one of n_metacells", "found several"),
     "--metacells 5": ("No such option", "--metacells"),
 }
 REFUSED_OF_MUDATA = {
@@ -209,6 +216,39 @@ def test_several_labels_and_covariates(run, path, tmp_path):
     metacells = anndata.read_h5ad(tmp_path / "out" / "metacells.h5ad")
     assert {"cell_type_fraction", "level_fraction"} <= set(metacells.obs)
     assert "of one category only" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_size_features_and_weight_of_labels_are_those_asked_for(run, cells, tmp_path):
+    path, genes = tmp_path / "cells.h5ad", np.zeros(cells.n_vars, bool)
+    genes[:400] = True
+    cells.copy().write_h5ad(path)
+    with_genes = anndata.read_h5ad(path)
+    with_genes.var["own"], with_genes.var["cycle"] = genes, np.roll(genes, 200)
+    with_genes.write_h5ad(path)
+    words = ("--cells-per-metacell", 20, "--min-size", 12, "--max-size", 30, "--max-epochs", 1)
+    words += ("--labels-key", "cell_type", "--label-weight", 4, *CPU)
+    words += ("--features", "own", "--exclude-features", "cycle")
+    outcome = run("infer", path, "--out", tmp_path / "out", *words)
+    assert outcome.status == 0, outcome.err
+    assert "left out" not in outcome.err
+    assert "Weight of labels in the grouping" in (tmp_path / "out" / "report.html").read_text()
+    sizes = pd.read_csv(tmp_path / "out" / "assignments.csv")["metacell"].value_counts()
+    assert len(sizes) == 8
+    assert sizes.between(12, 30).all()
+    model = scmetaq.MetaQModel.load(tmp_path / "out" / "model", with_genes)
+    assert model.init_params_["non_kwargs"]["label_weight"] == 4
+    read = model.module.parts["rna"].feature_scaling.features.tolist()
+    assert set(read) <= set(range(200))
+
+
+def test_an_embedding_is_grouped_by_and_counts_give_the_number(run, path, cells, tmp_path):
+    words = ("--use-rep", "X_umap", "--counts-per-metacell", cells.X.sum() / 7, *CPU)
+    outcome = run("infer", path, "--out", tmp_path / "out", "--max-epochs", 1, *words)
+    assert outcome.status == 0, outcome.err
+    found = pd.read_csv(tmp_path / "out" / "assignments.csv")["metacell"]
+    assert found.nunique() == 7
+    of_noise = scmetaq.metrics.euclidean_compactness(cells.obsm["X_umap"], found)
+    assert of_noise.mean() < 0.5  # of cells drawn from a normal distribution of variance 1
 
 
 def test_mosaic_cells_are_inferred_and_judged(run, mosaic, tmp_path):

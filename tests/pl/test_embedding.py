@@ -52,6 +52,22 @@ def test_points_are_rasterised_given_axes_come_back_and_areas_grow_with_cells(ad
     assert (len(cells.get_offsets()), len(metacells.get_offsets())) == (60, 3)
 
 
+def test_numbers_of_cells_have_a_scale_and_metacells_their_mean(adata):
+    adata.obs.loc[adata.obs_names[:8], "depth"] = np.nan
+    ax = pl.embedding(adata, color="depth")
+    cells, metacells = ax.collections
+    assert [of.get_ylabel() for of in ax.figure.axes[1:]] == ["depth"]
+    assert legend(ax)[0] == "depth unknown"
+    depth = adata.obs["depth"]
+    means = depth.groupby(adata.obs["metacell"], observed=True).mean()
+    np.testing.assert_allclose(sorted(cells.get_array().compressed()), sorted(depth.dropna()))
+    np.testing.assert_allclose(sorted(metacells.get_array().compressed()), sorted(means.dropna()))
+    assert cells.get_clim() == metacells.get_clim() == (depth.min(), depth.max())
+    assert to_hex(cells.cmap(np.ma.masked)).upper() == GREY
+    adata.obs["level"] = np.arange(60) % 3 + 0.0  # whole numbers are labels
+    assert len(pl.embedding(adata, color="level").figure.axes) == 1
+
+
 @pytest.mark.parametrize(
     ("largest", "steps"), [(1, [1]), (3, [2]), (60, [2, 10, 50]), (1500, [50, 200, 1000])]
 )
@@ -67,7 +83,6 @@ def test_size_key_is_round(largest, steps):
         ({"color": "cell_type"}, ValueError, "found 'no colour' among those of the labels"),
         ({"basis": "X_tsne"}, KeyError, r"`basis` 'X_tsne'.*\['X_one', 'X_umap'\]"),
         ({"color": "kind"}, KeyError, "`color` 'kind'.*'cell_type'"),
-        ({"color": "depth"}, TypeError, "found decimal numbers in 'depth'"),
         ({"metacell": "none"}, ValueError, "found none among 120"),
     ],
 )

@@ -62,6 +62,18 @@ class Infer(JudgingJob):
     n_metacells: int | None = typer.Option(
         None, metavar="K", min=2, help="Number of metacells; one per 50 cells by default."
     )
+    cells_per_metacell: float | None = typer.Option(
+        None, metavar="N", help="Cells that a metacell has on average, in place of --n-metacells."
+    )
+    counts_per_metacell: float | None = typer.Option(
+        None, metavar="N", help="Raw counts (UMIs) that a metacell has on average, likewise."
+    )
+    min_size: int | None = typer.Option(
+        None, metavar="N", min=1, help="Fewest cells in a metacell; needs scmetaq[bounds]."
+    )
+    max_size: int | None = typer.Option(
+        None, metavar="N", min=1, help="Most cells in a metacell; needs scmetaq[bounds]."
+    )
     modality: Literal["rna", "adt", "atac"] | None = typer.Option(
         None,
         help="Kind of counts of an .h5ad file, rna by default; those of an .h5mu file are known by "
@@ -73,7 +85,19 @@ class Infer(JudgingJob):
     )
     labels_key: list[str] | None = column_option(
         "Column of obs with labels to judge by, also of one modality (rna:COLUMN); several after "
-        "INPUT, or repeated. Never used in training."
+        "INPUT, or repeated. Not used in training, unless --label-weight is given."
+    )
+    label_weight: float = typer.Option(
+        0.0,
+        metavar="W",
+        help="Weight of the first --labels-key in the grouping: 1 keeps types apart.",
+    )
+    features: str | None = column_option("Boolean column of var: features to group cells by.")
+    exclude_features: str | None = column_option(
+        "Boolean column of var: features never to group cells by; metacells have them."
+    )
+    use_rep: str | None = typer.Option(
+        None, metavar="KEY", help="Embedding in obsm to group cells by, in place of a learnt one."
     )
     max_epochs: int | None = typer.Option(
         None, metavar="N", min=1, help="Epochs; by default what the data need."
@@ -116,6 +140,7 @@ class Infer(JudgingJob):
         check_accelerator(self.accelerator)
         scvi.settings.seed = self.seed
         setup: dict[str, Any] = {name: of.keys or None for name, of in columns.items()}
+        setup |= {name: getattr(self, name) for name in ("features", "exclude_features", "use_rep")}
         setup["batch_key"] = next(iter(columns["batch_key"].keys), None)
         if cells.kinds:
             modalities = {f"{kind}_layer": name for kind, name in cells.kinds.items()}
@@ -125,11 +150,12 @@ class Infer(JudgingJob):
         else:
             modality = self.modality or "rna"
             MetaQModel.setup_anndata(cells.data, modality=modality, layer=self.layer, **setup)
-        if n_metacells is None:
+        size = {name: getattr(self, name) for name in ("cells_per_metacell", "counts_per_metacell")}
+        if n_metacells is None and all(value is None for value in size.values()):
             n_metacells = max(2, round(cells.data.n_obs / CELLS_PER_METACELL))
             per = f"one per {CELLS_PER_METACELL} cells"
             say(f"--n-metacells is left out: {n_metacells:,}, {per}.")
-        self.model = MetaQModel(cells.data, n_metacells=n_metacells)
+        self.model = MetaQModel(cells.data, n_metacells, label_weight=self.label_weight, **size)
 
     def _work(self) -> None:
         started, show_bar = time.perf_counter(), sys.stderr.isatty()
@@ -137,9 +163,8 @@ class Infer(JudgingJob):
         if stage in ("", "statistics", "training"):
             say(f"Training {self.model.n_metacells:,} metacells.")
         self.model._stored = self.output
-        self.model.train(
-            self.max_epochs, accelerator=self.accelerator, enable_progress_bar=show_bar
-        )
+        options = {name: getattr(self, name) for name in ("min_size", "max_size", "accelerator")}
+        self.model.train(self.max_epochs, enable_progress_bar=show_bar, **options)
         self.of_which = f", of which training {time.perf_counter() - started:.0f} s"
         if stage:
             self.of_which = f" since the run went on after {stage}"
@@ -163,6 +188,7 @@ class Infer(JudgingJob):
         facts = {
             **({} if cells.kinds else {"Modality": self.modality or "rna"}),
             **cells.facts(model.modality_weights if len(cells.kinds) > 1 else None),
+            **({"Weight of labels": self.label_weight} if self.label_weight else {}),
             "Metacells asked for": f"{model.n_metacells:,}",
             "Method": "MetaQ, scmetaq's default recipe",
             "Epochs": len(model.history["train_loss"]),

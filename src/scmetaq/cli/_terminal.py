@@ -36,6 +36,10 @@ REMEDIES = {
     **dict.fromkeys(["conditions", "batch_key"], _COLUMN.format("--batch-key")),
     "n_metacells": "Choose another number with --n-metacells, or leave it out for one per "
     f"{CELLS_PER_METACELL} cells.",
+    **{of: _COLUMN.format(f"--{of.replace('_', '-')}") for of in ("features", "exclude_features")},
+    "use_rep": "Name another entry of obsm with --use-rep, or leave it out.",
+    "label_weight": "Name labels with --labels-key and a weight of zero or more with "
+    "--label-weight.",
     "file_key": "Choose another name with --file-key.",
     "categorical_covariate_keys": _COLUMN.format("--covariate-key"),
     "modalities": "Name the modalities in the file rna, adt (or prot) and atac, one of each, or "

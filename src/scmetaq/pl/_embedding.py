@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.lines import Line2D
@@ -31,7 +32,8 @@ def embedding(
     """Draw cells in a two-dimensional embedding and their metacells over them.
 
     A metacell sits at the mean position of its cells; its area grows with their number; its
-    colour is that of their majority label. Cells without one (missing, or -1) are drawn, too.
+    colour is that of their majority label, or of the mean of their numbers. Cells without a
+    metacell (missing, or -1) are drawn, too.
 
     Parameters
     ----------
@@ -43,15 +45,16 @@ def embedding(
         Entry of ``obsm``, shape ``(n_cells, 2)``, or of more columns: the first two are drawn.
     color
         Column of ``obs`` with up to 100 labels, in the colours of ``uns["<color>_colors"]`` if
-        there; cells without a label are grey. None: all cells grey.
+        there, or with decimal numbers, such as margins or entropies of soft assignments, with a
+        scale; cells without one are grey. None: all cells grey.
     ax
         Axes to draw on; None: of a new figure.
 
     Raises
     ------
-    KeyError, TypeError, ValueError
-        No such column or embedding; decimal numbers in place of labels; no cell has a metacell,
-        too many labels, invalid colours, or an embedding of one column.
+    KeyError, ValueError
+        No such column or embedding; no cell has a metacell, too many labels, invalid colours, or
+        an embedding of one column.
     """
     style: dict[str, Any]
     cells = _cells(adata, metacell, basis, color)
@@ -60,7 +63,8 @@ def embedding(
     present = set(cells["label"])
     colors = {label: tint for label, tint in colors.items() if label in present}
     groups = cells.groupby("metacell", observed=True)
-    metacells = groups[["x", "y"]].mean().assign(size=groups.size())
+    metacells = groups[["x", "y", "value"]].mean().assign(size=groups.size())
+    is_number = bool(np.isfinite(cells["value"]).any())
     counts = pd.crosstab(cells["metacell"], cells["label"])
     metacells["label"] = counts.idxmax(axis=1) if len(counts) > 0 else None
     # the large first, so that no small one is hidden
@@ -70,17 +74,25 @@ def embedding(
     plain = GREY if color else ACCENT
     # one shuffled layer: drawn label by label, the last would cover the others
     shuffled = cells.iloc[np.random.default_rng(0).permutation(len(cells))]
-    tints = [colors.get(label, GREY) for label in shuffled["label"]]
+
+    def draw(of: pd.DataFrame, without: str, size: Any, **style: Any) -> PathCollection:
+        style |= {"c": [colors.get(label, without) for label in of["label"]]}
+        if is_number:
+            low, high = cells["value"].min(), cells["value"].max()
+            cmap = colormaps["viridis"].with_extremes(bad=GREY)
+            style |= {"c": of["value"], "cmap": cmap, "vmin": low, "vmax": high}
+        return ax.scatter(of["x"], of["y"], s=size, plotnonfinite=is_number, **style)
+
     style = {"alpha": 0.35 if colors else 0.55, "linewidths": 0, "rasterized": True}
-    area = float(np.clip(12_000 / len(cells), 0.6, 9))
-    ax.scatter(shuffled["x"], shuffled["y"], s=area, c=tints, **style)
+    draw(shuffled, GREY, float(np.clip(12_000 / len(cells), 0.6, 9)), **style)
     per_cell = LARGEST_AREA / metacells["size"].max()
-    tints = [colors.get(label, plain) for label in metacells["label"]]
     style = {"edgecolors": "white", "linewidths": 0.9, "alpha": 0.95, "zorder": 3}
-    ax.scatter(metacells["x"], metacells["y"], s=metacells["size"] * per_cell, c=tints, **style)
+    drawn = draw(metacells, plain, metacells["size"] * per_cell, **style)
+    if is_number:
+        _draw_scale(ax, drawn, str(color), pad=0.24)
     dots = [(_dot(tint, 6.0), label) for label, tint in colors.items()]
-    if color and cells["label"].isna().any():
-        dots.append((_dot(GREY, 6.0), _style.NO_LABEL))
+    if color and not (cells["label"].notna() | cells["value"].notna()).all():
+        dots.append((_dot(GREY, 6.0), f"{color} {_UNKNOWN}" if is_number else _style.NO_LABEL))
     dots += [(_dot("none", 1.0), "")] if dots else []
     for n in _round_steps(int(metacells["size"].max())):
         dots.append((_dot(plain, float(np.sqrt(n * per_cell))), f"{n} cell{'s' * (n > 1)}"))
@@ -95,7 +107,7 @@ def embedding(
 
 
 def _cells(adata: AnnData, metacell: str, basis: str, color: str | None) -> pd.DataFrame:
-    """Position, metacell and label of each cell."""
+    """Position, metacell, and label or decimal number of each cell."""
     if not isinstance(adata, AnnData):
         raise InputTypeError(f"Expected `adata` as an AnnData, found {type(adata).__name__}.")
     fix = "Compute one, e.g. by `sc.tl.umap`."
@@ -108,14 +120,15 @@ def _cells(adata: AnnData, metacell: str, basis: str, color: str | None) -> pd.D
     if position.ndim != 2 or position.shape[1] < 2:
         problem = f"Expected `basis` of two columns, found shape {position.shape} of {basis!r}."
         raise InputValueError(problem)
-    labels = [None] * adata.n_obs
+    labels, value = [None] * adata.n_obs, np.full(adata.n_obs, np.nan)
     if color is not None:
         labels = _style.entry(adata.obs, color, "obs", "color")
-        numbers = labels if pd.api.types.is_float_dtype(labels) else pd.Series(dtype=float)
-        if (numbers.dropna() % 1 != 0).any():
-            raise InputTypeError(f"Expected labels as `color`, found decimal numbers in {color!r}.")
+        if pd.api.types.is_float_dtype(labels) and (labels.dropna() % 1 != 0).any():
+            found = labels.to_numpy(dtype=float, na_value=np.nan)
+            labels, value = [None] * adata.n_obs, np.where(np.isfinite(found), found, np.nan)
     x, y, label = position[:, 0], position[:, 1], _few_categories(labels, color, len(_style.COLORS))
-    return pd.DataFrame({"x": x, "y": y, "metacell": names.to_numpy(), "label": label})
+    of_cells = {"x": x, "y": y, "metacell": names.to_numpy(), "label": label, "value": value}
+    return pd.DataFrame(of_cells)
 
 
 def _few_categories(values: Any, color: str | None, most: int) -> pd.Categorical:
@@ -210,12 +223,15 @@ def _draw_numbers(ax: Axes, draw: Any, values: np.ndarray, name: str) -> None:
     """Draw samples by a number with its scale, and note above the plot that some have none."""
     known = np.isfinite(values)
     if known.any():
-        points = draw(known, values[known], cmap="viridis")
-        scale = ax.figure.colorbar(points, ax=ax, shrink=0.8)
-        scale.set_label(name, fontsize=8, color=_style.INK)
-        scale.ax.tick_params(labelsize=7)
-        scale.outline.set_visible(False)
+        _draw_scale(ax, draw(known, values[known], cmap="viridis"), name)
     if not known.all():
         grey = draw(~known, GREY)
         place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "frameon": False}
         ax.legend([grey], [f"{name} {_UNKNOWN}"], fontsize=8, handletextpad=0.3, **place)
+
+
+def _draw_scale(ax: Axes, points: PathCollection, name: str, **place: Any) -> None:
+    scale = ax.figure.colorbar(points, ax=ax, shrink=0.8, **place)
+    scale.set_label(name, fontsize=8, color=_style.INK)
+    scale.ax.tick_params(labelsize=7)
+    scale.outline.set_visible(False)
