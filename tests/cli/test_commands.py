@@ -231,7 +231,7 @@ def test_size_features_and_weight_of_labels_are_those_asked_for(run, cells, tmp_
     outcome = run("infer", path, "--out", tmp_path / "out", *words)
     assert outcome.status == 0, outcome.err
     assert "left out" not in outcome.err
-    assert "Weight of labels in the grouping" in (tmp_path / "out" / "report.html").read_text()
+    assert "Weight of labels" in (tmp_path / "out" / "report.html").read_text()
     sizes = pd.read_csv(tmp_path / "out" / "assignments.csv")["metacell"].value_counts()
     assert len(sizes) == 8
     assert sizes.between(12, 30).all()

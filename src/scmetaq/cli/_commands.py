@@ -187,7 +187,7 @@ class Infer(JudgingJob):
         facts = {
             **({} if cells.kinds else {"Modality": self.modality or "rna"}),
             **cells.facts(model.modality_weights if len(cells.kinds) > 1 else None),
-            **({"Weight of labels in the grouping": self.label_weight} if self.label_weight else {}),
+            **({"Weight of labels": self.label_weight} if self.label_weight else {}),
             "Metacells asked for": f"{model.n_metacells:,}",
             "Method": "MetaQ, scmetaq's default recipe",
             "Epochs": len(model.history["train_loss"]),
