@@ -160,7 +160,7 @@ def test_every_key_is_spelled_once():
             assert literals.isdisjoint(keys), path.name
 
 
-MOST_LINES = 21_750
+MOST_LINES = 21_800
 """Lines of the package at the end of its last rebuilding, 14,900, and what any number of cells took
 since: containers read by rows (300), codes by region and their index (350), metrics in bounded
 memory (170), files that are joined and stay on disk (270), parts of the work that workers of dask
