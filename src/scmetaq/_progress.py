@@ -1,4 +1,8 @@
-"""What is under way besides training, which has scvi-tools' own bar: how far it is, and memory."""
+"""What is under way besides training, which has scvi-tools' own bar: how far it is, and memory.
+
+Not by :func:`scvi.utils.track`: it writes to stdout, where results of commands go, and can show
+neither memory nor what cannot be counted.
+"""
 
 import logging
 import sys

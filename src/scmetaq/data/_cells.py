@@ -179,6 +179,8 @@ class Cells:
     """The latent, where it is given, ``(n_cells, d)``."""
     labels: np.ndarray | None = None
     """Label by which cells are grouped, where labels are, -1 for none, ``(n_cells, 1)`` int64."""
+    sizes: np.ndarray | None = None
+    """Library sizes, where they are given in place of sums of counts, ``(n_cells, 1)``."""
     data: Any = None
     """The AnnData or MuData that these cells are all of; None for a sample."""
 
@@ -198,7 +200,9 @@ class Cells:
         return self._of(cells, counts)
 
     def _of(self, cells: np.ndarray, counts: dict[str, Counts]) -> "Cells":
-        given = (None if of is None else of[cells] for of in (self.embedding, self.labels))
+        given = (
+            None if of is None else of[cells] for of in (self.embedding, self.labels, self.sizes)
+        )
         return Cells(counts, self.conditions[cells], self.names[cells], *given)
 
 
@@ -208,6 +212,7 @@ def read_cells(
     conditions: list[Condition],
     use_rep: str | None = None,
     labels: np.ndarray | None = None,
+    sizes: np.ndarray | None = None,
 ) -> Cells:
     """Cells of checked data with the features of the model; counts are read when they are used."""
     counts = {
@@ -222,4 +227,4 @@ def read_cells(
     embedding = None
     if use_rep is not None:
         embedding = np.asarray(loaded(data.obsm[use_rep]), dtype=np.float32)
-    return Cells(counts, columns.astype(np.int64), names_of(data), embedding, labels, data)
+    return Cells(counts, columns.astype(np.int64), names_of(data), embedding, labels, sizes, data)

@@ -230,6 +230,26 @@ def check_complete(column: pd.Series, where: str, argument: str | None = None) -
         raise InputValueError(f"{problem} {n_missing} missing values in {where}.", fix, argument)
 
 
+def size_factors(data: AnnData | MuData, key: str, where: str | None = None) -> np.ndarray:
+    """Size factors of cells, ``(n_cells, 1)``; refuse a column without a positive one of each."""
+    where, argument = where or own_name(data), "size_factor_key"
+    if key not in data.obs:
+        error = no_column(data, key, None, argument, whole=where)
+        error.fix = "It holds the size factor of each cell, on one scale in all data of the model."
+        raise error
+    column = column_of(data, key)
+    values = np.zeros(len(column))
+    if column.dtype.kind in "fiu":
+        values = column.to_numpy(np.float64, na_value=np.nan)
+    n_wrong = int((~(values > 0) | np.isinf(values)).sum())
+    if n_wrong:
+        problem = f"Expected a positive number for every cell in {where}.obs[{key!r}], found none"
+        fix = "Compute the size factors of these cells, or remove them."
+        found = f"for {n_wrong:,} of {len(values):,}, values being {column.dtype}."
+        raise InputValueError(f"{problem} {found}", fix, argument)
+    return values[:, None]
+
+
 @contextmanager
 def without_unused_categories(
     data: AnnData | MuData, keys: Mapping[str, list[str]], modalities: Mapping[str, str]

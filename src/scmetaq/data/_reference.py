@@ -100,14 +100,20 @@ class Reference(NamedTuple):
     """Share of the variance along these axes that two halves of the counts agree on."""
 
 
-def size_factor(counts: sp.csr_matrix | np.ndarray) -> np.ndarray:
-    """Library size of each cell over the target sum, ``(n_cells, 1)``."""
-    total = np.asarray(counts.sum(axis=1), dtype=np.float32).reshape(-1, 1)
+def size_factor(counts: sp.csr_matrix | np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+    """Library size of each cell, or the one ``given``, over the target sum, ``(n_cells, 1)``."""
+    size = counts.sum(axis=1) if given is None else given
+    total = np.asarray(size, dtype=np.float32).reshape(-1, 1)
     return np.maximum(total, 1) / np.float32(TARGET_SUM)
 
 
 def select_features(
-    counts: sp.csr_matrix, n_top: int, *, by_variance: bool, allowed: np.ndarray | None = None
+    counts: sp.csr_matrix,
+    n_top: int,
+    *,
+    by_variance: bool,
+    allowed: np.ndarray | None = None,
+    sizes: np.ndarray | None = None,
 ) -> np.ndarray:
     """Sorted indices of the ``n_top`` features of largest dispersion, or detected in most cells.
 
@@ -119,7 +125,7 @@ def select_features(
     if len(chosen) <= n_top:
         return chosen
     if by_variance:
-        scaled = _normalised(counts)
+        scaled = _normalised(counts, size_factor(counts, sizes))
         mean = np.asarray(scaled.mean(0), dtype=np.float64).ravel()
         square = np.asarray(scaled.multiply(scaled).mean(0), dtype=np.float64).ravel()
         ranking = normalised_dispersion(mean, square, counts.shape[0])
@@ -134,19 +140,24 @@ def fit_reference(
     *,
     n_components: int,
     allowed: np.ndarray | None = None,
+    sizes: np.ndarray | None = None,
     seed: int = 0,
 ) -> Reference:
-    """Scaling and principal axes of raw counts; axes that the sample is too small for are zero."""
-    some = counts[spread(counts.shape[0], _MOST_SPLIT)]
-    halves = _halves(some, seed)
-    log = _transformed(counts, features, np.log1p)  # N x M
-    sqrt_features = _most_variable(np.sqrt(_normalised(counts)), len(features), allowed)
+    """Scaling and principal axes of raw counts; axes that the sample is too small for are zero.
+
+    ``sizes`` are given library sizes, ``(n_cells, 1)``; halves of the counts have shares of them.
+    """
+    size, some = size_factor(counts, sizes), spread(counts.shape[0], _MOST_SPLIT)
+    ratio = size[some] / size_factor(counts[some])
+    halves = [(half, size_factor(half) * ratio) for half in _halves(counts[some], seed)]
+    log = _transformed(counts, size, features, np.log1p)  # N x M
+    sqrt_features = _most_variable(np.sqrt(_normalised(counts, size)), len(features), allowed)
     (log_axes, log_factors, of_log, kept), (sqrt_axes, sqrt_factors, of_sqrt, sqrt_kept) = (
-        _state_axes(counts, halves, chosen, transform, seed)
+        _state_axes(counts, size, halves, chosen, transform, seed)
         for chosen, transform in ((features, np.log1p), (sqrt_features, np.sqrt))
     )
     return Reference(
-        scaling=_scaling(counts, log),
+        scaling=_scaling(counts, size, log),
         profile=_profile_axes(log, features, n_components, seed),
         log=log_axes,
         sqrt=sqrt_axes,
@@ -157,26 +168,31 @@ def fit_reference(
     )
 
 
-def fit_scaling(counts: sp.csr_matrix, features: np.ndarray) -> Scaling:
+def fit_scaling(
+    counts: sp.csr_matrix, features: np.ndarray, *, sizes: np.ndarray | None = None
+) -> Scaling:
     """Statistics of chosen features ``(n_selected,)`` of raw counts ``(n_cells, n_features)``."""
-    return _scaling(counts, _transformed(counts, features, np.log1p))
+    size = size_factor(counts, sizes)
+    return _scaling(counts, size, _transformed(counts, size, features, np.log1p))
 
 
-def _scaling(counts: sp.csr_matrix, log: sp.csr_matrix) -> Scaling:
+def _scaling(counts: sp.csr_matrix, size: np.ndarray, log: sp.csr_matrix) -> Scaling:
     mean, scale = _mean_and_std(log)
-    rate = np.asarray(counts.sum(0)).ravel() / size_factor(counts).sum()
+    rate = np.asarray(counts.sum(0)).ravel() / size.sum()
     return Scaling(mean, np.maximum(scale, _MIN_SCALE), rate)
 
 
-def _normalised(counts: sp.csr_matrix) -> sp.csr_matrix:
+def _normalised(counts: sp.csr_matrix, size: np.ndarray) -> sp.csr_matrix:
     """Counts per 10k; zeros stay zero."""
-    return sp.csr_matrix(counts.multiply(1 / size_factor(counts)), dtype=np.float32)
+    return sp.csr_matrix(counts.multiply(1 / size), dtype=np.float32)
 
 
-def _transformed(counts: sp.csr_matrix, features: np.ndarray, transform: np.ufunc) -> sp.csr_matrix:
+def _transformed(
+    counts: sp.csr_matrix, size: np.ndarray, features: np.ndarray, transform: np.ufunc
+) -> sp.csr_matrix:
     """A transform, which leaves zero at zero, of counts per 10k of some features."""
     chosen = counts[:, features]
-    factor = np.repeat(size_factor(counts)[:, 0], np.diff(chosen.indptr))  # nnz
+    factor = np.repeat(size[:, 0], np.diff(chosen.indptr))  # nnz
     chosen.data = transform(chosen.data / factor)
     return chosen
 
@@ -217,7 +233,8 @@ def _profile_axes(
 
 def _state_axes(
     counts: sp.csr_matrix,
-    halves: tuple[sp.csr_matrix, sp.csr_matrix],
+    size: np.ndarray,
+    halves: list[tuple[sp.csr_matrix, np.ndarray]],
     features: np.ndarray,
     transform: np.ufunc,
     seed: int,
@@ -231,7 +248,7 @@ def _state_axes(
     with the axes are the regression of features on scores, the mean reliability over the axes,
     weighted by variance, and what :func:`kept_share` finds.
     """
-    full = _transformed(counts, features, transform)
+    full = _transformed(counts, size, features, transform)
     std = np.maximum(_mean_and_std(full)[1], _MIN_SCALE)  # M
     weight = 1 / np.sqrt(std)  # M
     scaled = sp.csr_matrix(full.multiply(weight), dtype=np.float32)
@@ -239,7 +256,7 @@ def _state_axes(
     fitted = sparse_pca(scaled, n_scores, seed=seed)
     axes = np.zeros((len(features), n_scores), np.float32)
     axes[:, : len(fitted.components)] = (fitted.components * weight).T  # M x S
-    a, b = (_transformed(part, features, transform) @ axes for part in halves)
+    a, b = (_transformed(*half, features, transform) @ axes for half in halves)
     a, b = a - a.mean(0), b - b.mean(0)
     norm = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
     r = np.clip((a * b).sum(0) / np.maximum(norm, _MIN_SCALE), 0, 1)

@@ -15,12 +15,13 @@ from scmetaq._errors import InputValueError, check_choice, check_int
 from scmetaq._progress import only_warnings
 from scmetaq.data._cells import Cells, own_name, read_cells
 from scmetaq.data._checks import check_cells, check_paired, check_unchanged
-from scmetaq.data._columns import check_categories
+from scmetaq.data._columns import check_categories, size_factors
 from scmetaq.data._containers import readable, without_view_of_file
 from scmetaq.data._grouping import check_embedding
 from scmetaq.data._modality import get_modality, of_modalities
 from scmetaq.data._query import with_features
-from scmetaq.data._reference import N_SCORES
+from scmetaq.data._reference import MAX_REFERENCE_CELLS, N_SCORES
+from scmetaq.data._training_set import spread
 from scmetaq.nn import Likelihood, ModalityShape
 from scmetaq.nn._inputs import Inputs, flat, nested
 from scmetaq.train import TrainingSetSplitter, say_trained
@@ -62,6 +63,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     reference_: Any = None
     """Of a query's model: ``n_categories`` of each condition key that its reference knows, and the
     features ``missing`` from the query by kind. None otherwise."""
+    size_scale_: float = 1.0
+    """Library size per size factor in the reference, where size factors are given."""
     _random_state: tuple[int | None, Any] = None, None
     """Seed of what it has drawn at random, and torch's state after that."""
     _stored: Any = None
@@ -156,6 +159,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         check_cells(data, sources, is_query=True, user=adata)
         check_embedding(data, self._use_rep, own_name(data), self._n_embedding)
         check_categories(readable(data), self._conditions)
+        self._library_sizes(data)
         if self._paired_kinds:
             check_paired(data, [str(source.modality) for source in sources.values()])
         return data
@@ -163,7 +167,22 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
     def _cells(self, data: AnnData | MuData) -> Cells:
         """What the model reads of registered cells."""
         labels = self._grouping_labels(data) if self._label_weight else None
-        return read_cells(data, self._sources, self._conditions, self._use_rep, labels)
+        sizes = self._library_sizes(data)
+        return read_cells(data, self._sources, self._conditions, self._use_rep, labels, sizes)
+
+    def _library_sizes(self, data: Any, where: str | None = None) -> np.ndarray | None:
+        """Library sizes by the size factors that cells bring, ``(n_cells, 1)``; None without."""
+        if self._size_factor_key is None:
+            return None
+        factors = size_factors(data, self._size_factor_key, where)
+        return (factors * self.size_scale_).astype(np.float32)
+
+    def _scale_size_factors(self) -> None:
+        """Bring size factors, of which only ratios matter, to the scale of library sizes."""
+        cells = self._cells(self.adata)
+        cells = cells.sample(spread(cells.n_cells, MAX_REFERENCE_CELLS))
+        total = sum(of.everything.sum(dtype=np.float64) for of in cells.counts.values())
+        self.size_scale_ = float(total / np.sum(np.asarray(cells.sizes), dtype=np.float64))
 
     def _chosen(self, adata: Any, *given: Any) -> Chosen:
         """Cells that a caller asks for by indices, batch size and loader."""
@@ -243,6 +262,8 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         check_unchanged(self.adata, self._sources, self._features)
         started = time.perf_counter()
         self.to_device(device)
+        if self._size_factor_key is not None and not self.is_trained_:
+            self._scale_size_factors()
         prepared = self._prepare()
         if prepared is None:
             return

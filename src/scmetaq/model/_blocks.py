@@ -9,7 +9,7 @@ import torch
 from scmetaq._parallel import in_parts
 from scmetaq.data._cells import SPAN, Cells
 from scmetaq.data._training_set import csr_tensor
-from scmetaq.nn._inputs import EMBEDDING, LABELS, Inputs
+from scmetaq.nn._inputs import EMBEDDING, LABELS, SIZES, Inputs
 
 BLOCK = 1_024
 """Cells per pass of the encoder. Fixed, and the last block padded, so that a cell's result
@@ -73,8 +73,8 @@ def _read(module: Any, cells: Cells, chosen: slice) -> Block:
         is_present = of_kind.is_present[chosen].astype(np.float32)[:, None]
         present[kind] = _padded(is_present).to(device)
     conditions = _padded(cells.conditions[chosen]).to(device)
-    inputs = module.read(counts, present, conditions)
     given = {name: _padded(of[chosen]).to(device) for name, of in given_of(cells).items()}
+    inputs = module.read(counts, present, conditions, given.get(SIZES))
     inputs = {kind: of_kind | given for kind, of_kind in inputs.items()}
     return Block(inputs, counts, conditions)
 
@@ -90,7 +90,7 @@ def half_latents(module: Any, cells: Cells) -> torch.Tensor:
 
 def given_of(cells: Cells) -> dict[str, np.ndarray]:
     """Inputs that cells bring besides their counts, by name, each ``(n_cells, any)``."""
-    every = {EMBEDDING: cells.embedding, LABELS: cells.labels}
+    every = {EMBEDDING: cells.embedding, LABELS: cells.labels, SIZES: cells.sizes}
     return {name: values for name, values in every.items() if values is not None}
 
 

@@ -1,5 +1,6 @@
+from collections.abc import Mapping
 from numbers import Real
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,9 @@ from mudata import MuData
 from scvi import settings
 
 from scmetaq import _keys
-from scmetaq._errors import InputValueError, check_int
-from scmetaq.data._checks import check_n_metacells
-from scmetaq.data._modality import of_modalities
+from scmetaq._errors import InputValueError, check_int, listed
+from scmetaq.data._checks import check_n_metacells, check_paired
+from scmetaq.data._modality import LAYER_ARGUMENTS, of_modalities
 from scmetaq.data._reference import MAX_REFERENCE_CELLS
 from scmetaq.module import CoemModule
 from scmetaq.nn import ChannelName, Likelihood
@@ -80,6 +81,37 @@ class COEM(CountModel):
     _paired_kinds = KINDS
     _module_cls = CoemModule
     _training_plan_cls = CoemTrainingPlan
+
+    @classmethod
+    def _paired_modalities(
+        cls, given: Mapping[str, Any], mdata: MuData, names: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Modalities of the kinds that every cell must have; refuse other kinds and conditions."""
+        for argument, kind in LAYER_ARGUMENTS.items():
+            is_given = given[argument] is not None or argument in (given["modalities"] or {})
+            if kind not in KINDS and is_given:
+                problem = "COEM embeds RNA and ATAC counts, found"
+                fix = f"Leave {argument} out, or use MetaQModel, which takes all three."
+                raise InputValueError(f"{problem} a layer of {kind.upper()} counts.", fix, argument)
+        batch_key, keys = given["batch_key"], given["categorical_covariate_keys"]
+        if batch_key is not None or keys:
+            raise InputValueError(
+                f"COEM knows no conditions, found batch_key={batch_key!r} and "
+                f"categorical_covariate_keys={keys!r}.",
+                "Leave them out, or use MetaQModel, whose metacells group cells of one state "
+                "across batches.",
+                "batch_key",
+            )
+        missing = [kind for kind in KINDS if kind not in names]
+        if missing:
+            problem = f"COEM needs counts of RNA and ATAC, found no {missing[0].upper()}"
+            fix = 'Say which they are: modalities={"rna_layer": "rna", "atac_layer": "atac"}.'
+            raise InputValueError(
+                f"{problem} among the modalities {listed(mdata.mod)}.", fix, "modalities"
+            )
+        paired = {kind: names[kind] for kind in KINDS}
+        check_paired(mdata, list(paired.values()))
+        return paired
 
     def __init__(
         self,

@@ -77,6 +77,8 @@ def fields_of(
     if given["use_rep"] is not None:
         options = {"correct_data_format": False}  # which would write to the cells
         found.append(field("ObsmField", EMBEDDING, given["use_rep"], None, **options))
+    if (key := given.get("size_factor_key")) is not None:
+        found.append(field("NumericalObsField", REGISTRY_KEYS.SIZE_FACTOR_KEY, key, None))
     for level in label_keys(given["labels_key"])[:1]:
         of = REGISTRY_KEYS.LABELS_KEY, level, given["unlabeled_category"]
         where = {"mod_key": columns.get("labels_key")}

@@ -92,7 +92,7 @@ def _loaded(model: Any, dataloader: Iterable[dict[str, Any]]) -> AnnData | MuDat
     """Cells of minibatches as scvi-tools' loaders yield them, in memory."""
     keys = {kind: kind if model._reads_mudata else REGISTRY_KEYS.X_KEY for kind in model._sources}
     counts: dict[str, list[Any]] = {kind: [] for kind in keys}
-    codes: list[np.ndarray] = []
+    codes, sizes = list[np.ndarray](), list[np.ndarray]()
     fields = model.registry["field_registries"]
     every = (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.CAT_COVS_KEY)
     of_conditions = [key for key in every if key in fields]
@@ -105,12 +105,16 @@ def _loaded(model: Any, dataloader: Iterable[dict[str, Any]]) -> AnnData | MuDat
             counts[kind].append(sp.csr_matrix(dense.cpu().numpy()))
         there = [tensors[key].cpu().numpy() for key in of_conditions]
         codes.append(np.hstack([np.empty((len(dense), 0)), *there]))
+        if model._size_factor_key is not None:
+            sizes.append(tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY].cpu().numpy().ravel())
     if not codes:
         raise InputValueError("Expected minibatches of cells, found none.", argument="dataloader")
     of_cells = np.vstack(codes).astype(int)
     obs = pd.DataFrame(index=[str(i) for i in range(len(of_cells))])
     for column, (key, categories, _) in zip(of_cells.T, model._conditions, strict=True):
         obs[key] = np.array(categories, dtype=object)[column]
+    if sizes:
+        obs[model._size_factor_key] = np.concatenate(sizes)
     parts = {}
     for kind, (name, layer) in model._sources.items():
         matrix: Any = sp.vstack(counts[kind], format="csr")
@@ -145,7 +149,8 @@ def refuse_datamodule() -> NoReturn:
 _REFUSED = {
     "continuous_covariate_keys": "effects of numbers, such as a share of mitochondrial counts, are "
     "not modelled: leave it out, or pass bins of it as categorical_covariate_keys.",
-    "size_factor_key": "size factors are those of the counts of each cell: leave it out.",
+    "size_factor_key": "size factors are those of one kind of counts: leave it out, or register "
+    "that kind alone with setup_anndata.",
 }
 
 

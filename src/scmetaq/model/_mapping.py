@@ -187,6 +187,7 @@ class MappingMixin(Mixin):
         aligned = align(query, self._sources, self._features, **options)
         align_conditions(aligned.data, self._conditions)
         check_embedding(aligned.data, self._use_rep, "query", self._n_embedding)
+        self._library_sizes(aligned.data, "query")
         return aligned
 
     def _aligned_to_query(self, adata: AnnData | MuData) -> AnnData | MuData:
@@ -229,6 +230,7 @@ class MappingMixin(Mixin):
 
     def _become_query_of(self, reference: Self, missing: Mapping[str, pd.Index]) -> None:
         """Copy everything from the reference."""
+        self.size_scale_ = reference.size_scale_
         self.reference_ = {
             "n_categories": {c.key: len(c.categories) for c in reference._conditions},
             "n_metacells": getattr(reference, "n_metacells", 0),

@@ -276,7 +276,8 @@ class MetaQModel(
             with working("Fitting statistics"):
                 for kind, of_kind in reference.counts.items():
                     part, counts = module.parts[kind], of_kind.measured
-                    options: Any = {"allowed": self._allowed(kind), "seed": seed}
+                    options: Any = {"allowed": self._allowed(kind), "sizes": reference.sizes}
+                    options["seed"] = seed
                     fit_statistics(part, kind, counts, starts_at_mean=False, **options)
         if reference.embedding is not None:
             if is_first:

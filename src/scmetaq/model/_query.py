@@ -9,7 +9,7 @@ from scmetaq._errors import InputValueError, check_int, check_share
 from scmetaq.module import MetaQModule
 from scmetaq.nn import distances_without, fit_query_offsets, initial_codes, squared_distances
 from scmetaq.nn._codebook import N_QUANTILES
-from scmetaq.nn._inputs import PRESENT
+from scmetaq.nn._inputs import PRESENT, SIZES
 from scmetaq.train import say
 
 from ._base import Mixin
@@ -35,7 +35,8 @@ class QueryMixin(Mixin):
 
             def uncorrected(module: Any, block: Block) -> dict[str, torch.Tensor]:
                 present = {kind: of_kind[PRESENT] for kind, of_kind in block.inputs.items()}
-                read = module.imputation(module.read_parts(block.counts, present))
+                sizes = next(iter(block.inputs.values())).get(SIZES)
+                read = module.imputation(module.read_parts(block.counts, present, sizes))
                 return {"values": module.linear_values(read)}
 
             values = torch.from_numpy(self._in_blocks(uncorrected, cells)["values"])

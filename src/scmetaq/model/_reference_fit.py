@@ -42,22 +42,24 @@ def fit_statistics(
     counts: sp.csr_matrix,
     *,
     allowed: np.ndarray | None = None,
+    sizes: np.ndarray | None = None,
     starts_at_mean: bool = True,
     seed: int = 0,
 ) -> None:
     """Choose features among those allowed, and fit their scaling and principal axes.
 
-    Where ``starts_at_mean``, the decoder starts at the average profile.
+    Library ``sizes``, ``(n_cells, 1)``, may be given. Where ``starts_at_mean``, the decoder starts
+    at the average profile.
     """
     scaling, path = part.feature_scaling, part.linear_path
-    options: Any = {"by_variance": kind != "atac", "allowed": allowed}
+    options: Any = {"by_variance": kind != "atac", "allowed": allowed, "sizes": sizes}
     features = select_features(counts, len(scaling.features), **options)
     if path is None:
-        fitted = fit_scaling(counts, features)
+        fitted = fit_scaling(counts, features, sizes=sizes)
     else:
         n_components = path.profile.axes.shape[1]
         reference = fit_reference(
-            counts, features, n_components=n_components, allowed=allowed, seed=seed
+            counts, features, n_components=n_components, allowed=allowed, sizes=sizes, seed=seed
         )
         fitted = reference.scaling
         for name in ("profile", "log", "sqrt", "log_factors", "sqrt_factors"):
@@ -72,6 +74,7 @@ def fit_statistics(
 def selected_inputs(module: Any, cells: Cells) -> Arrays:
     """Counts of the selected features; those of the others are never held at once."""
     inputs: Arrays = {}
+    sizes = None if cells.sizes is None else size_factor(cells.sizes)
     for kind, of_kind in cells.counts.items():
         part = module.parts[kind]
         features = part.feature_scaling.features.cpu().numpy()
@@ -80,7 +83,7 @@ def selected_inputs(module: Any, cells: Cells) -> Arrays:
         chosen, factors = zip(*pairs, strict=True)
         inputs[kind] = {
             COUNTS: sp.vstack(chosen, format="csr"),
-            "size_factor": np.concatenate(factors),
+            "size_factor": np.concatenate(factors) if sizes is None else sizes,
             PRESENT: of_kind.is_present.astype(np.float32)[:, None],
             **given_of(cells),
         }

@@ -186,7 +186,8 @@ class SCPoli(MappingMixin, ConditionsMixin, LabelsMixin, CountModel):
         if not self.is_trained_:
             for kind, of_kind in sample.counts.items():
                 part, allowed = self.module.parts[kind], self._allowed(kind)
-                fit_statistics(part, kind, of_kind.measured, allowed=allowed)
+                options: Any = {"allowed": allowed, "sizes": sample.sizes}
+                fit_statistics(part, kind, of_kind.measured, **options)
         inputs = self._inputs(sample) | {LABELS: labels[cells].astype(np.float32)}
         callbacks = []
         if self._label_keys and self._eta > 0:

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
@@ -8,14 +8,15 @@ from mudata import MuData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManagerValidationCheck
 
-from scmetaq._errors import InputValueError, listed
+from scmetaq._errors import InputValueError
 from scmetaq.data._cells import Condition, Source, own_name
-from scmetaq.data._checks import check_cells, check_is_anndata, check_is_mudata, check_paired
+from scmetaq.data._checks import check_cells, check_is_anndata, check_is_mudata
 from scmetaq.data._columns import (
     check_conditions,
     check_labels,
     find_columns,
     label_keys,
+    size_factors,
 )
 from scmetaq.data._containers import check_is_no_view, readable
 from scmetaq.data._grouping import Features, check_embedding, find_features, may_be_read
@@ -47,6 +48,8 @@ class SetupMixin(_Base):
     """Whether ``use_rep`` can be given."""
     _paired_kinds: ClassVar[tuple[str, ...]] = ()
     """Kinds of counts that every cell must have, without conditions; () for any kinds."""
+    _paired_modalities: ClassVar[Callable[..., dict[str, str]]]
+    """Of these kinds; refuses others, and conditions."""
 
     @classmethod
     def setup_anndata(
@@ -62,6 +65,7 @@ class SetupMixin(_Base):
         use_rep: str | None = None,
         features: Features = None,
         exclude_features: Features = None,
+        size_factor_key: str | None = None,
         **kwargs: Any,
     ) -> None:
         """Register the raw counts of an AnnData with the model class.
@@ -93,6 +97,11 @@ class SetupMixin(_Base):
         exclude_features
             Features that cells are never grouped by, given in the same way: genes of the cell
             cycle, ribosomal or mitochondrial genes. Metacells have them all the same.
+        size_factor_key
+            Column of ``obs`` with the size factor of each cell, a positive number that takes the
+            place of its library size wherever the model reads one: counts are divided by it, and
+            expected counts are multiples of it. Only ratios matter, also to cells that come
+            later, which bring the column on the same scale.
         **kwargs
             Passed on to :meth:`scvi.data.AnnDataManager.register_fields`.
 
@@ -218,6 +227,8 @@ class SetupMixin(_Base):
             fix = "Leave it out, or quantize the embedding with MetaQModel."
             raise InputValueError(f"{problem}{given['use_rep']!r}.", fix, "use_rep")
         check_embedding(data, given["use_rep"], own_name(user_data))
+        if given.get("size_factor_key") is not None:
+            size_factors(data, given["size_factor_key"], own_name(user_data))
         for name in ("features", "exclude_features"):
             given[name] = find_features(data, sources, given[name], name, own_name(user_data))
         if not is_transfer:
@@ -242,37 +253,6 @@ class SetupMixin(_Base):
     def _register_manager_for_instance(self, adata_manager: Manager) -> None:
         super()._register_manager_for_instance(adata_manager)
         adata_manager.drop_with_cells(self._per_instance_manager_store[self.id])
-
-    @classmethod
-    def _paired_modalities(
-        cls, given: Mapping[str, Any], mdata: MuData, names: Mapping[str, str]
-    ) -> dict[str, str]:
-        """Modalities of the kinds that every cell must have; refuse other kinds and conditions."""
-        for argument, kind in LAYER_ARGUMENTS.items():
-            is_given = given[argument] is not None or argument in (given["modalities"] or {})
-            if kind not in cls._paired_kinds and is_given:
-                problem = f"{cls.__name__} embeds RNA and ATAC counts, found"
-                fix = f"Leave {argument} out, or use MetaQModel, which takes all three."
-                raise InputValueError(f"{problem} a layer of {kind.upper()} counts.", fix, argument)
-        batch_key, keys = given["batch_key"], given["categorical_covariate_keys"]
-        if batch_key is not None or keys:
-            raise InputValueError(
-                f"{cls.__name__} knows no conditions, found batch_key={batch_key!r} and "
-                f"categorical_covariate_keys={keys!r}.",
-                "Leave them out, or use MetaQModel, whose metacells group cells of one state "
-                "across batches.",
-                "batch_key",
-            )
-        missing = [kind for kind in cls._paired_kinds if kind not in names]
-        if missing:
-            problem = f"{cls.__name__} needs counts of RNA and ATAC, found no {missing[0].upper()}"
-            fix = 'Say which they are: modalities={"rna_layer": "rna", "atac_layer": "atac"}.'
-            raise InputValueError(
-                f"{problem} among the modalities {listed(mdata.mod)}.", fix, "modalities"
-            )
-        paired = {kind: names[kind] for kind in cls._paired_kinds}
-        check_paired(mdata, list(paired.values()))
-        return paired
 
     @property
     def _reads_mudata(self) -> bool:
@@ -310,6 +290,11 @@ class SetupMixin(_Base):
     def _use_rep(self) -> str | None:
         """Entry of ``obsm`` that is the latent, if it is given."""
         return cast("str | None", self.registry["setup_args"].get("use_rep"))
+
+    @property
+    def _size_factor_key(self) -> str | None:
+        """Column of ``obs`` with size factors, if they are given."""
+        return cast("str | None", self.registry["setup_args"].get("size_factor_key"))
 
     @property
     def _n_embedding(self) -> int:

@@ -28,7 +28,11 @@ class ModalityModule(BaseModuleClass):
 
     @auto_move_data
     def read(
-        self, counts: dict[str, Tensor], present: dict[str, Tensor], conditions: Tensor
+        self,
+        counts: dict[str, Tensor],
+        present: dict[str, Tensor],
+        conditions: Tensor,
+        sizes: Tensor | None = None,
     ) -> Inputs:
         """Compute the inputs of :meth:`inference`, which do not depend on learnt weights.
 
@@ -41,13 +45,21 @@ class ModalityModule(BaseModuleClass):
             Which cells have each modality: 1 or 0, ``(B, 1)``.
         conditions
             Category of each condition key, ``(B, n_keys)`` int64.
+        sizes
+            Library sizes in place of those of the counts, ``(B, 1)``.
         """
-        return self.read_parts(counts, present)
+        return self.complete(self.read_parts(counts, present, sizes), conditions)
 
-    def read_parts(self, counts: dict[str, Tensor], present: dict[str, Tensor]) -> Inputs:
+    def complete(self, inputs: Inputs, conditions: Tensor) -> Inputs:
+        """Inputs as modules need them that impute modalities, or subtract effects of conditions."""
+        return inputs
+
+    def read_parts(
+        self, counts: dict[str, Tensor], present: dict[str, Tensor], sizes: Tensor | None = None
+    ) -> Inputs:
         """What each part reads of the counts, and which cells have it."""
         return {
-            name: {PRESENT: present[name], **part.read(counts[name])}
+            name: {PRESENT: present[name], **part.read(counts[name], sizes)}
             for name, part in self.parts.items()
         }
 

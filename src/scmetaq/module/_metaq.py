@@ -152,19 +152,11 @@ class MetaQModule(ReferenceMappingModule):
         """Weight of each modality in the joint latent; they sum to one."""
         return {name: float(part.scale) ** 2 for name, part in self.parts.items()}
 
-    @auto_move_data
-    def read(
-        self, counts: dict[str, Tensor], present: dict[str, Tensor], conditions: Tensor
-    ) -> Inputs:
-        """Compute the inputs of :meth:`inference`: see :meth:`ModalityModule.read`.
-
-        Missing modalities are imputed, and effects of conditions are subtracted, as far as
-        :attr:`imputation` and :attr:`correction` are fitted.
-        """
-        return self.complete(self.read_parts(counts, present), conditions)
-
     def complete(self, inputs: Inputs, conditions: Tensor) -> Inputs:
-        """Impute missing modalities and subtract effects of conditions, ``(B, n_keys)`` int64."""
+        """Impute missing modalities and subtract effects of conditions, ``(B, n_keys)`` int64.
+
+        As far as :attr:`imputation` and :attr:`correction` are fitted.
+        """
         inputs = self.imputation(inputs)
         if self.correction is None:
             return inputs

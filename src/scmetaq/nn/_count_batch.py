@@ -22,10 +22,12 @@ class CountBatch:
         Raw counts, ``(n_cells, n_features)``: a CSR or a dense tensor.
     share
         Share of the library size that falls on these features, ``()``; all of it by default.
+    sizes
+        Library sizes that are given, ``(n_cells, 1)``; by default the sums of the counts.
     """
 
-    def __init__(self, counts: Tensor, *, share: Tensor | None = None):
-        self._share = share
+    def __init__(self, counts: Tensor, *, share: Tensor | None = None, sizes: Tensor | None = None):
+        self._share, self._sizes = share, sizes
         self.n_cells, self.n_features = counts.shape
         if counts.layout is not torch.sparse_csr:
             self._rows, self._columns = counts.nonzero(as_tuple=True)  # nnz
@@ -41,6 +43,8 @@ class CountBatch:
     @cached_property
     def size_factor(self) -> Tensor:
         """Library size over the target sum, ``(n_cells, 1)``."""
+        if self._sizes is not None:
+            return self._sizes.clamp_min(1) / TARGET_SUM
         total = self.values.new_zeros(self.n_cells).index_add_(0, self._rows, self.values)
         factor = total[:, None].clamp_min(1) / TARGET_SUM
         return factor if self._share is None else factor / self._share
@@ -89,9 +93,10 @@ class FeatureCoverage(Fitted[Coverage]):
     def __init__(self) -> None:
         super().__init__(Coverage(torch.zeros(0), torch.zeros(0, dtype=torch.bool)))
 
-    def batch(self, counts: Tensor) -> CountBatch:
-        """Counts ``(n_cells, n_features)``, library sizes corrected for missing features."""
-        return CountBatch(counts, share=self.share if len(self.is_missing) else None)
+    def batch(self, counts: Tensor, sizes: Tensor | None = None) -> CountBatch:
+        """Counts ``(n_cells, n_features)``; library sizes, unless given, are of all features."""
+        share = self.share if len(self.is_missing) else None
+        return CountBatch(counts, share=share, sizes=sizes)
 
     @property
     def share(self) -> Tensor:

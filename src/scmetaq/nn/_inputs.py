@@ -16,6 +16,8 @@ EMBEDDING: Final = "embedding"
 """The latent of cells, where it is given; of all cells, with each modality."""
 CONDITIONS: Final = "conditions"
 """Category of each condition key, an entry that is of no modality."""
+SIZES: Final = "library_size"
+"""Library sizes of cells, where they are given, ``(n_cells, 1)``, with each modality."""
 LABELS: Final = "labels"
 """Label of each cell at each level, -1 where there is none; of no modality either. Of MetaQ that
 by which the cell is grouped, with each modality."""

@@ -11,7 +11,7 @@ from ._condition_embedding import with_condition
 from ._count_batch import FeatureCoverage
 from ._decoders import CountDecoder, CountParameters, ProfileDecoder
 from ._gaussian import Gaussian, GaussianHead
-from ._inputs import COUNTS
+from ._inputs import COUNTS, SIZES
 from ._layers import AttentionLayer, Encoder, FeatureScaling, GatedLayer, Norm, hidden_layers
 from ._likelihoods import Likelihood
 from ._linear_path import LinearViews, StateMap
@@ -54,7 +54,7 @@ class Part(nn.Module):
         self.feature_scaling = FeatureScaling(shape.n_selected)
         self.linear_path = None
 
-    def read(self, counts: Tensor) -> dict[str, Tensor]:
+    def read(self, counts: Tensor, sizes: Tensor | None = None) -> dict[str, Tensor]:
         """Compute everything that does not depend on learnt weights, from raw counts ``(B, G)``.
 
         Returns
@@ -62,7 +62,7 @@ class Part(nn.Module):
         ``size_factor`` ``(B, 1)``, over all features, and ``scores`` and ``profile`` of the linear
         path or, without one, ``counts`` ``(B, M)`` of the selected features.
         """
-        batch = self.coverage.batch(counts)
+        batch = self.coverage.batch(counts, sizes)
         if self.linear_path is None:
             selected = batch.dense(self.feature_scaling.features)
             return {"size_factor": batch.size_factor, COUNTS: selected}
@@ -185,7 +185,10 @@ class ConditionalPart(Part):
         )
 
     def size(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Library size over the selected features, ``(B, 1)``."""
+        """Library size over the selected features measured, ``(B, 1)``; expected of one given."""
+        if SIZES in inputs:
+            rate, missing = self.coverage.rate[self.feature_scaling.features], self.missing
+            return inputs["size_factor"] * (rate if missing is None else rate[~missing]).sum()
         return inputs[COUNTS].sum(1, keepdim=True).clamp_min(1)
 
     def encode(self, inputs: dict[str, Tensor], condition: Tensor) -> Gaussian:
