@@ -173,9 +173,9 @@ graphs (150), models without pickles and files that are looked through for damag
 numbers refused or read, cells that are freed, one model by one seed (150), inputs of the field that
 failed, with advice that is run (650), the report's table of all metacells with markers and mixed
 states (160), metrics that peers have (380), labels in the grouping and layers on request (220),
-gene scores, open peaks, fragments by metacell and weighted components (330), size factors (110), more
-spellings of inputs (60), options of the command (30), and some room. Whoever needs more changes
-this in the same commit, and says what they are for."""
+gene scores, open peaks, fragments by metacell and weighted components (330), size factors (110),
+more spellings of inputs (60), options of the command (30), and some room. Whoever needs more
+changes this in the same commit, and says what they are for."""
 
 
 def test_the_package_stays_small_and_networks_export_few_names():
