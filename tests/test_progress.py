@@ -35,17 +35,21 @@ def test_a_line_of_what_cannot_be_counted(is_seen, capsys):
     assert shown.out == ""
 
 
-def test_bars_end_with_those_who_stop_counting(monkeypatch):
+def test_bars_show_how_far_it_is_and_end_with_those_who_stop_counting(monkeypatch, capsys):
     monkeypatch.setattr(Console, "is_terminal", True)
     monkeypatch.setattr(scvi.settings, "verbosity", logging.INFO)
     monkeypatch.setattr(_progress, "_PATIENCE", 0)
     lines, made = [], _progress._line
-    monkeypatch.setattr(_progress, "_line", lambda *a: lines.append(made(*a)) or lines[-1])
+    monkeypatch.setattr(
+        _progress, "_line", lambda *a, **k: lines.append(made(*a, **k)) or lines[-1]
+    )
     counted = with_progress(iter(range(10)), "Counting sheep", 10)
     assert [next(counted), next(counted)] == [0, 1]
-    assert lines[0].live.is_started
+    assert (lines[0].n, lines[0].total) == (1, 10)
+    assert lines[0].postfix.endswith(" GB")
     counted.close()
-    assert not lines[0].live.is_started
+    assert lines[0].disable
+    assert capsys.readouterr().err.endswith("\r")  # wiped
 
 
 def test_the_peak_of_memory_is_that_of_the_process():

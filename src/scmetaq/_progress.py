@@ -1,39 +1,18 @@
-"""What is under way besides training, which has scvi-tools' own bar: how far it is, and memory.
-
-Not by :func:`scvi.utils.track`: it writes to stdout, where results of commands go, and can show
-neither memory nor what cannot be counted.
-"""
+"""What is under way besides training, in scvi-tools' bars: how far it is, and memory."""
 
 import logging
 import sys
-import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 from scvi import settings
+from scvi.utils import track
 
 _PATIENCE = 0.5
 """Seconds after which a bar is shown of what is not done."""
-
-
-class _Memory(ProgressColumn):
-    """Most memory that the process has taken so far."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if (peak := peak_memory()) is None else f"{peak:.1f} GB")
 
 
 def peak_memory() -> float | None:
@@ -48,23 +27,21 @@ def peak_memory() -> float | None:
 
 def with_progress[T](parts: Iterable[T], description: str, n_parts: int) -> Iterator[T]:
     """Yield the parts and show how far they are, with the time left, if it takes a while."""
-    line, start = _line(BarColumn(), TimeRemainingColumn()), time.monotonic()
-    task = line.add_task(description, total=n_parts)
-    try:
+    if not _is_seen():
+        yield from parts
+        return
+    with _line(description, total=n_parts, delay=_PATIENCE) as line:
         for part in parts:
             yield part
-            line.advance(task)
-            if not line.live.is_started and time.monotonic() - start > _PATIENCE:
-                line.start()
-    finally:
-        line.stop()
+            line.set_postfix_str(_memory(), refresh=False)
+            line.update()
 
 
 @contextmanager
 def working(description: str) -> Iterator[None]:
-    """Show what is done inside, and for how long, where nobody knows how long it takes."""
-    with _line(SpinnerColumn(), TimeElapsedColumn()) as line:
-        line.add_task(description, total=None)
+    """Show what is done inside, where nobody knows how long it takes."""
+    shown = {"bar_format": "{desc}{postfix}", "postfix": _memory()}
+    with _line(description, **shown) if _is_seen() else nullcontext():
         yield
 
 
@@ -84,10 +61,18 @@ def only_warnings(library: str) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _line(*columns: ProgressColumn) -> Progress:
-    """A line on stderr that goes when it is done, if somebody sees it and INFO is logged."""
+def _is_seen() -> bool:
+    """Whether somebody sees what is written to stderr, and INFO is logged."""
     console = Console(stderr=True)
-    is_seen = (console.is_terminal or console.is_jupyter) and settings.verbosity <= logging.INFO
-    text = TextColumn("{task.description}")
-    shown = (text, *columns, _Memory())
-    return Progress(*shown, console=console, transient=True, disable=not is_seen)
+    is_shown = console.is_terminal or console.is_jupyter
+    return is_shown and settings.verbosity <= logging.INFO
+
+
+def _line(description: str, **options: Any) -> Any:
+    """A line that goes when it is done, on stderr: results of commands go to stdout."""
+    with redirect_stdout(sys.stderr):
+        return track(None, description, style="tqdm", leave=False, **options)
+
+
+def _memory() -> str:
+    return "" if (peak := peak_memory()) is None else f"{peak:.1f} GB"

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -164,7 +165,8 @@ class Infer(JudgingJob):
             say(f"Training {self.model.n_metacells:,} metacells.")
         self.model._stored = self.output
         options = {name: getattr(self, name) for name in ("min_size", "max_size", "accelerator")}
-        self.model.train(self.max_epochs, enable_progress_bar=show_bar, **options)
+        with redirect_stdout(sys.stderr if show_bar else sys.stdout):  # of the bar
+            self.model.train(self.max_epochs, enable_progress_bar=show_bar, **options)
         self.of_which = f", of which training {time.perf_counter() - started:.0f} s"
         if stage:
             self.of_which = f" since the run went on after {stage}"
