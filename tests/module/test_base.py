@@ -11,7 +11,7 @@ from scmetaq.nn._inputs import PRESENT
 class Total(nn.Module):
     """A part that reads how many counts a cell has."""
 
-    def read(self, counts):
+    def read(self, counts, sizes=None):
         return {"total": counts.sum(1)}
 
 

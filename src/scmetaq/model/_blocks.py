@@ -74,7 +74,7 @@ def _read(module: Any, cells: Cells, chosen: slice) -> Block:
         present[kind] = _padded(is_present).to(device)
     conditions = _padded(cells.conditions[chosen]).to(device)
     given = {name: _padded(of[chosen]).to(device) for name, of in given_of(cells).items()}
-    inputs = module.read(counts, present, conditions, given.get(SIZES))
+    inputs = module.read(counts, present, conditions, sizes=given.get(SIZES))
     inputs = {kind: of_kind | given for kind, of_kind in inputs.items()}
     return Block(inputs, counts, conditions)
 

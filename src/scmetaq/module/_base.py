@@ -32,6 +32,7 @@ class ModalityModule(BaseModuleClass):
         counts: dict[str, Tensor],
         present: dict[str, Tensor],
         conditions: Tensor,
+        *,
         sizes: Tensor | None = None,
     ) -> Inputs:
         """Compute the inputs of :meth:`inference`, which do not depend on learnt weights.
