@@ -31,6 +31,8 @@ _FEW = 20
 """Cells below which neighbours mean little: drawn by their principal components."""
 
 
+_N_EPOCHS = 200
+"""Of a UMAP, as many as umap-learn takes for many cells."""
 _MOST_EXACT = 8_192
 """Cells up to which neighbours are exact, as in scanpy."""
 
@@ -140,7 +142,7 @@ def _two_of(space: np.ndarray, words: str, remark: str) -> tuple[str, np.ndarray
     is_many = len(space) > _MOST_EXACT
     neighbors = _Neighbors(n_neighbors=15, random_state=0) if is_many else None
     sc.pp.neighbors(cells, use_rep=_SPACE, random_state=0, transformer=neighbors)
-    sc.tl.umap(cells, random_state=0)
+    sc.tl.umap(cells, maxiter=_N_EPOCHS, random_state=0)
     return UMAP, np.asarray(cells.obsm[UMAP]), f"UMAP of {words}, {remark}"
 
 
