@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import os
 import shutil
 import sys
+from importlib.metadata import distributions
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from unittest import mock
@@ -18,6 +20,18 @@ HERE = Path(__file__).parent
 GENERATED = HERE / "generated"
 COMMANDS = ("infer", "map", "evaluate", "compare")
 MODELS = (scmetaq.MetaQModel, scmetaq.SCPoli, scmetaq.COEM)
+
+
+def content_key() -> str:
+    """Hash of all that the output of a tutorial depends on, besides its own cells."""
+    package = Path(scmetaq.__file__).parent
+    files = [path for path in sorted(package.rglob("*")) if path.is_file()]
+    installed = sorted(f"{found.name} {found.version}" for found in distributions())
+    digest = hashlib.sha256("\n".join([sys.version, *installed]).encode())
+    for path in (path for path in files if path.suffix != ".pyc"):
+        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
 
 project = "scmetaq"
 author = "The scmetaq developers"
@@ -66,8 +80,9 @@ copybutton_exclude = ".linenos, .gp, .go"
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
-# every build runs the tutorials, and one that fails, fails the build
-nb_execution_mode = "force"
+# a tutorial that fails, fails the build; one that ran is not run again while nothing changed
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(HERE / "_build" / "executed" / content_key())
 nb_execution_raise_on_error = True
 nb_execution_timeout = 1800
 nb_merge_streams = True

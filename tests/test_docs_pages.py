@@ -6,6 +6,7 @@ import inspect
 import re
 import runpy
 import shutil
+import types
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,27 @@ def test_every_command_is_on_the_page_of_the_command_line(conf):
     for name in typer.main.get_command(scmetaq.cli._app.app).commands:
         assert f"../generated/cli_{name}.txt\n" in page
         assert "--out" in (conf["docs"] / "generated" / f"cli_{name}.txt").read_text()
+
+
+def test_output_of_tutorials_is_kept_until_package_or_libraries_change(conf, tmp_path, monkeypatch):
+    content_key = conf["content_key"]
+    assert conf["nb_execution_mode"] == "cache"
+    assert Path(conf["nb_execution_cache_path"]).name == content_key()
+
+    files = [tmp_path / "__init__.py", tmp_path / "page.j2", tmp_path / "compiled.pyc"]
+    for file in files:
+        file.write_text("first")
+    package = types.SimpleNamespace(__file__=str(files[0]))
+    monkeypatch.setitem(content_key.__globals__, "scmetaq", package)
+    key = content_key()
+    files[2].write_text("changed")
+    assert content_key() == key
+    files[1].write_text("changed")
+    assert content_key() != key
+    files[1].write_text("first")
+    assert content_key() == key
+    monkeypatch.setitem(content_key.__globals__, "distributions", lambda: [])
+    assert content_key() != key
 
 
 EXAMPLES = [
