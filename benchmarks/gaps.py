@@ -40,7 +40,8 @@ def main() -> None:
         for seed in args.seeds
     )
     for records in with_missing(args.out, tasks, names=("dataset", "seed"), again=args.again):
-        save(args, "gaps", {"runs": records}, report({"runs": records}))
+        if records:
+            save(args, "gaps", {"runs": records}, report({"runs": records}))
 
 
 def measured(path: Path, seed: int) -> dict[str, Any]:
