@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from scmetaq._sketch import geometric_sketch
 
-from ._code_index import FEWEST_CODES, CodeIndex, code_regions, half_squares, region_means
+from ._code_index import FEWEST_CODES, CodeIndex, code_regions, region_means
 from ._distances import (
     distances_to,
     distances_without,
@@ -78,7 +78,7 @@ class Codebook(Fitted[CodebookState]):
     def __init__(self, n_codes: int, n_latent: int, *, distance: Distance = "euclidean"):
         super().__init__(_no_cells(n_codes, torch.zeros(0, dtype=torch.int64)))
         self.distance = distance
-        self._indexes: dict[bool, tuple[Any, CodeIndex, Tensor]] = {}
+        self._indexes: dict[tuple[bool, bool], tuple[Any, CodeIndex, Tensor]] = {}
         self.codes = nn.Parameter(torch.empty(n_codes, n_latent))  # K x D
         nn.init.uniform_(self.codes, -1 / n_codes, 1 / n_codes)
 
@@ -171,13 +171,16 @@ class Codebook(Fitted[CodebookState]):
         is_cosine = self.distance == "cosine"
         if is_cosine:
             rows, codes = F.normalize(rows), F.normalize(codes)
-        weight = torch.ones_like(rows) if weight is None else weight.to(rows)
 
         def compare(code: Tensor) -> Tensor:
-            each = rows * code if is_cosine else -(rows - code).square() * weight
-            return each.sum(1)
+            each = rows * code if is_cosine else -(rows - code).square()
+            return (each if weight is None else each * weight).sum(1)
 
         chosen = self._index(region).candidates(rows.to(self.codes.dtype), n_best)  # B x n
+        if weight is not None:
+            read = torch.cat([weight * rows, weight], 1).to(self.codes.dtype)
+            weighted = self._index(region, is_weighted=True).candidates(read, n_best)
+            chosen = torch.where((weight == 1).all(1, keepdim=True), chosen, weighted)
         value = torch.stack([compare(codes[of]) for of in chosen.T], 1)
         if self.is_bounded:
             value = value + self.offsets[chosen]
@@ -188,20 +191,15 @@ class Codebook(Fitted[CodebookState]):
         """Double precision, where the device has it: bounded, cells stand near the borders."""
         return values.double() if self.is_bounded and values.device.type != "mps" else values
 
-    def _index(self, region: Tensor) -> CodeIndex:
+    def _index(self, region: Tensor, *, is_weighted: bool = False) -> CodeIndex:
         """Index of the codes as they are, made when one of them or their regions have changed."""
         parts = (self.codes, self.offsets, region)
         key = [(id(of), of.device, 0 if of.is_inference() else of._version) for of in parts]
-        slot = region is self.region
+        slot = region is self.region, is_weighted
         if slot not in self._indexes or self._indexes[slot][0] != key:
-            is_cosine, codes = self.distance == "cosine", self.codes.detach()
-            codes = F.normalize(codes) if is_cosine else codes
-            centres = region_means(codes, region)
-            centres = F.normalize(centres) if is_cosine else centres
-            bias, of_centres = (half_squares(of) * (not is_cosine) for of in (codes, centres))
-            if self.is_bounded:
-                bias = bias + self.offsets / (1 if is_cosine else 2)
-            index = CodeIndex(codes, bias, region, centres, of_centres)
+            settings = {"is_cosine": self.distance == "cosine", "is_weighted": is_weighted}
+            offsets = self.offsets if self.is_bounded else None
+            index = CodeIndex.of(self.codes.detach(), region, offsets, **settings)
             self._indexes[slot] = key, index, region
         return self._indexes[slot][1]
 
