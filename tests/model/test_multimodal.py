@@ -114,6 +114,32 @@ def test_new_cells_are_assigned_as_those_of_the_model_with_gaps_or_not(joint, mo
     assert metrics.purity(found["metacell"], paired.obs["state"]).mean() > 0.6
 
 
+def test_cells_without_a_modality_are_compared_with_codes_in_the_others(joint, of_mosaic, paired):
+    """Unless the training had such gaps: its codes are means of imputed cells, too."""
+    cells = mudata.MuData({"rna": paired["rna"].copy(), "adt": paired["adt"].copy()})
+    parts, codes = joint.module.parts, joint.module.codebook.codes.detach().numpy()
+    there = np.r_[[parts[kind].columns for kind in ("rna", "adt")]].tolist()
+    columns = np.r_[there[0], there[1]]
+    z = joint.get_latent_representation(cells)
+    squares = np.square(z[:, None, columns] - codes[None, :, columns]).sum(2)
+    squares /= 1 - joint.modality_weights["atac"]
+    nearest = np.sort(squares, 1)
+    found = joint.get_assignments(cells)
+    assert (found["metacell"] == np.array(joint.metacell_names)[squares.argmin(1)]).all()
+    np.testing.assert_allclose(found["margin"], nearest[:, 1] - nearest[:, 0], atol=1e-4)
+    weights = joint.get_soft_assignments(cells).toarray()
+    assert (weights.argmax(1) == squares.argmin(1)).all()
+    whole = np.square(z[:, None] - codes[None]).sum(2).argmin(1)
+    assert (whole != squares.argmin(1)).any()
+
+    hidden = paired[1::2].copy()
+    hidden = mudata.MuData({kind: hidden[kind].copy() for kind in ("rna", "adt")})
+    z, codes = of_mosaic.get_latent_representation(hidden), of_mosaic.module.codebook.codes
+    squares = np.square(z[:, None] - codes.detach().numpy()[None]).sum(2)
+    expected = np.array(of_mosaic.metacell_names)[squares.argmin(1)]
+    assert (names(of_mosaic, hidden) == expected).all()
+
+
 def test_the_report_and_the_history_know_each_modality(joint):
     report = joint.get_quantization_report()
     for name in ("reconstruction_loss", "quantized_loss"):

@@ -4,7 +4,7 @@ import torch
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
 
-from scmetaq.nn import _code_tree, cut_tree, merge_codes
+from scmetaq.nn import _code_tree, cut_tree, merge_codes, perplexity
 
 
 @pytest.fixture
@@ -76,3 +76,12 @@ def test_many_codes_merge_within_regions_first_and_cuts_stay_nested(monkeypatch)
     for n_groups in (5, 30, 60, 150):
         groups = [cut_tree(merges, n_groups) for merges in (expected, found)]
         assert adjusted_rand_score(*groups) > (0.999 if n_groups <= 30 else 0.95)
+
+
+def test_perplexity_counts_codes_in_even_use():
+    assert perplexity(torch.ones(8)).item() == pytest.approx(8)
+    assert perplexity(torch.tensor([3.0, 3.0, 0.0, 0.0])).item() == pytest.approx(2)
+    assert perplexity(torch.tensor([5.0, 0.0])).item() == pytest.approx(1)
+    uneven = np.array([0.7, 0.2, 0.1])
+    expected = np.exp(-(uneven * np.log(uneven)).sum())
+    assert perplexity(torch.tensor(10 * uneven)).item() == pytest.approx(expected)

@@ -14,7 +14,6 @@ from scmetaq.nn import (
     distances_without,
     initial_codes,
     merge_codes,
-    perplexity,
 )
 
 DISTANCES = pytest.mark.parametrize("distance", ["cosine", "euclidean"])
@@ -47,6 +46,26 @@ def test_nearest_code_and_margin_agree_with_numpy(distance):
     np.testing.assert_allclose(found.margin.detach(), best - second, atol=1e-5)
     np.testing.assert_allclose(codebook.similarity(z).detach(), expected, atol=1e-5)
     assert found.assignment.dtype == torch.int64
+
+
+@pytest.mark.parametrize("has_index", [False, True])
+def test_dimensions_count_by_their_weights_and_weights_of_one_change_no_bit(has_index, monkeypatch):
+    if has_index:
+        monkeypatch.setattr(_codebook, "FEWEST_CODES", 2)
+    codebook, z = filled(40).eval(), latents()
+    weight = torch.ones(200, 5)
+    weight[::2] = torch.tensor([0, 2.0, 0.5, 0, 1])
+    found, plain = codebook(z, weight=weight), codebook(z)
+    assert all(torch.equal(of[1::2], before[1::2]) for of, before in zip(found, plain, strict=True))
+    square, codes = weight[0].sqrt(), codebook.codes.detach()
+    expected = np.sort(cdist(z[::2] * square, codes * square, "sqeuclidean"), 1)
+    own = ((z - codes[found.assignment]).square() * weight).sum(1)[::2]
+    np.testing.assert_allclose(own, expected[:, 0], atol=1e-4)
+    np.testing.assert_allclose(
+        found.margin.detach()[::2], expected[:, 1] - expected[:, 0], atol=1e-4
+    )
+    assert (found.assignment != plain.assignment)[::2].any()
+    assert torch.equal(codebook.nearest(z, 3, weight)[1][:, 0], found.assignment)
 
 
 @DISTANCES
@@ -161,15 +180,6 @@ def test_claiming_takes_no_last_cell_and_ends_where_there_are_too_few_distinct_c
     codebook.set_codes(torch.ones(8, 3) + 0.1 * torch.arange(8)[:, None])
     codebook.claim_cells(z)
     assert len(codebook.assign(z)[1].unique()) == 3
-
-
-def test_perplexity_counts_codes_in_even_use():
-    assert perplexity(torch.ones(8)).item() == pytest.approx(8)
-    assert perplexity(torch.tensor([3.0, 3.0, 0.0, 0.0])).item() == pytest.approx(2)
-    assert perplexity(torch.tensor([5.0, 0.0])).item() == pytest.approx(1)
-    uneven = np.array([0.7, 0.2, 0.1])
-    expected = np.exp(-(uneven * np.log(uneven)).sum())
-    assert perplexity(torch.tensor(10 * uneven)).item() == pytest.approx(expected)
 
 
 def test_groups_of_codes_are_looked_up():

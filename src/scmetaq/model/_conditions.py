@@ -137,14 +137,14 @@ class ConditionsMixin(Mixin):
         columns = torch.from_numpy(names.get_indexer(pd.Index(features or names)))
 
         def decode(module: Any, block: Block) -> dict[str, torch.Tensor]:
-            z = module.inference(block.inputs, block.conditions)["z"]
+            latent = module.inference(block.inputs, block.conditions)
             conditions = _as_category(block.conditions, code)
             found = {}
             if metacells:
-                found["code"] = assignment = module.codebook(z).assignment
+                found["code"] = assignment = module.codebook(**latent).assignment
                 decoded = module.decode_codes(module.codebook.codes, assignment, conditions)
             else:
-                decoded = module.decode(z, conditions)
+                decoded = module.decode(latent["z"], conditions)
             size = _sizes(module, block, kind)
             mean = decoded[kind].mean(size)
             if library_size != "latent":

@@ -208,8 +208,8 @@ class MetacellsMixin(Mixin):
         group = self._group_of_codes(n_metacells)
 
         def assign(module: Any, block: Block) -> dict[str, torch.Tensor]:
-            z = module.inference(block.inputs, block.conditions)["z"]
-            return module.codebook(z, group)._asdict()
+            found = module.inference(block.inputs, block.conditions)
+            return module.codebook(**found, group=group)._asdict()
 
         found = self._in_blocks(assign, cells)
         code = found["assignment"]

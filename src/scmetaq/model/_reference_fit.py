@@ -176,6 +176,8 @@ def _completed(module: MetaQModule, inputs: Arrays, conditions: np.ndarray) -> A
 
 def _fit_imputation(module: MetaQModule, inputs: Arrays) -> None:
     """Fit the prediction of each modality from each other to cells that have both."""
+    has_gaps = [not part[PRESENT].all() for part in inputs.values()]
+    module.imputation.has_gaps = torch.tensor(has_gaps, device=module.device)
     for source, known in inputs.items():
         for target, wanted in inputs.items():
             both = (known[PRESENT] * wanted[PRESENT])[:, 0] > 0

@@ -160,8 +160,8 @@ class ReportsMixin(Mixin):
 
         def score(module: Any, block: Block) -> dict[str, torch.Tensor]:
             codebook = module.codebook
-            z = module.inference(block.inputs, block.conditions)["z"]
-            assignment = codebook(z).assignment
+            found = module.inference(block.inputs, block.conditions)
+            z, assignment = found["z"], codebook(**found).assignment
             typical = codebook.typical_distance[assignment].clamp_min(1e-12)
             return {"score": codebook.distances(z, assignment) / typical}
 
@@ -257,12 +257,12 @@ class ReportsMixin(Mixin):
 
 def _losses(module: Any, block: Block, *, of_counts: bool = True) -> dict[str, Tensor]:
     """Code of each cell of a block, its margin and losses, on request not those of counts."""
-    z = module.inference(block.inputs, block.conditions)["z"]
-    found: dict[str, Any] = module.codebook(z)._asdict()
+    latent = module.inference(block.inputs, block.conditions)
+    z, found = latent["z"], module.codebook(**latent)._asdict()
     found["held"] = (z - module.codebook.embed(found["assignment"])).square().mean(1)
     if not of_counts:
         return found
-    decoded = module.generative(z, block.conditions)
+    decoded = module.generative(**latent, conditions=block.conditions)
     counts = module.selected_counts(block.counts)
     for name in ("plain", "quantized"):
         losses = module.nll(decoded[name], block.inputs, counts)
@@ -272,12 +272,13 @@ def _losses(module: Any, block: Block, *, of_counts: bool = True) -> dict[str, T
 
 def _losses_of_cuts(module: Any, block: Block, *, cuts: list[_Cut]) -> dict[str, Tensor]:
     """Losses of each cell of a block at each cut, ``(n_cells, n_cuts)`` or ``(n_cells, 1)``."""
-    z = module.inference(block.inputs, block.conditions)["z"]  # B x D
+    latent = module.inference(block.inputs, block.conditions)
+    z = latent["z"]  # B x D
     counts = module.selected_counts(block.counts)
     losses = module.nll(module.decode(z, block.conditions), block.inputs, counts)
     found = {f"plain_{kind}": [loss] for kind, loss in losses.items()}
     for cut in cuts:
-        chosen = module.codebook(z, cut.group)
+        chosen = module.codebook(**latent, group=cut.group)
         decoded = module.decode_codes(cut.codes, chosen.assignment, block.conditions)
         losses = module.nll(decoded, block.inputs, counts)
         of_cut = {f"quantized_{kind}": loss for kind, loss in losses.items()}

@@ -68,10 +68,10 @@ def soft_weights(model: Any, cells: Cells, n_neighbors: int = 5) -> sp.csr_matri
     n = min(n_neighbors, model.n_metacells)
 
     def nearest(module: Any, block: Block) -> dict[str, torch.Tensor]:
-        z = module.inference(block.inputs, block.conditions)["z"]
-        value, code = module.codebook.nearest(z, n)
+        found = module.inference(block.inputs, block.conditions)
+        value, code = module.codebook.nearest(**found, n=n)
         if module.codebook.distance == "cosine":  # a squared distance of vectors of one length
-            value = 2 * value * z.square().sum(1, keepdim=True)
+            value = 2 * value * found["z"].square().sum(1, keepdim=True)
         typical = module.codebook.typical_distance[code[:, :1]].clamp_min(1e-12)
         weight = torch.softmax(SHARPNESS * value / typical.square(), 1)
         return {"code": code, "weight": weight}
@@ -124,9 +124,9 @@ def get_representative_cells(
     chosen = self._chosen(adata, indices, batch_size, dataloader)
 
     def distance(module: Any, block: Block) -> dict[str, torch.Tensor]:
-        z = module.inference(block.inputs, block.conditions)["z"]
-        code = module.codebook(z).assignment
-        return {"code": code, "distance": module.codebook.distances(z, code)}
+        found = module.inference(block.inputs, block.conditions)
+        code = module.codebook(**found).assignment
+        return {"code": code, "distance": module.codebook.distances(found["z"], code)}
 
     found = pd.DataFrame(self._in_blocks(distance, chosen.cells))
     first = found.sort_values(["code", "distance"], kind="stable").drop_duplicates("code")

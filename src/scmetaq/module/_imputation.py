@@ -1,7 +1,7 @@
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scmetaq.nn import Axes, ModalityShape
 from scmetaq.nn._inputs import PRESENT, Inputs
@@ -15,11 +15,14 @@ class CrossModalImputation(nn.Module):
     is imputed unless all modalities have a linear path.
     """
 
+    has_gaps: Tensor
+    """Of which modalities cells of the training had gaps, ``(n_modalities,)`` bool."""
     maps: dict[str, Axes]
     """Of each pair ``source_to_target``: from scores to scores and profile."""
 
     def __init__(self, modalities: dict[str, ModalityShape]):
         super().__init__()
+        self.register_buffer("has_gaps", torch.zeros(len(modalities), dtype=torch.bool))
         self.width = {name: 2 * shape.n_scores for name, shape in modalities.items()}
         has_paths = all(shape.n_components for shape in modalities.values())
         maps = {}

@@ -188,6 +188,7 @@ class MetaQModule(ReferenceMappingModule):
         -------
         ``z`` ``(B, D)``, the concatenated blocks of the modalities (paper Eq. 18); or the embedding
         that cells bring, scaled. Where cells are grouped by labels, one dimension of each follows.
+        ``weight`` of each dimension where cells are compared with codes, ``(B, D)`` or None.
         """
         first = next(iter(inputs.values()))
         if EMBEDDING in first:
@@ -202,7 +203,28 @@ class MetaQModule(ReferenceMappingModule):
                 blocks.append(block)
         if self.n_labels:
             blocks.append(self._labels(_joined(blocks), first[LABELS]))
-        return {"z": _joined(blocks)}
+        return {"z": _joined(blocks), "weight": self._weights_with_gaps(inputs)}
+
+    def _weights_with_gaps(self, inputs: Inputs) -> Tensor | None:
+        """Weights that leave imputed modalities out, as if the others differed as much as they.
+
+        Of modalities that all cells of the training had: other codes are also of imputed cells.
+        """
+        is_read = self.imputation.maps and all(PRESENT in part for part in inputs.values())
+        if self.training or not is_read or self.codebook.distance == "cosine":
+            return None
+        known = torch.cat([part[PRESENT] > 0 for part in inputs.values()], 1)  # B x n_modalities
+        known = known | self.imputation.has_gaps
+        if known.all():
+            return None
+        share = torch.stack([part.scale.square() for part in self.parts.values()])
+        weight = (known / (known * share).sum(1, keepdim=True)).masked_fill(
+            known.all(1, keepdim=True), 1
+        )
+        found = torch.ones(len(known), self.codebook.codes.shape[1]).to(weight)
+        for part, of_part in zip(self.parts.values(), weight.T, strict=True):
+            found[:, part.columns] = of_part[:, None]
+        return found
 
     def _labels(self, z: Tensor, given: Tensor) -> Tensor:
         """Labels of cells, as far as none is given their probabilities, ``(B, n_labels)``."""
@@ -213,7 +235,9 @@ class MetaQModule(ReferenceMappingModule):
         return self.label_scale * torch.where(given < 0, found, known)
 
     @auto_move_data
-    def generative(self, z: Tensor, conditions: Tensor) -> dict[str, Any]:
+    def generative(
+        self, z: Tensor, conditions: Tensor, weight: Tensor | None = None
+    ) -> dict[str, Any]:
         """Count distributions decoded from latents and, once there are codes, from codes.
 
         The distinct codes of the batch are decoded (paper Eq. 7), with batch normalisation the
@@ -225,7 +249,7 @@ class MetaQModule(ReferenceMappingModule):
         """
         outputs: dict[str, Any] = {"plain": self.decode(z, conditions)}
         if self.codebook.is_fitted:
-            assignment = self.codebook(z.detach()).assignment  # B
+            assignment = self.codebook(z.detach(), weight=weight).assignment  # B
             outputs["assignment"] = assignment
             outputs["z_q"] = self.codebook.embed(assignment)  # B x D
             codes = self.codebook.codes

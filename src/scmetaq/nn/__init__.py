@@ -1,8 +1,8 @@
 """Parts of the networks. Knows torch only: no AnnData, no pandas."""
 
 from ._clustering import Clustering, cluster
-from ._code_tree import cut_tree, merge_codes
-from ._codebook import Codebook, CodebookInit, Distance, initial_codes, perplexity
+from ._code_tree import cut_tree, merge_codes, perplexity
+from ._codebook import Codebook, CodebookInit, Distance, initial_codes
 from ._condition_embedding import ConditionEmbedding, with_condition
 from ._count_batch import CountBatch
 from ._distances import codebook_loss, distances_without, neighborhood_mean, squared_distances

@@ -3,6 +3,7 @@
 from typing import Final
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from sklearn.cluster import KMeans
 from torch import Tensor
 
@@ -56,10 +57,30 @@ class CodeIndex:
         self.centre_weight, self.centre_bias = centre_weight.T.contiguous(), centre_bias
 
     @classmethod
-    def of(cls, codes: Tensor, region: Tensor) -> "CodeIndex":
-        """Index by Euclidean distance, minus half its square being the score."""
+    def of(
+        cls,
+        codes: Tensor,
+        region: Tensor,
+        offsets: Tensor | None = None,
+        *,
+        is_cosine: bool = False,
+        is_weighted: bool = False,
+    ) -> "CodeIndex":
+        """Index by Euclidean distance, minus half its square being the score, or by cosine.
+
+        With ``offsets`` of similarities, ``(n_codes,)``. Where dimensions have weights :math:`u` of
+        each cell, the index is for :math:`[u z, u]`.
+        """
+        codes = F.normalize(codes) if is_cosine else codes
         centres = region_means(codes, region)
-        return cls(codes, half_squares(codes), region, centres, half_squares(centres))
+        centres = F.normalize(centres) if is_cosine else centres
+        bias, of_centres = (half_squares(of) * (not is_cosine) for of in (codes, centres))
+        if is_weighted:
+            codes, centres = (torch.cat([of, of.square() / -2], 1) for of in (codes, centres))
+            bias, of_centres = torch.zeros_like(bias), torch.zeros_like(of_centres)
+        if offsets is not None:
+            bias = bias + offsets / (1 if is_cosine else 2)
+        return cls(codes, bias, region, centres, of_centres)
 
     def candidates(self, z: Tensor, n_best: int, *, n_searched: int = _N_SEARCHED) -> Tensor:
         """Best codes of each of the nearest regions, ``(n_cells, n_searched * n_best)``.

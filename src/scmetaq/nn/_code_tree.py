@@ -99,3 +99,9 @@ def cut_tree(merges: Tensor, n_groups: int) -> Tensor:
     for number, codes in enumerate(sorted(filter(None, members), key=min)):
         group[codes] = number
     return group
+
+
+def perplexity(usage: Tensor) -> Tensor:
+    """Effective number of codes in use: exponential of the entropy of ``usage``."""
+    p = usage / usage.sum().clamp_min(1e-12)
+    return torch.exp(-torch.special.xlogy(p, p).sum())

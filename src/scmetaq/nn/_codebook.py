@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from scmetaq._sketch import geometric_sketch
 
-from ._code_index import FEWEST_CODES, CodeIndex, code_regions, half_squares, region_means
+from ._code_index import FEWEST_CODES, CodeIndex, code_regions, region_means
 from ._distances import (
     distances_to,
     distances_without,
@@ -78,7 +78,7 @@ class Codebook(Fitted[CodebookState]):
     def __init__(self, n_codes: int, n_latent: int, *, distance: Distance = "euclidean"):
         super().__init__(_no_cells(n_codes, torch.zeros(0, dtype=torch.int64)))
         self.distance = distance
-        self._indexes: dict[bool, tuple[Any, CodeIndex, Tensor]] = {}
+        self._indexes: dict[tuple[bool, bool], tuple[Any, CodeIndex, Tensor]] = {}
         self.codes = nn.Parameter(torch.empty(n_codes, n_latent))  # K x D
         nn.init.uniform_(self.codes, -1 / n_codes, 1 / n_codes)
 
@@ -92,21 +92,25 @@ class Codebook(Fitted[CodebookState]):
         """Whether there are offsets."""
         return len(self.offsets) > 0
 
-    def similarity(self, z: Tensor) -> Tensor:
-        """Similarity of cells to codes, higher is nearer: ``(n_cells, n_codes)``."""
+    def similarity(self, z: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Similarity of cells to codes, higher is nearer: ``(n_cells, n_codes)``.
+
+        The ``weight`` of each dimension, ``(n_cells, n_latent)``, is one by default.
+        """
         codes = self.codes.double() if z.dtype == torch.double else self.codes
         if self.distance == "cosine":
             return F.normalize(z) @ F.normalize(codes).T  # B x K
-        return -squared_distances(z, codes)  # B x K
+        return -squared_distances(z, codes, weight)  # B x K
 
-    def preference(self, z: Tensor, group: Tensor | None = None) -> Tensor:
+    def preference(
+        self, z: Tensor, group: Tensor | None = None, weight: Tensor | None = None
+    ) -> Tensor:
         """Similarity plus the offsets that keep sizes within bounds, ``(n_cells, n_codes)``.
 
-        With offsets in double precision, where the device has it: cells stand near the borders
-        between codes. With the ``group`` of each code, ``(n_codes,)``, that for the best code of
-        each group, ``(n_cells, n_groups)``.
+        With the ``group`` of each code, ``(n_codes,)``, that for the best code of each group,
+        ``(n_cells, n_groups)``.
         """
-        found = self.similarity(z.double() if self.is_bounded and z.device.type != "mps" else z)
+        found = self.similarity(self._precise(z), weight)
         if self.is_bounded:
             found = found + self.offsets  # B x K
         if group is None:
@@ -130,64 +134,72 @@ class Codebook(Fitted[CodebookState]):
                 best.append([*self.preference(rows).max(1)])
         return torch.cat([of[0] for of in best]), torch.cat([of[1] for of in best])
 
-    def forward(self, z: Tensor, group: Tensor | None = None) -> Lookup:
+    def forward(
+        self, z: Tensor, group: Tensor | None = None, weight: Tensor | None = None
+    ) -> Lookup:
         """Most similar code, or group of codes, of each cell, and margin to the second, Eq. 5."""
         if len(self.region) and not self.training:
-            return self._nearest(z, group)
-        best = self.preference(z, group).topk(2, dim=1)  # B x 2
+            return self._nearest(z, group, weight)
+        best = self.preference(z, group, weight).topk(2, dim=1)  # B x 2
         return Lookup(best.indices[:, 0], (best.values[:, 0] - best.values[:, 1]).to(z.dtype))
 
-    def nearest(self, z: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    def nearest(self, z: Tensor, n: int, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Preference for the ``n`` best codes of each cell, best first, and which they are."""
         if len(self.region):
-            return self._near(z, n, self.region)
-        found = self.preference(z).topk(n, dim=1)  # B x n
+            return self._near(z, n, self.region, weight)
+        found = self.preference(z, weight=weight).topk(n, dim=1)  # B x n
         return found.values, found.indices
 
-    def _nearest(self, z: Tensor, group: Tensor | None) -> Lookup:
+    def _nearest(self, z: Tensor, group: Tensor | None, weight: Tensor | None) -> Lookup:
         """The same for many codes: those of the nearest regions, or groups, are compared."""
-        value, which = self._near(z, 2, self.region)
+        value, which = self._near(z, 2, self.region, weight)
         best, first = value[:, :1], which[:, :1]
         if group is not None:  # of the same code: cuts are nested
-            value, which = self._near(z, 1, group)
+            value, which = self._near(z, 1, group, weight)
             which, first = group[which], group[first]
         others = value.masked_fill(which == first, -torch.inf).amax(1, keepdim=True)
         return Lookup(first[:, 0], (best - others).clamp_min(0)[:, 0].to(z.dtype))
 
-    def _near(self, z: Tensor, n_best: int, region: Tensor) -> tuple[Tensor, Tensor]:
+    def _near(
+        self, z: Tensor, n_best: int, region: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Preference for the best codes of the nearest regions, and which they are, best first.
 
         Each is computed from the cell and the code alone, whatever cells come with it.
         """
-        is_wide = self.is_bounded and z.device.type != "mps"
-        rows, codes = (of.double() if is_wide else of for of in (z, self.codes.detach()))
-        if self.distance == "cosine":
+        rows, codes = self._precise(z), self._precise(self.codes.detach())
+        is_cosine = self.distance == "cosine"
+        if is_cosine:
             rows, codes = F.normalize(rows), F.normalize(codes)
+
+        def compare(code: Tensor) -> Tensor:
+            each = rows * code if is_cosine else -(rows - code).square()
+            return (each if weight is None else each * weight).sum(1)
+
         chosen = self._index(region).candidates(rows.to(self.codes.dtype), n_best)  # B x n
-        if self.distance == "cosine":
-            value = torch.stack([(rows * codes[of]).sum(1) for of in chosen.T], 1)
-        else:
-            value = torch.stack([-(rows - codes[of]).square().sum(1) for of in chosen.T], 1)
+        if weight is not None:
+            read = torch.cat([weight * rows, weight], 1).to(self.codes.dtype)
+            weighted = self._index(region, is_weighted=True).candidates(read, n_best)
+            chosen = torch.where((weight == 1).all(1, keepdim=True), chosen, weighted)
+        value = torch.stack([compare(codes[of]) for of in chosen.T], 1)
         if self.is_bounded:
             value = value + self.offsets[chosen]
         value, order = value.sort(dim=1, descending=True, stable=True)
         return value, chosen.gather(1, order)
 
-    def _index(self, region: Tensor) -> CodeIndex:
+    def _precise(self, values: Tensor) -> Tensor:
+        """Double precision, where the device has it: bounded, cells stand near the borders."""
+        return values.double() if self.is_bounded and values.device.type != "mps" else values
+
+    def _index(self, region: Tensor, *, is_weighted: bool = False) -> CodeIndex:
         """Index of the codes as they are, made when one of them or their regions have changed."""
         parts = (self.codes, self.offsets, region)
         key = [(id(of), of.device, 0 if of.is_inference() else of._version) for of in parts]
-        slot = region is self.region
+        slot = region is self.region, is_weighted
         if slot not in self._indexes or self._indexes[slot][0] != key:
-            codes = self.codes.detach()
-            is_cosine = self.distance == "cosine"
-            codes = F.normalize(codes) if is_cosine else codes
-            centres = region_means(codes, region)
-            centres = F.normalize(centres) if is_cosine else centres
-            bias, of_centres = (half_squares(of) * (not is_cosine) for of in (codes, centres))
-            if self.is_bounded:
-                bias = bias + self.offsets / (1 if is_cosine else 2)
-            index = CodeIndex(codes, bias, region, centres, of_centres)
+            settings = {"is_cosine": self.distance == "cosine", "is_weighted": is_weighted}
+            offsets = self.offsets if self.is_bounded else None
+            index = CodeIndex.of(self.codes.detach(), region, offsets, **settings)
             self._indexes[slot] = key, index, region
         return self._indexes[slot][1]
 
@@ -215,9 +227,7 @@ class Codebook(Fitted[CodebookState]):
     def set_codes(self, codes: Tensor) -> None:
         """Replace all codes, ``(n_codes, n_latent)``, and forget the cells of the old ones."""
         self.codes.copy_(codes)
-        region = self.region[:0]
-        if self.n_codes >= FEWEST_CODES:
-            region = code_regions(codes)
+        region = code_regions(codes) if self.n_codes >= FEWEST_CODES else self.region[:0]
         self.set_state(_no_cells(self.n_codes, region))
 
     @torch.no_grad()
@@ -336,9 +346,3 @@ def initial_codes(
     if init == "random":
         return z[np.random.default_rng(seed).choice(len(z), n_codes, replace=False)]
     return z[geometric_sketch(z.cpu().numpy(), n_codes, seed)]
-
-
-def perplexity(usage: Tensor) -> Tensor:
-    """Effective number of codes in use: exponential of the entropy of ``usage``."""
-    p = usage / usage.sum().clamp_min(1e-12)
-    return torch.exp(-torch.special.xlogy(p, p).sum())

@@ -37,10 +37,20 @@ def distances_to(z: Tensor, centres: Tensor, index: Tensor) -> Tensor:
     return torch.cat([(rows - centres[which]).square().sum(1) for rows, which in blocks])
 
 
-def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """Squared Euclidean distances of rows, ``(n, d)`` and ``(m, d)`` to ``(n, m)``."""
+def squared_distances(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Squared Euclidean distances of rows, ``(n, d)`` and ``(m, d)`` to ``(n, m)``.
+
+    With the ``weight`` of each dimension for each row of ``a``, ``(n, d)``; rows of which all are
+    one have the distances that they have without, to the bit.
+    """
     cross = torch.addmm(b.square().sum(1), a, b.T, alpha=-2)
-    return (cross + a.square().sum(1)[:, None]).clamp_min(0)
+    found = (cross + a.square().sum(1)[:, None]).clamp_min(0)
+    if weight is None:
+        return found
+    weight = weight.to(a)
+    squares = weight @ b.square().T + (weight * a.square()).sum(1, keepdim=True)
+    weighted = (squares - 2 * (weight * a) @ b.T).clamp_min(0)
+    return torch.where((weight == 1).all(1, keepdim=True), found, weighted)
 
 
 def typical_distances(distance: Tensor, assignment: Tensor, n_codes: int) -> Tensor:
