@@ -33,7 +33,7 @@ MAY_IMPORT = {
         *("_errors", "_files", "_keys", "_parallel", "_progress"),
         *("data", "module", "nn", "tl", "train"),
     },
-    "report": {"_errors", "_keys", "data", "metrics", "pl", "tl"},
+    "report": {"_errors", "_files", "_keys", "data", "metrics", "pl", "tl"},
     "cli": {"MetaQModel", "_errors", "_files", "data", "metrics", "pl", "report", "tl"},
     "": {"data", "metrics", "model", "pl", "tl"},
 }

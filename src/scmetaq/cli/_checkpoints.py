@@ -27,7 +27,6 @@ _FILES = {
 }
 """File of each stage among the checkpoints, in the order of the stages."""
 _OURS = {RUN, REPORT, "results", *_FILES.values()}
-_OURS_IN_PART = ("partial-", f".{REPORT}.")
 _START_AGAIN = "Pass --overwrite, without --resume, to start again."
 
 
@@ -109,7 +108,7 @@ class Checkpoints(Output):
         run = _read(self._work / RUN)
         is_unfinished = run is not None and any(map(any, map(self._work.glob, _FILES.values())))
         names = {path.name for path in self._work.glob("*")} - _OURS
-        others = sorted(name for name in names if not name.startswith(_OURS_IN_PART))
+        others = sorted(name for name in names if not name.startswith("partial-"))
         if others or self._work.is_file():
             self._refuse_others("/".join([CHECKPOINTS, *others[:1]]))
         if is_unfinished and self._resume:
