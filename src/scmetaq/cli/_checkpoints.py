@@ -61,8 +61,7 @@ class Checkpoints(Output):
         self._known.add(CHECKPOINTS)
         of_run = {"scmetaq": version("scmetaq"), "options": options, "inputs": _states(inputs)}
         self._run: dict[str, Any] = {**of_run, "started": datetime.now().astimezone().isoformat()}
-        self._is_begun = False
-        """Whether the checkpoints that there are, if any, are those of this run."""
+        self._is_begun = False  # whether the checkpoints, if any, are those of this run
 
     def __contains__(self, stage: str) -> bool:
         return self._is_begun and (self._work / _FILES[stage]).exists()

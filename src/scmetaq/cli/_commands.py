@@ -36,8 +36,7 @@ from ._job import (
 from ._output import Output
 from ._terminal import CELLS_PER_METACELL, say
 
-MIN_CELLS_OF_REPORT = 50
-"""With fewer mapped cells there is no report: pictures and quality would mean little."""
+MIN_CELLS_OF_REPORT = 50  # of fewer mapped cells there is no report: it would mean little
 
 _ASSIGNMENTS = "metacell and margin of each cell"
 

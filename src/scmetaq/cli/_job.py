@@ -32,10 +32,8 @@ def column_option(help: str) -> Any:
 class Job:
     """What all commands do; the fields are their options."""
 
-    results: ClassVar[Mapping[str, str]]
-    """Description of each file that the command may write."""
-    remedies: ClassVar[Mapping[str, str]] = REMEDIES
-    """What to do in terms of the command, by the argument to blame."""
+    results: ClassVar[Mapping[str, str]]  # description of each file that the command may write
+    remedies: ClassVar[Mapping[str, str]] = REMEDIES  # what to do, by the argument to blame
 
     input: list[str] = typer.Argument(
         metavar="INPUT...",
@@ -57,8 +55,7 @@ class Job:
     out: Path | None = typer.Option(None, metavar="DIR", help="Directory to write to.")
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result.")
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks and all messages.")
-    command: str
-    """The command as it was typed."""
+    command: str  # the command as it was typed
 
     def run(self) -> None:
         """Check, read, set up, work, write, report and show, in this order."""

@@ -38,15 +38,12 @@ from ._columns import same_names
 from ._containers import Rows, Span, check_readable
 from ._features import check_kinds
 
-_FEW_SHARED = 100
-"""Cells of several modalities that are surely enough to learn how these go together."""
-_FEWEST_SHARED = 5
-"""Cells of several modalities that are too few to learn it at all, if there are fewer."""
+_FEW_SHARED = 100  # cells of several modalities: surely enough to learn how these go together
+_FEWEST_SHARED = 5  # with fewer of them it cannot be learnt at all
 _MOST_GLANCED_AT = 200
 _FEWEST_DETECTED, _MANY_FEATURES = 50, 1_000
 """Features detected in half of the cells, of many, that are hardly enough to go by."""
-MOST_COUNTS = 2**31
-"""Of a feature in a cell. Sums of as many metacells as there may be are exact up to it."""
+MOST_COUNTS = 2**31  # of a feature in a cell; sums of all metacells are exact up to it
 
 
 def check_is_mudata(mdata: Any) -> None:

@@ -26,10 +26,8 @@ _FEW_CELLS = 10
 class Aligned(NamedTuple):
     """Cells with the features of a model."""
 
-    data: Any
-    """AnnData or MuData of our own, which may share counts with the user's."""
-    missing: dict[str, pd.Index]
-    """Features of the model that the cells were not measured in, by kind."""
+    data: Any  # AnnData or MuData of our own, which may share counts with the user's
+    missing: dict[str, pd.Index]  # features of the model that the cells lack, by kind
 
 
 def with_features(

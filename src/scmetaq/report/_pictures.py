@@ -18,21 +18,15 @@ from scmetaq.pl._style import svg_source
 
 from ._tables import LabelSummary
 
-MAX_CELLS = 50_000
-"""Cells drawn at most: more would only hide each other."""
-MAX_LABELS = 40
-"""Labels drawn at most: the colours of more are not distinguishable."""
-MIN_EPOCHS = 10
-"""Epochs below which curves of training say too little to be drawn."""
+MAX_CELLS = 50_000  # cells drawn at most: more would only hide each other
+MAX_LABELS = 40  # labels drawn at most: the colours of more are not distinguishable
+MIN_EPOCHS = 10  # epochs below which curves of training say too little to be drawn
 UMAP = "X_umap"
 _SPACE = "X_space"
 _N_GENES = 2_000
-_FEW = 20
-"""Cells below which neighbours mean little: drawn by their principal components."""
-_N_EPOCHS = 200
-"""Of a UMAP, as many as umap-learn takes for many cells."""
-_MOST_EXACT = 8_192
-"""Cells up to which neighbours are exact, as in scanpy."""
+_FEW = 20  # cells below which neighbours mean little: drawn by their principal components
+_N_EPOCHS = 200  # of a UMAP, as many as umap-learn takes for many cells
+_MOST_EXACT = 8_192  # cells up to which neighbours are exact, as in scanpy
 
 
 class _Neighbors(PyNNDescentTransformer):
@@ -46,10 +40,8 @@ class Drawn(NamedTuple):
     """Cells with their metacells over them: a picture, and what it shows."""
 
     source: str
-    color: str | None
-    """Labels by which they are coloured."""
-    places: pd.DataFrame
-    """Middle of each metacell drawn, in shares of width and height from the top left."""
+    color: str | None  # labels by which they are coloured
+    places: pd.DataFrame  # middle of each metacell, in shares of width and height from the top left
 
 
 class Layout(NamedTuple):
