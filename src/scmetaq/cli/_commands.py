@@ -14,13 +14,7 @@ import typer
 from scmetaq._errors import InputError
 
 from ._checkpoints import Checkpoints
-from ._inputs import (
-    as_modality,
-    check_accelerator,
-    read_assignments,
-    split,
-    with_counts,
-)
+from ._inputs import as_modality, check_accelerator, read_assignments, split, with_counts
 from ._job import (
     DEMO_LABELS,
     JUDGING,

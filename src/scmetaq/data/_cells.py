@@ -30,8 +30,7 @@ class Condition(NamedTuple):
 
     key: str  # column of `obs`
     categories: list[Any]
-    modality: str | None
-    """Modality of a MuData whose ``obs`` has the column; None for that of all cells."""
+    modality: str | None  # modality whose `obs` has the column; None: that of all cells
 
 
 def part_of(data: Any, modality: str | None) -> Any:

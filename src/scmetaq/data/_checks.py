@@ -23,17 +23,7 @@ from scmetaq._errors import (
 from scmetaq._parallel import in_parts
 
 from ._advice import held, only_measured_in_all, where_counts_are, without_empty
-from ._cells import (
-    BLOCK,
-    SPAN,
-    Source,
-    called,
-    own_name,
-    part_of,
-    presence,
-    raw_counts,
-    values_of,
-)
+from ._cells import BLOCK, SPAN, Source, called, own_name, part_of, presence, raw_counts, values_of
 from ._columns import same_names
 from ._containers import Rows, Span, check_readable
 from ._features import check_kinds

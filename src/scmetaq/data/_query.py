@@ -204,18 +204,13 @@ def align_conditions(data: AnnData | MuData, conditions: Iterable[Condition]) ->
         check_has_modality(data, condition.key, condition.modality)
         if condition.key not in part.obs:
             where, known = called("query", condition.modality), condition.categories
-            new = (
-                int(max(known)) + 1
-                if isinstance(known[0], Real)
-                else "new" + "er" * ("new" in known)
-            )
+            is_number = isinstance(known[0], Real)
+            new = int(max(known)) + 1 if is_number else "new" + "er" * ("new" in known)
             error = no_column(data, condition.key, condition.modality, whole="query")
             error.problem += " It is a condition of the reference."
             if not isinstance(known[0], bool | np.bool_):
-                error.fix += (
-                    f" If all cells are of one new category: {where}.obs[{condition.key!r}]"
-                )
-                error.fix = f"{error.fix} = {new!r}.".lstrip()
+                line = f"{where}.obs[{condition.key!r}] = {new!r}"
+                error.fix = f"{error.fix} If all cells are of one new category: {line}.".lstrip()
             raise error
         check_complete(part.obs[condition.key], f"query.obs[{condition.key!r}]")
         part.obs[condition.key] = _converted(part.obs[condition.key], condition)

@@ -5,13 +5,6 @@ from ._metacells import composition, confusion, purity, size
 from ._metrics import granularity, metrics, training
 
 __all__ = [
-    "composition",
-    "conditions",
-    "confusion",
-    "embedding",
-    "granularity",
-    "metrics",
-    "purity",
-    "size",
-    "training",
-]
+    "composition", "conditions", "confusion", "embedding", "granularity", "metrics", "purity",
+    "size", "training",
+]  # fmt: skip
