@@ -174,10 +174,10 @@ def as_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
-def write_table(path: Path, table: Any, *, index: bool = True) -> None:
-    """Write a table, of cells by default, that spreadsheets open without computing anything."""
+def write_table(path: Path, table: Any) -> None:
+    """Write a table of cells that spreadsheets open without computing anything."""
     own = table.rename(index=as_cell, columns=as_cell).map(as_cell)
-    own.to_csv(path, index=index, index_label="barcode" if index else None)
+    own.to_csv(path, index_label="barcode")
 
 
 def write_assignments(output: Output, assignments: Any) -> Path:
