@@ -187,10 +187,7 @@ _NOT_FINITE, _NEGATIVE, _FRACTIONS = "NaN or infinite", "negative", "non-integer
 
 
 def _bad_values(counts: Rows) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
-    """What is wrong, if anything, sums of cells and features, and features detected in cells.
-
-    They are read block by block.
-    """
+    """What is wrong, if anything, sums of cells and features, and features detected in cells."""
     spans = counts.spans(SPAN)
     found = in_parts(_summary, None, spans, n_parts=len(spans), shown_as="Checking counts")
     bad, values, maxima, per_cell, per_feature, detected = zip(*found, strict=True)
@@ -213,10 +210,7 @@ def _bad_values(counts: Rows) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _summary(_: None, span: Span) -> tuple[Any, ...]:
-    """Numbers of bad values of each kind and of all, the largest, sums of cells and of features.
-
-    And the number of features detected in each cell.
-    """
+    """Numbers of bad values by kind and of all, largest, sums of cells and features, detected."""
     n_bad, n_values, largest = np.zeros(3, int), 0, 0.0
     per_cell, per_feature, detected = [], np.zeros(1), []
     for block in span.blocks(BLOCK):

@@ -93,9 +93,7 @@ def select_features(
 ) -> np.ndarray:
     """Sorted indices of the ``n_top`` features of largest dispersion, or detected in most cells.
 
-    Only those ``allowed`` are selected, ``(n_features,)`` bool.
-
-    The dispersion ranking is scanpy's default for log1p counts (RNA, ADT; ATAC: by detection).
+    Of those ``allowed``, ``(n_features,)`` bool. The dispersion is scanpy's for log1p counts.
     """
     chosen = np.arange(counts.shape[1]) if allowed is None else np.flatnonzero(allowed)
     if len(chosen) <= n_top:
