@@ -140,6 +140,11 @@ def split_modalities(adata: AnnData) -> MuData:
     Modalities ``rna``, ``adt`` and ``atac``, those that there are, each with the layers and ``var``
     of its features; ``obs`` and ``obsm`` are those of all. Features of other kinds are left out,
     with a warning.
+
+    Raises
+    ------
+    TypeError, ValueError
+        ``adata`` is no AnnData, or its features are of one kind or of none that is known.
     """
     if not isinstance(adata, AnnData):
         raise InputTypeError(f"Expected an AnnData, found {type(adata).__name__}.")

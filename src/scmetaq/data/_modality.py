@@ -59,6 +59,13 @@ def find_modalities(mdata: MuData, modalities: Mapping[str, str] | None = None) 
     Returns
     -------
     Name of the modality by kind, at least one, in the order RNA, ADT, ATAC.
+
+    Raises
+    ------
+    ValueError
+        An argument that does not exist, no modality of counts, or one used twice.
+    KeyError
+        No such modality.
     """
     there = list(mdata.mod)
     if modalities is None or not set(modalities) - set(COLUMN_ARGUMENTS):

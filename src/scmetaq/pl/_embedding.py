@@ -49,6 +49,12 @@ def embedding(
         scale; cells without one are grey. None: all cells grey.
     ax
         Axes to draw on; None: of a new figure.
+
+    Raises
+    ------
+    KeyError, ValueError
+        No such column or embedding; no cell has a metacell, too many labels, invalid colours, or
+        an embedding of one column.
     """
     style: dict[str, Any]
     cells = _cells(adata, metacell, basis, color)

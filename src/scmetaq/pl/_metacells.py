@@ -43,6 +43,12 @@ def composition(
         Colour of each condition. None: those of the package.
     ax
         Axes to draw on; None: of a new figure.
+
+    Raises
+    ------
+    ValueError
+        No counts, a negative one, a metacell without cells, conditions of one name, or metacells
+        without an entry in ``groups``.
     """
     names = [_keys.as_name(name) for name in counts.columns]
     wrong = counts.index[(counts.sum(axis=1) <= 0) | (counts < 0).any(axis=1)]
@@ -107,6 +113,11 @@ def purity(
         Column with the majority label. None: the first one that has its fraction.
     ax
         Axes to draw on; None: of a new figure.
+
+    Raises
+    ------
+    KeyError, ValueError
+        No such column, or none with its fraction; or no metacell has a label.
     """
     obs, suffix = _obs_of(metacells), _keys.FRACTION_SUFFIX
     there = [str(c) for c in obs.columns if f"{c}{suffix}" in obs]
@@ -160,6 +171,11 @@ def size(
         ``(n_metacells,)``.
     ax
         Axes to draw on; None: of a new figure.
+
+    Raises
+    ------
+    KeyError, ValueError
+        Metacells without their sizes; or not one finite number per metacell.
     """
     found = _obs_of(sizes)
     if isinstance(found, pd.DataFrame):
@@ -205,6 +221,11 @@ def confusion(
         Column with the labels that they were given.
     ax
         Axes to draw on; None: of a new figure.
+
+    Raises
+    ------
+    KeyError, ValueError
+        No such column; or no cell has both labels.
     """
     obs = _obs_of(cells)
     names = {"truth": truth, "predicted": predicted}

@@ -156,6 +156,11 @@ def granularity(curve: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax
         Axes to draw on; None: of a new figure. The ratio has a second axis on their right, and the
         error a third one outside of it.
+
+    Raises
+    ------
+    TypeError, KeyError
+        Not a DataFrame, or a column is missing.
     """
     if not isinstance(curve, pd.DataFrame):
         raise InputTypeError(f"Expected `curve` as a DataFrame, found {type(curve).__name__}.")

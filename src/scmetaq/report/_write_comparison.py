@@ -30,6 +30,12 @@ def write_comparison(
         What was run: names and values, in order.
     notes
         What the reader should know.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        No table with the columns of :func:`scmetaq.metrics.compare`, or no file that can be
+        written.
     """
     path = Path(path)
     wanted = ["method", "metric", "metacell", "value", "better"]

@@ -77,6 +77,12 @@ def write_report(
         Python code to continue with.
     notes
         What the reader should know about this run.
+
+    Raises
+    ------
+    TypeError, KeyError, ValueError, OSError
+        Before any work: no cells, assignments, columns or embedding of theirs, or no file that
+        can be written.
     """
     path = Path(path)
     if not isinstance(adata, AnnData | MuData):

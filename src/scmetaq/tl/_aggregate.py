@@ -45,8 +45,8 @@ def aggregate[T: (AnnData, MuData)](
     Parameters
     ----------
     adata_or_mdata
-        Cells with raw counts (fractions give a warning), not changed: AnnData, or MuData for
-        metacells paired across modalities.
+        Cells with raw counts, not changed: AnnData, or MuData for metacells paired across
+        modalities.
     by
         Metacell of each cell: a column of ``obs``, a Series aligned by barcode, or an array of
         shape ``(n_cells,)``; missing or -1: left out. Or a list of columns, such as
@@ -79,6 +79,12 @@ def aggregate[T: (AnnData, MuData)](
 
     In MuData a cell does not count in a modality that it is absent from; a metacell of only such
     cells is absent from it.
+
+    Raises
+    ------
+    TypeError, KeyError, ValueError
+        Not cells with counts: values are negative or missing, or names are unknown. Fractions
+        give a warning.
 
     References
     ----------

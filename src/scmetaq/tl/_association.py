@@ -46,6 +46,12 @@ def covariate_association(
     ``n_samples``, ``r2``, ``adjusted_r2`` (1: fully explained; about 0: no more than by chance)
     and ``pvalue`` of the F test, not corrected for the number of tests.
 
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        No such column or embedding; or a covariate that is the same in all samples or has too
+        many categories for so few samples.
+
     Notes
     -----
     Covariates that vary together (donor and centre) explain the same variance: a high value does
@@ -109,6 +115,11 @@ def feature_association(
     counts per 10k, over samples), Pearson's ``r`` and its two-sided ``pvalue``, not corrected for
     the number of tests. Sorted by component, then by the size of ``r``; features of the same mean
     in all samples have none and come last.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        No such column, layer or embedding; or cells of fewer than three of the samples.
     """
     components = coordinates(samples, use_rep, "use_rep", "samples", _FIX)
     check_anndata(adata, "adata")
@@ -151,6 +162,12 @@ def classify_conditions(
     Indexed by sample: ``label``, ``predicted`` and ``fraction``, the share of the neighbours that
     have the predicted label. ``(frame["label"] == frame["predicted"]).mean()`` among labelled
     samples is the leave-one-out accuracy; compare it with the share of the most frequent label.
+
+    Raises
+    ------
+    TypeError, KeyError, ValueError
+        ``n_neighbors`` is no whole number, no such column or embedding, or too few labelled
+        samples.
     """
     values = coordinates(samples, use_rep, "use_rep", "samples", _FIX)
     labels = cell_values(samples, label, what="label")

@@ -39,6 +39,12 @@ def choose_n_metacells(model: Any, grid: Sequence[int] | None = None) -> pd.Data
     ``attrs``: ``"suggested"``, the number; ``"reached"``, whether the error has its lowest value
     before the end of the grid; ``"advice"``, what to do, in words.
 
+    Raises
+    ------
+    TypeError, ValueError
+        Not a trained model that can be cut, or a grid that is empty or holds numbers that are not
+        whole or out of range.
+
     Examples
     --------
     >>> adata = scmetaq.data.demo_batches()

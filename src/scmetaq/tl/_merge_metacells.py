@@ -41,6 +41,11 @@ def merge_metacells[T: (AnnData, MuData)](
     columns of ``obs`` of any and of ``var`` where they agree. ``uns["metaq"]["parts"]`` says, by
     key, how each was made. Of MuData each modality is concatenated, those that all have with
     ``join="inner"``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not metacells of one kind, keys that are not unique, or no feature that all have.
     """
     given: Any = metacells
     if isinstance(given, Mapping):

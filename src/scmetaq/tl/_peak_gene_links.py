@@ -79,6 +79,13 @@ def peak_gene_links(
 
     Genes and peaks that do not vary between metacells have no correlation and are left out.
 
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        No gene coordinates, fewer than three metacells in common, negative or missing counts,
+        genes or peaks without places or a common chromosome, unreadable strands or GC content, or
+        too few peaks on other chromosomes.
+
     Notes
     -----
     Metacells that are in one object only are left out. The p-value takes the background as

@@ -64,6 +64,13 @@ def recover_embedding(
     Embedding of the cells in the space of ``use_rep``, ``(n_cells, d)`` float32. Nothing is
     written: ``adata.obsm["X_recovered"] = recover_embedding(...)``.
 
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        No such column, layer, or entry of ``obsm``; not AnnData, an embedding that is sparse or
+        not finite, negative counts, cells of metacells that ``metacells`` does not have, or fewer
+        than two metacells with cells.
+
     Notes
     -----
     The network has one hidden layer of 256 units and is trained for at most 1,000 epochs with

@@ -69,6 +69,13 @@ def spectral_metacells(
     Metacell of each cell, ``(n_cells,)`` int64. Every number from 0 to ``n_metacells - 1``, in no
     order, has at least one cell.
 
+    Raises
+    ------
+    TypeError, ValueError
+        ``z`` is no matrix of finite real numbers or no graph of weights above zero, a graph has
+        more parts than ``n_metacells``, or ``n_metacells`` or ``n_neighbors`` is no
+        integer or out of range.
+
     Notes
     -----
     The same seed gives the same metacells, whatever the order of the cells. No metacell spans two
