@@ -6,6 +6,11 @@ from ._files import read_files
 from ._modality import find_modalities
 
 __all__ = [
-    "demo", "demo_batches", "demo_citeseq", "demo_multiome", "find_modalities", "read_files",
+    "demo",
+    "demo_batches",
+    "demo_citeseq",
+    "demo_multiome",
+    "find_modalities",
+    "read_files",
     "split_modalities",
-]  # fmt: skip
+]

@@ -5,6 +5,13 @@ from ._metacells import composition, confusion, purity, size
 from ._metrics import granularity, metrics, training
 
 __all__ = [
-    "composition", "conditions", "confusion", "embedding", "granularity", "metrics", "purity",
-    "size", "training",
-]  # fmt: skip
+    "composition",
+    "conditions",
+    "confusion",
+    "embedding",
+    "granularity",
+    "metrics",
+    "purity",
+    "size",
+    "training",
+]

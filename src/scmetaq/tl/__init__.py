@@ -12,7 +12,17 @@ from ._split_fragments import split_fragments
 from ._weighted_pca import weighted_pca
 
 __all__ = [
-    "aggregate", "choose_n_metacells", "classify_conditions", "covariate_association",
-    "feature_association", "gene_scores", "merge_metacells", "open_peaks", "peak_gene_links",
-    "recover_embedding", "spectral_metacells", "split_fragments", "weighted_pca",
-]  # fmt: skip
+    "aggregate",
+    "choose_n_metacells",
+    "classify_conditions",
+    "covariate_association",
+    "feature_association",
+    "gene_scores",
+    "merge_metacells",
+    "open_peaks",
+    "peak_gene_links",
+    "recover_embedding",
+    "spectral_metacells",
+    "split_fragments",
+    "weighted_pca",
+]
