@@ -4,30 +4,18 @@ from datetime import datetime, time
 from numbers import Integral, Real
 from typing import Any, Final
 
-METACELL: Final = "metacell"
-"""``obs`` column with the name of a cell's metacell."""
-MARGIN: Final = "margin"
-"""Column of assignments: best minus second-best similarity to a code."""
-N_CELLS: Final = "n_cells"
-"""``obs`` column of metacells: number of cells."""
-COUNTS: Final = "counts"
-"""Layer of metacells with summed raw counts."""
-LOG1P_MEAN: Final = "log1p_mean"
-"""Layer of metacells, on request: means of the log counts of their cells."""
-GEOMETRIC_FRACTION: Final = "geometric_fraction"
-"""Layer of metacells, on request: fractions of counts by geometric means."""
-WEIGHT: Final = "weight"
-"""``obs`` column of metacells of weighted cells: sum of the weights."""
-FRACTION_SUFFIX: Final = "_fraction"
-"""Suffix of the column with the fraction of a metacell's majority category."""
-UNS: Final = "metaq"
-"""``uns`` entry that documents how metacells were made."""
-UNCERTAINTY_SUFFIX: Final = "_uncertainty"
-"""Suffix of the column with how uncertain a predicted label is."""
-DISTANCE_SUFFIX: Final = "_distance"
-"""Suffix of the column with the distance of a cell to the prototype of its label."""
-UNKNOWN_SUFFIX: Final = "_unknown"
-"""Suffix of the column that says whether a cell is of an unknown type."""
+METACELL: Final = "metacell"  # `obs` column with the name of a cell's metacell
+MARGIN: Final = "margin"  # column of assignments: best minus second-best similarity to a code
+N_CELLS: Final = "n_cells"  # `obs` column of metacells: number of cells
+COUNTS: Final = "counts"  # layer of metacells with summed raw counts
+LOG1P_MEAN: Final = "log1p_mean"  # layer, on request: means of the log counts of cells
+GEOMETRIC_FRACTION: Final = "geometric_fraction"  # layer, on request: fractions by geometric means
+WEIGHT: Final = "weight"  # `obs` column of metacells of weighted cells: sum of the weights
+FRACTION_SUFFIX: Final = "_fraction"  # of the fraction of the majority category
+UNS: Final = "metaq"  # `uns` entry that documents how metacells were made
+UNCERTAINTY_SUFFIX: Final = "_uncertainty"  # of the uncertainty of a predicted label
+DISTANCE_SUFFIX: Final = "_distance"  # of the distance to the prototype of the label
+UNKNOWN_SUFFIX: Final = "_unknown"  # of whether a cell is of an unknown type
 
 
 def is_bookkeeping(column: object) -> bool:

@@ -7,8 +7,7 @@ from typing import Any
 
 from ._progress import with_progress
 
-_WAITING = 2
-"""Parts per thread of the workers that are sent before the first of them is done."""
+_WAITING = 2  # parts per thread of the workers that are sent before the first of them is done
 
 
 def in_parts[S, P, R](

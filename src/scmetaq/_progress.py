@@ -11,8 +11,7 @@ from rich.console import Console
 from scvi import settings
 from scvi.utils import track
 
-_PATIENCE = 0.5
-"""Seconds after which a bar is shown of what is not done."""
+_PATIENCE = 0.5  # seconds after which a bar is shown of what is not done
 
 
 def peak_memory() -> float | None:

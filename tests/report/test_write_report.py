@@ -55,6 +55,28 @@ def _no_work(monkeypatch):
     monkeypatch.setattr(target, lambda *_, **__: pytest.fail("works"))
 
 
+def test_captions_say_what_is_drawn(write, monkeypatch, adata):
+    def captions(**kwargs):
+        found = re.findall(r"<figcaption>(.*?)</figcaption>", write(**kwargs)[0], re.DOTALL)
+        return [" ".join(text.split()) for text in found]
+
+    of_cells = captions(labels_key="cell_type")[0]
+    assert of_cells == (
+        "Small dots are cells, large dots metacells, in the colour of their cell_type; a metacell "
+        "sits at the mean position of its cells and its area grows with their number. Positions: "
+        "the UMAP stored in the input."
+    )
+    adata.obs["batch"] = np.tile(["a", "b"], 30)
+    monkeypatch.setattr("scmetaq.report._pictures.MAX_CELLS", 25)
+    monkeypatch.setattr("scmetaq.report._pictures.MAX_LABELS", 2)
+    of_cells, _, of_labels, of_batches = captions(labels_key="cell_type", batch_key="batch")
+    assert of_cells.startswith("Grey dots are cells, blue dots metacells; a metacell sits")
+    assert of_cells.endswith("in the input. A random 25 of 60 cells are drawn.")
+    assert of_labels.endswith("box: middle half. The 1 rarest labels are left out.")
+    assert "the shares of batch among its cells. Metacells are in order by majority" in of_batches
+    assert captions(batch_key="batch")[-1].endswith("in order of their mixing.")
+
+
 def test_report_has_its_parts_and_nothing_is_loaded_from_elsewhere(write):
     history = {"train_loss_epoch": pd.DataFrame({"loss": np.arange(10.0)})}
     text, page = write(

@@ -27,7 +27,6 @@ _FILES = {
 }
 """File of each stage among the checkpoints, in the order of the stages."""
 _OURS = {RUN, REPORT, "results", *_FILES.values()}
-_OURS_IN_PART = ("partial-", f".{REPORT}.")
 _START_AGAIN = "Pass --overwrite, without --resume, to start again."
 
 
@@ -62,8 +61,7 @@ class Checkpoints(Output):
         self._known.add(CHECKPOINTS)
         of_run = {"scmetaq": version("scmetaq"), "options": options, "inputs": _states(inputs)}
         self._run: dict[str, Any] = {**of_run, "started": datetime.now().astimezone().isoformat()}
-        self._is_begun = False
-        """Whether the checkpoints that there are, if any, are those of this run."""
+        self._is_begun = False  # whether the checkpoints, if any, are those of this run
 
     def __contains__(self, stage: str) -> bool:
         return self._is_begun and (self._work / _FILES[stage]).exists()
@@ -109,7 +107,7 @@ class Checkpoints(Output):
         run = _read(self._work / RUN)
         is_unfinished = run is not None and any(map(any, map(self._work.glob, _FILES.values())))
         names = {path.name for path in self._work.glob("*")} - _OURS
-        others = sorted(name for name in names if not name.startswith(_OURS_IN_PART))
+        others = sorted(name for name in names if not name.startswith("partial-"))
         if others or self._work.is_file():
             self._refuse_others("/".join([CHECKPOINTS, *others[:1]]))
         if is_unfinished and self._resume:

@@ -14,13 +14,7 @@ import typer
 from scmetaq._errors import InputError
 
 from ._checkpoints import Checkpoints
-from ._inputs import (
-    as_modality,
-    check_accelerator,
-    read_assignments,
-    split,
-    with_counts,
-)
+from ._inputs import as_modality, check_accelerator, read_assignments, split, with_counts
 from ._job import (
     DEMO_LABELS,
     JUDGING,
@@ -36,8 +30,7 @@ from ._job import (
 from ._output import Output
 from ._terminal import CELLS_PER_METACELL, say
 
-MIN_CELLS_OF_REPORT = 50
-"""With fewer mapped cells there is no report: pictures and quality would mean little."""
+MIN_CELLS_OF_REPORT = 50  # of fewer mapped cells there is no report: it would mean little
 
 _ASSIGNMENTS = "metacell and margin of each cell"
 

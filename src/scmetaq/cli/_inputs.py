@@ -87,10 +87,8 @@ class Cells:
     """The cells that a command works on, an AnnData or a MuData."""
 
     data: Any
-    kinds: dict[str, str] = field(default_factory=dict)
-    """Name of the modality by kind of counts; of an AnnData, none."""
-    layer: str | None = None
-    """Layer asked for: of MuData that of each modality that has it."""
+    kinds: dict[str, str] = field(default_factory=dict)  # modality by kind of counts
+    layer: str | None = None  # layer asked for: of MuData that of each modality that has it
 
     @property
     def parts(self) -> dict[str, Any]:

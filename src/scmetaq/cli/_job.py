@@ -32,10 +32,8 @@ def column_option(help: str) -> Any:
 class Job:
     """What all commands do; the fields are their options."""
 
-    results: ClassVar[Mapping[str, str]]
-    """Description of each file that the command may write."""
-    remedies: ClassVar[Mapping[str, str]] = REMEDIES
-    """What to do in terms of the command, by the argument to blame."""
+    results: ClassVar[Mapping[str, str]]  # description of each file that the command may write
+    remedies: ClassVar[Mapping[str, str]] = REMEDIES  # what to do, by the argument to blame
 
     input: list[str] = typer.Argument(
         metavar="INPUT...",
@@ -57,8 +55,7 @@ class Job:
     out: Path | None = typer.Option(None, metavar="DIR", help="Directory to write to.")
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result.")
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks and all messages.")
-    command: str
-    """The command as it was typed."""
+    command: str  # the command as it was typed
 
     def run(self) -> None:
         """Check, read, set up, work, write, report and show, in this order."""
@@ -177,10 +174,10 @@ def as_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
-def write_table(path: Path, table: Any, *, index: bool = True) -> None:
-    """Write a table, of cells by default, that spreadsheets open without computing anything."""
+def write_table(path: Path, table: Any) -> None:
+    """Write a table of cells that spreadsheets open without computing anything."""
     own = table.rename(index=as_cell, columns=as_cell).map(as_cell)
-    own.to_csv(path, index=index, index_label="barcode" if index else None)
+    own.to_csv(path, index_label="barcode")
 
 
 def write_assignments(output: Output, assignments: Any) -> Path:

@@ -1,7 +1,7 @@
 """The commands that judge metacells of any method, one assignment or several."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +9,45 @@ import typer
 
 from scmetaq._errors import InputError
 
-from ._inputs import (
-    Cells,
-    align_assignments,
-    check_assignments,
-    is_table,
-    read_assignments,
-)
+from ._inputs import Cells, align_assignments, check_assignments, is_table, read_assignments
 from ._job import DEMO_LABELS, JUDGING, REPORT, JudgingJob, code_after, column_option
 from ._output import Output
 from ._terminal import say
 
 
 @dataclass(kw_only=True)
-class Evaluate(JudgingJob):
+class _Tables(JudgingJob):
+    """A job that judges tables of metacells."""
+
+    tables: list[Path] = field(init=False)
+    labels_key: str | None = column_option(
+        "Column of obs with labels to judge by, also of one modality (rna:COLUMN)."
+    )
+    batch_key: str | None = column_option(
+        "Column of obs with the batch, to judge how metacells mix batches; also of one modality "
+        "(rna:COLUMN)."
+    )
+
+    def _check(self) -> list[Path]:
+        if not self.source.paths:
+            self.labels_key = self.labels_key or DEMO_LABELS
+        for path in self.tables:
+            check_assignments(path)
+        return self.tables
+
+    def _set_up(self) -> None:
+        self._find_columns(labels_key=self.labels_key, batch_key=self.batch_key)
+
+    def _aligned(self, table: Any, path: Path) -> Any:
+        """Return a table in the order of the cells."""
+        return align_assignments(table, self.cells.data.obs_names, path, self.source, self.note)
+
+    def _write(self, output: Output) -> None:
+        output.write("metrics.csv", lambda path: self.metrics.to_csv(path, index=False))
+
+
+@dataclass(kw_only=True)
+class Evaluate(_Tables):
     """Judge the metacells of any method and write the numbers and a report."""
 
     results = {
@@ -34,41 +59,27 @@ class Evaluate(JudgingJob):
         metavar="ASSIGNMENTS",
         help="Table of any method, .csv or .tsv, with the columns barcode and metacell.",
     )
-    labels_key: str | None = column_option(
-        "Column of obs with labels to judge by, also of one modality (rna:COLUMN)."
-    )
-    batch_key: str | None = column_option(
-        "Column of obs with the batch, to judge how metacells mix batches; also of one modality "
-        "(rna:COLUMN)."
-    )
 
-    def _check(self) -> list[Path]:
-        check_assignments(self.assignments)
-        if not self.source.paths:
-            self.labels_key = self.labels_key or DEMO_LABELS
-        return [self.assignments]
+    def __post_init__(self) -> None:
+        self.tables = [self.assignments]
 
     def _read(self) -> Cells:
         self.table = read_assignments(self.assignments)
         return super()._read()
 
     def _set_up(self) -> None:
-        self._find_columns(labels_key=self.labels_key, batch_key=self.batch_key)
-        names = self.cells.data.obs_names
-        table = align_assignments(self.table, names, self.assignments, self.source, self.note)
+        super()._set_up()
+        table = self._aligned(self.table, self.assignments)
         say(JUDGING)
         facts = {**self.cells.facts(), "Assignments": str(self.assignments)}
         self.judged = self._judge(table, facts)  # refuses bad input before it works
-
-    def _write(self, output: Output) -> None:
-        output.write("metrics.csv", lambda path: self.metrics.to_csv(path, index=False))
 
     def _page(self) -> dict[str, Any]:
         return {**self.judged, "next_steps": code_after("evaluate", self.out, ["metrics.csv"])}
 
 
 @dataclass(kw_only=True)
-class Compare(JudgingJob):
+class Compare(_Tables):
     """Judge several assignments of the same cells, of any method, side by side."""
 
     results = {
@@ -80,13 +91,6 @@ class Compare(JudgingJob):
         metavar="INPUT... ASSIGNMENTS...",
         help="Cells as of [bold]scmetaq infer[/], then tables of metacells, .csv or .tsv, with the "
         "columns barcode and metacell; the name of each file is that of its method.",
-    )
-    labels_key: str | None = column_option(
-        "Column of obs with labels to judge by, also of one modality (rna:COLUMN)."
-    )
-    batch_key: str | None = column_option(
-        "Column of obs with the batch, to judge how metacells mix batches; also of one modality "
-        "(rna:COLUMN)."
     )
     baseline: list[str] | None = typer.Option(
         None,
@@ -104,33 +108,25 @@ class Compare(JudgingJob):
         if not self.tables:
             problem = "Expected tables of metacells, .csv or .tsv, after INPUT, found none:"
             raise InputError(f"{problem} name one for each method.")
-        for path in self.tables:
-            check_assignments(path)
-        names = [path.stem for path in self.tables]
+        paths = super()._check()
+        names = [path.stem for path in paths]
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
             problem = f"Expected a file name of its own for each method, found {min(repeated)!r}"
             raise InputError(f"{problem} more than once: rename one.")
-        if not self.source.paths:
-            self.labels_key = self.labels_key or DEMO_LABELS
-        return self.tables
+        return paths
 
     def _set_up(self) -> None:
         from scmetaq import metrics
 
-        self._find_columns(labels_key=self.labels_key, batch_key=self.batch_key)
-        names, given = self.cells.data.obs_names, {}
+        super()._set_up()
+        given = {}
         for path in self.tables:
-            table = read_assignments(path)
-            table = align_assignments(table, names, path, self.source, self.note)
-            given[path.stem] = table["metacell"]
+            given[path.stem] = self._aligned(read_assignments(path), path)["metacell"]
         say("Judging the metacells of each method.")
         self.metrics = metrics.compare(
             self.cells.data, given, baselines=self.baseline or (), **self._judged_by()
         )
-
-    def _write(self, output: Output) -> None:
-        output.write("metrics.csv", lambda path: self.metrics.to_csv(path, index=False))
 
     def _page(self) -> dict[str, Any]:
         tables = ", ".join(map(str, self.tables))

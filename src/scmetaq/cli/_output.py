@@ -27,8 +27,7 @@ class Output:
         with self._refusing():
             parent = next((parent for parent in self.out.parents if parent.exists()), self.out)
         self._work = self._hidden = parent / f".{self.out.name}.scmetaq-partial"
-        self.is_in_place = False
-        """Whether all results but the report are in ``out``."""
+        self.is_in_place = False  # whether all results but the report are in `out`
 
     def check(self, *, overwrite: bool, inputs: Collection[Path]) -> None:
         """Refuse, before any work, a directory that results cannot or must not be written to.

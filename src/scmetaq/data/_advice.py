@@ -13,10 +13,8 @@ from scmetaq._keys import as_name
 
 from ._containers import Rows
 
-_MOST_LOOKED_AT = 1_000
-"""Cells by which a matrix counts as one of raw counts."""
-_LEAST_GAIN = 0.2
-"""Share of the names of a model that others must match beyond those that do."""
+_MOST_LOOKED_AT = 1_000  # cells by which a matrix counts as one of raw counts
+_LEAST_GAIN = 0.2  # share of the names of a model that others must match beyond those that do
 _SPELLINGS: dict[str, Callable[[str], str]] = {
     "n": str,
     "n.strip().upper()": lambda n: n.strip().upper(),

@@ -14,29 +14,23 @@ from scmetaq._parallel import in_parts
 
 from ._containers import Rows, column_of, loaded, names_of
 
-BLOCK = 4_096
-"""Cells that are read at once where nothing else decides."""
-SPAN = 2 * BLOCK
-"""Cells that a worker reads for one task."""
+BLOCK = 4_096  # cells that are read at once where nothing else decides
+SPAN = 2 * BLOCK  # cells that a worker reads for one task
 
 
 class Source(NamedTuple):
     """Where the counts of one kind are."""
 
-    modality: str | None
-    """Name of the modality of a MuData; None in an AnnData, which is one."""
-    layer: str | None
-    """Layer with the raw counts; None for ``X``."""
+    modality: str | None  # name of the modality of a MuData; None in an AnnData, which is one
+    layer: str | None  # layer with the raw counts; None for `X`
 
 
 class Condition(NamedTuple):
     """A condition that a model knows."""
 
-    key: str
-    """Column of ``obs``."""
+    key: str  # column of `obs`
     categories: list[Any]
-    modality: str | None
-    """Modality of a MuData whose ``obs`` has the column; None for that of all cells."""
+    modality: str | None  # modality whose `obs` has the column; None: that of all cells
 
 
 def part_of(data: Any, modality: str | None) -> Any:
@@ -172,17 +166,12 @@ class Cells:
     """What a model reads of cells, raw counts by kind; see :func:`read_cells`."""
 
     counts: dict[str, Counts]
-    conditions: np.ndarray
-    """Category of each condition key, ``(n_cells, n_keys)`` int64."""
+    conditions: np.ndarray  # category of each condition key, (n_cells, n_keys) int64
     names: pd.Index
-    embedding: np.ndarray | None = None
-    """The latent, where it is given, ``(n_cells, d)``."""
-    labels: np.ndarray | None = None
-    """Label by which cells are grouped, where labels are, -1 for none, ``(n_cells, 1)`` int64."""
-    sizes: np.ndarray | None = None
-    """Library sizes, where they are given in place of sums of counts, ``(n_cells, 1)``."""
-    data: Any = None
-    """The AnnData or MuData that these cells are all of; None for a sample."""
+    embedding: np.ndarray | None = None  # the latent, where it is given, (n_cells, d)
+    labels: np.ndarray | None = None  # by which cells are grouped, -1: none, (n_cells, 1) int64
+    sizes: np.ndarray | None = None  # given library sizes, (n_cells, 1)
+    data: Any = None  # the AnnData or MuData that these cells are all of; None for a sample
 
     @property
     def n_cells(self) -> int:

@@ -23,30 +23,17 @@ from scmetaq._errors import (
 from scmetaq._parallel import in_parts
 
 from ._advice import held, only_measured_in_all, where_counts_are, without_empty
-from ._cells import (
-    BLOCK,
-    SPAN,
-    Source,
-    called,
-    own_name,
-    part_of,
-    presence,
-    raw_counts,
-    values_of,
-)
+from ._cells import BLOCK, SPAN, Source, called, own_name, part_of, presence, raw_counts, values_of
 from ._columns import same_names
 from ._containers import Rows, Span, check_readable
 from ._features import check_kinds
 
-_FEW_SHARED = 100
-"""Cells of several modalities that are surely enough to learn how these go together."""
-_FEWEST_SHARED = 5
-"""Cells of several modalities that are too few to learn it at all, if there are fewer."""
+_FEW_SHARED = 100  # cells of several modalities: surely enough to learn how these go together
+_FEWEST_SHARED = 5  # with fewer of them it cannot be learnt at all
 _MOST_GLANCED_AT = 200
 _FEWEST_DETECTED, _MANY_FEATURES = 50, 1_000
 """Features detected in half of the cells, of many, that are hardly enough to go by."""
-MOST_COUNTS = 2**31
-"""Of a feature in a cell. Sums of as many metacells as there may be are exact up to it."""
+MOST_COUNTS = 2**31  # of a feature in a cell; sums of all metacells are exact up to it
 
 
 def check_is_mudata(mdata: Any) -> None:
@@ -200,10 +187,7 @@ _NOT_FINITE, _NEGATIVE, _FRACTIONS = "NaN or infinite", "negative", "non-integer
 
 
 def _bad_values(counts: Rows) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
-    """What is wrong, if anything, sums of cells and features, and features detected in cells.
-
-    They are read block by block.
-    """
+    """What is wrong, if anything, sums of cells and features, and features detected in cells."""
     spans = counts.spans(SPAN)
     found = in_parts(_summary, None, spans, n_parts=len(spans), shown_as="Checking counts")
     bad, values, maxima, per_cell, per_feature, detected = zip(*found, strict=True)
@@ -226,10 +210,7 @@ def _bad_values(counts: Rows) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _summary(_: None, span: Span) -> tuple[Any, ...]:
-    """Numbers of bad values of each kind and of all, the largest, sums of cells and of features.
-
-    And the number of features detected in each cell.
-    """
+    """Numbers of bad values by kind and of all, largest, sums of cells and features, detected."""
     n_bad, n_values, largest = np.zeros(3, int), 0, 0.0
     per_cell, per_feature, detected = [], np.zeros(1), []
     for block in span.blocks(BLOCK):

@@ -20,10 +20,8 @@ from ._plain import plain_column
 class Labels(NamedTuple):
     """Labels of cells."""
 
-    names: list[str]
-    """Names of the labels, sorted."""
-    codes: np.ndarray
-    """Position of each cell's label among the names, -1 without one, ``(n_cells,)`` int64."""
+    names: list[str]  # names of the labels, sorted
+    codes: np.ndarray  # place of each cell's label among these, -1 without one, (n_cells,) int64
 
     def among(self, known: list[str]) -> np.ndarray:
         """Position of each cell's label among known names, -1 without one of them."""

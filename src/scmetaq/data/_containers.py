@@ -22,12 +22,9 @@ from scmetaq._parallel import is_worker
 from ._damage import by_rows, check_ends, checked, refusing_damage
 from ._plain import plain_column
 
-_AHEAD = 4_096
-"""Rows that are read at once of a matrix which is not in memory, where its chunks are smaller."""
-_MOST_VALUES = 1 << 25
-"""Values of a dense matrix that are read at once."""
-_FEW = 256
-"""Rows that are read alone: so few are looked up, and no others follow."""
+_AHEAD = 4_096  # rows read at once of a matrix not in memory whose chunks are smaller
+_MOST_VALUES = 1 << 25  # values of a dense matrix that are read at once
+_FEW = 256  # rows that are read alone: so few are looked up, and no others follow
 
 
 class Placed:

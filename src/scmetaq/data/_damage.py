@@ -16,8 +16,7 @@ from scmetaq._errors import InputError, InputValueError, reason
 
 from . import _probe
 
-_SECONDS = 30
-"""In which a walk through a file, which reads little of it, is over."""
+_SECONDS = 30  # in which a walk through a file, which reads little of it, is over
 
 
 def check_file(path: Path) -> None:

@@ -27,8 +27,7 @@ _VALUES = {
 }
 """Kind of counts by what the column says, as 10x Genomics and others write it, without ending."""
 _ENDING = "(assay|capture|count|data|expression|feature|tag|s)+$"
-_MOST_KINDS = 20
-"""Values of a column of another name that may be about kinds."""
+_MOST_KINDS = 20  # values of a column of another name that may be about kinds
 _LOOKS = {
     "atac": r"chr[\w.]+[:_-]\d+[_-]\d+|[\w.]+:\d+-\d+",
     "adt": r"(?i)(ab|adt|anti|hto|prot|protein)[_:.-].+|.+[ _:.-]\(?(adt|pabo|prot|protein)\)?|"
@@ -41,8 +40,7 @@ class Kinds(NamedTuple):
     """What a column of ``var`` says of features."""
 
     column: str
-    values: pd.Series
-    """Of each feature, missing where it says nothing."""
+    values: pd.Series  # of each feature, missing where it says nothing
 
     @property
     def n_features(self) -> dict[str, int]:

@@ -22,8 +22,7 @@ from ._columns import same_names
 from ._containers import Placed, Rows, Stacked
 from ._damage import check_file
 
-MOST_IN_MEMORY = 200_000_000
-"""Bytes on disk up to which files, all together, are read into memory."""
+MOST_IN_MEMORY = 200_000_000  # bytes on disk up to which files, all together, are read into memory
 
 
 def read_files(

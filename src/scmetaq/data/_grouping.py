@@ -45,11 +45,9 @@ def find_features(
         known = {name for of in found.values() for name in of}
         if unknown := [name for name in names if name not in known]:
             first = [str(name) for part in parts.values() for name in part.var_names[:3]]
-            problem = (
-                f"Expected `{argument}` to name features, found {len(unknown):,} unknown, e.g."
-            )
+            problem = f"Expected `{argument}` to name features, found {len(unknown):,} unknown,"
             raise InputKeyError(
-                f"{problem} {unknown[0]!r}. Features are called {listed(first)}, ...",
+                f"{problem} e.g. {unknown[0]!r}. Features are called {listed(first)}, ...",
                 f"Leave them out: [f for f in {argument} if f in {where}.var_names].",
                 argument,
             )
@@ -89,7 +87,7 @@ def check_embedding(data: Any, use_rep: str | None, where: str, width: int | Non
                 copy = f"{where}.obsm[{own!r}] = {where}[{name!r}].obsm[{own!r}]"
                 fix = f"Copy that of the modality, and name {own!r}: {copy}."
         raise InputKeyError(problem, fix, "use_rep")
-    rows = embedding_of(data, use_rep)
+    rows = np.asarray(loaded(data.obsm[use_rep]))
     is_wrong = rows.dtype.kind not in "fiu" or rows.ndim != 2 or not np.isfinite(rows).all()
     if is_wrong or rows.shape[1] == 0:
         problem = f"Expected {where}.obsm[{use_rep!r}] to be a matrix of finite numbers, found"
@@ -100,8 +98,3 @@ def check_embedding(data: Any, use_rep: str | None, where: str, width: int | Non
     if not np.ptp(rows, axis=0).any() and width is None:
         problem = f"Expected {where}.obsm[{use_rep!r}] to differ between cells, found one value."
         raise InputValueError(problem, "", "use_rep")
-
-
-def embedding_of(data: Any, use_rep: str) -> np.ndarray:
-    """An embedding of all cells, ``(n_cells, d)``, in memory."""
-    return np.asarray(loaded(data.obsm[use_rep]))

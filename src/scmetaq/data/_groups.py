@@ -9,16 +9,11 @@ import scipy.sparse as sp
 class GroupCounts(NamedTuple):
     """Counts of groups of cells, and what they say of the variance within groups."""
 
-    totals: np.ndarray
-    """Sums of counts, ``(n_groups, n_features)``."""
-    exposure: np.ndarray
-    """Sums of size factors, ``(n_groups,)``."""
-    exposure_squares: np.ndarray
-    """Sums of squared size factors, ``(n_groups,)``."""
-    cross: np.ndarray
-    """Sums of counts times size factors, ``(n_groups, n_features)``."""
-    squares: np.ndarray
-    """Sums of squared counts over all groups, ``(n_features,)``."""
+    totals: np.ndarray  # sums of counts, (n_groups, n_features)
+    exposure: np.ndarray  # sums of size factors, (n_groups,)
+    exposure_squares: np.ndarray  # sums of squared size factors, (n_groups,)
+    cross: np.ndarray  # sums of counts times size factors, (n_groups, n_features)
+    squares: np.ndarray  # sums of squared counts over all groups, (n_features,)
 
 
 def group_counts(of_group: sp.csr_array, counts: sp.csr_matrix, size: np.ndarray) -> GroupCounts:

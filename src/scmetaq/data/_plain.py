@@ -10,10 +10,8 @@ from anndata import AnnData
 
 from scmetaq._keys import as_name
 
-_NO_NAMES = {"", ".", "..", "_index", "zarr.json"}
-"""Names of columns that mean something else in a file."""
-_LONGEST = 150
-"""Characters of a name of a column, which becomes that of a folder."""
+_NO_NAMES = {"", ".", "..", "_index", "zarr.json"}  # that mean something else in a file
+_LONGEST = 150  # characters of a name of a column, which becomes that of a folder
 
 
 def plain_column(column: pd.Series) -> pd.Series:

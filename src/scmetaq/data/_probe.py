@@ -7,12 +7,9 @@ from typing import Any
 
 import h5py
 
-FEW = 1 << 30
-"""Bytes that an array may declare whatever is stored."""
-_MOST = 1 << 24
-"""Bytes of an array that is read whole."""
-_MOST_PACKED = 10_000
-"""Bytes of an array for each one that is stored: no compression of counts comes near."""
+FEW = 1 << 30  # bytes that an array may declare whatever is stored
+_MOST = 1 << 24  # bytes of an array that is read whole
+_MOST_PACKED = 10_000  # bytes per byte stored: no compression of counts comes near
 
 
 def check_size(name: str, declared: int, stored: int) -> None:

@@ -26,10 +26,8 @@ _FEW_CELLS = 10
 class Aligned(NamedTuple):
     """Cells with the features of a model."""
 
-    data: Any
-    """AnnData or MuData of our own, which may share counts with the user's."""
-    missing: dict[str, pd.Index]
-    """Features of the model that the cells were not measured in, by kind."""
+    data: Any  # AnnData or MuData of our own, which may share counts with the user's
+    missing: dict[str, pd.Index]  # features of the model that the cells lack, by kind
 
 
 def with_features(
@@ -206,18 +204,13 @@ def align_conditions(data: AnnData | MuData, conditions: Iterable[Condition]) ->
         check_has_modality(data, condition.key, condition.modality)
         if condition.key not in part.obs:
             where, known = called("query", condition.modality), condition.categories
-            new = (
-                int(max(known)) + 1
-                if isinstance(known[0], Real)
-                else "new" + "er" * ("new" in known)
-            )
+            is_number = isinstance(known[0], Real)
+            new = int(max(known)) + 1 if is_number else "new" + "er" * ("new" in known)
             error = no_column(data, condition.key, condition.modality, whole="query")
             error.problem += " It is a condition of the reference."
             if not isinstance(known[0], bool | np.bool_):
-                error.fix += (
-                    f" If all cells are of one new category: {where}.obs[{condition.key!r}]"
-                )
-                error.fix = f"{error.fix} = {new!r}.".lstrip()
+                line = f"{where}.obs[{condition.key!r}] = {new!r}"
+                error.fix = f"{error.fix} If all cells are of one new category: {line}.".lstrip()
             raise error
         check_complete(part.obs[condition.key], f"query.obs[{condition.key!r}]")
         part.obs[condition.key] = _converted(part.obs[condition.key], condition)

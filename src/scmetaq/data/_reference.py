@@ -17,12 +17,9 @@ from ._sparse_pca import kept_share, sparse_pca
 from ._training_set import spread
 
 MAX_REFERENCE_CELLS: Final = 20_000
-TARGET_SUM: Final = 1e4
-"""Counts per cell after scaling by the size factor (paper: 10,000)."""
-_MOST_SPLIT: Final = 4_000
-"""Cells whose counts are split to measure the reliability of axes."""
-N_SCORES: Final = 50
-"""Principal axes of the log and of the square-root view, each."""
+TARGET_SUM: Final = 1e4  # counts per cell after scaling by the size factor (paper: 10,000)
+_MOST_SPLIT: Final = 4_000  # cells whose counts are split to measure the reliability of axes
+N_SCORES: Final = 50  # principal axes of the log and of the square-root view, each
 _MIN_SCALE: Final = 1e-6
 _MIN_NOISE: Final = 1e-4
 _MIN_PRIOR: Final = 1e-10
@@ -31,12 +28,9 @@ _MIN_PRIOR: Final = 1e-10
 class LinearMap(NamedTuple):
     """Affine map of transformed counts of some features: ``t[:, features] @ axes - offset``."""
 
-    features: np.ndarray
-    """Indices of the features read, ``(n_selected,)`` int64."""
-    axes: np.ndarray
-    """``(n_selected, n_components)``."""
-    offset: np.ndarray
-    """``(n_components,)``."""
+    features: np.ndarray  # indices of the features read, (n_selected,) int64
+    axes: np.ndarray  # (n_selected, n_components)
+    offset: np.ndarray  # (n_components,)
 
     def __call__(self, transformed: np.ndarray) -> np.ndarray:
         """Scores of transformed counts ``(n_cells, n_selected)``."""
@@ -46,58 +40,40 @@ class LinearMap(NamedTuple):
 class Factors(NamedTuple):
     """Values of features as linear functions of scores, with independent noise."""
 
-    mean: np.ndarray
-    """Of each feature, ``(n_features,)``."""
-    loadings: np.ndarray
-    """``(n_scores, n_features)``."""
-    noise: np.ndarray
-    """Variance of what scores do not explain, ``(n_features,)``."""
-    prior: np.ndarray
-    """Variance of each score, ``(n_scores,)``."""
+    mean: np.ndarray  # of each feature, (n_features,)
+    loadings: np.ndarray  # (n_scores, n_features)
+    noise: np.ndarray  # variance of what scores do not explain, (n_features,)
+    prior: np.ndarray  # variance of each score, (n_scores,)
 
 
 class StateFit(NamedTuple):
     """Regression of states on scores and random features: see :class:`scmetaq.nn.StateMap`."""
 
-    directions: np.ndarray
-    """``(n_read, n_random)``."""
-    shift: np.ndarray
-    """``(n_random,)``."""
-    coefficients: np.ndarray
-    """``(n_read + n_random, n_latent)``."""
-    intercept: np.ndarray
-    """``(n_latent,)``."""
+    directions: np.ndarray  # (n_read, n_random)
+    shift: np.ndarray  # (n_random,)
+    coefficients: np.ndarray  # (n_read + n_random, n_latent)
+    intercept: np.ndarray  # (n_latent,)
 
 
 class Scaling(NamedTuple):
     """Statistics of features."""
 
-    mean: np.ndarray
-    """Mean log1p counts per 10k of the selected features, ``(n_selected,)``."""
-    scale: np.ndarray
-    """Their standard deviation, ``(n_selected,)``."""
-    rate: np.ndarray
-    """Mean count per unit of size factor of all features, ``(n_features,)``."""
+    mean: np.ndarray  # mean log1p counts per 10k of the selected features, (n_selected,)
+    scale: np.ndarray  # their standard deviation, (n_selected,)
+    rate: np.ndarray  # mean count per unit of size factor of all features, (n_features,)
 
 
 class Reference(NamedTuple):
     """Statistics of the reference sample from which the encoder is built."""
 
     scaling: Scaling
-    profile: LinearMap
-    """Principal axes of centred, unit-length log profiles."""
-    log: LinearMap
-    """Reliability-weighted principal axes of half-scaled log counts."""
-    sqrt: LinearMap
-    """The same of square-root counts."""
-    log_factors: Factors
-    """Regression of the features of the log view on its scores."""
-    sqrt_factors: Factors
-    """The same of the square-root view."""
-    kept: np.ndarray
-    """Share of each score of both views that is left where axes are not fitted to the cell."""
-    reliability: float
-    """Share of the variance along these axes that two halves of the counts agree on."""
+    profile: LinearMap  # principal axes of centred, unit-length log profiles
+    log: LinearMap  # reliability-weighted principal axes of half-scaled log counts
+    sqrt: LinearMap  # the same of square-root counts
+    log_factors: Factors  # regression of the features of the log view on its scores
+    sqrt_factors: Factors  # the same of the square-root view
+    kept: np.ndarray  # share of both views' scores left where axes are not fitted to the cell
+    reliability: float  # share of variance along these axes that halves of the counts agree on
 
 
 def size_factor(counts: sp.csr_matrix | np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
@@ -117,9 +93,7 @@ def select_features(
 ) -> np.ndarray:
     """Sorted indices of the ``n_top`` features of largest dispersion, or detected in most cells.
 
-    Only those ``allowed`` are selected, ``(n_features,)`` bool.
-
-    The dispersion ranking is scanpy's default for log1p counts (RNA, ADT; ATAC: by detection).
+    Of those ``allowed``, ``(n_features,)`` bool. The dispersion is scanpy's for log1p counts.
     """
     chosen = np.arange(counts.shape[1]) if allowed is None else np.flatnonzero(allowed)
     if len(chosen) <= n_top:

@@ -9,19 +9,15 @@ from ._training_set import csr_tensor
 
 _OVERSAMPLES = 10
 _N_POWER_ITERATIONS = 4
-_DENSE_SHARE = 0.2
-"""Share of non-zeros from which dense products are faster, in hardly more memory."""
+_DENSE_SHARE = 0.2  # share of non-zeros from which dense products are faster, in hardly more memory
 
 
 class PrincipalAxes(NamedTuple):
     """Principal axes of a matrix of cells by features."""
 
-    components: np.ndarray
-    """Axes in rows, ``(n_components, n_features)``."""
-    variance: np.ndarray
-    """Variance of the cells along each, ``(n_components,)``."""
-    mean: np.ndarray
-    """Mean of each feature, ``(n_features,)``."""
+    components: np.ndarray  # axes in rows, (n_components, n_features)
+    variance: np.ndarray  # variance of the cells along each, (n_components,)
+    mean: np.ndarray  # mean of each feature, (n_features,)
 
 
 def sparse_pca(

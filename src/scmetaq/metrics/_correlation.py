@@ -11,8 +11,7 @@ from scmetaq._errors import InputValueError, check_int
 
 from ._groups import grouped_rows, unit_rows
 
-_COMPARED = 20_000
-"""Cells up to which all are compared with a sample."""
+_COMPARED = 20_000  # cells up to which all are compared with a sample
 
 
 def compactness(X: Any, assignment: ArrayLike, *, block_size: int = 2048) -> pd.Series:

@@ -28,8 +28,7 @@ from ._groups import (
 )
 from ._log_counts import LogCounts
 
-_VALUES = 1 << 23
-"""Entries of a dense table of metacells and genes."""
+_VALUES = 1 << 23  # entries of a dense table of metacells and genes
 
 
 class SizeSummary(NamedTuple):

@@ -14,8 +14,7 @@ from ._diffusion import DiffusionMap, diffusion_compactness, diffusion_separatio
 from ._groups import as_embedding, grouped_rows
 from ._labels import count_labels
 
-_BLOCK = 1024
-"""Metacells whose distances to all others are held at once."""
+_BLOCK = 1024  # metacells whose distances to all others are held at once
 
 
 def euclidean_compactness(X: ArrayLike, assignment: ArrayLike) -> pd.Series:

@@ -30,8 +30,7 @@ _HIGHER = ["compactness", "separation", "purity", "diffusion_separation", "eucli
 _HIGHER += ["accuracy", "balanced_accuracy", "mixing", "silhouette"]
 _LOWER = ["entropy", "inv", "inner_fold", "inner_stdev", "diffusion_compactness", "divergence"]
 _LOWER += ["euclidean_compactness", "dubious", "one_condition", "unassigned"]
-_MOST_CELLS = 20_000
-"""Most cells that principal axes are fitted to, a random sample of more."""
+_MOST_CELLS = 20_000  # most cells that principal axes are fitted to, a random sample of more
 _BETTER = dict.fromkeys(_HIGHER, "higher") | dict.fromkeys(_LOWER, "lower")
 
 

@@ -22,16 +22,14 @@ from scmetaq.data._plain import plain_column
 
 from ._log_counts import LogCounts
 
-PCA = "pca"
-"""Name of an embedding that is computed by the metrics."""
+PCA = "pca"  # name of an embedding that is computed by the metrics
 _LARGEST = 1e100  # coordinates must be below: distances are squared
 
 
 class Groups(NamedTuple):
     """Cells sorted into named groups, each of at least one cell."""
 
-    codes: np.ndarray
-    """Position in ``names`` of each cell's group, ``(n_cells,)``; -1: in no group."""
+    codes: np.ndarray  # position in `names` of each cell's group, (n_cells,); -1: in no group
     names: pd.Index
 
     @property

@@ -14,10 +14,8 @@ from scmetaq.data._cells import BLOCK, canonical
 from scmetaq.data._containers import Rows, Span
 from scmetaq.data._dispersion import normalised_dispersion
 
-_IN_MEMORY = 1 << 27
-"""Bytes of a temporary file that are kept in memory."""
-_GAP = 8
-"""Cells that are read and dropped rather than making one more read."""
+_IN_MEMORY = 1 << 27  # bytes of a temporary file that are kept in memory
+_GAP = 8  # cells that are read and dropped rather than making one more read
 
 
 def log_normalise(counts: Any, dtype: DTypeLike = np.float32) -> sp.csr_matrix:

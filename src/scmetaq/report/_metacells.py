@@ -22,30 +22,21 @@ from ._pictures import counts_in
 from ._tables import LabelSummary, modalities
 
 N_MARKERS = 4
-_LEAST_FOLD = 0.1
-"""Difference of mean log counts above which a feature is a marker."""
-N_GENES = 3_000
-"""Most variable genes of which markers are chosen, and by which mixed states are found."""
-MOST_TESTED = 2_000
-"""Metacells tested for mixed states at most, a random sample of more: bounds the time."""
-_MOST_CELLS = 100
-"""Cells of a metacell that are tested at most."""
-_N_DRAWS = 1_400
-"""Draws of the null for all metacells together, but at least five and at most 50 for each."""
-_COMPARED = 20_000
-"""Cells at most whose mean a metacell is compared with, a random sample of more."""
+_LEAST_FOLD = 0.1  # difference of mean log counts above which a feature is a marker
+N_GENES = 3_000  # most variable genes, for markers and for mixed states
+MOST_TESTED = 2_000  # metacells tested for mixed states, a random sample of more: bounds time
+_MOST_CELLS = 100  # cells of a metacell that are tested at most
+_N_DRAWS = 1_400  # of the null for all metacells together, but five to 50 for each
+_COMPARED = 20_000  # cells at most whose mean a metacell is compared with, a random sample of more
 _DUBIOUS, _DIVERGENCE = "dubious", "divergence"
 
 
 class Table(NamedTuple):
     """All metacells, those to look at first at the top."""
 
-    columns: list[tuple[str, str]]
-    """Name and kind of each: ``"text"``, ``"count"`` or ``"score"``."""
-    rows: list[list[Any]]
-    """Values of each metacell, the first its name; None: there is none."""
-    places: list[list[Any]]
-    """Middle of each metacell in the picture of cells, in shares of its width and height."""
+    columns: list[tuple[str, str]]  # name and kind of each: `"text"`, `"count"` or `"score"`
+    rows: list[list[Any]]  # values of each metacell, the first its name; None: there is none
+    places: list[list[Any]]  # middle of each in the picture of cells, in shares of width and height
 
 
 def examine(

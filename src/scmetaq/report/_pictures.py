@@ -16,25 +16,17 @@ from scmetaq.data._containers import Rows
 from scmetaq.metrics._evaluate import principal_components
 from scmetaq.pl._style import svg_source
 
-from ._tables import ConditionSummary, LabelSummary
+from ._tables import LabelSummary
 
-MAX_CELLS = 50_000
-"""Cells drawn at most: more would only hide each other."""
-MAX_LABELS = 40
-"""Labels drawn at most: the colours of more are not distinguishable."""
-MIN_EPOCHS = 10
-"""Epochs below which curves of training say too little to be drawn."""
+MAX_CELLS = 50_000  # cells drawn at most: more would only hide each other
+MAX_LABELS = 40  # labels drawn at most: the colours of more are not distinguishable
+MIN_EPOCHS = 10  # epochs below which curves of training say too little to be drawn
 UMAP = "X_umap"
 _SPACE = "X_space"
 _N_GENES = 2_000
-_FEW = 20
-"""Cells below which neighbours mean little: drawn by their principal components."""
-
-
-_N_EPOCHS = 200
-"""Of a UMAP, as many as umap-learn takes for many cells."""
-_MOST_EXACT = 8_192
-"""Cells up to which neighbours are exact, as in scanpy."""
+_FEW = 20  # cells below which neighbours mean little: drawn by their principal components
+_N_EPOCHS = 200  # of a UMAP, as many as umap-learn takes for many cells
+_MOST_EXACT = 8_192  # cells up to which neighbours are exact, as in scanpy
 
 
 class _Neighbors(PyNNDescentTransformer):
@@ -44,14 +36,12 @@ class _Neighbors(PyNNDescentTransformer):
         return sp.csr_matrix(super().fit_transform(X, y, **options))
 
 
-class Picture(NamedTuple):
-    """A picture as a data URI, with a few words and a caption."""
+class Drawn(NamedTuple):
+    """Cells with their metacells over them: a picture, and what it shows."""
 
     source: str
-    alt: str
-    caption: str
-    places: pd.DataFrame | None = None
-    """Middle of each metacell drawn, in shares of width and height from the top left."""
+    color: str | None  # labels by which they are coloured
+    places: pd.DataFrame  # middle of each metacell, in shares of width and height from the top left
 
 
 class Layout(NamedTuple):
@@ -147,11 +137,8 @@ def _two_of(space: np.ndarray, words: str, remark: str) -> tuple[str, np.ndarray
 
 
 def embedding(
-    layout: Layout,
-    n_cells: int,
-    labels: pd.Series | None = None,
-    colors: Sequence[str] | None = None,
-) -> Picture:
+    layout: Layout, labels: pd.Series | None = None, colors: Sequence[str] | None = None
+) -> Drawn:
     """Cells with their metacells over them, in the colours of their labels if not too many."""
     cells = layout.cells
     color = None
@@ -159,15 +146,6 @@ def embedding(
         color = str(labels.name)
         cells.obs[color] = labels.reindex(cells.obs_names)
         cells.uns.update({} if colors is None else {f"{color}_colors": colors})
-    words = "Grey dots are cells, blue dots metacells"
-    if color is not None:
-        words = f"Small dots are cells, large dots metacells, in the colour of their {color}"
-    n_drawn = cells.n_obs
-    sample = f" A random {n_drawn:,} of {n_cells:,} cells are drawn." if n_drawn < n_cells else ""
-    caption = (
-        f"{words}; a metacell sits at the mean position of its cells and its area grows with "
-        f"their number. Positions: {layout.origin}.{sample}"
-    )
     ax = pl.embedding(cells, basis=layout.basis, color=color)
     source = svg_source(ax)  # places the axes in the picture
     position: Any = cells.obsm[layout.basis]
@@ -175,42 +153,18 @@ def embedding(
     figure: Any = ax.get_figure(root=True)
     share = ax.transData.transform(middle) / figure.bbox.size
     places = pd.DataFrame({"x": share[:, 0], "y": 1 - share[:, 1]}, middle.index)
-    return Picture(source, "Cells in two dimensions with their metacells", caption, places)
+    return Drawn(source, color, places)
 
 
-def size(sizes: pd.Series) -> Picture:
-    """Histogram of the sizes of metacells."""
-    caption = "Number of metacells by their number of cells."
-    return Picture(svg_source(pl.size(sizes)), "Histogram of metacell sizes", caption)
-
-
-def purity(summary: LabelSummary, colors: Sequence[str] | None = None) -> Picture:
-    """Purity of metacells, by their majority label."""
+def purity(summary: LabelSummary, colors: Sequence[str] | None = None) -> str:
+    """Purity of metacells, by their majority label, of the most frequent ones."""
     frequent = summary.labels.index[:MAX_LABELS]
     shown = AnnData(obs=summary.metacells[summary.metacells[summary.key].isin(frequent)])
     shown.uns.update({} if colors is None else {f"{summary.key}_colors": colors})
-    beyond = len(summary.labels) - len(frequent)
-    rest = f" The {beyond} rarest labels are left out." if beyond > 0 else ""
-    caption = (
-        "Each dot is a metacell, in the row of its majority label; in brackets, how many there "
-        f"are; box: middle half.{rest}"
-    )
-    source = svg_source(pl.purity(shown, summary.key))
-    return Picture(source, "Purity of metacells by label", caption)
+    return svg_source(pl.purity(shown, summary.key))
 
 
-def composition(summary: ConditionSummary) -> Picture:
-    """Shares of the categories of a condition in each metacell."""
-    order = "by majority label, and within a label from unmixed to mixed"
-    caption = (
-        f"Each column is a metacell, its colours the shares of {summary.key} among its cells. "
-        f"Metacells are in order {order if summary.groups is not None else 'of their mixing'}."
-    )
-    ax = pl.composition(summary.counts, summary.groups, colors=summary.colors)
-    return Picture(svg_source(ax), f"Shares of {summary.key} in each metacell", caption)
-
-
-def training(history: Mapping[str, pd.DataFrame]) -> Picture | None:
+def training(history: Mapping[str, pd.DataFrame]) -> str | None:
     """Curves of training, but for those that are zero throughout; none of few epochs."""
     curves = {
         key: curve
@@ -219,19 +173,4 @@ def training(history: Mapping[str, pd.DataFrame]) -> Picture | None:
     }
     if max(map(len, curves.values()), default=0) < MIN_EPOCHS:
         return None
-    axes = pl.training(curves)
-    caption = (
-        "Losses and the use of the codebook over the epochs of training. A step in the loss marks "
-        "the epoch from which on it includes the error of the codes."
-    )
-    return Picture(svg_source(axes[0]), "Training curves", caption)
-
-
-def comparison(metrics: pd.DataFrame) -> Picture:
-    """Metrics of each method."""
-    axes = pl.metrics(metrics)
-    caption = (
-        "Boxes: quartiles of the metacells of a method, whiskers to the 5th and 95th percentile; "
-        "the number is the mean, over cells of compactness and separation."
-    )
-    return Picture(svg_source(axes[0]), "Metrics of each method", caption)
+    return svg_source(pl.training(curves)[0])

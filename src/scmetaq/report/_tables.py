@@ -1,6 +1,6 @@
 """Assignments, labels and conditions of cells by metacell, and numbers in rows to be read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,8 +104,6 @@ class ConditionSummary(NamedTuple):
     of its cells in metacells that have no other."""
     mixing: float
     one_condition: float
-    colors: Sequence[str] | None
-    """Colour of each category, if some are set."""
 
 
 def read_assignments(data: AnnData | MuData, assignments: Any) -> pd.DataFrame:
@@ -168,11 +166,7 @@ def summarize_labels(assignment: pd.Series, labels: pd.Series) -> LabelSummary:
 
 
 def summarize_conditions(
-    assignment: pd.Series,
-    conditions: pd.Series,
-    labels: pd.Series | None = None,
-    *,
-    colors: Sequence[str] | None = None,
+    assignment: pd.Series, conditions: pd.Series, labels: pd.Series | None = None
 ) -> ConditionSummary:
     """Count, per metacell and per category of a condition, the cells of each."""
     mixed = mixing(assignment, conditions, labels)
@@ -192,7 +186,7 @@ def summarize_conditions(
     columns = {"n_cells": n_cells, "n_metacells": is_there.sum(), "alone": alone}
     key, categories = str(conditions.name), pd.DataFrame(columns)
     groups, counts = None if groups is None else groups.loc[names], counts.loc[names]
-    return ConditionSummary(key, counts, groups, categories, *mixed[:2], colors)
+    return ConditionSummary(key, counts, groups, categories, *mixed[:2])
 
 
 def modalities(metrics: pd.DataFrame) -> list[str]:
@@ -213,15 +207,21 @@ def quality_rows(metrics: pd.DataFrame, names: Sequence[str | None] = (None,)) -
     """Rows of the quality of the cells as a whole (None) or of modalities, one column each."""
     tables = [of_modality(metrics, name) for name in names]
     per_metacell = [_values(table) for table in tables]
+    return metric_rows(tables, lambda name, *_: [_middle_half(of, name) for of in per_metacell])
+
+
+def metric_rows(
+    tables: Sequence[pd.DataFrame], beside: Callable[[str, list[float], str], Iterable[Any]]
+) -> list[Row]:
+    """A row for each metric, one column per table: the mean, and what goes with each mean."""
     rows = []
     for name, meaning in QUALITY.items():
         found = [table[table["metric"] == name] for table in tables]
         better = [direction for of in found for direction in of["better"]]
         if better:
-            values = [
-                (decimal(rows_of["value"].mean()), _middle_half(of, name))
-                for rows_of, of in zip(found, per_metacell, strict=True)
-            ]
+            means = [float(of["value"].mean()) for of in found]
+            of_means = beside(name, means, better[0])
+            values = list(zip(map(decimal, means), of_means, strict=True))
             rows.append(Row(in_words(name), values, better[0], meaning))
     return rows
 

@@ -14,10 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mudata import MuData
 from numpy.typing import ArrayLike
 
-from scmetaq import _keys
+from scmetaq import _keys, pl
 from scmetaq._errors import InputTypeError, InputValueError, check_layer
+from scmetaq._files import write_whole
 from scmetaq.metrics import evaluate
 from scmetaq.metrics._groups import cell_values, check_categories
+from scmetaq.pl._style import svg_source
 
 from . import _pictures, _tables
 from ._metacells import all_metacells, examine
@@ -109,27 +111,33 @@ def write_report(
     metrics, markers = examine(adata, assignment, metrics, layer)
     mixed = []
     if batches is not None:
-        mixed.append(summarize_conditions(assignment, batches, first, colors=batch_colors))
+        of = summarize_conditions(assignment, batches, first)
+        ax = pl.composition(of.counts, of.groups, colors=batch_colors)
+        mixed.append((of, svg_source(ax)))
     summaries = [summarize_labels(assignment, column) for column in labels]
     per_metacell = _tables.metacell_values(metrics)
     n_cells = per_metacell[_keys.N_CELLS]
     modalities, joint = _tables.modalities(metrics), _tables.of_modality(metrics, None)
     layout = lay_out(adata, assignment, layer=layer, embedding=embedding, modalities=modalities)
-    embedded = _pictures.embedding(layout, adata.n_obs, *(labels[:1] + colors[:1]))
+    embedded = _pictures.embedding(layout, *(labels[:1] + colors[:1]))
     versions = [f"{name} {version(name)}" for name in _VERSIONS]
-    page = render(
+    write_page(
+        path,
         "report.html.j2",
         headline=f"{len(per_metacell):,} metacells of {assignment.notna().sum():,} cells",
         tiles=_tables.tiles(metrics),
         embedding=embedded,
-        size=_pictures.size(n_cells),
+        layout=layout,
+        n_all=adata.n_obs,
+        size=svg_source(pl.size(n_cells)),
         n_cells=n_cells,
         sizes=_tables.size_rows(joint),
         quality=_tables.quality_rows(joint),
         modalities=modalities,
         each_modality=_tables.quality_rows(metrics, modalities),
         labels=[(s, _pictures.purity(s, c)) for s, c in zip(summaries, colors, strict=True)],
-        conditions=[(of, _pictures.composition(of)) for of in mixed],
+        max_labels=_pictures.MAX_LABELS,
+        conditions=mixed,
         metacells=all_metacells(per_metacell, markers, summaries, embedded.places)._asdict(),
         is_trained=history is not None,
         training=None if history is None else _pictures.training(history),
@@ -140,7 +148,6 @@ def write_report(
         number=_tables.number,
         decimal=_tables.decimal,
     )
-    write_page(path, page)
 
 
 def check_path(path: Path) -> None:
@@ -156,21 +163,13 @@ def check_path(path: Path) -> None:
         raise NotADirectoryError(f"Expected a folder for {path}, found the file {at} there.")
 
 
-def write_page(path: Path, page: str) -> None:
-    """Write the page in one step: an earlier one stays until this one is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def render(template: str, **parts: Any) -> str:
-    """Fill in a template."""
+def write_page(path: Path, template: str, **parts: Any) -> None:
+    """Fill in a template and write the page in one step: an earlier one stays until then."""
     written = datetime.now().astimezone().strftime("%d %B %Y, %H:%M %Z").lstrip("0")
-    return _templates().get_template(template).render(written=written, **parts)
+    page = _templates().get_template(template).render(written=written, **parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mark = f"{secrets.token_hex(4)}-"
+    write_whole(path, lambda partial: partial.write_text(page, encoding="utf-8"), mark)
 
 
 @cache

@@ -164,16 +164,18 @@ def aggregate_cells(
             of_others[name] = COMPUTED[name](X, of_cells, sizes)
         elif name in adata.layers:
             of_others[name] = sum_rows(adata.layers[name], of_cells, n)
-    single = sums.astype(np.float32, copy=False)  # unless it cannot hold a sum exactly
+    varm = {
+        k: plain(v) if isinstance(v, pd.DataFrame) else loaded(v) for k, v in adata.varm.items()
+    }
+    single = sums.astype(np.float32, copy=False)
+    if np.array_equal(single.data, sums.data):  # else it cannot hold every sum
+        sums = single
     return AnnData(
         X=sp.csr_matrix((means, sums.indices.copy(), sums.indptr.copy()), sums.shape),
         obs=obs,
         var=plain(adata.var),
-        varm={name: _of_features(values) for name, values in adata.varm.items()},
-        layers={
-            _keys.COUNTS: single if np.array_equal(single.data, sums.data) else sums,
-            **of_others,
-        },
+        varm=varm,
+        layers={_keys.COUNTS: sums, **of_others},
     )
 
 
@@ -232,11 +234,6 @@ def _places(data: AnnData | MuData, names: Sequence[str]) -> dict[str, np.ndarra
         problem = f"Expected `obsm` to name entries of obsm, found no {absent[0]!r}. There are:"
         raise InputKeyError(f"{problem} {there}.", argument="obsm")
     return {name: as_embedding(loaded(data.obsm[name]), f"obsm[{name!r}]") for name in names}
-
-
-def _of_features(values: Any) -> Any:
-    """A copy of an entry of ``varm`` in memory."""
-    return plain(values) if isinstance(values, pd.DataFrame) else loaded(values)
 
 
 def _columns_to_split_by(data: AnnData | MuData, by: Any) -> list[str]:

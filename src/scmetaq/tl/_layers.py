@@ -11,8 +11,7 @@ from scmetaq.data._cells import canonical
 from scmetaq.metrics._log_counts import log_normalise
 from scmetaq.tl._summarize import sum_rows
 
-_REGULARIZATION: Final = 1 / 16
-"""Counts that are added to those of each cell and gene in a geometric mean, as in metacells 2."""
+_REGULARIZATION: Final = 1 / 16  # counts added to each in a geometric mean, as in metacells 2
 
 
 def _log_counts(block: Any) -> sp.csr_matrix:
