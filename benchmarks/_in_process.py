@@ -38,6 +38,7 @@ ASSIGN: dict[str, tuple[Callable[..., np.ndarray], dict[str, Any]]] = {
 }
 OF_TWO: dict[str, tuple[Callable[..., np.ndarray], dict[str, Any]]] = {
     "scmetaq-joint": (run_scmetaq_paired.assign, {"use": "joint", "rna_weight": None}),
+    "scmetaq-joint-0.85": (run_scmetaq_paired.assign, {"use": "joint", "rna_weight": 0.85}),
     "scmetaq-rna": (run_scmetaq_paired.assign, {"use": "rna", "rna_weight": None}),
     "scmetaq-other": (run_scmetaq_paired.assign, {"use": "other", "rna_weight": None}),
     "kmeans-concatenated": (

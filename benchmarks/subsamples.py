@@ -40,9 +40,13 @@ RNA: Final = ("scmetaq", "kmeans-pca-scaled", "kmeans-pca")
 SHOWN: Final = ("accuracy", "balanced_accuracy", "purity", "compactness", "rare", "size_cv")
 OF_PEAKS: Final = ("coem", "spectral-rna")
 """Methods on RNA and chromatin only."""
+FIXED: Final = "scmetaq-joint-0.85"
+"""Ours with a weight of RNA that is given, on the pages of the sets only."""
+JOINT, ALONE = "scmetaq-joint", "scmetaq-rna"
 SHOWN_OF_PEAKS: Final = (
     *("accuracy", "balanced_accuracy", "purity", "rare", "size_cv"),
-    *("diffusion_separation", "diffusion_separation_other", "cpu_seconds"),
+    *("diffusion_separation", "diffusion_separation_of_random"),
+    *("diffusion_separation_other", "diffusion_separation_of_random_other", "cpu_seconds"),
 )
 
 
@@ -108,6 +112,8 @@ def run(
         found = function(part.copy(), args)
     scores: dict[str, Any] = {"n_cells": part.n_obs, "n_metacells": n_metacells}
     scores["cpu_seconds"] = round(time.process_time() - start, 2)
+    if method in OF_TWO and LABEL in labels:
+        scores["recall"] = of_types(found, labels[LABEL].iloc[cells]).round(4).to_dict()
     scores["size_cv"] = round(metrics.size_summary(found).size_cv, 4)
     for kind, counts in (by_modality(part) if method in OF_TWO else {"rna": part}).items():
         end = "" if kind == "rna" else "_other"
@@ -118,6 +124,9 @@ def run(
             for metric in (metrics.diffusion_separation, metrics.diffusion_compactness):
                 name = metric.__name__ + end
                 scores[name] = round(float(metric(components, found).mean()), 6)
+            shuffled = np.random.default_rng(0).permutation(found)
+            by_chance = metrics.diffusion_separation(components, shuffled).mean()
+            scores["diffusion_separation_of_random" + end] = round(float(by_chance), 6)
     for name, of_cell in labels.items():
         scores |= {
             key + suffix(name): value
@@ -140,16 +149,24 @@ def of_labels(found: np.ndarray, labels: pd.Series) -> dict[str, float]:
     """Accuracy, purity, and recall of types, apart of the common ones and of the rare ones."""
     known = labels.notna().to_numpy()
     a, b = found[known], labels[known].astype(str).to_numpy()
-    majority = pd.Series(b).groupby(a).transform(lambda group: group.mode()[0]).to_numpy()
-    recall = pd.Series(majority == b).groupby(b).mean()
-    is_rare = pd.Series(b).value_counts().loc[recall.index] < RARE
+    recall = of_types(found, labels)
+    n_cells = pd.Series(b).value_counts().loc[recall.index]
+    is_rare = n_cells < RARE
     scores = {
-        "accuracy": float((majority == b).mean()),
+        "accuracy": float(recall @ n_cells / len(b)),
         "purity": float(metrics.purity(a, b).mean()),
         "balanced_accuracy": float(recall[~is_rare].mean()),
     }
     scores |= {"rare": float(recall[is_rare].mean())} if is_rare.any() else {}
     return {name: round(value, 4) for name, value in scores.items()}
+
+
+def of_types(found: np.ndarray, labels: pd.Series) -> pd.Series:
+    """Share of the cells of each type that are in metacells of which it is the majority."""
+    known = labels.notna().to_numpy()
+    a, b = found[known], labels[known].astype(str).to_numpy()
+    majority = pd.Series(b).groupby(a).transform(lambda group: group.mode()[0]).to_numpy()
+    return pd.Series(majority == b).groupby(b).mean()
 
 
 def report(results: dict[str, Any]) -> Report:
@@ -158,16 +175,62 @@ def report(results: dict[str, Any]) -> Report:
     several = runs["method"].isin(list(OF_TWO))
     is_of_peaks = runs["method"].isin(OF_PEAKS)
     of_sets = runs["dataset"].isin(runs.loc[is_of_peaks, "dataset"])
+    is_fixed = runs["method"] == FIXED
     short = [
         means(runs[~several], SHOWN),
-        means(runs[several & ~is_of_peaks], with_other(SHOWN)),
-        means(runs[of_sets], SHOWN_OF_PEAKS),
+        means(on_same_draws(runs[several & ~is_of_peaks & ~is_fixed]), with_other(SHOWN)),
+        gains(runs),
+        means(on_same_draws(runs[of_sets & ~is_fixed]), SHOWN_OF_PEAKS),
     ]
     full = []
     for name, of_set in runs.groupby("dataset", sort=False):
         columns = with_other(SHOWN) if name in PAIRED else SHOWN
         full += [f"## {name}", means(of_set, columns)]
+        full += [recalls(of_set)] if name in PAIRED and "recall" in of_set else []
     return Report("\n\n".join(short), "\n\n".join(full))
+
+
+def on_same_draws(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs on the draws that every method has grouped."""
+    n_methods = runs.groupby(["dataset", "share", "seed"])["method"].transform("nunique")
+    most = runs.assign(n=n_methods).groupby(["dataset", "share"])["n"].transform("max")
+    return runs[n_methods == most]
+
+
+def gains(runs: pd.DataFrame) -> str:
+    """What both modalities add to RNA on the same cells: mean and standard error over draws."""
+    columns = ["accuracy", "balanced_accuracy", "accuracy_gates", "balanced_accuracy_gates"]
+    by = runs.set_index(["dataset", "share", "seed"])
+    lines = []
+    for method in (JOINT, FIXED):
+        more = by.loc[by["method"] == method, columns] - by.loc[by["method"] == ALONE, columns]
+        for (name, share), of_draws in more.dropna(how="all").groupby(level=[0, 1], sort=False):
+            error = of_draws.std() / np.sqrt(len(of_draws))
+            numbers = [
+                f"{mean:+.3f} ± {error[key]:.3f}" if np.isfinite(mean) else "-"
+                for key, mean in of_draws.mean().items()
+            ]
+            lines.append([str(name), f"{share:g}", method, str(len(of_draws)), *numbers])
+    heading = [
+        name.replace("_", " ") for name in ("data set", "share", "method", "draws", *columns)
+    ]
+    return table(heading, sorted(lines, key=lambda line: line[0]), n_text=3)
+
+
+def recalls(runs: pd.DataFrame) -> str:
+    """Share of the cells of each type in metacells of the type, means over the smallest parts."""
+    some = runs[(runs["share"] == runs["share"].min()) & runs["recall"].notna()]
+    if some.empty:
+        return ""
+    of_method = {
+        str(method): pd.DataFrame(rows["recall"].tolist()).mean()
+        for method, rows in some.groupby("method", sort=False)
+    }
+    lines = [
+        [str(name), *(f"{value:.2f}".replace("nan", "-") for value in row)]
+        for name, row in pd.DataFrame(of_method).iterrows()
+    ]
+    return table([f"type, share {some['share'].min():g}", *of_method], lines, n_text=1)
 
 
 def with_other(columns: tuple[str, ...]) -> tuple[str, ...]:
