@@ -117,14 +117,14 @@ def lines_of(runs: pd.DataFrame) -> str:
         [
             run.state if run.by == "metacell" else "all",
             run.cell_type,
-            *map(str, (run.n_cells, run.n_tested, run.n_found, run.n_induced)),
             ", ".join(run.top[:6]),
+            *map(str, (run.n_cells, run.n_tested, run.n_found, run.n_induced)),
         ]
         for run in runs.sort_values(["cell_type", "is_type"], ascending=[True, False]).itertuples()
     ]
-    heading = ["metacell", "cell type", "cells", "genes tested", "FDR < .05"]
-    heading += ["of the first ten, known to be induced", "first genes"]
-    return table(heading, lines, n_text=2)
+    heading = ["metacell", "cell type", "first genes", "cells", "genes tested", "FDR < .05"]
+    heading += ["of the first ten, known to be induced"]
+    return table(heading, lines, n_text=3)
 
 
 if __name__ == "__main__":
