@@ -52,6 +52,20 @@ def test_metacells_of_an_embedding_by_scvi_and_the_entropy_of_their_weights(line
 
 
 @pytest.mark.slow
+def test_metacells_are_as_good_from_one_start_as_from_another(lines):
+    adata = lines.copy()
+    scmetaq.MetaQModel.setup_anndata(adata)
+    names = run("evaluation.md", "Several starts", {"adata": adata, "scmetaq": scmetaq})
+    found = list(names["found"].values())
+    assert scmetaq.metrics.agreement(found[0], found[1]).ari < 0.999  # starts do differ
+    table = names["table"]
+    means = table.groupby(["metric", "method"])["value"].mean().unstack().loc["purity"]
+    assert set(means.index) == {"kmeans", "random", "geometric"}
+    assert means.min() > 0.9
+    assert np.ptp(means) < 0.03
+
+
+@pytest.mark.slow
 def test_a_type_of_five_cells_is_kept_by_a_module_of_its_genes():
     cells = scmetaq.data.demo()
     is_b = (cells.obs["cell_type"] == "B").to_numpy()
