@@ -79,6 +79,8 @@ def test_cells_are_held_out_where_they_are_looked_at_or_if_told_so(
         ({"plan_kwargs": {"odd": 1}}, TypeError, "arguments of scmetaq.train.MetaQ.*, found 'odd'"),
         ({"max_epoch": 3}, TypeError, "arguments of train or of its Trainer, found 'max_epoch'"),
         ({"devices": 0}, ValueError, "a device of this machine, found accelerator='cpu' and 0"),
+        ({"devices": 2}, ValueError, "a strategy .* for 2 devices, found none. Pass strategy="),
+        ({"devices": "2", "strategy": "auto"}, ValueError, "a strategy .* for 2 devices, found"),
         ({"min_size": 26}, ValueError, "at most 25, found 26.*ask for at most 5 metacells"),
         ({"max_size": 24}, ValueError, "at least 25, found 24.*ask for at least 7 metacells"),
         ({"min_size": 0}, ValueError, "min_size to be at least 1, found 0"),

@@ -41,6 +41,7 @@ from ._training import (
     check_others,
     check_plan_kwargs,
     check_precision,
+    check_strategy,
     check_train_size,
     device_of,
     few_cells_allowed,
@@ -259,6 +260,7 @@ class CountModel(SetupMixin, UnsupervisedTrainingMixin, BaseModelClass):
         if self.is_query:
             self._check_query_training(train_size, early_stopping)
         device = device_of(accelerator, devices)
+        check_strategy(accelerator, devices, kwargs.get("strategy"))
         check_unchanged(self.adata, self._sources, self._features)
         started = time.perf_counter()
         self.to_device(device)

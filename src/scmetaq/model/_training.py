@@ -136,6 +136,16 @@ def device_of(accelerator: str, devices: Any, **options: bool) -> torch.device:
         raise InputValueError(problem, 'Pass accelerator="cpu".', "accelerator") from error
 
 
+def check_strategy(accelerator: str, devices: Any, strategy: Any) -> None:
+    """Refuse several devices without a strategy for layers that a step does not use."""
+    found = parse_device_args(accelerator, devices, return_device="torch")[1]
+    n = len(found) if isinstance(found, list) else int(found)
+    if n > 1 and strategy in (None, "auto"):
+        problem = f"Expected a strategy of the trainer for {n} devices, found none."
+        fix = 'Pass strategy="ddp_find_unused_parameters_true", or devices=1.'
+        raise InputValueError(problem, fix, "devices")
+
+
 def check_precision(precision: Any) -> None:
     """Refuse weights of another precision than those that statistics were fitted in."""
     allowed = ("32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16")
