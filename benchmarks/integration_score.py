@@ -5,15 +5,19 @@ usage: python benchmarks/integration_score.py --data DIR [--datasets ...] [--see
 As Fig. 2a of scPoli's paper. With seed ``s`` the labels of the ``s``-th batch are hidden from the
 methods that take labels, as in ``scpoli.py``; scores are of all cells that have one. Of a large
 set 1,600 labelled cells are drawn. scVI and scANVI have scvi-tools' defaults but for the epochs of
-scVI: 200 of 400, so that a CPU can train it. Needs ``scib-metrics`` and ``harmonypy``. Runs that
-``results/integration_score.json`` has are not repeated, unless ``--again`` says so.
+scVI: 200 of 400, so that a CPU can train it. The scPoli of its authors learns from all batches but
+the ``s``-th, which it then maps, and runs where ``--peers`` has its environment. Needs
+``scib-metrics`` and ``harmonypy``. Runs that ``results/integration_score.json`` has are not
+repeated, unless ``--again`` says so.
 """
 
 from __future__ import annotations
 
 import functools
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import anndata
@@ -25,14 +29,16 @@ from _datasets import UNLABELLED
 from _embeddings import CPU, GIVEN, METHODS, principal_components, scvi_model
 from _in_process import Key, with_missing
 from _markdown import Report, save, table
+from _methods import HERE
 from integration import BATCH, SETS
 from quality import machine
-from scpoli import cells_of
+from scpoli import AUTHORS, by_authors, cells_of
 
 from scmetaq import metrics
 
 NAMES: Final = ("dataset", "method", "seed")
-SHOWN: Final = ("pca", "harmony", "scvi", "scanvi", "scmetaq", "scpoli", "scpoli-labels")
+OURS: Final = ("scmetaq", "scpoli", "scpoli-labels")
+SHOWN: Final = ("pca", "harmony", "scvi", "scanvi", AUTHORS, *OURS)
 SCORES: Final = ("total", "bio_conservation", "batch_correction")
 MOST_CELLS: Final = 1_600
 MOST_EPOCHS: Final = 200
@@ -40,7 +46,9 @@ MOST_EPOCHS: Final = 200
 
 def main() -> None:
     """Run what is missing, then write results and table."""
-    args = growing_command_line(__doc__, SETS, out="integration_score.json").parse_args()
+    parser = growing_command_line(__doc__, SETS, out="integration_score.json")
+    parser.add_argument("--peers", type=Path, default=HERE.parent / ".peers")
+    args = parser.parse_args()
     for records in with_missing(args.out, tasks(args), names=NAMES, again=args.again):
         results = {"machine": machine(), "runs": records}
         if records:
@@ -51,22 +59,26 @@ def tasks(args: Any) -> Iterator[tuple[Key, Callable[[], dict[str, float]]]]:
     """All runs, set by set; scANVI starts from the scVI of its set and seed."""
     for name in args.datasets:
         for seed in args.seeds:
-            adata, labels = drawn(name, seed, args)
+            adata, labels, asked = drawn(name, seed, args)
             base = functools.cache(functools.partial(scvi_model, adata, seed, MOST_EPOCHS))
+            mapped = functools.partial(by_authors, adata, asked, seed, peers=args.peers)
             for method in SHOWN:
-                run = functools.partial(scored, method, adata, labels, seed, base)
+                if method == AUTHORS and not (args.peers / "scarches").exists():
+                    continue
+                run = functools.partial(scored, method, adata, labels, seed, base, mapped)
                 yield (name, method, seed), run
 
 
-def drawn(name: str, seed: int, args: Any) -> tuple[anndata.AnnData, np.ndarray]:
-    """Labelled cells of a set, at most :data:`MOST_CELLS`, and their labels."""
-    adata, _ = cells_of(SETS[name], seed, args.data)
+def drawn(name: str, seed: int, args: Any) -> tuple[anndata.AnnData, np.ndarray, str]:
+    """Labelled cells of a set, at most :data:`MOST_CELLS`, their labels, and the batch without."""
+    adata, asked = cells_of(SETS[name], seed, args.data)
     labels = SETS[name].read(args.data)[1]
     rows = np.flatnonzero(labels.notna())
     if len(rows) > MOST_CELLS:
         rows = np.sort(np.random.default_rng(0).choice(rows, MOST_CELLS, replace=False))
     cells = adata[rows].copy()
-    return cells[:, np.asarray(cells.X.sum(0)).ravel() > 0].copy(), labels.iloc[rows].to_numpy(str)
+    cells = cells[:, np.asarray(cells.X.sum(0)).ravel() > 0].copy()
+    return cells, labels.iloc[rows].to_numpy(str), asked
 
 
 def scored(
@@ -75,11 +87,15 @@ def scored(
     labels: np.ndarray,
     seed: int,
     base: Callable[[], scvi.model.SCVI],
+    mapped: Callable[[Path], None],
 ) -> dict[str, float]:
     """Overall score of an embedding, its two parts, and the CPU time of the method."""
     started = time.process_time()
-    z = latents(method, adata, seed, base)
-    seconds = time.process_time() - started
+    if method == AUTHORS:
+        z, seconds = latents_by_authors(mapped)
+    else:
+        z = latents(method, adata, seed, base)
+        seconds = time.process_time() - started
     before = principal_components(adata, seed)
     found = metrics.integration_score(z, labels, adata.obs[BATCH].to_numpy(), unintegrated=before)
     return {
@@ -101,6 +117,14 @@ def latents(
     z = METHODS[method](adata, seed).z
     assert z is not None
     return z
+
+
+def latents_by_authors(mapped: Callable[[Path], None]) -> tuple[np.ndarray, float]:
+    """Embedding by the authors' scPoli, and its CPU time."""
+    with tempfile.TemporaryDirectory() as folder:
+        mapped(Path(folder) / "found.npz")
+        found = np.load(Path(folder) / "found.npz")
+        return found["z"], float(found["cpu_seconds"])
 
 
 def report(results: dict[str, Any]) -> Report:
