@@ -160,11 +160,12 @@ def test_every_key_is_spelled_once():
             assert literals.isdisjoint(keys), path.name
 
 
-MOST_LINES = 21_594
+MOST_LINES = 21_810
 """Lines of the package, and 25 to spare: 15,000 at the end of its last rebuilding; since then what
 any number of cells takes (2,000), clients of scvi-tools' models expect (600), options of models
 (1,200), odd or damaged input, with advice that is run (1,100), comparison of methods and the table
-of metacells in reports (500), metrics and tools that peers have (900), and small things. Whoever
+of metacells in reports (500), metrics and tools that peers have (900), new cells that
+lack a modality (70), and small things. Whoever
 needs more changes this in the same commit, and says what they are for."""
 
 
