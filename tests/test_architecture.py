@@ -165,8 +165,8 @@ MOST_LINES = 21_810
 any number of cells takes (2,000), clients of scvi-tools' models expect (600), options of models
 (1,200), odd or damaged input, with advice that is run (1,100), comparison of methods and the table
 of metacells in reports (500), metrics and tools that peers have (900), new cells that
-lack a modality (70), and small things. Whoever
-needs more changes this in the same commit, and says what they are for."""
+lack a modality (70), and small things. Whoever needs more changes this in the same commit, and says
+what they are for."""
 
 
 def test_the_package_stays_small_and_networks_export_few_names():
