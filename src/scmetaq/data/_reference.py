@@ -126,9 +126,10 @@ def fit_reference(
     halves = [(half, size_factor(half) * ratio) for half in _halves(counts[some], seed)]
     log = _transformed(counts, size, features, np.log1p)  # N x M
     sqrt_features = _most_variable(np.sqrt(_normalised(counts, size)), len(features), allowed)
+    sqrt = _transformed(counts, size, sqrt_features, np.sqrt)
     (log_axes, log_factors, of_log, kept), (sqrt_axes, sqrt_factors, of_sqrt, sqrt_kept) = (
-        _state_axes(counts, size, halves, chosen, transform, seed)
-        for chosen, transform in ((features, np.log1p), (sqrt_features, np.sqrt))
+        _state_axes(full, halves, chosen, transform, seed)
+        for full, chosen, transform in ((log, features, np.log1p), (sqrt, sqrt_features, np.sqrt))
     )
     return Reference(
         scaling=_scaling(counts, size, log),
@@ -165,7 +166,7 @@ def _transformed(
     counts: sp.csr_matrix, size: np.ndarray, features: np.ndarray, transform: np.ufunc
 ) -> sp.csr_matrix:
     """A transform, which leaves zero at zero, of counts per 10k of some features."""
-    chosen = counts[:, features]
+    chosen = counts[:, features] if len(features) < counts.shape[1] else counts.copy()
     factor = np.repeat(size[:, 0], np.diff(chosen.indptr))  # nnz
     chosen.data = transform(chosen.data / factor)
     return chosen
@@ -206,8 +207,7 @@ def _profile_axes(
 
 
 def _state_axes(
-    counts: sp.csr_matrix,
-    size: np.ndarray,
+    full: sp.csr_matrix,
     halves: list[tuple[sp.csr_matrix, np.ndarray]],
     features: np.ndarray,
     transform: np.ufunc,
@@ -222,7 +222,6 @@ def _state_axes(
     with the axes are the regression of features on scores, the mean reliability over the axes,
     weighted by variance, and what :func:`kept_share` finds.
     """
-    full = _transformed(counts, size, features, transform)
     std = np.maximum(_mean_and_std(full)[1], _MIN_SCALE)  # M
     weight = 1 / np.sqrt(std)  # M
     scaled = sp.csr_matrix(full.multiply(weight), dtype=np.float32)

@@ -265,27 +265,28 @@ def exchange(
     Of each random block a code gives at most the one cell that lowers the loss most, and never its
     last one. A nat of the entropy of usage counts as a loss of ``weight`` per cell.
     """
-
-    def crowding(size: Tensor) -> Tensor:  # increase of n log n by a further cell
-        return weight * ((size + 1).log() + size * (1 / size.clamp_min(1)).log1p())
-
+    sizes = torch.arange(len(z) + 1, device=z.device).to(z)
+    # increase of n log n by a further cell
+    crowding = weight * ((sizes + 1).log() + sizes * (1 / sizes.clamp_min(1)).log1p())
     assignment = assignment.clone()
     for _ in range(_MAX_SWEEPS):
         means, size = means_of(z, assignment, n_codes)
         total, n_moved = means * size[:, None], 0
         order = torch.randperm(len(z), generator=generator, device=z.device)
         for cells in order.split(max(16, len(z) // _N_BLOCKS)):
-            source, n = assignment[cells], size[assignment[cells]]
-            distance = squared_distances(z[cells], total / size[:, None])  # B x K
+            source, rows, whole = assignment[cells], z[cells], size.long()
+            n = size[source]
+            distance = squared_distances(rows, total / size[:, None])  # B x K
             stay = distance.gather(1, source[:, None])[:, 0] * n / (n - 1).clamp_min(0.5)
-            join = distance * (size / (size + 1)) + crowding(size)
+            join = distance * (size / (size + 1)) + crowding[whole]
             least, target = join.scatter_(1, source[:, None], torch.inf).min(1)  # B
-            gain = torch.where(n > 1, stay + crowding(n - 1) - least, 0)
-            movers = _largest_of_each(source, gain)
-            moved, a, b = z[cells[movers]], source[movers], target[movers]
+            gain = torch.where(n > 1, stay + crowding[whole[source] - 1] - least, 0)
+            movers = _largest_of_each(source, gain, n_codes)
+            if not len(movers):
+                continue
+            moved, a, b = rows[movers], source[movers], target[movers]
             total.index_add_(0, a, -moved).index_add_(0, b, moved)
-            size.index_add_(0, a, -torch.ones_like(gain[movers]))
-            size.index_add_(0, b, torch.ones_like(gain[movers]))
+            size += torch.bincount(b, minlength=n_codes) - torch.bincount(a, minlength=n_codes)
             assignment[cells[movers]] = b
             n_moved += len(movers)
         if n_moved <= len(z) // 2_000:
@@ -293,10 +294,9 @@ def exchange(
     return assignment
 
 
-def _largest_of_each(source: Tensor, gain: Tensor) -> Tensor:
+def _largest_of_each(source: Tensor, gain: Tensor, n_codes: int) -> Tensor:
     """Positions of the cells of largest gain of each source code, if any gains."""
-    order = gain.argsort(descending=True)
-    order = order[source[order].argsort(stable=True)]
-    is_first = torch.ones_like(order, dtype=torch.bool)
-    is_first[1:] = source[order][1:] != source[order][:-1]
-    return order[is_first & (gain[order] > 0)]
+    best = gain.new_zeros(n_codes).scatter_reduce_(0, source, gain, "amax")  # K
+    gains = torch.nonzero((gain > 0) & (gain == best[source]))[:, 0]
+    position = torch.zeros_like(best, dtype=torch.long).scatter_(0, source[gains], gains)
+    return position[best > 0]
