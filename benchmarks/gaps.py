@@ -5,7 +5,7 @@ usage: python benchmarks/gaps.py --data DIR
 Half of the cells are the reference, with two modalities. Cells of the other half are assigned with
 both, then with each of them alone. ``imputed`` compares cells and codes in all dimensions of the
 latent, those of the imputed modality too; ``measured`` leaves these out. ``classifier`` is a linear
-discriminant analysis that predicts the metacells from the one modality.
+discriminant analysis that predicts the metacells from components of the one modality.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from _in_process import with_missing
 from _markdown import Report, save, table
 from _paired import PAIRED
 from mudata import MuData, read_h5mu
-from sklearn.decomposition import PCA
+from run_kmeans_paired import reduced
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 import scmetaq
 
 WAYS: Final = ("imputed", "measured", "classifier")
-N_COMPONENTS: Final = 50
 
 
 def main() -> None:
@@ -67,17 +66,10 @@ def measured(path: Path, seed: int) -> dict[str, Any]:
                 majority = mdata.obs[LABEL].loc[of_cells.index].groupby(of_cells).agg(most_frequent)
                 right = majority.reindex(assigned).array == mdata.obs[LABEL].loc[own.index].array
                 found[f"{kind} {way} accuracy"] = float(np.mean(right))
-        z = components(mdata[kind].X)
+        z = reduced(kind, mdata[kind].copy(), seed)
         classifier = LinearDiscriminantAnalysis().fit(z[first], of_cells)
         found[f"{kind} classifier"] = float((classifier.predict(z[second]) == own).mean())
     return found
-
-
-def components(counts: Any) -> np.ndarray:
-    """Principal components of log counts per 10,000, ``(n_cells, at most 50)``."""
-    dense = np.asarray(counts.todense() if hasattr(counts, "todense") else counts, np.float32)
-    values = np.log1p(dense / np.maximum(dense.sum(1, keepdims=True), 1) * 1e4)
-    return PCA(min(N_COMPONENTS, dense.shape[1] - 1), random_state=0).fit_transform(values)
 
 
 def most_frequent(labels: pd.Series) -> str:

@@ -198,7 +198,7 @@ def on_same_draws(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def gains(runs: pd.DataFrame) -> str:
-    """What both modalities add to RNA on the same cells: mean and standard error over draws."""
+    """Both modalities less RNA alone on the same cells: mean and standard error over draws."""
     columns = ["accuracy", "balanced_accuracy", "accuracy_gates", "balanced_accuracy_gates"]
     by = runs.set_index(["dataset", "share", "seed"])
     lines = []

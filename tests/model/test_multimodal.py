@@ -131,6 +131,9 @@ def test_cells_without_a_modality_are_compared_with_codes_in_the_others(joint, o
     assert (weights.argmax(1) == squares.argmin(1)).all()
     whole = np.square(z[:, None] - codes[None]).sum(2).argmin(1)
     assert (whole != squares.argmin(1)).any()
+    typical = joint.module.codebook.typical_distance.numpy()[squares.argmin(1)]
+    scores = joint.get_outlier_scores(cells)
+    np.testing.assert_allclose(scores, np.sqrt(nearest[:, 0]) / typical, rtol=1e-3)
 
     hidden = paired[1::2].copy()
     hidden = mudata.MuData({kind: hidden[kind].copy() for kind in ("rna", "adt")})

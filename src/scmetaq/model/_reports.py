@@ -161,9 +161,9 @@ class ReportsMixin(Mixin):
         def score(module: Any, block: Block) -> dict[str, torch.Tensor]:
             codebook = module.codebook
             found = module.inference(block.inputs, block.conditions)
-            z, assignment = found["z"], codebook(**found).assignment
+            assignment = codebook(**found).assignment
             typical = codebook.typical_distance[assignment].clamp_min(1e-12)
-            return {"score": codebook.distances(z, assignment) / typical}
+            return {"score": codebook.distances(**found, assignment=assignment) / typical}
 
         found = self._in_blocks(score, cells)["score"]
         return pd.Series(found, cells.names, name="outlier_score")

@@ -126,7 +126,7 @@ def get_representative_cells(
     def distance(module: Any, block: Block) -> dict[str, torch.Tensor]:
         found = module.inference(block.inputs, block.conditions)
         code = module.codebook(**found).assignment
-        return {"code": code, "distance": module.codebook.distances(found["z"], code)}
+        return {"code": code, "distance": module.codebook.distances(**found, assignment=code)}
 
     found = pd.DataFrame(self._in_blocks(distance, chosen.cells))
     first = found.sort_values(["code", "distance"], kind="stable").drop_duplicates("code")

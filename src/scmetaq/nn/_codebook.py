@@ -214,9 +214,10 @@ class Codebook(Fitted[CodebookState]):
         """Codes of assigned cells, ``(n_cells, n_latent)``."""
         return F.embedding(assignment, self.codes)  # B x D
 
-    def distances(self, z: Tensor, assignment: Tensor) -> Tensor:
+    def distances(self, z: Tensor, assignment: Tensor, weight: Tensor | None = None) -> Tensor:
         """Euclidean distances of cells to their codes, ``(n_cells,)``."""
-        return (z - self.embed(assignment)).square().sum(1).sqrt()
+        squares = (z - self.embed(assignment)).square()
+        return (squares if weight is None else squares * weight).sum(1).sqrt()
 
     def count_cells(self, assignment: Tensor) -> Tensor:
         """Cells of each code, ``(n_codes,)``; unlike ``bincount`` this never waits for a device."""

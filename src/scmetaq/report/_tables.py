@@ -211,7 +211,7 @@ def quality_rows(metrics: pd.DataFrame, names: Sequence[str | None] = (None,)) -
 
 
 def metric_rows(
-    tables: Sequence[pd.DataFrame], beside: Callable[[str, list[float], str], Iterable[Any]]
+    tables: Sequence[pd.DataFrame], describe: Callable[[str, list[float], str], Iterable[Any]]
 ) -> list[Row]:
     """A row for each metric, one column per table: the mean, and what goes with each mean."""
     rows = []
@@ -220,7 +220,7 @@ def metric_rows(
         better = [direction for of in found for direction in of["better"]]
         if better:
             means = [float(of["value"].mean()) for of in found]
-            of_means = beside(name, means, better[0])
+            of_means = describe(name, means, better[0])
             values = list(zip(map(decimal, means), of_means, strict=True))
             rows.append(Row(in_words(name), values, better[0], meaning))
     return rows
